@@ -1,0 +1,36 @@
+# Each target sets up what it needs in .venv on a machine with Python 3.11, make and pip; a second call is quick.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+FLAGS  ?=
+
+.PHONY: help run test check bench clean
+help: ## what the targets do
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "installing tokenprune and its tools into $(VENV)"
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "tokenprune needs Python 3.11 or newer: make PYTHON=python3.11"'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: $(STAMP) ## runs DyCoke + DyToK against the full model and random pruning on the embedded benchmark
+	@$(BIN)/tokenprune run strategy=dycoke+dytok $(FLAGS)
+
+test: $(STAMP) ## runs the whole test suite on two processes
+	@echo "running the tests"
+	@$(BIN)/python -m pytest --numprocesses 2 $(FLAGS)
+
+check: $(STAMP) ## checks format, lint and types
+	@echo "checking format, lint and types"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/python -m pyright
+
+bench: $(STAMP) ## times operators against the memory and naive loops
+	@for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+clean: ## removes the environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,61 @@
+"""Training-free visual-token compression for video LLMs.
+
+    import tokenprune
+    with tokenprune.attach(model, "dycoke+dytok", options={"dycoke.merge": 0.5}) as session:
+        ids = model.generate(**inputs)
+    session.report[0].input_ratio
+
+Names below are imported on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tokenprune.registry import build as build
+    from tokenprune.registry import get as get
+    from tokenprune.registry import names as names
+    from tokenprune.session import Session as Session
+    from tokenprune.session import attach as attach
+    from tokenprune.strategy import Allocator as Allocator
+    from tokenprune.strategy import DecodeStage as DecodeStage
+    from tokenprune.strategy import Pipeline as Pipeline
+    from tokenprune.strategy import PrefillStage as PrefillStage
+    from tokenprune.strategy import StrategyError as StrategyError
+    from tokenprune.strategy import TowerReader as TowerReader
+    from tokenprune.strategy import VisionStage as VisionStage
+    from tokenprune.tokens import Probe as Probe
+    from tokenprune.tokens import SequenceView as SequenceView
+    from tokenprune.tokens import Signals as Signals
+    from tokenprune.tokens import VisualTokens as VisualTokens
+
+_HOME = {
+    "tokenprune.registry": ("build", "get", "names"),
+    "tokenprune.session": ("Session", "attach"),
+    "tokenprune.strategy": (
+        "Allocator",
+        "DecodeStage",
+        "Pipeline",
+        "PrefillStage",
+        "StrategyError",
+        "TowerReader",
+        "VisionStage",
+    ),
+    "tokenprune.tokens": ("Probe", "SequenceView", "Signals", "VisualTokens"),
+}
+_LAZY = {name: module for module, names in _HOME.items() for name in names}
+__all__ = sorted(_LAZY)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,110 @@
+"""What tokenprune has to know about a family of video LLMs. One file per family declares it; an adapter knows no strategy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+
+class UnsupportedModelError(ValueError):
+    """The model is of no supported family, or lacks what a video LLM needs."""
+
+
+FAMILIES: dict[str, type[VideoLLM]] = {}
+
+
+class VideoLLM(ABC):
+    """A stock model instance seen as tower, projector and language model. Holds a reference and changes nothing."""
+
+    model_type: ClassVar[str]  # `config.model_type` of the family
+
+    def __init_subclass__(cls, model_type: str) -> None:
+        cls.model_type = model_type
+        FAMILIES[model_type] = cls
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+
+    @property
+    @abstractmethod
+    def body(self) -> nn.Module:
+        """The module that merges `input_ids` and pixels and calls the language model."""
+
+    @property
+    @abstractmethod
+    def language_model(self) -> PreTrainedModel:
+        """Receives `inputs_embeds`, `position_ids`, `attention_mask`, `past_key_values`."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers; each has `self_attn`."""
+
+    @property
+    @abstractmethod
+    def tower(self) -> PreTrainedModel:
+        """The vision tower; called with one image per frame."""
+
+    @property
+    @abstractmethod
+    def tower_attention(self) -> nn.Module:
+        """The attention module of the tower layer whose output the projector takes."""
+
+    @property
+    @abstractmethod
+    def cells(self) -> int:
+        """Visual tokens of one frame at the LLM's input."""
+
+    @property
+    @abstractmethod
+    def separators(self) -> int:
+        """Rows after a video's last frame that are no visual token (a newline embedding): text for every stage."""
+
+    @abstractmethod
+    def placeholders(
+        self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None
+    ) -> Bool[Tensor, "b s"]:
+        """Marks the rows that video features replace."""
+
+    @abstractmethod
+    def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
+        """The host's 2-D pooling, for maps that go with the features."""
+
+    @abstractmethod
+    def embed(self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]) -> Float[Tensor, "b s d"]:
+        """Input embeddings of the uncompressed prompt: what this model's language model would receive."""
+
+    @property
+    @abstractmethod
+    def marker(self) -> int:
+        """The token id of a video placeholder."""
+
+    @property
+    def depth(self) -> int:
+        return len(self.layers)
+
+    @property
+    def text_config(self) -> PreTrainedConfig:
+        return self.language_model.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+
+def adapt(model: PreTrainedModel) -> VideoLLM:
+    """The adapter of an instance in memory; UnsupportedModelError names the supported families."""
+    from tokenprune.adapters import llava_onevision  # noqa: F401  registers its family
+
+    kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    if kind not in FAMILIES:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} ({kind}) has no video tokens that tokenprune can find: "
+            f"supported families are {', '.join(sorted(FAMILIES))}"
+        )
+    return FAMILIES[kind](model)

@@ -1,0 +1,82 @@
+"""LLaVA-OneVision: SigLIP tower, bilinear 2x2 pooling, one newline embedding after the last frame, Qwen2."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tokenprune import ops
+from tokenprune.adapters.base import UnsupportedModelError, VideoLLM
+
+
+class LlavaOnevision(VideoLLM, model_type="llava_onevision"):
+    """`LlavaOnevisionForConditionalGeneration` of any size."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        if not hasattr(model, "lm_head"):
+            raise UnsupportedModelError(
+                f"{type(model).__name__} is not a whole model: load LlavaOnevisionForConditionalGeneration"
+            )
+        super().__init__(model)
+
+    @property
+    def body(self) -> nn.Module:
+        return self.model.model
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        return self.body.language_model  # pyright: ignore[reportReturnType]
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.language_model.layers  # pyright: ignore[reportReturnType]
+
+    @property
+    def tower(self) -> PreTrainedModel:
+        return self.body.vision_tower  # pyright: ignore[reportReturnType]
+
+    @property
+    def tower_attention(self) -> nn.Module:
+        layers: nn.ModuleList = self.tower.encoder.layers  # pyright: ignore[reportAssignmentType, reportAttributeAccessIssue]
+        chosen = self.model.config.vision_feature_layer
+        if not isinstance(chosen, int):
+            raise UnsupportedModelError(
+                f"this checkpoint concatenates vision layers {chosen}: tower signals are defined for one layer only"
+            )
+        # hidden state i is the output of layer i - 1; the last hidden state is index -1
+        return layers[chosen if chosen < 0 else chosen - 1].self_attn
+
+    @property
+    def cells(self) -> int:
+        vision = self.model.config.vision_config
+        return math.ceil(vision.image_size // vision.patch_size / 2) ** 2
+
+    @property
+    def separators(self) -> int:
+        return 1
+
+    @property
+    def marker(self) -> int:
+        return self.model.config.video_token_id
+
+    def placeholders(
+        self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None
+    ) -> Bool[Tensor, "b s"]:
+        if input_ids is not None:
+            return input_ids == self.marker
+        assert inputs_embeds is not None
+        placeholder = self.model.get_input_embeddings()(torch.tensor(self.marker, device=inputs_embeds.device))
+        return (inputs_embeds == placeholder).all(-1)
+
+    def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
+        return ops.pool2d(maps, "bilinear")
+
+    def embed(self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]) -> Float[Tensor, "b s d"]:
+        embedded = self.model.get_input_embeddings()(input_ids)
+        features = self.body.get_video_features(pixels, return_dict=True).pooler_output  # pyright: ignore[reportCallIssue]
+        video = self.placeholders(input_ids, None).unsqueeze(-1)
+        return embedded.masked_scatter(video, features.flatten(0, 1).to(embedded.dtype))

@@ -1,0 +1,106 @@
+"""The one seam into transformers: reads queries and keys after RoPE and cache, whatever kernel the model runs.
+
+A tap is a function of one attention module's queries and keys. It computes only the rows somebody needs, in fp32; the
+model's own implementation (sdpa, eager, flash) then runs unchanged, and no attention map is ever materialised.
+
+Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `t` key rows, `e` head width.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedConfig
+from transformers.masking_utils import AttentionMaskInterface
+
+Tap = Callable[[Tensor, Tensor, float], None]  # queries [b h s e], keys [b g t e], softmax scale
+
+PREFIX = "tokenprune"
+BLOCK = 1 << 26  # attention weights held at once by `received`: 256 MiB in fp32
+
+
+@contextmanager
+def tapped(configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]) -> Iterator[None]:
+    """While open, modules that read `configs` call their tap in `taps` (looked up at every call) before attending.
+
+    Implementations are registered under a name of this context alone, so two models in one process never share one,
+    and are gone afterwards. The name contains the base's: transformers looks for "flash" in it.
+    """
+    bases = [config._attn_implementation or "eager" for config in configs]
+    names = [f"{PREFIX}_{id(taps):x}_{base}" for base in bases]
+    # transformers reads the class-wide mapping of masks directly, so a local entry of the instance would not be seen
+    attention, masks = AttentionInterface._global_mapping, AttentionMaskInterface._global_mapping
+    try:
+        for config, base, name in zip(configs, bases, names, strict=True):
+            AttentionInterface.register(name, _with_tap(base, taps))
+            if base in masks:
+                AttentionMaskInterface.register(name, masks[base])
+            config._attn_implementation = name
+        yield
+    finally:
+        for config, base in zip(configs, bases, strict=True):
+            config._attn_implementation = base
+        for name in names:
+            attention.pop(name, None)
+            masks.pop(name, None)
+
+
+def is_tapped(config: PreTrainedConfig) -> bool:
+    return (config._attn_implementation or "").startswith(PREFIX)
+
+
+def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    kernel = AttentionInterface._global_mapping.get(base)
+
+    def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any):
+        if (tap := taps.get(module)) is not None:
+            tap(query, key, kwargs["scaling"])
+        # eager attention is not in the registry: every modeling file defines its own
+        run = kernel or sys.modules[type(module).__module__].eager_attention_forward
+        return run(module, query, key, value, mask, **kwargs)
+
+    return attend
+
+
+def last_row(
+    query: Float[Tensor, "b h e"], key: Float[Tensor, "b g t e"], scale: float, valid: Bool[Tensor, "b t"] | None
+) -> Float[Tensor, "b t"]:
+    """Attention of one query per sample over all `valid` keys: fp32, mean over query heads.
+
+    Equals that row of the causally masked softmax when the query is the last one.
+    """
+    grouped = query.float().unflatten(1, (key.shape[1], -1))
+    scores = grouped @ key.float().mT * scale
+    if valid is not None:
+        scores = scores.masked_fill(~valid[:, None, None], -torch.inf)
+    return scores.softmax(dim=-1).mean(dim=(1, 2))
+
+
+def received(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], scale: float) -> Float[Tensor, "b s"]:
+    """Attention each key receives, mean over heads and query rows, in fp32; blockwise, so memory stays bounded."""
+    batch, heads, rows, _ = query.shape
+    step = max(1, BLOCK // (heads * rows * rows))
+    blocks = zip(query.split(step), key.split(step), strict=True)
+    return torch.cat([(q.float() @ k.float().mT * scale).softmax(-1).mean(dim=(1, 2)) for q, k in blocks])
+
+
+def mean_query(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s"]:
+    """Softmax of the mean query over all keys, one head over the full width (PruMerge's attention, AIM's CLS proxy)."""
+    mean, flat = query.float().mean(2).flatten(1), side_by_side(key).float()
+    return ((flat @ mean.unsqueeze(-1)).squeeze(-1) * flat.shape[-1] ** -0.5).softmax(-1)
+
+
+def side_by_side(key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s k"]:
+    """Keys of all heads as one vector."""
+    return key.transpose(1, 2).flatten(2)
+
+
+def rows_at(states: Float[Tensor, "b h s e"], row: Int[Tensor, "b"]) -> Float[Tensor, "b h e"]:
+    """One row of every sample."""
+    return states[torch.arange(len(states), device=states.device), :, row.to(states.device)]

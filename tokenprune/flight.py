@@ -1,0 +1,243 @@
+"""One forward pass of the language model: what the hooks of a session do between its entry and its exit."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.masking_utils import create_causal_mask
+
+from tokenprune.adapters import VideoLLM
+from tokenprune.attention import Tap, last_row, rows_at
+from tokenprune.cache import UnsupportedGenerationError, compressed_cache
+from tokenprune.layout import Layout, prompt_layout, take, visible_mask
+from tokenprune.probing import Guide, PromptProbe
+from tokenprune.prompt import Prompt
+from tokenprune.report import Clock, Report
+from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, StrategyError, VisionStage
+from tokenprune.tower import TowerReading, matching, visual_tokens
+
+
+def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of a call to `module` by name."""
+    return (
+        {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
+        if args
+        else {**kwargs}
+    )
+
+
+class Flight:
+    """A forward pass under way: a prompt's prefill, or a step behind it.
+
+    Keyword arguments narrowed at one layer replace the caller's in all layers above, which get the originals.
+    """
+
+    prompt: Prompt
+    report: Report
+
+    def __init__(
+        self,
+        adapter: VideoLLM,
+        guide: Guide,
+        placeholder: Bool[Tensor, "b s"] | None = None,
+        input_ids: Int[Tensor, "b s"] | None = None,
+        prompt: Prompt | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self.adapter, self.guide = adapter, guide
+        self.placeholder, self.input_ids = placeholder, input_ids
+        self.prefill = placeholder is not None
+        self.probing = False
+        self.generating = False  # one token per sample, so a decode stage acts
+        if prompt is not None and report is not None:
+            self.prompt, self.report = prompt, report
+        self._rows: dict[int, Float[Tensor, "b t"]] = {}  # last row's attention, by layer
+        self._narrowed: dict[str, Any] = {}
+        self._visible: Bool[Tensor, "b t"] | None = None
+        self._cache: DynamicCache | None = None
+
+    # prefill
+
+    def begin(
+        self, given: dict[str, Any], pipeline: Pipeline, readings: Sequence[TowerReading], clock: Clock
+    ) -> Report:
+        """Weighs frames and runs the vision stages; rewrites the language model's arguments in `given`."""
+        embeds, mask = given["inputs_embeds"], _flat(given.get("attention_mask"))
+        assert self.placeholder is not None
+        placeholder = self.placeholder.to(embeds.device)
+        valid = torch.ones_like(placeholder) if mask is None else mask.bool()
+        layout, videos = prompt_layout(placeholder, valid, self.adapter.cells, self.adapter.separators)
+        self.prompt = Prompt(pipeline, layout, videos)
+        self.report = Report(self.prompt.reports, clock)
+        reading = matching(readings, len(videos) * layout.frames)
+        if (allocator := pipeline.allocator) is not None:
+            self.prompt.weights = self._weigh(allocator, layout, given, reading)
+        if pipeline.of(VisionStage):
+            tokens = [visual_tokens(embeds, layout, videos, i, reading, pipeline) for i in range(len(videos))]
+            given["inputs_embeds"] = self.prompt.compress(embeds, tokens)
+            if (positions := self.prompt.positions()) is not None:
+                given["attention_mask"], given["position_ids"] = self.prompt.layouts[0].mask, positions
+        return self.report
+
+    def cache(self, given: dict[str, Any], guarded: bool, hides: bool) -> DynamicCache | None:
+        """The cache that the prompt fills, None where the caller wants none; `given` gets it if it is ours."""
+        use_cache = given.get("use_cache")
+        wanted = given.get("past_key_values") is not None or (
+            self.adapter.text_config.use_cache if use_cache is None else use_cache
+        )
+        if not wanted or not guarded:
+            return given.get("past_key_values")
+        self._cache = given["past_key_values"] = compressed_cache(
+            given.get("past_key_values"), self.adapter.depth, hides
+        )
+        return self._cache
+
+    def _weigh(
+        self, allocator: Allocator, layout: Layout, given: dict[str, Any], reading: TowerReading | None
+    ) -> dict[int, Float[Tensor, "f"]]:
+        """One probe of the guide serves all samples; nothing runs until the allocator asks for layers."""
+        read: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
+
+        def once(layers: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
+            if layers not in read:
+                self.report.probe_layers = max(self.report.probe_layers, max(layers) + 1)
+                read[layers] = self.guide.read(layers, layout.last, self._probe_inputs(given, layout, reading))
+            return read[layers]
+
+        self.probing = True
+        try:
+            weights = {
+                sample: allocator.weigh(PromptProbe(self.guide, layout, sample, once)).float()
+                for sample in self.prompt.videos
+            }
+        finally:
+            self.probing = False
+        for weight in weights.values():
+            if weight.shape != (layout.frames,):
+                raise StrategyError(
+                    f"{allocator.name}.weigh returned {tuple(weight.shape)} weights for {layout.frames} frames: "
+                    "return one per frame"
+                )
+        return weights
+
+    def _probe_inputs(self, given: dict[str, Any], layout: Layout, reading: TowerReading | None) -> dict[str, Any]:
+        inputs = {name: given.get(name) for name in ("inputs_embeds", "attention_mask", "position_ids")}
+        if self.guide.adapter is self.adapter:
+            return inputs
+        if self.input_ids is None or reading is None:
+            raise UnsupportedGenerationError(
+                "an assistant sees the prompt for itself: pass input_ids and raw pixels, not inputs_embeds"
+            )
+        device, dtype = self.guide.adapter.device, self.guide.adapter.model.dtype
+        pixels = reading.pixels.unflatten(0, (-1, layout.frames)).to(device, dtype)
+        pixels = pixels.repeat_interleave(len(self.prompt.videos) // len(pixels), dim=0)  # beams share a video
+        inputs = {name: value if value is None else value.to(device) for name, value in inputs.items()}
+        return {**inputs, "inputs_embeds": self.guide.adapter.embed(self.input_ids.to(device), pixels)}
+
+    # decode
+
+    def resume(self, given: dict[str, Any], hider: DecodeStage | None) -> None:
+        """A step behind the prompt: corrects mask and positions for the rows that are gone."""
+        self._cache = given["past_key_values"]
+        columns = given["inputs_embeds"].shape[1]
+        self.generating = columns == 1
+        self.prompt.extend(columns, _flat(given.get("attention_mask")))
+        if self.prompt.pipeline.strategies:
+            given["attention_mask"] = visible_mask(self.prompt.validity(0))
+            given["position_ids"] = self.prompt.step_positions(given.get("position_ids"), columns)
+
+    # layers
+
+    def row_taps(self, layers: Sequence[int]) -> dict[nn.Module, Tap]:
+        """Taps that record the last row's attention in the layer below each of `layers`."""
+        if not self.prefill and not self.generating:
+            return {}
+
+        def reader(layer: int) -> Tap:
+            def tap(query: Tensor, key: Tensor, scale: float) -> None:
+                number = self.prompt.at(layer)
+                layout = self.prompt.layouts[number]
+                last = layout.last if self.prefill else torch.zeros_like(layout.last)
+                self._rows[layer] = last_row(
+                    rows_at(query, last), key, scale, visible_mask(self.prompt.validity(number))
+                )
+
+            return tap
+
+        return {self.adapter.layers[layer - 1].self_attn: reader(layer - 1) for layer in layers}  # pyright: ignore[reportReturnType]
+
+    def enter_layer(
+        self, layer: int, given: dict[str, Any], pruners: Sequence[PrefillStage], hider: DecodeStage | None
+    ) -> tuple[tuple[()], dict[str, Any]] | None:
+        """The arguments that `layer` gets instead of `given`, None if they are the same."""
+        given = {**given, **self._narrowed}
+        if self.prefill and pruners:
+            given = self._prune(layer, given, pruners)
+        elif not self.prefill and self.prompt.pipeline.strategies:
+            given = self._look(layer, given, hider if self.generating else None)
+        return ((), given) if self._narrowed else None
+
+    def _prune(self, layer: int, given: dict[str, Any], pruners: Sequence[PrefillStage]) -> dict[str, Any]:
+        with self.report.clock.inner("strategy"):
+            columns = self.prompt.prune(layer, pruners, self._rows[layer - 1])
+        hidden = take(given["hidden_states"], columns)
+        self._narrowed = {
+            "attention_mask": self._causal(hidden, self.prompt.layouts[-1].mask, layer),
+            "position_embeddings": tuple(take(part, columns) for part in given["position_embeddings"]),
+        }
+        if given.get("position_ids") is not None:
+            self._narrowed["position_ids"] = take(given["position_ids"], columns)
+        return {**given, **self._narrowed, "hidden_states": hidden}
+
+    def _look(self, layer: int, given: dict[str, Any], hider: DecodeStage | None) -> dict[str, Any]:
+        """Mask of a step behind the prompt, made anew where the cached rows or the visible ones change."""
+        number = self.prompt.at(layer)
+        opens = number > 0 and self.prompt.starts[number] == layer
+        hides = hider is not None and hider.layer == layer
+        if not opens and not hides:
+            return given
+        if hides:
+            with self.report.clock.inner("strategy"):
+                row = self._rows[layer - 1]
+                self._visible = self.prompt.attend(hider, self.prompt.carry(row, number) if opens else row)
+        elif self._visible is not None:
+            self._visible = self.prompt.carry(self._visible, number) & self.prompt.validity(number)
+        visible = self.prompt.validity(number) if self._visible is None else self._visible
+        self._narrowed = {"attention_mask": self._causal(given["hidden_states"], visible_mask(visible), layer)}
+        return {**given, **self._narrowed}
+
+    def _causal(self, hidden: Tensor, mask: Bool[Tensor, "b t"] | None, layer: int) -> Any:
+        """The mask of `layer` in the form the model's attention implementation takes.
+
+        No positions are passed: gaps would be mistaken for several sequences packed into one.
+        """
+        return create_causal_mask(self.adapter.text_config, hidden, mask, self._cache, layer_idx=layer)
+
+    def land(self, hider: DecodeStage | None) -> bool:
+        """Writes the report; True when a prompt's prefill has ended. A promised reduction that did not happen raises."""
+        if not self.prefill:
+            if hider is None and self.generating:
+                self.prompt.count_step()
+            return False
+        depth = self.adapter.depth
+        self.prompt.finish(depth)
+        if self._cache is not None:
+            cached = [self._cache.get_seq_length(layer) for layer in range(depth)]
+            expected = [self.prompt.layouts[self.prompt.at(layer)].valid.shape[1] for layer in range(depth)]
+            if cached != expected:
+                raise RuntimeError(f"the layers cached {cached} rows where {self.prompt.pipeline} leaves {expected}")
+        return True
+
+
+def _flat(mask: Any) -> Tensor | None:
+    if mask is None or (isinstance(mask, Tensor) and mask.ndim == 2):
+        return mask
+    raise UnsupportedGenerationError(
+        "token selection needs the 2-D attention mask of the prompt, or none: not a 4-D one"
+    )

@@ -1,0 +1,118 @@
+"""Operation counts as the papers print them: one multiply-add is one operation, visual tokens of the LLM's prefill only.
+
+Text, newline, vision tower, projector and `lm_head` are not counted. `c2` is what most papers of the field print, `cs`
+the stricter count for honest reports. `x` is always a number of tokens, and may be a fractional average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The sizes of a language model that a count depends on."""
+
+    layers: int
+    width: int
+    ffn: int
+    kv_width: int  # key/value heads times head width
+
+    @classmethod
+    def of(cls, text_config: PreTrainedConfig) -> Decoder:
+        """From the configuration of a Hugging Face language model."""
+        heads = text_config.num_attention_heads
+        head_width = getattr(text_config, "head_dim", None) or text_config.hidden_size // heads
+        return cls(
+            layers=text_config.num_hidden_layers,
+            width=text_config.hidden_size,
+            ffn=text_config.intermediate_size,
+            kv_width=head_width * (getattr(text_config, "num_key_value_heads", None) or heads),
+        )
+
+
+Count = Callable[[Decoder, float], float]  # operations of one layer that sees x tokens
+
+
+def c2(decoder: Decoder, x: float) -> float:
+    """One layer with full key/value width and two FFN matrices: FastV, VisionZip, DyToK eq. 1, DyCoke."""
+    d, m = decoder.width, decoder.ffn
+    return 4 * x * d**2 + 2 * x**2 * d + 2 * x * d * m
+
+
+def c3(decoder: Decoder, x: float) -> float:
+    """One layer with three FFN matrices: PyramidDrop."""
+    d, m = decoder.width, decoder.ffn
+    return 4 * x * d**2 + 2 * x**2 * d + 3 * x * d * m
+
+
+def cs(decoder: Decoder, x: float) -> float:
+    """One layer with grouped-query attention and three FFN matrices: FastVID, the stricter count."""
+    d, m = decoder.width, decoder.ffn
+    return 2 * x * d**2 + 2 * x * d * decoder.kv_width + 2 * x**2 * d + 3 * x * d * m
+
+
+def prefill(decoder: Decoder, tokens: float | Sequence[float], count: Count = cs) -> float:
+    """All layers; `tokens` is what every layer sees, or one number per layer."""
+    if not isinstance(tokens, Sequence):
+        return decoder.layers * count(decoder, tokens)
+    if len(tokens) != decoder.layers:
+        raise ValueError(f"{len(tokens)} token counts for a decoder of {decoder.layers} layers: give one per layer")
+    return sum(count(decoder, x) for x in tokens)
+
+
+def flops_ratio(
+    decoder: Decoder,
+    tokens_per_layer: Sequence[float],
+    full: float,
+    guide: Decoder | None = None,
+    probe_layers: int = 0,
+    count: Count = cs,
+) -> float:
+    """Operations of a compressed prefill over those of the full model's, which sees `full` tokens in every layer.
+
+    Counts the visual tokens of the LLM only; an allocator's probe adds `probe_layers` whole layers of `guide` over all
+    `full` tokens (as DyToK's Table 16 does; a bound from above, since the last of them stops at its queries and keys).
+    """
+    probe = probe_layers * count(guide or decoder, full)
+    return (prefill(decoder, tokens_per_layer, count) + probe) / prefill(decoder, full, count)
+
+
+def dycoke(decoder: Decoder, x: float, generated: int = 100, decode_x: float | None = None) -> float:
+    """DyCoke eq. 8: `c2` prefill of `x` tokens, then `generated` steps over `decode_x` of them (default: all)."""
+    d, m = decoder.width, decoder.ffn
+    seen = x if decode_x is None else decode_x
+    step = (4 * d**2 + 2 * d * m) + 2 * (d * seen + d * (generated + 1) / 2)
+    return prefill(decoder, x, c2) + decoder.layers * generated * step
+
+
+def fastv_remaining(decoder: Decoder, layer: int, visual: float, drop: float, text: float = 0, count: Count = c2) -> float:
+    """Operations that FastV leaves, as a fraction: layers from `layer` on see `1 - drop` of the visual tokens.
+
+    One minus the reduction of the paper's eq. 5, whose printed values count `text` tokens too.
+    """
+    kept = text + (1 - drop) * visual
+    per_layer = [text + visual] * layer + [kept] * (decoder.layers - layer)
+    return prefill(decoder, per_layer, count) / prefill(decoder, text + visual, count)
+
+
+def average_tokens(layers: int, layer: int, x: float, kept: float) -> float:
+    """Tokens per layer of a method that goes from `x` to `kept` before layer `layer`, averaged over all layers."""
+    return (layer * x + (layers - layer) * kept) / layers
+
+
+def kept_for_average(layers: int, layer: int, x: float, average: float) -> float:
+    """Tokens to keep from layer `layer` on so that layers see `average` on average; round it down.
+
+    Raises ValueError where the layers below alone exceed the average.
+    """
+    kept = (layers * average - layer * x) / (layers - layer)
+    if kept < 0:
+        raise ValueError(
+            f"an average of {average:g} tokens is out of reach at layer {layer} of {layers}: the layers below it "
+            f"alone average {layer * x / layers:g}; prune at a lower layer or ask for more"
+        )
+    return kept

@@ -1,0 +1,161 @@
+"""Pure tensor mathematics shared by more than one strategy: torch only, no model, no state, no loop over tokens.
+
+Axes: `n` tokens, `f` frames, `m` slots of the padded per-frame layout, `d` width.
+Scores are float32, ties go to the lower index, every ratio becomes a number in `count`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, overload
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+from torch.nn import functional
+
+Rounding = Literal["even", "down"]
+
+
+@overload
+def count(n: int, keep: float, rounding: Rounding = "even") -> int: ...
+@overload
+def count(n: Tensor, keep: float, rounding: Rounding = "even") -> Tensor: ...
+def count(n: int | Tensor, keep: float, rounding: Rounding = "even") -> int | Tensor:
+    """How many of `n` tokens a kept fraction means: the one place where a ratio becomes a number.
+
+    `"even"` rounds half to even, so `count(n, k / n) == k` for every k; FastV's released rule and the default.
+    `"down"` truncates the double-precision product, DyCoke's published `int((1 - K) * n)`: where the product is not
+    exact in binary it loses one, `count(100, 1 - 0.55, "down") == 44`, and the published counts contain that loss.
+    """
+    if not 0.0 <= keep <= 1.0:
+        raise ValueError(f"a kept fraction lies between 0 and 1, got {keep}")
+    if isinstance(n, Tensor):
+        exact = n.double() * keep
+        return (exact.trunc() if rounding == "down" else exact.round()).long()
+    return int(keep * n) if rounding == "down" else round(keep * n)
+
+
+def fraction(name: str, value: float | None) -> None:
+    """Raises ValueError unless the hyper-parameter `name` is a fraction (or None, where that means adaptive)."""
+    if value is not None and not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}={value} is no fraction: write a number from 0 to 1")
+
+
+def ranking(scores: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"] | None = None) -> Int[Tensor, "*b n"]:
+    """Indices of every row from the largest score to the smallest; ties by lower index; what is not `valid` comes last.
+
+    Invalid entries are sorted behind the others instead of getting a fake minimum, which a real score could tie with.
+    """
+    order = scores.float().argsort(dim=-1, descending=True, stable=True)
+    if valid is None:
+        return order
+    behind = (~valid).gather(-1, order).to(torch.int8).argsort(dim=-1, stable=True)
+    return order.gather(-1, behind)
+
+
+def keep_top(
+    scores: Float[Tensor, "*b n"], k: int | Int[Tensor, "*b"], valid: Bool[Tensor, "*b n"] | None = None
+) -> Bool[Tensor, "*b n"]:
+    """Marks exactly `k` entries of each row, those with the largest score (ties: lower index); `k` may vary by row."""
+    order = ranking(scores, valid)
+    first = torch.arange(order.shape[-1], device=order.device) < (k if isinstance(k, int) else k.unsqueeze(-1))
+    return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, first.expand_as(order))
+
+
+def cosine(a: Float[Tensor, "*b d"], b: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+    """Cosine of the last axis in float32; 0 where a vector is all zero, exactly 1 where two vectors are equal."""
+    a, b = a.float(), b.float()
+    return cosine_of((a * b).sum(-1), a.square().sum(-1), b.square().sum(-1))
+
+
+def cosine_of(
+    product: Float[Tensor, "*b"], a_squared: Float[Tensor, "*b"], b_squared: Float[Tensor, "*b"]
+) -> Float[Tensor, "*b"]:
+    """The cosine of two vectors from their inner product and squared norms."""
+    norms = (a_squared * b_squared).sqrt().clamp(min=torch.finfo(product.dtype).tiny)
+    return (product / norms).clamp(-1, 1)
+
+
+def apportion(
+    weights: Float[Tensor, "f"],
+    total: int,
+    cap: Int[Tensor, "f"],
+    follow: Literal["paper", "released"] = "paper",
+) -> Int[Tensor, "f"]:
+    """Splits `total` tokens over frames in proportion to `weights`: exactly `total`, at most `cap[f]` for frame f.
+
+    Largest remainder first, then what exceeds a cap goes in turns of one to the frames below theirs, by weight
+    (DyToK, Algorithm 1 and section 3.3). `"released"` hands out the remainders before it looks at the cap, as the
+    authors' code does; the two differ only where a cap binds.
+
+    Raises ValueError for weights that are negative, not finite or all zero, and for a total the caps cannot hold.
+    """
+    weights, cap = weights.float(), cap.to(weights.device)
+    if not 0 <= total <= int(cap.sum()):
+        raise ValueError(
+            f"{total} tokens do not fit: {len(cap)} frames hold at most {int(cap.sum())} under their caps, "
+            "raise the cap or keep fewer tokens"
+        )
+    if not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()) or not float(weights.sum()) > 0:
+        raise ValueError("frame weights must be finite, not negative and not all zero")
+    ideal = weights / weights.sum() * total
+    share = ideal.floor().long()
+    by_remainder = ranking(ideal - share)
+    left = total - int(share.sum())
+    if left < 0:  # float32 rounding made the floors too large: the smallest remainders give way
+        share = share - _in_turns(share, by_remainder.flip(0), -left)
+    elif follow == "released":
+        share[by_remainder[:left]] += 1
+    else:
+        share = share + _in_turns((cap - share).clamp(min=0), by_remainder, left)
+    excess = int((share - cap).clamp(min=0).sum())
+    share = share.minimum(cap)
+    return share + _in_turns(cap - share, ranking(weights), excess)
+
+
+def _in_turns(room: Int[Tensor, "f"], order: Int[Tensor, "f"], amount: int) -> Int[Tensor, "f"]:
+    """`amount` tokens dealt one at a time in `order`, round after round, to whoever has room (in closed form)."""
+    level = torch.arange(int(room.max()) + 1 if len(room) else 1, device=room.device)
+    given_by_level = room.unsqueeze(-1).minimum(level).sum(0)
+    full_rounds = int(torch.searchsorted(given_by_level, amount, right=True)) - 1
+    given = room.clamp(max=full_rounds)
+    waiting = order[room[order] > full_rounds]
+    given[waiting[: amount - int(given.sum())]] += 1
+    return given
+
+
+def evenly(total: int, cap: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+    """`total` tokens spread over frames as evenly as their capacities allow."""
+    return apportion(torch.ones(len(cap), device=cap.device), total, cap)
+
+
+def by_frame(
+    values: Shaped[Tensor, "n *d"], counts: Int[Tensor, "f"]
+) -> tuple[Shaped[Tensor, "f m *d"], Bool[Tensor, "f m"]]:
+    """Frame-major rows as `[frames, largest frame, ...]` with the mask of real rows; a view where frames are equal."""
+    largest = int(counts.max()) if len(counts) else 0
+    valid = torch.arange(largest, device=values.device) < counts.unsqueeze(-1)
+    if largest * len(counts) == len(values):
+        return values.unflatten(0, (len(counts), largest)), valid
+    padded = values.new_zeros(len(counts), largest, *values.shape[1:])
+    padded[valid] = values
+    return padded, valid
+
+
+def leading(order: Int[Tensor, "f m"], counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]) -> Int[Tensor, "k"]:
+    """Row numbers of the first `budget[f]` entries of each frame's `order`, frames one after the other."""
+    first = torch.arange(order.shape[-1], device=order.device) < budget.unsqueeze(-1)
+    return (order + (counts.cumsum(0) - counts).unsqueeze(-1))[first]
+
+
+def pool2d(maps: Float[Tensor, "f p d"], mode: Literal["bilinear", "average", "max"]) -> Float[Tensor, "f q d"]:
+    """LLaVA-NeXT's 2-D pooling of square maps by two: bilinear to ceil(side / 2), or stride-2 average or maximum."""
+    side = math.isqrt(maps.shape[1])
+    grid = maps.transpose(1, 2).unflatten(2, (side, side))
+    if mode == "bilinear":
+        half = math.ceil(side / 2)
+        grid = functional.interpolate(grid, size=(half, half), mode="bilinear")
+    else:
+        grid = functional.avg_pool2d(grid, 2) if mode == "average" else functional.max_pool2d(grid, 2)
+    return grid.flatten(2).transpose(1, 2)

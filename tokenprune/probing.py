@@ -1,0 +1,77 @@
+"""DyToK's seam: runs a guide over the uncompressed prompt, reads the last token's queries and the visual keys, stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tokenprune.adapters import VideoLLM
+from tokenprune.attention import Tap, rows_at
+from tokenprune.layout import Layout
+from tokenprune.tokens import LastRow, Probe
+
+
+class _Enough(Exception):
+    """Leaves the guide's forward pass once the last layer asked for has been read."""
+
+
+class Guide:
+    """A model that weighs frames, and the (tapped) attention of its layers."""
+
+    def __init__(self, adapter: VideoLLM, taps: dict[nn.Module, Tap]) -> None:
+        self.adapter, self.taps = adapter, taps
+
+    @torch.no_grad()
+    def read(
+        self, layers: Sequence[int], last: Int[Tensor, "b"], inputs: dict[str, Any]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Queries `[b h e]` at columns `last` and keys `[b g s e]` of each of `layers`; runs no layer beyond them."""
+        read: dict[int, tuple[Tensor, Tensor]] = {}
+        final = max(layers)
+
+        def reader(layer: int) -> Tap:
+            def tap(query: Tensor, key: Tensor, scale: float) -> None:
+                read[layer] = rows_at(query, last), key
+                if layer == final:
+                    raise _Enough
+
+            return tap
+
+        modules = [self.adapter.layers[layer].self_attn for layer in layers]
+        self.taps.update(zip(modules, map(reader, layers), strict=True))  # pyright: ignore[reportArgumentType]
+        try:
+            self.adapter.language_model(**inputs, use_cache=False)
+        except _Enough:
+            pass
+        finally:
+            for module in modules:
+                self.taps.pop(module, None)  # pyright: ignore[reportArgumentType]
+        return [read[layer] for layer in layers]
+
+
+class PromptProbe(Probe):
+    """One sample's view of a guide that reads the whole batch once."""
+
+    def __init__(
+        self,
+        guide: Guide,
+        layout: Layout,
+        sample: int,
+        read: Callable[[tuple[int, ...]], list[tuple[Tensor, Tensor]]],
+    ) -> None:
+        self.depth = guide.adapter.depth
+        self.frames = layout.frames
+        self._visual: Bool[Tensor, "s"] = layout.visual[sample]
+        self.frame = layout.frame[sample][self._visual]
+        self._sample, self._read = sample, read
+
+    def last_row(self, layers: Sequence[int]) -> LastRow:
+        read = self._read(tuple(layers))
+        columns = self._visual.nonzero().squeeze(-1).to(read[0][1].device)
+        queries: Float[Tensor, "l h e"] = torch.stack([query[self._sample] for query, _ in read])
+        keys = torch.stack([key[self._sample].index_select(1, columns) for _, key in read])
+        return LastRow(queries.to(self.frame.device), keys.to(self.frame.device))

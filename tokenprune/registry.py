@@ -1,0 +1,97 @@
+"""Words to pipelines: `build("dycoke+dytok", {"dycoke.merge": 0.5})`.
+
+Built-in strategies are the files of `tokenprune/strategies/`, imported on first use; third parties register through
+the entry-point group `tokenprune.strategies` or simply by subclassing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from tokenprune import strategies
+from tokenprune.strategy import REGISTERED, Pipeline, Strategy, StrategyError
+
+Options = Mapping[str, Any]
+
+
+@cache
+def _discover() -> None:
+    for module in pkgutil.iter_modules(strategies.__path__):
+        importlib.import_module(f"{strategies.__name__}.{module.name}")
+    for point in entry_points(group="tokenprune.strategies"):
+        try:
+            point.load()
+        except Exception as error:
+            raise StrategyError(
+                f"the strategy {point.name!r} of the installed package {point.dist and point.dist.name!r} does not "
+                f"import ({error}): update or uninstall that package"
+            ) from error
+
+
+def names() -> list[str]:
+    """All registered strategy names, sorted."""
+    _discover()
+    return sorted(REGISTERED)
+
+
+def get(name: str) -> type[Strategy]:
+    """The strategy class called `name`; StrategyError lists the known ones and the nearest."""
+    if name in names():
+        return REGISTERED[name]
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise StrategyError(f"unknown strategy {name!r}: {hint}Known: {', '.join([*names(), 'none'])}")
+
+
+def build(spec: str, options: Options | None = None) -> Pipeline:
+    """The checked pipeline that `spec` (`a+b`, or `none`) names, with options like `{"a.keep": 0.5}`.
+
+    The dataclass of a strategy is the schema of its options: unknown keys and wrong types raise StrategyError.
+    """
+    words = [word.strip() for word in spec.split("+") if word.strip() != "none"]
+    kinds = [get(word) for word in words]
+    fields = _group(options or {}, words)
+    return Pipeline(tuple(_construct(kind, fields.get(kind.name, {})) for kind in kinds)).check()
+
+
+def _group(options: Options, words: list[str]) -> dict[str, dict[str, Any]]:
+    """`{"a.x": 1}` or `{"a": {"x": 1}}` as `{"a": {"x": 1}}`; options of strategies not in the spec are refused."""
+    grouped: dict[str, dict[str, Any]] = {}
+    for key, value in options.items():
+        owner, _, field = key.partition(".")
+        if owner not in words:
+            spec, near = "+".join(words) or "none", difflib.get_close_matches(owner, words, n=1)
+            other = f"write {'+'.join([*words, owner])} to use it" if owner in names() else "leave it out"
+            hint = f"did you mean {near[0]}.{field or 'FIELD'}?" if near else other
+            raise StrategyError(f"the option {key!r} belongs to no strategy of {spec}: {hint}")
+        if not field and not isinstance(value, Mapping):
+            raise StrategyError(f"the option {key!r} needs a field: write {owner}.FIELD=VALUE")
+        grouped.setdefault(owner, {}).update({field: value} if field else dict(value))
+    return grouped
+
+
+def _construct(kind: type[Strategy], options: Mapping[str, Any]) -> Strategy:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not dataclasses.is_dataclass(kind):
+        raise StrategyError(f"{kind.name} is no dataclass: write @dataclass(frozen=True) above class {kind.__name__}")
+    values = {key: None if value == "none" else value for key, value in options.items()}
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))  # pyright: ignore[reportReturnType]
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0].replace(f"'{kind.__name__}'", kind.name)
+        asked = ", ".join(f"{kind.name}.{key}={value}" for key, value in options.items())
+        known = ", ".join(field.name for field in dataclasses.fields(kind))
+        raise StrategyError(f"{asked}: {reason} (fields of {kind.name}: {known})") from None
+    except StrategyError:
+        raise
+    except ValueError as error:
+        raise StrategyError(str(error)) from None

@@ -1,0 +1,1 @@
+"""The built-in strategies: one file each, imported on first use by `tokenprune.registry`."""

@@ -1,0 +1,66 @@
+"""DyToK gives keyframes more tokens: frame weights from the attention of the model itself, or of a small assistant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tokenprune.strategy import Allocator, StrategyError
+from tokenprune.tokens import LastRow, Probe
+
+
+def frame_weights(rows: LastRow, frame: Int[Tensor, "n"], frames: int) -> Float[Tensor, "f"]:
+    """How much the last prompt token looks at each frame; sums to 1.
+
+    Per head a softmax over visual keys only, so that heads which ignore the video count as much as those which look;
+    then the mean over heads, over the tokens of a frame, and over layers (section 3.2, eq. 2 and 3).
+    """
+    queries, keys = rows.queries.float(), rows.keys.float()
+    grouped = queries.unflatten(1, (keys.shape[1], -1))  # query heads by the key head they share
+    scores = torch.einsum("lgre,lgne->lgrn", grouped, keys) * queries.shape[-1] ** -0.5
+    attention = scores.softmax(dim=-1).mean(dim=(0, 1, 2))
+    received = torch.zeros(frames, device=frame.device).index_add(0, frame, attention)
+    weights = received / torch.bincount(frame, minlength=frames).clamp(min=1)
+    return weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class DyToK(Allocator, name="dytok"):
+    """Less Is More, but Where? Dynamic Token Compression via LLM-Guided Keyframe Prior (NeurIPS 2025), https://arxiv.org/abs/2512.06866
+
+    Decides how many tokens each frame gets, never which: compose it with one method that has a budget, as in
+    `visionzip+dytok`. The guide is the model itself or, with `assistant=`, a smaller one of the same family; it sees
+    the uncompressed prompt and stops after the last layer read.
+
+    Decisions: `layers` is an inclusive pair; by default the last third, `T - T // 3` to `T - 1` (16 to 23 of 24 as
+    published; the paper states no range for other depths). `cap` defaults to all tokens of a frame. Leftover tokens go
+    to the largest remainders below the cap.
+
+    Differs from the authors' code (`follow="released"` restores both): all layers are read when none are named, and
+    remainders are handed out before the cap is looked at. An infeasible budget is an error there and here, but there
+    it never returns.
+    """
+
+    layers: tuple[int, int] | None = None  # first and last guide layer read (0-based, inclusive); none: the last third
+    cap: int | None = None  # most tokens of one frame; none: as many as it has
+    follow: Literal["paper", "released"] = "paper"  # see above
+
+    def __post_init__(self) -> None:
+        if self.cap is not None and self.cap < 1:
+            raise ValueError(f"dytok.cap={self.cap} leaves no frame a token: write a positive number, or none")
+        if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
+            raise ValueError(f"dytok.layers={list(self.layers)} is no range: write [FIRST,LAST], 0-based and inclusive")
+
+    def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
+        default = (0 if self.follow == "released" else probe.depth - probe.depth // 3, probe.depth - 1)
+        first, last = self.layers or default
+        if last >= probe.depth:
+            raise StrategyError(
+                f"dytok.layers=[{first},{last}] does not fit the guide, which has {probe.depth} layers: "
+                f"write [FIRST,LAST] up to {probe.depth - 1}, or leave it out for the last third"
+            )
+        return frame_weights(probe.last_row(range(first, last + 1)), probe.frame, probe.frames)

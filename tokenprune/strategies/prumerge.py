@@ -1,0 +1,147 @@
+"""PruMerge keeps the tokens whose vision-tower attention is an outlier and merges their neighbours into them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenprune import ops
+from tokenprune.strategies.uniform import evenly_spaced
+from tokenprune.strategy import TowerReader, VisionStage
+from tokenprune.tokens import Signals, VisualTokens
+
+NEIGHBOURS = 32
+
+
+def outliers(attention: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"]) -> Int[Tensor, "f"]:
+    """How many values of each frame lie above `Q3 + 1.5 (Q3 - Q1)`; at least one."""
+    real = attention.double().masked_fill(~valid, torch.nan)
+    first, third = torch.nanquantile(real, torch.tensor([0.25, 0.75], dtype=real.dtype, device=real.device), dim=-1)
+    fence = third + 1.5 * (third - first)
+    return (real > fence.unsqueeze(-1)).sum(-1).clamp(min=1)
+
+
+def grid(selected: Int[Tensor, "f"], counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
+    """PruMerge+'s regular grid: every `int(int(1 / ratio) / 3)`-th token, the last index excluded as in the release."""
+    step = (1.0 / (selected.double() / counts.clamp(min=1))).long()
+    stride = (step // 3).clamp(min=1).unsqueeze(-1)
+    index = torch.arange(width, device=counts.device)
+    return (index % stride == 0) & (index < counts.unsqueeze(-1) - 1)
+
+
+def merge(
+    features: Float[Tensor, "f m d"],
+    keys: Float[Tensor, "f m k"],
+    attention: Float[Tensor, "f m"],
+    valid: Bool[Tensor, "f m"],
+    centre: Int[Tensor, "f c"],
+) -> Float[Tensor, "f c d"]:
+    """Each centre plus the attention-weighted sum of its 32 nearest tokens by key cosine: weights are not normalised."""
+    pick = torch.arange(len(centre), device=centre.device).unsqueeze(-1)
+    norms = keys.float().norm(dim=-1).clamp(min=1e-12)  # the centre's own norm does not change its ranking
+    similarity = keys[pick, centre].float() @ keys.float().mT / norms.unsqueeze(1)
+    itself = centre.unsqueeze(-1) == torch.arange(valid.shape[1], device=valid.device)
+    near = nearest(similarity.masked_fill(itself | ~valid.unsqueeze(1), -torch.inf))
+    return features[pick, centre].float() + (near * attention.unsqueeze(1)) @ features.float()
+
+
+def nearest(similarity: Float[Tensor, "f c m"]) -> Bool[Tensor, "f c m"]:
+    """Marks the 32 largest finite entries of each row (ties: lower index), without sorting the others."""
+    least = similarity.topk(min(NEIGHBOURS, similarity.shape[-1])).values[..., -1:]
+    above, level = similarity > least, similarity == least
+    room = NEIGHBOURS - above.sum(-1, keepdim=True)
+    return (above | (level & (level.cumsum(-1) <= room))) & similarity.isfinite()
+
+
+@dataclass(frozen=True)
+class PruMerge(VisionStage, TowerReader, name="prumerge"):
+    """LLaVA-PruMerge: Adaptive Token Reduction for Efficient Large Multimodal Models (Shang et al., ICCV 2025), https://arxiv.org/abs/2403.15388
+
+    Per frame, the tokens with outlying attention (interquartile rule) each absorb their 32 nearest neighbours; one
+    extra token sums up what was not selected. `grid=true` is PruMerge+, which also selects a regular grid. Frames are
+    independent, tokens come in descending attention, then the grid, the extra token last.
+
+    Decisions: towers without CLS need a proxy for its attention: the mean query's (`mean_query`, single head, as AIM
+    does for LLaVA-OneVision) or the attention received (`received`). It runs after the host's pooling. With an explicit
+    budget of b tokens, b - 1 are selected and one is the extra token: with the grid, half of them are outliers under
+    `keep`, all outliers that fit under an allocator, and the rest are evenly spaced over what is left. A budget of one
+    is the top token; a full budget changes nothing. The extra token takes the slot of the unselected token it is
+    mostly made of.
+
+    Differs from the authors' code: the outlier count is per frame and an integer (not pooled over the batch and
+    truncated), the grid is deduplicated with a stride of at least one, no frame ends without a token.
+    """
+
+    keep: float | None = None  # fraction of each frame's tokens kept; none: adaptive, by the interquartile rule
+    grid: bool = False  # PruMerge+: add a regular grid to the outliers
+    proxy: Literal["mean_query", "received"] = "mean_query"  # stands in for CLS attention where the tower has none
+
+    def __post_init__(self) -> None:
+        ops.fraction("prumerge.keep", self.keep)
+
+    def signals(self) -> Signals:
+        return Signals(saliency=self.proxy, keys="full")
+
+    def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
+        if self.keep is not None:
+            return ops.count(tokens.counts, self.keep)
+        attention, valid = self._attention(tokens)
+        return self._adaptive(attention, valid)[0].sum(-1).add(1).minimum(tokens.counts)
+
+    def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
+        attention, valid = self._attention(tokens)
+        keys, _ = ops.by_frame(self.recorded(tokens, "keys"), tokens.counts)
+        features, _ = ops.by_frame(tokens.features, tokens.counts)
+        whole = budget == tokens.counts
+        extra = (budget > 1) & ~whole
+        selected, top = self._select(attention, valid, budget - extra.long())
+
+        # outliers by attention, then the grid in raster order, then the most attended of the rest as the extra token
+        place = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)
+        tier = torch.where(top, 0, torch.where(selected, 1, 2)).masked_fill(~valid, 3)
+        within = torch.where(tier == 1, -place, attention).masked_fill(~valid, 0)
+        by_value = ops.ranking(within)
+        order = by_value.gather(1, tier.gather(1, by_value).argsort(dim=-1, stable=True))
+
+        width = int(budget.max()) if len(budget) else 0
+        merged = merge(features, keys, attention, valid, order[:, :width])
+        rest = (attention * (valid & ~selected)).unsqueeze(1) @ features.float()
+        is_extra = (place[:, :width] == budget.unsqueeze(-1) - 1) & extra.unsqueeze(-1)
+        merged = torch.where(is_extra.unsqueeze(-1), rest, merged)
+        merged = torch.where(whole.view(-1, 1, 1), features[:, :width].float(), merged)
+        order = torch.where(whole.unsqueeze(-1), place, order)
+        kept = tokens[ops.leading(order, tokens.counts, budget)]
+        return kept.with_features(merged[place[:, :width] < budget.unsqueeze(-1)])
+
+    def _attention(self, tokens: VisualTokens) -> tuple[Float[Tensor, "f m"], Bool[Tensor, "f m"]]:
+        return ops.by_frame(self.recorded(tokens, "saliency").float(), tokens.counts)
+
+    def _adaptive(
+        self, attention: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"]
+    ) -> tuple[Bool[Tensor, "f m"], Bool[Tensor, "f m"]]:
+        """What the interquartile rule selects: everything, and the outliers among it."""
+        number = outliers(attention, valid)
+        top = ops.keep_top(attention, number, valid) & valid
+        return (top | grid(number, valid.sum(-1), valid.shape[1]) if self.grid else top), top
+
+    def _select(
+        self, attention: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"], number: Int[Tensor, "f"]
+    ) -> tuple[Bool[Tensor, "f m"], Bool[Tensor, "f m"]]:
+        """Exactly `number[f]` tokens of each frame, and the outliers among them."""
+        if not self.grid:
+            top = ops.keep_top(attention, number, valid)
+            return top, top
+        adaptive, outlying = self._adaptive(attention, valid)
+        most = (number + 1) // 2 if self.keep is not None else outlying.sum(-1)
+        top = ops.keep_top(attention, number.minimum(most), valid)
+        rest = valid & ~top
+        left = rest.sum(-1)
+        marks = evenly_spaced(left, number - top.sum(-1))
+        spaced = torch.zeros_like(rest)
+        spaced[rest] = marks[torch.arange(marks.shape[1], device=rest.device) < left.unsqueeze(-1)]
+        published = (adaptive.sum(-1) == number).unsqueeze(-1) & (self.keep is None)
+        return torch.where(published, adaptive, top | spaced), torch.where(published, outlying, top)

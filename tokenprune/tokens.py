@@ -1,0 +1,116 @@
+"""What flows between the stages: immutable views of one sample, unpadded and frame-major.
+
+Axes: `n` visual tokens, `s` sequence rows, `f` frames, `d` LLM width, `k` key width, `l` layers, `h` query heads,
+`g` key/value heads, `e` head width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+TEXT = -1  # the frame of a row that is not visual
+
+
+class Signals(NamedTuple):
+    """What a vision stage reads from the vision tower, in the layer whose output the projector takes.
+
+    saliency: `"received"` attention received by a patch, mean over heads and query rows (VisionZip on towers without
+        CLS); `"mean_query"` softmax of the mean query over all keys, one head over the full width (PruMerge, AIM port).
+    keys: `"head_mean"` key projections averaged over heads (VisionZip) or `"full"`, all heads side by side (PruMerge).
+    """
+
+    saliency: Literal["received", "mean_query"] | None = None
+    keys: Literal["head_mean", "full"] | None = None
+
+
+@dataclass(frozen=True)
+class VisualTokens:
+    """The visual tokens of one video between projector and LLM; ragged, `n` rows in frame-major order."""
+
+    features: Float[Tensor, "n d"]  # after projector and pooling, LLM width
+    keys: Float[Tensor, "n k"] | None  # vision-tower keys on the same grid, if a strategy asks
+    saliency: Float[Tensor, "n"] | None  # attention received in the vision tower, if a strategy asks
+    frame: Int[Tensor, "n"]  # non-decreasing
+    slot: Int[Tensor, "n"]  # cell of the uncompressed grid: provenance, coordinates, overlays
+    frames: int
+    cells: int
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def counts(self) -> Int[Tensor, "f"]:
+        """Tokens per frame."""
+        return torch.bincount(self.frame, minlength=self.frames)
+
+    def __getitem__(self, rows: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> VisualTokens:
+        """The tokens at `rows`, a mask or indices in the wanted order; no-copy when a mask keeps everything."""
+        if rows.dtype == torch.bool:
+            if bool(rows.all()):
+                return self
+            rows = rows.nonzero().squeeze(-1)
+        return VisualTokens(
+            features=self.features.index_select(0, rows),
+            keys=None if self.keys is None else self.keys.index_select(0, rows),
+            saliency=None if self.saliency is None else self.saliency.index_select(0, rows),
+            frame=self.frame.index_select(0, rows),
+            slot=self.slot.index_select(0, rows),
+            frames=self.frames,
+            cells=self.cells,
+        )
+
+    def with_features(self, features: Float[Tensor, "n d"]) -> VisualTokens:
+        """The same tokens with new features, for methods that merge."""
+        return replace(self, features=features.to(self.features.dtype))
+
+
+@dataclass(frozen=True)
+class SequenceView:
+    """What one LLM layer is about to see of one sample: text and visual rows in sequence order."""
+
+    frame: Int[Tensor, "s"]  # -1 on text
+    position: Int[Tensor, "s"]  # row in the sequence that entered layer 0
+    attention: Float[Tensor, "s"]  # last token's attention in the layer below, mean over heads, fp32
+    frames: int = 0  # 0: as many as `frame` names; a frame may have lost all its rows
+
+    def __post_init__(self) -> None:
+        if self.frames == 0 and len(self.frame):
+            object.__setattr__(self, "frames", int(self.frame.max()) + 1)
+
+    @property
+    def visual(self) -> Bool[Tensor, "s"]:
+        return self.frame != TEXT
+
+    @property
+    def counts(self) -> Int[Tensor, "f"]:
+        """Visual rows per frame."""
+        return torch.bincount(self.frame[self.visual], minlength=self.frames)
+
+
+class LastRow(NamedTuple):
+    """The last prompt token's queries and the visual keys of some LLM layers of the guide, after RoPE."""
+
+    queries: Float[Tensor, "l h e"]
+    keys: Float[Tensor, "l g n e"]
+
+
+class Probe(ABC):
+    """The uncompressed prompt as the guide model sees it; what an allocator weighs frames with.
+
+    Nothing is computed until it is asked for, and the guide stops after the last layer asked for.
+    """
+
+    depth: int  # LLM layers of the guide
+    frame: Int[Tensor, "n"]  # frame of each visual token
+    frames: int
+
+    @abstractmethod
+    def last_row(self, layers: Sequence[int]) -> LastRow:
+        """Queries of the last prompt token and keys of the visual tokens in `layers` (0-based, ascending)."""
