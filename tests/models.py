@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
 
@@ -11,7 +13,7 @@ CELLS = 9  # 48 px, patches of 8, pooled from 6x6 to 3x3
 
 def llava_onevision(
     seed: int = 0, depth: int = 5, width: int = 32, attention: str = "sdpa", tower_depth: int = 3
-) -> LlavaOnevisionForConditionalGeneration:
+) -> Any:  # transformers' own annotations do not let a checker bind `generate`
     torch.manual_seed(seed)
     vision = SiglipVisionConfig(
         hidden_size=24,
@@ -35,16 +37,17 @@ def llava_onevision(
         eos_token_id=EOS,
         bos_token_id=None,
     )
-    config = LlavaOnevisionConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_id=IMAGE,
-        video_token_id=VIDEO,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
-        tie_word_embeddings=False,
-        image_grid_pinpoints=[[48, 48]],
-    )
+    settings: dict[str, Any] = {
+        "vision_config": vision,
+        "text_config": text,
+        "image_token_id": IMAGE,
+        "video_token_id": VIDEO,
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full",
+        "tie_word_embeddings": False,
+        "image_grid_pinpoints": [[48, 48]],
+    }
+    config = LlavaOnevisionConfig(**settings)
     config._attn_implementation = attention
     model = LlavaOnevisionForConditionalGeneration(config).eval()
     model.generation_config.pad_token_id = PAD

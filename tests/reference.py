@@ -1,8 +1,9 @@
-"""Brute-force references: no tap, no cache, no fused kernel; every attention map in full, every hidden row by a mask."""
+"""Brute-force references: no tap, no cache, no fused kernel; full attention maps, hidden rows by a mask."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from models import VIDEO
@@ -72,7 +73,7 @@ def visual_tokens(model, inputs, signals: Signals, sample: int = 0) -> VisualTok
     handle = adapter.tower_attention.register_forward_pre_hook(spy, with_kwargs=True)
     features = model.model.get_video_features(pixels[None], return_dict=True).pooler_output[0, :-1]
     handle.remove()
-    module = adapter.tower_attention
+    module: Any = adapter.tower_attention
     heads = module.num_heads
     query, key = (proj(seen["hidden"]).unflatten(-1, (heads, -1)) for proj in (module.q_proj, module.k_proj))  # i p h e
     if signals.saliency == "received":

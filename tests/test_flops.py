@@ -30,7 +30,7 @@ FULL = 6272  # 32 frames of 196
 T, G = 1e12, 1e9
 
 
-def close(value: float, expected: float, digits: float = 1e-4) -> bool:
+def close(value: int | float, expected: float, digits: float = 1e-4) -> bool:
     return value == pytest.approx(expected, rel=digits)
 
 
@@ -55,7 +55,7 @@ def close(value: float, expected: float, digits: float = 1e-4) -> bool:
         (BIG, FULL * 0.55, 229.8491),
     ],
 )
-def test_dycoke_equation_8(decoder: Decoder, x: float, expected: float) -> None:
+def test_dycoke_equation_8(decoder: Decoder, x: int | float, expected: float) -> None:
     assert close(dycoke(decoder, x) / T, expected)
 
 
@@ -90,7 +90,7 @@ def test_dycoke_with_pruned_decoding(decoder: Decoder, r1: float, expected: floa
         (BIG, FULL * 0.475, 191.0713),
     ],
 )
-def test_prefill_as_the_papers_count(decoder: Decoder, x: float, expected: float) -> None:
+def test_prefill_as_the_papers_count(decoder: Decoder, x: int | float, expected: float) -> None:
     assert close(prefill(decoder, x, c2) / T, expected)
 
 
@@ -98,7 +98,7 @@ def test_prefill_as_the_papers_count(decoder: Decoder, x: float, expected: float
     ("x", "expected"),
     [(FULL, 48.8219), (FULL * 0.325, 14.1351), (FULL * 0.25, 10.7251), (11648, 103.2373), (11648 / 4, 20.7036)],
 )
-def test_the_stricter_count(x: float, expected: float) -> None:
+def test_the_stricter_count(x: int | float, expected: float) -> None:
     assert close(prefill(SEVEN, x) / T, expected)
 
 

@@ -31,16 +31,24 @@ def fingerprint(model):
     hooks = {
         (name, kind): list(getattr(module, kind))
         for name, module in model.named_modules()
-        for kind in ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
+        for kind in (
+            "_forward_hooks",
+            "_forward_pre_hooks",
+            "_forward_hooks_with_kwargs",
+            "_forward_pre_hooks_with_kwargs",
+        )
     }
     attributes = {name: sorted(vars(module)) for name, module in model.named_modules()}
     configs = [config.to_dict() for config in (model.config, model.model.language_model.config)]
-    chosen = [model.model.language_model.config._attn_implementation, model.model.vision_tower.config._attn_implementation]
+    chosen = [
+        model.model.language_model.config._attn_implementation,
+        model.model.vision_tower.config._attn_implementation,
+    ]
     registries = [sorted(AttentionInterface._global_mapping), sorted(AttentionMaskInterface._global_mapping)]
     return hooks, attributes, configs, chosen, registries
 
 
-class Boom(Exception):
+class Boom(RuntimeError):  # noqa: N818
     pass
 
 
@@ -164,6 +172,22 @@ def test_text_only_prompts_pass_through(model):
     assert session.reports == []
     with pytest.raises(LookupError, match="no video prompt has gone through"):
         _ = session.report
+
+
+@pytest.mark.parametrize("spec", ["dycoke+dytok", "fastv"])
+def test_a_batch_may_mix_video_and_text_only_samples(model, spec):
+    video = prompt(4)
+    text = torch.randint(8, 64, (1, 11))
+    ids = torch.cat([video["input_ids"], torch.nn.functional.pad(text, (video["input_ids"].shape[1] - 11, 0))])
+    with attach(model, spec) as session:
+        alone = model.generate(**video, **GREEDY)
+        mixed = model.generate(
+            input_ids=ids, attention_mask=(ids != 0).long(), pixel_values_videos=video["pixel_values_videos"], **GREEDY
+        )
+    assert torch.equal(mixed[0], alone[0])
+    assert torch.equal(mixed[1, -5:], model.generate(input_ids=text, **GREEDY)[0, -5:])
+    with pytest.raises(LookupError, match="sample 1 of this prompt holds no video"):
+        _ = session.report[1]
 
 
 @pytest.mark.parametrize("padding", [0, 3])
@@ -371,8 +395,9 @@ def test_models_that_do_not_fit_are_refused(model):
         attach(model, "random+dytok", {"dytok.layers": [1, 9]}),
     ):
         model(**prompt(4))
-    with pytest.raises(StrategyError, match="dytok cannot redistribute the budget of random"), attach(
-        model, "random+dytok", {"dytok.cap": 1, "random.keep": 0.9}
+    with (
+        pytest.raises(StrategyError, match="dytok cannot redistribute the budget of random"),
+        attach(model, "random+dytok", {"dytok.cap": 1, "random.keep": 0.9}),
     ):
         model(**prompt(4))
 
@@ -396,10 +421,11 @@ def broken(**methods):
 
 def test_a_stage_that_does_not_keep_its_budget_is_an_error(model):
     lazy = broken(compress=lambda self, tokens, budget: tokens)
-    with pytest.raises(StrategyError, match="broken kept .* a stage keeps exactly its budget"), attach(
-        model, build("none") + lazy
+    with (
+        pytest.raises(StrategyError, match=r"broken kept .* a stage keeps exactly its budget"),
+        attach(model, build("none") + lazy),
     ):
         model(**prompt(4))
     greedy = broken(quota=lambda self, tokens: tokens.counts + 1)
-    with pytest.raises(StrategyError, match="broken.quota asks for"), attach(model, build("none") + greedy):
+    with pytest.raises(StrategyError, match=r"broken\.quota asks for"), attach(model, build("none") + greedy):
         model(**prompt(4))

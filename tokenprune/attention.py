@@ -84,7 +84,7 @@ def last_row(
 
 def received(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], scale: float) -> Float[Tensor, "b s"]:
     """Attention each key receives, mean over heads and query rows, in fp32; blockwise, so memory stays bounded."""
-    batch, heads, rows, _ = query.shape
+    _, heads, rows, _ = query.shape
     step = max(1, BLOCK // (heads * rows * rows))
     blocks = zip(query.split(step), key.split(step), strict=True)
     return torch.cat([(q.float() @ k.float().mT * scale).softmax(-1).mean(dim=(1, 2)) for q, k in blocks])

@@ -35,7 +35,7 @@ class HidingLayer(CompressedLayer):
 
 
 def compressed_cache(cache: Cache | None, depth: int, hides: bool) -> DynamicCache:
-    """An empty cache with guarded layers: `cache` itself if given, so that the caller's object is the one that fills."""
+    """An empty cache with guarded layers; `cache` itself if given, so that it is the caller's object that fills."""
     if cache is None:
         cache = DynamicCache()
     stock = all(type(layer) is DynamicLayer for layer in cache.layers)
@@ -45,7 +45,8 @@ def compressed_cache(cache: Cache | None, depth: int, hides: bool) -> DynamicCac
             f"a {type(cache).__name__} of {', '.join(sorted(kinds))} cannot hold a different number of rows in "
             "different layers: generate with the default dynamic cache (no cache_implementation, no sliding window)"
         )
-    cache.layers = [HidingLayer() if hides else CompressedLayer() for _ in range(depth)]
+    kind = HidingLayer if hides else CompressedLayer
+    cache.layers[:] = [kind() for _ in range(depth)]
     return cache
 
 

@@ -170,7 +170,7 @@ class Flight:
 
             return tap
 
-        return {self.adapter.layers[layer - 1].self_attn: reader(layer - 1) for layer in layers}  # pyright: ignore[reportReturnType]
+        return {self.adapter.attention(layer - 1): reader(layer - 1) for layer in layers}
 
     def enter_layer(
         self, layer: int, given: dict[str, Any], pruners: Sequence[PrefillStage], hider: DecodeStage | None
@@ -199,10 +199,11 @@ class Flight:
         """Mask of a step behind the prompt, made anew where the cached rows or the visible ones change."""
         number = self.prompt.at(layer)
         opens = number > 0 and self.prompt.starts[number] == layer
-        hides = hider is not None and hider.layer == layer
-        if not opens and not hides:
+        if hider is not None and hider.layer != layer:
+            hider = None
+        if not opens and hider is None:
             return given
-        if hides:
+        if hider is not None:
             with self.report.clock.inner("strategy"):
                 row = self._rows[layer - 1]
                 self._visible = self.prompt.attend(hider, self.prompt.carry(row, number) if opens else row)
@@ -220,7 +221,7 @@ class Flight:
         return create_causal_mask(self.adapter.text_config, hidden, mask, self._cache, layer_idx=layer)
 
     def land(self, hider: DecodeStage | None) -> bool:
-        """Writes the report; True when a prompt's prefill has ended. A promised reduction that did not happen raises."""
+        """Writes the report; True when a prefill has ended. A promised reduction that did not happen raises."""
         if not self.prefill:
             if hider is None and self.generating:
                 self.prompt.count_step()

@@ -1,4 +1,4 @@
-"""Operation counts as the papers print them: one multiply-add is one operation, visual tokens of the LLM's prefill only.
+"""Operation counts as the papers print them: a multiply-add is one operation, visual tokens of the LLM's prefill only.
 
 Text, newline, vision tower, projector and `lm_head` are not counted. `c2` is what most papers of the field print, `cs`
 the stricter count for honest reports. `x` is always a number of tokens, and may be a fractional average.
@@ -34,28 +34,29 @@ class Decoder:
         )
 
 
-Count = Callable[[Decoder, float], float]  # operations of one layer that sees x tokens
+Number = int | float
+Count = Callable[[Decoder, Number], Number]  # operations of one layer that sees x tokens
 
 
-def c2(decoder: Decoder, x: float) -> float:
+def c2(decoder: Decoder, x: Number) -> Number:
     """One layer with full key/value width and two FFN matrices: FastV, VisionZip, DyToK eq. 1, DyCoke."""
     d, m = decoder.width, decoder.ffn
     return 4 * x * d**2 + 2 * x**2 * d + 2 * x * d * m
 
 
-def c3(decoder: Decoder, x: float) -> float:
+def c3(decoder: Decoder, x: Number) -> Number:
     """One layer with three FFN matrices: PyramidDrop."""
     d, m = decoder.width, decoder.ffn
     return 4 * x * d**2 + 2 * x**2 * d + 3 * x * d * m
 
 
-def cs(decoder: Decoder, x: float) -> float:
+def cs(decoder: Decoder, x: Number) -> Number:
     """One layer with grouped-query attention and three FFN matrices: FastVID, the stricter count."""
     d, m = decoder.width, decoder.ffn
     return 2 * x * d**2 + 2 * x * d * decoder.kv_width + 2 * x**2 * d + 3 * x * d * m
 
 
-def prefill(decoder: Decoder, tokens: float | Sequence[float], count: Count = cs) -> float:
+def prefill(decoder: Decoder, tokens: Number | Sequence[Number], count: Count = cs) -> Number:
     """All layers; `tokens` is what every layer sees, or one number per layer."""
     if not isinstance(tokens, Sequence):
         return decoder.layers * count(decoder, tokens)
@@ -66,8 +67,8 @@ def prefill(decoder: Decoder, tokens: float | Sequence[float], count: Count = cs
 
 def flops_ratio(
     decoder: Decoder,
-    tokens_per_layer: Sequence[float],
-    full: float,
+    tokens_per_layer: Sequence[Number],
+    full: Number,
     guide: Decoder | None = None,
     probe_layers: int = 0,
     count: Count = cs,
@@ -81,7 +82,7 @@ def flops_ratio(
     return (prefill(decoder, tokens_per_layer, count) + probe) / prefill(decoder, full, count)
 
 
-def dycoke(decoder: Decoder, x: float, generated: int = 100, decode_x: float | None = None) -> float:
+def dycoke(decoder: Decoder, x: Number, generated: int = 100, decode_x: Number | None = None) -> Number:
     """DyCoke eq. 8: `c2` prefill of `x` tokens, then `generated` steps over `decode_x` of them (default: all)."""
     d, m = decoder.width, decoder.ffn
     seen = x if decode_x is None else decode_x
@@ -89,7 +90,9 @@ def dycoke(decoder: Decoder, x: float, generated: int = 100, decode_x: float | N
     return prefill(decoder, x, c2) + decoder.layers * generated * step
 
 
-def fastv_remaining(decoder: Decoder, layer: int, visual: float, drop: float, text: float = 0, count: Count = c2) -> float:
+def fastv_remaining(
+    decoder: Decoder, layer: int, visual: Number, drop: float, text: Number = 0, count: Count = c2
+) -> float:
     """Operations that FastV leaves, as a fraction: layers from `layer` on see `1 - drop` of the visual tokens.
 
     One minus the reduction of the paper's eq. 5, whose printed values count `text` tokens too.
@@ -99,12 +102,12 @@ def fastv_remaining(decoder: Decoder, layer: int, visual: float, drop: float, te
     return prefill(decoder, per_layer, count) / prefill(decoder, text + visual, count)
 
 
-def average_tokens(layers: int, layer: int, x: float, kept: float) -> float:
+def average_tokens(layers: int, layer: int, x: Number, kept: Number) -> Number:
     """Tokens per layer of a method that goes from `x` to `kept` before layer `layer`, averaged over all layers."""
     return (layer * x + (layers - layer) * kept) / layers
 
 
-def kept_for_average(layers: int, layer: int, x: float, average: float) -> float:
+def kept_for_average(layers: int, layer: int, x: Number, average: Number) -> Number:
     """Tokens to keep from layer `layer` on so that layers see `average` on average; round it down.
 
     Raises ValueError where the layers below alone exceed the average.

@@ -123,7 +123,7 @@ def visible_mask(valid: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"] | None:
 
 
 def take(states: Tensor, columns: Int[Tensor, "b m"]) -> Tensor:
-    """Columns of every sample, from `[b or 1, s, ...]`."""
-    states = states.expand(len(columns), *states.shape[1:])
-    index = columns.to(states.device).view(*columns.shape, *[1] * (states.ndim - 2))
-    return states.gather(1, index.expand(-1, -1, *states.shape[2:]))
+    """Columns of every sample, from `[b or 1, s, ...]`; whole rows are copied, once."""
+    columns = columns.to(states.device)
+    samples = torch.arange(len(columns), device=states.device).unsqueeze(-1)
+    return states.expand(len(columns), *states.shape[1:])[samples, columns]

@@ -1,4 +1,4 @@
-"""DyToK's seam: runs a guide over the uncompressed prompt, reads the last token's queries and the visual keys, stops."""
+"""DyToK's seam: a guide runs over the uncompressed prompt, shows its last query and its visual keys, and stops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tokenprune.layout import Layout
 from tokenprune.tokens import LastRow, Probe
 
 
-class _Enough(Exception):
+class _Enough(Exception):  # noqa: N818  a signal, not an error
     """Leaves the guide's forward pass once the last layer asked for has been read."""
 
 
@@ -41,15 +41,15 @@ class Guide:
 
             return tap
 
-        modules = [self.adapter.layers[layer].self_attn for layer in layers]
-        self.taps.update(zip(modules, map(reader, layers), strict=True))  # pyright: ignore[reportArgumentType]
+        modules = [self.adapter.attention(layer) for layer in layers]
+        self.taps.update(zip(modules, map(reader, layers), strict=True))
         try:
             self.adapter.language_model(**inputs, use_cache=False)
         except _Enough:
             pass
         finally:
             for module in modules:
-                self.taps.pop(module, None)  # pyright: ignore[reportArgumentType]
+                self.taps.pop(module, None)
         return [read[layer] for layer in layers]
 
 

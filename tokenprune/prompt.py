@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from tokenprune.layout import Layout
+from tokenprune.layout import Layout, take
 from tokenprune.report import SampleReport, StageReport
 from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, StrategyError, VisionStage
 from tokenprune.tokens import TEXT, SequenceView, VisualTokens
@@ -89,7 +89,7 @@ class Prompt:
         # the first rows of the video's span hold what is left of it
         kept = ~before.visual | (before.frame * before.cells + before.slot < number.unsqueeze(-1))
         after, columns = before.keep(kept)
-        packed = embeds.gather(1, columns.unsqueeze(-1).expand(-1, -1, embeds.shape[-1]))
+        packed = take(embeds, columns)
         frame, slot = after.frame.clone(), after.slot.clone()
         for sample, tokens in zip(self.videos, done, strict=True):
             span = after.visual[sample]

@@ -67,14 +67,20 @@ def _group(options: Options, words: list[str]) -> dict[str, dict[str, Any]]:
     for key, value in options.items():
         owner, _, field = key.partition(".")
         if owner not in words:
-            spec, near = "+".join(words) or "none", difflib.get_close_matches(owner, words, n=1)
-            other = f"write {'+'.join([*words, owner])} to use it" if owner in names() else "leave it out"
-            hint = f"did you mean {near[0]}.{field or 'FIELD'}?" if near else other
-            raise StrategyError(f"the option {key!r} belongs to no strategy of {spec}: {hint}")
+            spec = "+".join(words) or "none"
+            raise StrategyError(f"the option {key!r} belongs to no strategy of {spec}: {_hint(owner, field, words)}")
         if not field and not isinstance(value, Mapping):
             raise StrategyError(f"the option {key!r} needs a field: write {owner}.FIELD=VALUE")
         grouped.setdefault(owner, {}).update({field: value} if field else dict(value))
     return grouped
+
+
+def _hint(owner: str, field: str, words: list[str]) -> str:
+    if near := difflib.get_close_matches(owner, words, n=1):
+        return f"did you mean {near[0]}.{field or 'FIELD'}?"
+    if holders := [word for word in words if not field and owner in vars(get(word)).get("__dataclass_fields__", ())]:
+        return f"did you mean {holders[0]}.{owner}?"
+    return f"write {'+'.join([*words, owner])} to use it" if owner in names() else "leave it out"
 
 
 def _construct(kind: type[Strategy], options: Mapping[str, Any]) -> Strategy:
@@ -83,15 +89,18 @@ def _construct(kind: type[Strategy], options: Mapping[str, Any]) -> Strategy:
 
     if not dataclasses.is_dataclass(kind):
         raise StrategyError(f"{kind.name} is no dataclass: write @dataclass(frozen=True) above class {kind.__name__}")
-    values = {key: None if value == "none" else value for key, value in options.items()}
+    config = OmegaConf.structured(kind)
+    for key, value in options.items():
+        try:
+            config = OmegaConf.merge(config, {key: None if value == "none" else value})
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0].replace(f"'{kind.__name__}'", kind.name)
+            reason = reason.replace("'$VALUE' of type '$VALUE_TYPE' ", "")  # OmegaConf 2.4 leaves these in tuples
+            known = ", ".join(field.name for field in dataclasses.fields(kind))
+            raise StrategyError(
+                f"{kind.name}.{key}={value}: {reason} (fields of {kind.name}: {known or 'none'})"
+            ) from None
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))  # pyright: ignore[reportReturnType]
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0].replace(f"'{kind.__name__}'", kind.name)
-        asked = ", ".join(f"{kind.name}.{key}={value}" for key, value in options.items())
-        known = ", ".join(field.name for field in dataclasses.fields(kind))
-        raise StrategyError(f"{asked}: {reason} (fields of {kind.name}: {known})") from None
-    except StrategyError:
-        raise
-    except ValueError as error:
-        raise StrategyError(str(error)) from None
+        return OmegaConf.to_object(config)  # pyright: ignore[reportReturnType]
+    except (ValueError, OmegaConfBaseException) as error:
+        raise StrategyError(str(error).splitlines()[0]) from None

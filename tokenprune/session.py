@@ -137,7 +137,7 @@ class Session:
                 )
             placeholder = self._adapter.placeholders(given.get("input_ids"), given.get("inputs_embeds"))
             self._flight = Flight(self._adapter, self._guide, placeholder, given.get("input_ids"))
-        elif cached and cache in self._prompts:
+        elif cache is not None and cached and cache in self._prompts:
             given = self._prompts[cache][0].realign(given)
         return (), given
 

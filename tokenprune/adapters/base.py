@@ -1,4 +1,4 @@
-"""What tokenprune has to know about a family of video LLMs. One file per family declares it; an adapter knows no strategy."""
+"""What tokenprune has to know about a family of video LLMs: one file each declares it. An adapter knows no strategy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class VideoLLM(ABC):
     @property
     @abstractmethod
     def layers(self) -> nn.ModuleList:
-        """The decoder layers; each has `self_attn`."""
+        """The decoder layers."""
 
     @property
     @abstractmethod
@@ -88,6 +88,10 @@ class VideoLLM(ABC):
     def depth(self) -> int:
         return len(self.layers)
 
+    def attention(self, layer: int) -> nn.Module:
+        """The attention module of one decoder layer."""
+        return self.layers[layer].get_submodule("self_attn")
+
     @property
     def text_config(self) -> PreTrainedConfig:
         return self.language_model.config
@@ -97,14 +101,19 @@ class VideoLLM(ABC):
         return self.model.device
 
 
-def adapt(model: PreTrainedModel) -> VideoLLM:
-    """The adapter of an instance in memory; UnsupportedModelError names the supported families."""
+def families() -> dict[str, type[VideoLLM]]:
+    """Supported families by `config.model_type`."""
     from tokenprune.adapters import llava_onevision  # noqa: F401  registers its family
 
+    return FAMILIES
+
+
+def adapt(model: PreTrainedModel) -> VideoLLM:
+    """The adapter of an instance in memory; UnsupportedModelError names the supported families."""
     kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
-    if kind not in FAMILIES:
+    if kind not in families():
         raise UnsupportedModelError(
             f"{type(model).__name__} ({kind}) has no video tokens that tokenprune can find: "
-            f"supported families are {', '.join(sorted(FAMILIES))}"
+            f"supported families are {', '.join(sorted(families()))}"
         )
-    return FAMILIES[kind](model)
+    return families()[kind](model)

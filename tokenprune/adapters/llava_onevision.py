@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,30 +26,30 @@ class LlavaOnevision(VideoLLM, model_type="llava_onevision"):
 
     @property
     def body(self) -> nn.Module:
-        return self.model.model
+        return self.model.get_submodule("model")
 
     @property
     def language_model(self) -> PreTrainedModel:
-        return self.body.language_model  # pyright: ignore[reportReturnType]
+        return cast(PreTrainedModel, self.body.get_submodule("language_model"))
 
     @property
     def layers(self) -> nn.ModuleList:
-        return self.language_model.layers  # pyright: ignore[reportReturnType]
+        return cast(nn.ModuleList, self.language_model.get_submodule("layers"))
 
     @property
     def tower(self) -> PreTrainedModel:
-        return self.body.vision_tower  # pyright: ignore[reportReturnType]
+        return cast(PreTrainedModel, self.body.get_submodule("vision_tower"))
 
     @property
     def tower_attention(self) -> nn.Module:
-        layers: nn.ModuleList = self.tower.encoder.layers  # pyright: ignore[reportAssignmentType, reportAttributeAccessIssue]
+        layers = cast(nn.ModuleList, self.tower.get_submodule("encoder.layers"))
         chosen = self.model.config.vision_feature_layer
         if not isinstance(chosen, int):
             raise UnsupportedModelError(
                 f"this checkpoint concatenates vision layers {chosen}: tower signals are defined for one layer only"
             )
         # hidden state i is the output of layer i - 1; the last hidden state is index -1
-        return layers[chosen if chosen < 0 else chosen - 1].self_attn
+        return layers[chosen if chosen < 0 else chosen - 1].get_submodule("self_attn")
 
     @property
     def cells(self) -> int:
@@ -77,6 +78,7 @@ class LlavaOnevision(VideoLLM, model_type="llava_onevision"):
 
     def embed(self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]) -> Float[Tensor, "b s d"]:
         embedded = self.model.get_input_embeddings()(input_ids)
-        features = self.body.get_video_features(pixels, return_dict=True).pooler_output  # pyright: ignore[reportCallIssue]
+        body: Any = self.body
+        features = body.get_video_features(pixels, return_dict=True).pooler_output
         video = self.placeholders(input_ids, None).unsqueeze(-1)
         return embedded.masked_scatter(video, features.flatten(0, 1).to(embedded.dtype))

@@ -56,7 +56,7 @@ class DyToK(Allocator, name="dytok"):
             raise ValueError(f"dytok.layers={list(self.layers)} is no range: write [FIRST,LAST], 0-based and inclusive")
 
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
-        default = (0 if self.follow == "released" else probe.depth - probe.depth // 3, probe.depth - 1)
+        default = (0 if self.follow == "released" else probe.depth - max(1, probe.depth // 3), probe.depth - 1)
         first, last = self.layers or default
         if last >= probe.depth:
             raise StrategyError(

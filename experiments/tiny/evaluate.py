@@ -1,0 +1,96 @@
+"""Scores a model folder on the test split with the stock `generate`, greedily, one question per video.
+
+python -m experiments.tiny.evaluate FOLDER --samples 1400 --out scores.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
+
+from experiments.tiny.model import normalise
+from tokenprune import tasks
+from tokenprune.tasks.tinyvqa import FAMILIES
+
+_BATCH = 14
+_SUREST = 1.96  # normal quantile of 95 %
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    share, z2 = right / n, _SUREST**2
+    middle, reach = share + z2 / (2 * n), _SUREST * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5
+    return (middle - reach) / (1 + z2 / n), (middle + reach) / (1 + z2 / n)
+
+
+@torch.inference_mode()
+def predictions(folder: Path, task: tasks.Task, frames_seen: slice) -> list[str]:
+    """Greedy answers to all samples, in order; the model sees `frames_seen` of each video."""
+    model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    tokens = AutoTokenizer.from_pretrained(folder)
+    vision = model.config.vision_config
+    cells = (-(-vision.image_size // vision.patch_size // 2)) ** 2
+    answers: list[str] = []
+    for begin in range(0, len(task), _BATCH):
+        samples = [task[i] for i in range(begin, min(begin + _BATCH, len(task)))]
+        frames = torch.stack([sample.frames[frames_seen] for sample in samples])
+        chats = [
+            [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": sample.question}]}]
+            for sample in samples
+        ]
+        prompts = tokens.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+        expanded = [prompt.replace("<video>", "<video>" * (frames.shape[1] * cells + 1)) for prompt in prompts]
+        inputs = tokens(expanded, return_tensors="pt", padding=True)
+        ids = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            pixel_values_videos=normalise(frames),
+            max_new_tokens=8,
+        )
+        answers += tokens.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return answers
+
+
+def scores(folder: Path, *, samples: int, frames: int, seed: int, only: int | None = None) -> dict:
+    """Per family: share right, n, interval, chance; and the macro average. `only`: the model sees this one frame."""
+    task = tasks.build("tinyvqa", samples=samples, frames=frames, seed=seed)
+    seen = slice(None) if only is None else slice(only, only + 1)
+    right: dict[str, list[float]] = defaultdict(list)
+    for index, answer in enumerate(predictions(folder, task, seen)):
+        sample = task[index]
+        right[sample.category].append(task.score(answer, sample))
+    table = {}
+    for family, marks in right.items():
+        low, high = wilson(int(sum(marks)), len(marks))
+        share = sum(marks) / len(marks)
+        chance = FAMILIES[family].chance
+        table[family] = {"score": share, "n": len(marks), "low": low, "high": high, "chance": chance}
+    macro = sum(row["score"] for row in table.values()) / len(table)
+    return {"samples": samples, "frames": frames, "seed": seed, "only_frame": only, "macro": macro, "families": table}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--samples", type=int, default=1400)
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="number of the one frame the model may see")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    result = scores(
+        options.folder, samples=options.samples, frames=options.frames, seed=options.seed, only=options.only
+    )
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The training step: loss on every answer behind a video, plus the alignment of projected tokens with words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerFast
+
+from experiments.tiny.data import Batch, Load
+from experiments.tiny.model import WIDTH, build, normalise
+from experiments.tiny.text import PROMPT_START
+from tokenprune.tasks.scenes import COLOURS, SHAPES
+from tokenprune.tasks.tinyvqa import FAMILIES
+
+_SHARPNESS = 3.0  # of the alignment's logits: keeps projected tokens about as long as word embeddings
+_ALIGNMENT = 0.5  # weight of the alignment loss
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the curriculum."""
+
+    load: Load
+    steps: int
+
+    @classmethod
+    def parse(cls, text: str) -> Stage:
+        """`8x12x16:500`: 500 steps of 12 videos of 8 frames, 16 questions each."""
+        size, _, steps = text.partition(":")
+        frames, videos, questions = map(int, size.split("x"))
+        return cls(Load(frames, videos, questions), int(steps))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The learning rate: warm-up, constant, linear decay at the end."""
+
+    rate: float
+    warmup: int
+    total: int
+    decay: int
+
+    def __call__(self, step: int) -> float:
+        return min((step + 1) / self.warmup, 1.0, max(self.total - step, 1) / self.decay)
+
+
+class Learner(lightning.LightningModule):
+    """Stock model inside; everything that is only needed for training stays outside of it."""
+
+    def __init__(self, tokens: PreTrainedTokenizerFast, pace: Pace, freeze_from: int) -> None:
+        super().__init__()
+        self.model = build(tokens)
+        self.nothing = nn.Parameter(torch.randn(2, 1, WIDTH) * WIDTH**-0.5)  # "no colour", "no shape"
+        self.pace, self.freeze_from = pace, freeze_from
+        start = torch.tensor(tokens(PROMPT_START)["input_ids"])
+        words = torch.tensor([[tokens.convert_tokens_to_ids([w, f"Ġ{w}"]) for w in ws] for ws in (COLOURS, SHAPES)])
+        self.register_buffer("start", start, persistent=False)
+        self.register_buffer("words", words, persistent=False)  # int64 [2 words 2]
+        self.start: Tensor
+        self.words: Tensor
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits float [n v] where a target is asked, row by row, and the projected tokens float [b f*c d]."""
+        core = self.model.model
+        video = cast(Tensor, core.get_video_features(normalise(batch.frames)).pooler_output)
+        embed = core.language_model.embed_tokens
+        start = embed(self.start).expand(len(video), -1, -1)
+        sequence = torch.cat([start, video.to(start.dtype), embed(batch.text)], 1)
+        prefix = sequence.shape[1] - batch.text.shape[1]
+        hidden = core.language_model(
+            inputs_embeds=sequence,
+            attention_mask=batch.mask(prefix),
+            position_ids=batch.positions(prefix),
+            use_cache=False,
+        ).last_hidden_state
+        return self.model.lm_head(hidden[:, prefix:][batch.target >= 0]), video[:, :-1]
+
+    def alignment(self, video: Tensor, cells: Tensor) -> Tensor:
+        """Pulls what a cell's token says towards the embeddings of the words for what the cell shows.
+
+        LLaVA's first stage does the same with captions; here every cell has one.
+        """
+        embed = self.model.model.language_model.embed_tokens.weight
+        classes = torch.cat([embed[self.words].sum(2), self.nothing], 1)  # [2 words+1 d]
+        logits = _SHARPNESS * torch.einsum("nd,kwd->knw", video.flatten(0, 1).float(), classes)
+        return cross_entropy(logits.flatten(0, 1), cells.flatten())
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        # Late stages are long videos: what single frames could teach the tower, earlier stages have.
+        self.model.model.vision_tower.requires_grad_(batch.frames.shape[1] < self.freeze_from)
+        logits, video = self(batch)
+        answers = cross_entropy(logits.float(), batch.target[batch.target >= 0])
+        alignment = self.alignment(video, batch.cells)
+        self.log_dict({"answers": answers, "alignment": alignment, "frames": float(batch.frames.shape[1])})
+        return answers + _ALIGNMENT * alignment
+
+    def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
+        """Share of the questions whose whole answer is right, per family and number of frames."""
+        logits, _ = self(batch)
+        asked = batch.target >= 0
+        right = torch.ones_like(batch.target, dtype=torch.bool)
+        right[asked] = logits.argmax(-1) == batch.target[asked]
+        for number, family in enumerate(FAMILIES):
+            rows, questions = (batch.family == number).nonzero(as_tuple=True)
+            if len(rows):
+                wrong = (batch.segment[rows] == questions[:, None]) & ~right[rows]
+                score = (~wrong.any(1)).float().mean()
+                name = f"{batch.frames.shape[1]:02d}/{family}"
+                self.log(name, score, batch_size=len(rows), on_epoch=True, add_dataloader_idx=False)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        decay = [p for p in self.parameters() if p.ndim >= 2]
+        plain = [p for p in self.parameters() if p.ndim < 2]
+        groups = [{"params": decay, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.pace.rate, betas=(0.9, 0.98))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.pace)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}

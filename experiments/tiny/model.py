@@ -1,0 +1,103 @@
+"""The embedded model: stock LLaVA-OneVision classes with small numbers, and how it is written to a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+
+from experiments.tiny.text import END, IMAGE, PAD, VIDEO
+from tokenprune.tasks.scenes import SIZE
+
+WIDTH = 128
+LAYERS = 6
+MEAN, STD = 0.5, 0.5
+
+
+def config(tokens: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
+    """About two million parameters; a frame of 96 pixels is 12 x 12 patches, 6 x 6 tokens after pooling."""
+    pad, end, image, video = (tokens.convert_tokens_to_ids(word) for word in (PAD, END, IMAGE, VIDEO))
+    vision = SiglipVisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=SIZE,
+        patch_size=8,
+        vision_use_head=False,
+    )
+    text = Qwen2Config(
+        vocab_size=len(tokens),
+        hidden_size=WIDTH,
+        intermediate_size=3 * WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        # With the default of 0.02 the model stays for hundreds of steps on a plateau where it knows which colours are
+        # present but not which shape bears which.
+        initializer_range=WIDTH**-0.5,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=pad,
+    )
+    return LlavaOnevisionConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=image,
+        video_token_index=video,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        image_grid_pinpoints=[[SIZE, SIZE]],
+        tie_word_embeddings=True,
+    )
+
+
+def build(tokens: PreTrainedTokenizerFast) -> LlavaOnevisionForConditionalGeneration:
+    """A freshly initialised model. Projections into the residual stream start smaller, as in GPT-2."""
+    model = LlavaOnevisionForConditionalGeneration(config(tokens))
+    with torch.no_grad():
+        model.model.multi_modal_projector.linear_2.weight.mul_(0.25)  # video tokens start about as long as words
+        for layer in model.model.language_model.layers:
+            layer.self_attn.o_proj.weight.mul_((2 * LAYERS) ** -0.5)
+            layer.mlp.down_proj.weight.mul_((2 * LAYERS) ** -0.5)
+    end, pad = (tokens.convert_tokens_to_ids(word) for word in (END, PAD))
+    model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad, do_sample=False, max_new_tokens=32)
+    return model
+
+
+def normalise(frames: Tensor) -> Tensor:
+    """Pixels uint8 [b f h w 3] as the tower takes them: float [b f 3 h w]."""
+    return (frames.permute(0, 1, 4, 2, 3).float() / 255 - MEAN) / STD
+
+
+def save(model: LlavaOnevisionForConditionalGeneration, tokens: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Everything `from_pretrained` needs. bfloat16 holds what training saw: its matrix products ran on such weights."""
+    model.bfloat16().save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+    tokens.save_pretrained(folder)
+    preprocessor = {
+        "video_processor_type": "LlavaOnevisionVideoProcessor",
+        "size": {"height": SIZE, "width": SIZE},
+        "do_resize": True,
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [MEAN] * 3,
+        "image_std": [STD] * 3,
+        "do_convert_rgb": True,
+    }
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")

@@ -1,0 +1,116 @@
+"""Trains the embedded model from scratch on two CPU cores.
+
+    python -m experiments.tiny.train out=DIR            # a few hours at most; a second call resumes
+    python -m experiments.tiny.train out=DIR --smoke    # under a minute: does it run?
+
+Writes `last.ckpt`, `logs/version_N/metrics.csv` (N counts the resumptions) and the model folder `model/` (averaged
+weights, as `from_pretrained` takes it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, Sampler
+
+from experiments.tiny.data import Load, Steps
+from experiments.tiny.learner import Learner, Pace, Stage
+from experiments.tiny.model import save
+from experiments.tiny.text import tokenizer
+
+# frames x videos x questions : steps. About 0.7 s a step on two idle cores, whatever the stage.
+CURRICULUM = "1x64x10:300 4x16x12:300 1x48x16:500 4x16x12:500 8x12x14:500 16x6x16:3000"
+SMOKE = "1x8x4:4 4x4x4:4 16x2x4:4"
+FREEZE_FROM = 8  # the tower learns from videos shorter than this
+VALIDATION_SEED = 1 << 20  # of the training split: the test split is for the final numbers only
+
+
+class Onwards(Sampler[int]):
+    """Counts steps from where the training stands."""
+
+    def __init__(self, learner: Learner, total: int) -> None:
+        self.learner, self.total = learner, total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.learner.global_step, self.total))
+
+    def __len__(self) -> int:
+        return self.total
+
+
+def loaders(stages: list[Stage], learner: Learner, seed: int, smoke: bool) -> tuple[DataLoader, DataLoader]:
+    """Batches come whole from one worker process, so that they are ready when the step is."""
+    tokens = tokenizer()
+    loads = [stage.load for stage in stages for _ in range(stage.steps)]
+    train = DataLoader(
+        Steps(loads, tokens, seed),
+        batch_size=None,
+        sampler=Onwards(learner, len(loads)),
+        num_workers=1,
+        prefetch_factor=4,
+    )
+    probe = [Load(4, 24, 14), Load(16, 8, 14), Load(16, 8, 14), Load(16, 8, 14)][: 1 if smoke else None]
+    return train, DataLoader(Steps(probe, tokens, VALIDATION_SEED), batch_size=None)
+
+
+def train(out: Path, stages: list[Stage], *, rate: float, seed: int, every: int, smoke: bool, freeze_from: int) -> None:
+    """Runs or resumes the training in `out`."""
+    lightning.seed_everything(seed)
+    total = sum(stage.steps for stage in stages)
+    pace = Pace(rate, warmup=min(100, total), total=total, decay=max(1, total // 8))
+    learner = Learner(tokenizer(), pace, freeze_from)
+    training, validation = loaders(stages, learner, seed, smoke)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        precision="bf16-mixed",
+        max_steps=total,
+        max_epochs=-1,
+        gradient_clip_val=1.0,
+        default_root_dir=out,
+        logger=CSVLogger(out, name="logs"),
+        callbacks=[
+            EMAWeightAveraging(decay=0.995, use_buffers=False),
+            ModelCheckpoint(out, filename="last", every_n_train_steps=every, enable_version_counter=False),
+            TQDMProgressBar(refresh_rate=every if not os.isatty(2) else 1),
+        ],
+        log_every_n_steps=1 if smoke else 20,
+        val_check_interval=every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+    )
+    last = out / "last.ckpt"
+    trainer.fit(learner, training, validation, ckpt_path=last if last.exists() else None, weights_only=False)
+    save(learner.model, tokenizer(), out / "model")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", help="out=DIR: where checkpoints, logs and the model go")
+    parser.add_argument("--smoke", action="store_true", help="a dozen tiny steps")
+    parser.add_argument("--curriculum", default=CURRICULUM, help=f"default: {CURRICULUM}")
+    parser.add_argument("--freeze-from", type=int, default=FREEZE_FROM, help="frames from which the tower rests")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_float32_matmul_precision("high")
+    train(
+        Path(options.out.removeprefix("out=")),
+        [Stage.parse(text) for text in (SMOKE if options.smoke else options.curriculum).split()],
+        rate=options.rate,
+        seed=options.seed,
+        every=4 if options.smoke else 100,
+        smoke=options.smoke,
+        freeze_from=options.freeze_from,
+    )
+
+
+if __name__ == "__main__":
+    main()

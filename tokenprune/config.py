@@ -1,0 +1,114 @@
+"""What a run is: words like `strategy=dycoke+dytok frames=8 dycoke.merge=0.5`, checked against one dataclass.
+
+Light to import: the command line reads its help from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A word on the command line that means nothing, or that contradicts another; the message says what to write."""
+
+
+def _key(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"help": meaning})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything `tokenprune run` can be told, and the schema of it."""
+
+    strategy: str = _key("", "methods joined by +, as in dycoke+dytok; see `tokenprune list`")
+    model: str = _key("tiny", "tiny (embedded), a folder, or a hub id")
+    task: str = _key("tinyvqa", "samples to evaluate on")
+    video: str | None = _key(None, "a video file to ask about, instead of a task")
+    question: str | None = _key(None, "what to ask about the video")
+    frames: int | None = _key(None, "frames per video, spread evenly; 32 of a file, 16 of a task")
+    samples: int | None = _key(None, "how many samples the task makes; its own number by default")
+    limit: int | None = _key(None, "evaluate at most this many samples")
+    max_new_tokens: int = _key(32, "longest answer, in tokens")
+    batch_size: int = _key(1, "samples per forward pass")
+    seed: int = _key(0, "of the task's samples and of random draws")
+    device: str = _key("auto", "auto, cpu, cuda, cuda:1 or mps")
+    dtype: str = _key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's")
+    assistant: str | None = _key(None, "a smaller model of the same family that weighs frames for dytok")
+    out: str | None = _key(None, "folder for the results; runs/<time>-<strategy> by default")
+    options: dict[str, Any] = field(default_factory=dict)  # of strategies, as {"dycoke": {"merge": 0.5}}
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "samples", "limit", "max_new_tokens", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value} is no number of anything: write at least 1")
+        if self.video is not None and not self.question:
+            raise ConfigError(f'video={self.video} needs a question about it: add question="What happens?"')
+        if self.question is not None and self.video is None:
+            raise ConfigError("question= needs a video to ask about: add video=FILE")
+
+
+# taken as typed: a question may hold anything that YAML would read as something else
+_TEXT = tuple(key.name for key in dataclasses.fields(RunConfig) if str(key.type).startswith("str"))
+_KEYS = tuple(key.name for key in dataclasses.fields(RunConfig) if key.name != "options")
+_TASK_ONLY = ("task", "samples", "limit", "batch_size")
+
+
+def parse(words: Sequence[str]) -> RunConfig:
+    """The run that `KEY=VALUE` words describe; keys with a dot are options of strategies. Raises ConfigError."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    plain: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"{word!r} is no KEY=VALUE: write {_instead_of(word)}")
+        if "." not in name and name not in _KEYS:
+            raise ConfigError(f"unknown key {name!r}{_nearest(name)} Keys: {', '.join(_KEYS)}, and STRATEGY.FIELD")
+        if name in _TEXT:
+            plain[name] = None if value == "null" else value
+            continue
+        try:
+            read = OmegaConf.select(OmegaConf.from_dotlist([word]), name, throw_on_missing=True)
+            read = OmegaConf.to_container(read, resolve=True) if OmegaConf.is_config(read) else read
+            (options if "." in name else plain)[name] = read
+        except (OmegaConfBaseException, YAMLError) as error:
+            raise ConfigError(f"{word!r} cannot be read: {str(error).splitlines()[0]}") from None
+    if (given := [key for key in _TASK_ONLY if key in plain]) and plain.get("video") is not None:
+        raise ConfigError(f"{given[0]}= goes with a task, and video= asks about one file: leave one of them out")
+    return _typed(plain, options)
+
+
+def _typed(plain: dict[str, Any], options: dict[str, Any]) -> RunConfig:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    text = {key: value for key, value in plain.items() if key in _TEXT}
+    for key in ("strategy", "model", "task", "device", "dtype"):
+        if key in text and not text[key]:
+            raise ConfigError(f"{key}= is empty: write {key}=NAME")
+    typed: Any = OmegaConf.structured(RunConfig)
+    for key in plain.keys() - text.keys():
+        try:
+            typed = OmegaConf.merge(typed, {key: plain[key]})
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{key}={plain[key]}: {str(error).splitlines()[0]}") from None
+    chosen = {key: typed[key] for key in plain.keys() - text.keys()}
+    return RunConfig(**text, **chosen, options=options)
+
+
+def _instead_of(word: str) -> str:
+    near = difflib.get_close_matches(word.lstrip("-"), _KEYS, n=1)
+    return f"{near[0]}=VALUE" if near else f"strategy={word}" if word.replace("+", "").isidentifier() else "KEY=VALUE"
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, _KEYS, n=1, cutoff=0.5)
+    return f": did you mean {near[0]}=?" if near else "."
