@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FLAGS  ?=
 
-.PHONY: help run test check bench clean
+.PHONY: help run test check bench docs clean
 help: ## what the targets do
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -31,6 +31,9 @@ check: $(STAMP) ## checks format, lint and types
 
 bench: $(STAMP) ## times operators against the memory and naive loops
 	@for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+docs: $(STAMP) ## refreshes the generated parts of the documentation
+	@$(BIN)/python docs/generate.py
 
 clean: ## removes the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist

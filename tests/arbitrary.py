@@ -22,6 +22,7 @@ from tokenprune.strategy import Strategy
 from tokenprune.tokens import TEXT, LastRow, Probe, SequenceView, VisualTokens
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+KINDS = ["smooth", "coarse", "sparse"]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 seeds = st.integers(0, 2**31 - 1)
@@ -73,14 +74,12 @@ def frame_slots(draw: st.DrawFn, frames: int, cells: int) -> tuple[Tensor, Tenso
 
 
 @st.composite
-def visual_tokens(
-    draw: st.DrawFn, dtype: torch.dtype = torch.float32, kinds: Sequence[str] = ("smooth", "coarse", "sparse")
-) -> VisualTokens:
+def visual_tokens(draw: st.DrawFn, dtype: torch.dtype = torch.float32, frames: int | None = None) -> VisualTokens:
     """Videos of 1 to 10 frames, odd, tiny, ragged, with empty frames, on every device there is."""
-    frames = draw(st.integers(1, 10))
+    frames = frames or draw(st.integers(1, 10))
     cells = draw(st.sampled_from([1, 2, 7, 36]) | st.integers(1, 12))
     frame, slot = draw(frame_slots(frames, cells))
-    generator, kind = torch.Generator().manual_seed(draw(seeds)), draw(st.sampled_from(kinds))
+    generator, kind = torch.Generator().manual_seed(draw(seeds)), draw(st.sampled_from(KINDS))
     device = draw(st.sampled_from(DEVICES))
     return VisualTokens(
         features=numbers(generator, kind, len(frame), draw(st.integers(1, 8))).to(device, dtype),
@@ -94,15 +93,15 @@ def visual_tokens(
 
 
 @st.composite
-def sequence_views(draw: st.DrawFn, kinds: Sequence[str] = ("smooth", "coarse")) -> SequenceView:
+def sequence_views(draw: st.DrawFn, frames: int | None = None) -> SequenceView:
     """Prompts of text, video and text, where frames may have lost any number of rows."""
-    frames = draw(st.integers(1, 10))
+    frames = frames or draw(st.integers(1, 10))
     counts = torch.tensor(draw(st.lists(st.integers(0, 9), min_size=frames, max_size=frames)))
     before, after = draw(st.integers(0, 4)), draw(st.integers(1, 4))
     visual = torch.arange(frames).repeat_interleave(counts)
     frame = torch.cat([torch.full((before,), TEXT), visual, torch.full((after,), TEXT)])
     generator = torch.Generator().manual_seed(draw(seeds))
-    scores = numbers(generator, draw(st.sampled_from(kinds)), len(frame)).softmax(0)
+    scores = numbers(generator, draw(st.sampled_from(KINDS)), len(frame)).softmax(0)
     device = draw(st.sampled_from(DEVICES))
     return SequenceView(frame.to(device), torch.arange(len(frame), device=device), scores.to(device), frames)
 
@@ -151,9 +150,9 @@ class TableProbe(Probe):
 
 
 @st.composite
-def probes(draw: st.DrawFn) -> TableProbe:
-    """Guides of 1 to 7 layers with grouped heads over 1 to 10 frames of equal size."""
-    frames, tokens = draw(st.integers(1, 10)), draw(st.integers(1, 6))
+def probes(draw: st.DrawFn, frames: int) -> TableProbe:
+    """Guides of 1 to 7 layers with grouped heads over frames of equal size."""
+    tokens = draw(st.integers(1, 6))
     depth, groups, shared, width = (draw(st.integers(1, most)) for most in (7, 3, 3, 8))
     generator, device = torch.Generator().manual_seed(draw(seeds)), draw(st.sampled_from(DEVICES))
     rows = LastRow(

@@ -9,11 +9,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import torch
 from arbitrary import TableProbe
 from torch import Tensor
 
-from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, VisionStage
+from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, StrategyError, VisionStage
 from tokenprune.tokens import LastRow, SequenceView, VisualTokens
 
 Sources = Callable[[int], set[int]]  # the other frames that may decide what a frame keeps
@@ -179,7 +180,10 @@ def check_allocator(
     pipeline = Pipeline((host, strategy)).check()
     quota, cap = host.quota(seen), seen.counts  # pyright: ignore[reportArgumentType]
     cap = cap if strategy.cap is None else cap.clamp(max=strategy.cap)
-    if int(quota.sum()) <= int(cap.sum()) and seen.frames == probe.frames:
+    if int(quota.sum()) > int(cap.sum()):
+        with pytest.raises(StrategyError, match=r"do not fit: .* raise the cap or keep fewer tokens$"):
+            pipeline.budget(host, seen, weights)
+    else:
         budget = pipeline.budget(host, seen, weights)
         check_quota(budget, seen)
         assert int(budget.sum()) == int(quota.sum()), "the host's total changed"

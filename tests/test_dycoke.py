@@ -87,11 +87,16 @@ def test_dycoke_ties_go_to_the_lower_index(dtype: torch.dtype) -> None:
 
 
 def test_dycoke_half_precision_is_scored_in_float32() -> None:
-    features = draws(5, 8 * 49, 64).half()
+    features = (3 * draws(6, 49, 64) + 0.2 * draws(5, 8, 49, 64)).flatten(0, 1).bfloat16()  # a nearly still video
     strategy = DyCoke()
     half, full = (strategy.compress(t, strategy.quota(t)) for t in (video(features, 49), video(features.float(), 49)))
     assert torch.equal(half.slot, full.slot)
-    assert half.features.dtype == torch.float16
+    assert half.features.dtype == torch.bfloat16
+
+
+def test_merging_nothing_copies_nothing() -> None:
+    tokens = video(draws(1, 45, 4), 9)
+    assert DyCoke(merge=0.0).compress(tokens, DyCoke(merge=0.0).quota(tokens)) is tokens
 
 
 CASE = {"seed": 7, "heads": 4, "S": 60, "start": 14, "L": 30}

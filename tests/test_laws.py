@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import arbitrary
@@ -19,7 +20,7 @@ from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, 
 
 
 def dycoke_references(frame: int) -> set[int]:
-    """A window f0 f1 f2 f3 compares f1 and f2 with f0, f3 with f2, f0 with the last window's (the first one with f1)."""
+    """In a window f0 f1 f2 f3 f1 and f2 look at f0, f3 at f2, f0 at the f0 before; the first of all at f1."""
     return {{0: frame - 4 if frame >= 4 else 1, 1: frame - 1, 2: frame - 2, 3: frame - 1}[frame % 4]}
 
 
@@ -36,6 +37,12 @@ def configured(data: st.DataObject, kind: type[Strategy], frames: int | None = N
     if kind.name == "dycoke" and frames is not None and frames <= 4:  # the released code fails here, and so does ours
         assume(getattr(strategy, "follow") != "released")  # noqa: B009
     return strategy
+
+
+def capped(data: st.DataObject, kind: type[Allocator]) -> Any:
+    strategy = configured(data, kind)
+    has_cap = any(field.name == "cap" for field in dataclasses.fields(strategy))
+    return dataclasses.replace(strategy, cap=data.draw(st.none() | st.integers(1, 30))) if has_cap else strategy
 
 
 def test_every_strategy_has_a_stage() -> None:
@@ -71,25 +78,27 @@ def test_decode(kind: type[DecodeStage], data: st.DataObject) -> None:
 @given(st.data())
 def test_allocator_with_vision_host(kind: type[Allocator], data: st.DataObject) -> None:
     tokens = data.draw(arbitrary.visual_tokens())
-    host = configured(
-        data, data.draw(st.sampled_from([case.values[0] for case in implementing(VisionStage)])), tokens.frames
-    )
-    check_allocator(configured(data, kind), data.draw(arbitrary.probes()), host, tokens)
+    hosts = [case.values[0] for case in implementing(VisionStage)]
+    host = configured(data, data.draw(st.sampled_from(hosts)), tokens.frames)
+    check_allocator(capped(data, kind), data.draw(arbitrary.probes(tokens.frames)), host, tokens)
 
 
 @pytest.mark.parametrize("kind", implementing(Allocator))
 @given(st.data())
 def test_allocator_with_prefill_host(kind: type[Allocator], data: st.DataObject) -> None:
+    view = data.draw(arbitrary.sequence_views())
     host = configured(data, data.draw(st.sampled_from([case.values[0] for case in implementing(PrefillStage)])))
-    check_allocator(configured(data, kind), data.draw(arbitrary.probes()), host, data.draw(arbitrary.sequence_views()))
+    check_allocator(capped(data, kind), data.draw(arbitrary.probes(view.frames)), host, view)
 
 
 @given(st.data())
-def test_prefix_property_of_score_rankings(data: st.DataObject) -> None:
+def test_keep_top(data: st.DataObject) -> None:
     """keep_top marks exactly k, never an invalid entry while a valid one is left, and ties by lower index."""
     rows, width = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9))
-    scores = torch.tensor(data.draw(st.lists(st.sampled_from([-1.0, 0.0, 0.5, float("-inf")]), min_size=rows * width, max_size=rows * width))).view(rows, width)  # fmt: skip
-    valid = torch.tensor(data.draw(st.lists(st.booleans(), min_size=rows * width, max_size=rows * width))).view(rows, width)  # fmt: skip
+    entry = st.tuples(st.sampled_from([-1.0, 0.0, 0.5, float("-inf")]), st.booleans())
+    entries = data.draw(st.lists(entry, min_size=rows * width, max_size=rows * width))
+    scores = torch.tensor([score for score, _ in entries]).view(rows, width)
+    valid = torch.tensor([real for _, real in entries]).view(rows, width)
     number = torch.stack([torch.tensor(data.draw(st.integers(0, int(n)))) for n in valid.sum(-1)])
     kept = ops.keep_top(scores, number, valid)
     for row, limit, mask, score in zip(kept, number, valid, scores, strict=True):
@@ -160,23 +169,19 @@ def test_uniform_weights_give_equal_budgets(frames: int, average: int) -> None:
     assert (full + DyToK()).budget(full, tokens, torch.arange(1.0, frames + 1)).tolist() == [196] * frames
 
 
-def test_float32_floors_that_exceed_the_total_give_way() -> None:
-    generator, seen = torch.Generator().manual_seed(0), 0
-    for _ in range(4000):
-        weights = torch.rand(3, generator=generator).mul(8).ceil()
-        weights, total = weights / weights.sum(), int(weights.sum()) * 37
-        if int((weights / weights.sum() * total).floor().sum()) > total:
-            seen += 1
-            assert int(ops.apportion(weights, total, torch.full((3,), total)).sum()) == total
-    assert seen >= 0
-
-
 @pytest.mark.parametrize(
     ("weights", "total", "cap"),
-    [([1.0, -1.0], 2, 4), ([0.0, 0.0], 2, 4), ([float("nan"), 1.0], 2, 4), ([float("inf"), 1.0], 2, 4), ([1.0, 1.0], 9, 4), ([1.0, 1.0], -1, 4)],
-)  # fmt: skip
+    [
+        ([1.0, -1.0], 2, 4),
+        ([0.0, 0.0], 2, 4),
+        ([float("nan"), 1.0], 2, 4),
+        ([float("inf"), 1.0], 2, 4),
+        ([1.0, 1.0], 9, 4),
+        ([1.0, 1.0], -1, 4),
+    ],
+)
 def test_apportion_refuses(weights: list[float], total: int, cap: int) -> None:
-    with pytest.raises(ValueError, match="do not fit|must be finite"):
+    with pytest.raises(ValueError, match=r"do not fit|must be finite"):
         ops.apportion(torch.tensor(weights), total, torch.full((len(weights),), cap))
 
 

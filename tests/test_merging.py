@@ -108,6 +108,18 @@ def test_prumerge_permuting_patches_permutes_the_choice() -> None:
     assert torch.equal(run(PruMerge(), tokens[order]).slot, run(PruMerge(), tokens).slot)
 
 
+def test_prumerge_plus_selects_a_grid_without_the_last_index() -> None:
+    attention = torch.tensor([0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1])
+    tokens = video(draws(1, 10, 3), 10, attention, draws(2, 10, 2))
+    assert run(PruMerge(grid=True), tokens).slot.tolist() == [4, 0, 3, 6, 1]  # every third, then the extra token
+
+
+def test_prumerge_plus_with_a_fixed_share_is_half_outliers_half_grid() -> None:
+    attention = torch.arange(16).flip(0).float()
+    tokens = video(draws(1, 16, 3), 16, attention, draws(2, 16, 2))
+    assert run(PruMerge(keep=0.5, grid=True), tokens).slot.tolist() == [0, 1, 2, 3, 6, 10, 14, 4]
+
+
 def test_prumerge_tiny_frames_have_fewer_neighbours() -> None:
     tokens = video(draws(1, 5, 3), 5, torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]), draws(2, 5, 2))
     out = PruMerge().compress(tokens, torch.tensor([1]))

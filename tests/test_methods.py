@@ -56,6 +56,7 @@ def test_count_inverts_exact_fractions() -> None:
     for cells in (1, 7, 196, 729):
         assert [ops.count(cells, kept / cells) for kept in range(cells + 1)] == list(range(cells + 1))
     assert [ops.count(n, 0.5) for n in (1, 3, 575, 577)] == [0, 2, 288, 288]  # half to even
+    assert ops.count(torch.tensor([1, 3, 575, 577]), 0.5).tolist() == [0, 2, 288, 288]
     assert ops.count(576, 1 - 0.778) == 128
     with pytest.raises(ValueError, match="between 0 and 1"):
         ops.count(3, 1.1)

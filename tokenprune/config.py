@@ -25,6 +25,7 @@ class RunConfig:
     """Everything `tokenprune run` can be told, and the schema of it."""
 
     strategy: str = _key("", "methods joined by +, as in dycoke+dytok; see `tokenprune list`")
+    plugin: str | None = _key(None, "a Python file of yours that defines strategies")
     model: str = _key("tiny", "tiny (embedded), a folder, or a hub id")
     task: str = _key("tinyvqa", "samples to evaluate on")
     video: str | None = _key(None, "a video file to ask about, instead of a task")

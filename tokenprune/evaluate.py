@@ -6,20 +6,14 @@ budget are three data loaders over the same samples, so one `predict` runs all o
 
 from __future__ import annotations
 
-import logging
 import math
-import signal
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import rich
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanMetric
@@ -28,37 +22,15 @@ from transformers import PreTrainedModel
 from tokenprune import registry
 from tokenprune.adapters import adapt
 from tokenprune.flops import Decoder, flops_ratio
+from tokenprune.outcome import Outcome, System
 from tokenprune.processor import Processor
-from tokenprune.report import SampleReport
+from tokenprune.quiet import interruptible, quiet
+from tokenprune.report import Report
 from tokenprune.session import attach
-from tokenprune.strategy import Pipeline
 from tokenprune.tasks import Sample, Task
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one system made of one sample."""
-
-    id: str
-    category: str
-    question: str
-    answer: str
-    prediction: str
-    score: float | None  # None where nobody knows the answer
-    report: SampleReport
-    time: dict[str, float | None]  # milliseconds; a batch's share, but for decode_ms_per_token
-    flops_ratio: float
-
-
-@dataclass
-class System:
-    """A pipeline under evaluation and its outcomes; a control without a pipeline gets one from what `own` kept."""
-
-    name: str
-    label: str
-    pipeline: Pipeline | None
-    outcomes: list[Outcome] = field(default_factory=list)
-    score: float | None = None
+# neutral sampling values: a checkpoint's own would only draw a warning that greedy search ignores them
+_GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
 
 
 @dataclass(frozen=True)
@@ -135,7 +107,8 @@ class Evaluation(LightningModule):
         self.scores = torch.nn.ModuleList(_mean(model.device) for _ in systems)
         self.budget = _mean(model.device)  # layer-average ratio that `own` kept
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[str]:
+        """Appends to the system's outcomes; returns the ids of the samples done."""
         system = self.systems[dataloader_idx]
         if system.pipeline is None:
             keep = min(1.0, float(self.budget.compute()))
@@ -145,32 +118,35 @@ class Evaluation(LightningModule):
             ids = self.model.generate(  # pyright: ignore[reportCallIssue]
                 **batch.inputs,
                 max_new_tokens=self.max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
+                **_GREEDY,
                 pad_token_id=self.processor.pad,
             )
         texts = self.processor.decode(ids[:, batch.inputs["input_ids"].shape[1] :])
-        decoder = Decoder.of(adapt(self.model).text_config)
-        guided_by = decoder if guide is None else Decoder.of(adapt(guide).text_config)
         for row, (sample, text) in enumerate(zip(batch.samples, texts, strict=True)):
-            report, share = session.report[row], len(batch.samples)
-            score = self.task.score(text, sample)
-            time = {
-                k: v if v is None or k == "decode_ms_per_token" else v / share for k, v in session.report.time.items()
-            }
-            flops = flops_ratio(decoder, report.layers, report.full, guided_by, session.report.probe_layers)
-            outcome = Outcome(
-                sample.id, sample.category, sample.question, sample.answer, text,
-                None if math.isnan(score) else score, report, time, flops,
-            )  # fmt: skip
+            outcome = self._outcome(sample, text, session.report, row, guide)
             system.outcomes.append(outcome)
             if outcome.score is not None:
-                self.scores[dataloader_idx].update(outcome.score)  # pyright: ignore[reportCallIssue]
+                _add(self.scores[dataloader_idx], outcome.score)
             if system.name == "own":
-                self.budget.update(report.layer_average_ratio)
+                _add(self.budget, outcome.report.layer_average_ratio)
+        return [sample.id for sample in batch.samples]
+
+    def _outcome(self, sample: Sample, text: str, report: Report, row: int, guide: PreTrainedModel | None) -> Outcome:
+        own, score, per_step = report[row], self.task.score(text, sample), "decode_ms_per_token"
+        whole = report.time
+        share = {name: None if ms is None else ms / len(report) for name, ms in whole.items()}
+        decoder, guided_by = (Decoder.of(adapt(model).text_config) for model in (self.model, guide or self.model))
+        return Outcome(
+            id=sample.id,
+            category=sample.category,
+            question=sample.question,
+            answer=sample.answer,
+            prediction=text,
+            score=None if math.isnan(score) else score,
+            report=own,
+            time={**share, per_step: whole[per_step]},
+            flops_ratio=flops_ratio(decoder, own.layers, own.full, guided_by, report.probe_layers),
+        )
 
 
 def evaluate(
@@ -189,16 +165,16 @@ def evaluate(
     module = Evaluation(model, assistant, processor, task, systems, max_new_tokens, seed)
     data = Samples(task, processor, model, len(systems), batch_size, limit)
     device = model.device
-    with _quiet():
+    with quiet():
         trainer = Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=[device.index or 0] if device.type == "cuda" else 1,
-            callbacks=[_Bar([system.label for system in systems])],
+            callbacks=[_Bar([f"{n}/{len(systems)} {system.label}" for n, system in enumerate(systems, 1)])],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-        with _interruptible(trainer):
+        with interruptible(trainer):
             trainer.predict(module, datamodule=data, return_predictions=False)
     for system, score in zip(systems, module.scores, strict=True):
         if any(outcome.score is not None for outcome in system.outcomes):
@@ -228,33 +204,7 @@ def _mean(device: torch.device) -> MeanMetric:
     return MeanMetric().set_dtype(torch.float32 if device.type == "mps" else torch.float64)  # pyright: ignore[reportReturnType]
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's greetings; its bar takes over rich's shared console, which gets its settings back."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    console = dict(vars(rich.get_console()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PossibleUserWarning)  # advises more workers
-        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # Lightning 2.6 on torch 2.13, November 2026
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            vars(rich.get_console()).update(console)
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-@contextmanager
-def _interruptible(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C stays KeyboardInterrupt: Lightning turns it into an exit of the process and switches the signal off."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-        signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from None
+def _add(mean: Any, value: float) -> None:
+    """Spelled out because the metric forgets its precision for plain numbers once it has been moved."""
+    state: Tensor = mean.mean_value
+    mean.update(torch.tensor(value, dtype=state.dtype, device=state.device))

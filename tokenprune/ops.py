@@ -133,8 +133,11 @@ def evenly(total: int, cap: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
 def by_frame(
     values: Shaped[Tensor, "n *d"], counts: Int[Tensor, "f"]
 ) -> tuple[Shaped[Tensor, "f m *d"], Bool[Tensor, "f m"]]:
-    """Frame-major rows as `[frames, largest frame, ...]` with the mask of real rows; a view where frames are equal."""
-    largest = int(counts.max()) if len(counts) else 0
+    """Frame-major rows as `[frames, largest frame, ...]` with the mask of real rows; a view where frames are equal.
+
+    Never narrower than one, so that no reduction over a frame is over nothing.
+    """
+    largest = max(1, int(counts.max()) if len(counts) else 0)
     valid = torch.arange(largest, device=values.device) < counts.unsqueeze(-1)
     if largest * len(counts) == len(values):
         return values.unflatten(0, (len(counts), largest)), valid

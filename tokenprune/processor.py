@@ -28,6 +28,10 @@ _RESAMPLE = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
+class PromptError(ValueError):
+    """A question or a batch that cannot become a prompt; the message says what to write instead."""
+
+
 @dataclass(frozen=True)
 class Pixels:
     """How frames become the tower's input; the defaults are those of `LlavaOnevisionVideoProcessor`."""
@@ -109,12 +113,12 @@ class Processor:
     ) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` [b s], padded on the left, and float32 `pixel_values_videos` [b f 3 h w].
 
-        A video of f frames gets `f * cells + separators` placeholders. Raises ValueError for videos of unequal length
+        A video of f frames gets `f * cells + separators` placeholders. Raises PromptError for videos of unequal length
         and for a question that contains the placeholder.
         """
         lengths = {len(frames) for frames, _ in samples}
         if len(lengths) != 1:
-            raise ValueError(
+            raise PromptError(
                 f"one batch holds videos of {sorted(lengths)} frames: choose as many of each, or batches of 1"
             )
         placeholders = lengths.pop() * cells + separators
@@ -133,7 +137,7 @@ class Processor:
         video = ids == self.marker
         if int(video.sum()) != 1:
             token = self.tokenizer.convert_ids_to_tokens(self.marker)
-            raise ValueError(f"the question {question!r} must not contain {token}, which stands for the video")
+            raise PromptError(f"the question {question!r} must not contain {token}, which stands for the video")
         return ids.repeat_interleave(torch.where(video, placeholders, 1))
 
     def decode(self, ids: Int[Tensor, "b s"]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
@@ -96,10 +97,12 @@ def _construct(kind: type[Strategy], options: Mapping[str, Any]) -> Strategy:
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0].replace(f"'{kind.__name__}'", kind.name)
             reason = reason.replace("'$VALUE' of type '$VALUE_TYPE' ", "")  # OmegaConf 2.4 leaves these in tuples
-            known = ", ".join(field.name for field in dataclasses.fields(kind))
-            raise StrategyError(
-                f"{kind.name}.{key}={value}: {reason} (fields of {kind.name}: {known or 'none'})"
-            ) from None
+            types = {field.name: field.type for field in dataclasses.fields(kind)}
+            hint = f"fields of {kind.name}: {', '.join(types) or 'none'}"
+            if key in types:
+                hint = types[key] if isinstance(types[key], str) else inspect.formatannotation(types[key])
+                hint = f"{kind.name}.{key} is {hint}"
+            raise StrategyError(f"{kind.name}.{key}={value}: {reason} ({hint})") from None
     try:
         return OmegaConf.to_object(config)  # pyright: ignore[reportReturnType]
     except (ValueError, OmegaConfBaseException) as error:

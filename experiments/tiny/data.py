@@ -83,7 +83,7 @@ class Packer:
             offset += range(length)
             target += [_IGNORE] * (len(prompt) - 1) + answer
         columns = {"text": text, "segment": segment, "offset": offset, "target": target}
-        return {name: torch.tensor(column) for name, column in columns.items()}
+        return {name: torch.tensor(column, dtype=torch.int64) for name, column in columns.items()}
 
     def batch(self, frames: Tensor, cells: Tensor, questions: list[list]) -> Batch:
         """One batch of the questions asked about each video."""

@@ -9,6 +9,7 @@ import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
@@ -31,7 +32,7 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 @torch.inference_mode()
 def predictions(folder: Path, task: tasks.Task, frames_seen: slice) -> list[str]:
     """Greedy answers to all samples, in order; the model sees `frames_seen` of each video."""
-    model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     tokens = AutoTokenizer.from_pretrained(folder)
     vision = model.config.vision_config
     cells = (-(-vision.image_size // vision.patch_size // 2)) ** 2

@@ -11,10 +11,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from experiments.tiny import optimizer
 from experiments.tiny.data import Batch, Load
 from experiments.tiny.model import WIDTH, build, normalise
-from experiments.tiny.text import PROMPT_START
+from experiments.tiny.text import PROMPT_START, ids
 from tokenprune.tasks.scenes import COLOURS, SHAPES
 from tokenprune.tasks.tinyvqa import FAMILIES
 
@@ -41,7 +43,8 @@ class Stage:
 class Pace:
     """The learning rate: warm-up, constant, linear decay at the end."""
 
-    rate: float
+    rate: float  # of AdamW
+    muon_rate: float
     warmup: int
     total: int
     decay: int
@@ -59,27 +62,30 @@ class Learner(lightning.LightningModule):
         self.nothing = nn.Parameter(torch.randn(2, 1, WIDTH) * WIDTH**-0.5)  # "no colour", "no shape"
         self.pace, self.freeze_from = pace, freeze_from
         start = torch.tensor(tokens(PROMPT_START)["input_ids"])
-        words = torch.tensor([[tokens.convert_tokens_to_ids([w, f"Ġ{w}"]) for w in ws] for ws in (COLOURS, SHAPES)])
+        words = torch.tensor([[ids(tokens, w, f"Ġ{w}") for w in ws] for ws in (COLOURS, SHAPES)])
         self.register_buffer("start", start, persistent=False)
         self.register_buffer("words", words, persistent=False)  # int64 [2 words 2]
         self.start: Tensor
         self.words: Tensor
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits float [n v] where a target is asked, row by row, and the projected tokens float [b f*c d]."""
-        core = self.model.model
-        video = cast(Tensor, core.get_video_features(normalise(batch.frames)).pooler_output)
-        embed = core.language_model.embed_tokens
-        start = embed(self.start).expand(len(video), -1, -1)
-        sequence = torch.cat([start, video.to(start.dtype), embed(batch.text)], 1)
+    def look(self, frames: Tensor) -> Tensor:
+        """Projected and pooled tokens, the newline last: float [b f*c+1 d]."""
+        seen = self.model.model.get_video_features(normalise(frames))
+        return cast(Tensor, cast(BaseModelOutputWithPooling, seen).pooler_output)
+
+    def answer(self, batch: Batch, video: Tensor) -> Tensor:
+        """Logits float [n v] where a target is asked, row by row."""
+        decoder = self.model.model.language_model
+        start = decoder.embed_tokens(self.start).expand(len(video), -1, -1)
+        sequence = torch.cat([start, video.to(start.dtype), decoder.embed_tokens(batch.text)], 1)
         prefix = sequence.shape[1] - batch.text.shape[1]
-        hidden = core.language_model(
+        hidden = decoder(
             inputs_embeds=sequence,
             attention_mask=batch.mask(prefix),
             position_ids=batch.positions(prefix),
             use_cache=False,
         ).last_hidden_state
-        return self.model.lm_head(hidden[:, prefix:][batch.target >= 0]), video[:, :-1]
+        return self.model.lm_head(hidden[:, prefix:][batch.target >= 0])
 
     def alignment(self, video: Tensor, cells: Tensor) -> Tensor:
         """Pulls what a cell's token says towards the embeddings of the words for what the cell shows.
@@ -88,21 +94,31 @@ class Learner(lightning.LightningModule):
         """
         embed = self.model.model.language_model.embed_tokens.weight
         classes = torch.cat([embed[self.words].sum(2), self.nothing], 1)  # [2 words+1 d]
-        logits = _SHARPNESS * torch.einsum("nd,kwd->knw", video.flatten(0, 1).float(), classes)
-        return cross_entropy(logits.flatten(0, 1), cells.flatten())
+        logits = _SHARPNESS * torch.einsum("nd,kwd->knw", video[:, :-1].flatten(0, 1).float(), classes)
+        target = cells.flatten(1)
+        nothing = classes.shape[1] - 1
+        shown, bare = (target >= 0) & (target < nothing), target == nothing
+        for row, word in enumerate(("colour", "shape")):
+            right = (logits[row].argmax(-1) == target[row])[shown[row]].float().mean()
+            self.log(f"cells/{word}", right, batch_size=1)
+        # Few cells show anything: those that do weigh as much as those that do not.
+        return cross_entropy(logits[shown], target[shown]) + cross_entropy(logits[bare], target[bare])
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        # Late stages are long videos: what single frames could teach the tower, earlier stages have.
+        # Late stages are long videos: what short ones could teach the tower, earlier stages have.
         self.model.model.vision_tower.requires_grad_(batch.frames.shape[1] < self.freeze_from)
-        logits, video = self(batch)
-        answers = cross_entropy(logits.float(), batch.target[batch.target >= 0])
-        alignment = self.alignment(video, batch.cells)
-        self.log_dict({"answers": answers, "alignment": alignment, "frames": float(batch.frames.shape[1])})
-        return answers + _ALIGNMENT * alignment
+        video = self.look(batch.frames)
+        loss = _ALIGNMENT * self.alignment(video, batch.cells)
+        self.log_dict({"alignment": loss / _ALIGNMENT, "frames": float(batch.frames.shape[1])})
+        if batch.text.shape[1]:
+            answers = cross_entropy(self.answer(batch, video).float(), batch.target[batch.target >= 0])
+            self.log("answers", answers)
+            loss = loss + answers
+        return loss
 
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         """Share of the questions whose whole answer is right, per family and number of frames."""
-        logits, _ = self(batch)
+        logits = self.answer(batch, self.look(batch.frames))
         asked = batch.target >= 0
         right = torch.ones_like(batch.target, dtype=torch.bool)
         right[asked] = logits.argmax(-1) == batch.target[asked]
@@ -115,9 +131,7 @@ class Learner(lightning.LightningModule):
                 self.log(name, score, batch_size=len(rows), on_epoch=True, add_dataloader_idx=False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        decay = [p for p in self.parameters() if p.ndim >= 2]
-        plain = [p for p in self.parameters() if p.ndim < 2]
-        groups = [{"params": decay, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.pace.rate, betas=(0.9, 0.98))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.pace)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
+        both = optimizer.build(self, self.pace.rate, self.pace.muon_rate)
+        # A plain function: a callable object would be overwritten by the checkpoint's when a longer training resumes.
+        schedule = torch.optim.lr_scheduler.LambdaLR(both, lambda step: self.pace(step))
+        return {"optimizer": both, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}

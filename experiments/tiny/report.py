@@ -48,7 +48,9 @@ def draw(rows: list[Row], file: Path) -> None:
     losses = [row for row in rows if "answers" in row]
     for name in ("answers", "alignment"):
         above.plot([row["step"] for row in losses], [row[name] for row in losses], lw=0.8, label=name)
-    starts = [row["step"] for last, row in zip([{}, *losses], losses, strict=False) if row["frames"] != last.get("frames")]
+    starts = [
+        row["step"] for last, row in zip([{}, *losses], losses, strict=False) if row["frames"] != last.get("frames")
+    ]
     for axis in (above, below):
         for start in starts[1:]:
             axis.axvline(start, color="0.8", lw=0.8)
@@ -74,7 +76,9 @@ def table(scores: dict, blind: dict) -> str:
     ]
     chance = sum(row["chance"] for row in scores["families"].values()) / len(scores["families"])
     total = scores["samples"]
-    macro = f"| **macro** | **{100 * scores['macro']:.1f}** | | {total} | {100 * chance:.1f} | {100 * blind['macro']:.1f} |"
+    macro = (
+        f"| **macro** | **{100 * scores['macro']:.1f}** | | {total} | {100 * chance:.1f} | {100 * blind['macro']:.1f} |"
+    )
     return head + "\n".join(lines) + "\n" + macro
 
 

@@ -32,6 +32,12 @@ def prompt_end(question: str) -> str:
     return f"\n{question}{END}{START}assistant\n"
 
 
+def ids(tokens: PreTrainedTokenizerFast, *words: str) -> list[int]:
+    """Ids of words that are one token each."""
+    vocabulary = tokens.get_vocab()
+    return [vocabulary[word] for word in words]
+
+
 def corpus() -> list[str]:
     """Every wording the questions and answers use, plus the words of `describe` answers to come."""
     words = [*COLOURS, *SHAPES, *DIRECTIONS, "yes", "no", *map(str, range(CROWD + 6))]

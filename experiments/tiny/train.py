@@ -26,8 +26,8 @@ from experiments.tiny.model import save
 from experiments.tiny.text import tokenizer
 
 # frames x videos x questions : steps. About 0.7 s a step on two idle cores, whatever the stage.
-CURRICULUM = "1x64x10:300 4x16x12:300 1x48x16:500 4x16x12:500 8x12x14:500 16x6x16:3000"
-SMOKE = "1x8x4:4 4x4x4:4 16x2x4:4"
+CURRICULUM = "1x32x0:600 1x40x12:200 4x8x12:500 8x6x14:400 16x4x16:1800"
+SMOKE = "1x8x0:4 1x8x4:4 16x2x4:4"
 FREEZE_FROM = 8  # the tower learns from videos shorter than this
 VALIDATION_SEED = 1 << 20  # of the training split: the test split is for the final numbers only
 
@@ -60,11 +60,21 @@ def loaders(stages: list[Stage], learner: Learner, seed: int, smoke: bool) -> tu
     return train, DataLoader(Steps(probe, tokens, VALIDATION_SEED), batch_size=None)
 
 
-def train(out: Path, stages: list[Stage], *, rate: float, seed: int, every: int, smoke: bool, freeze_from: int) -> None:
+def train(
+    out: Path,
+    stages: list[Stage],
+    *,
+    rate: float,
+    muon_rate: float,
+    seed: int,
+    every: int,
+    smoke: bool,
+    freeze_from: int,
+) -> None:
     """Runs or resumes the training in `out`."""
     lightning.seed_everything(seed)
     total = sum(stage.steps for stage in stages)
-    pace = Pace(rate, warmup=min(100, total), total=total, decay=max(1, total // 8))
+    pace = Pace(rate, muon_rate, warmup=min(100, total), total=total, decay=max(1, total // 8))
     learner = Learner(tokenizer(), pace, freeze_from)
     training, validation = loaders(stages, learner, seed, smoke)
     trainer = lightning.Trainer(
@@ -97,7 +107,8 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="a dozen tiny steps")
     parser.add_argument("--curriculum", default=CURRICULUM, help=f"default: {CURRICULUM}")
     parser.add_argument("--freeze-from", type=int, default=FREEZE_FROM, help="frames from which the tower rests")
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=2e-3, help="AdamW's learning rate")
+    parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_float32_matmul_precision("high")
@@ -105,6 +116,7 @@ def main() -> None:
         Path(options.out.removeprefix("out=")),
         [Stage.parse(text) for text in (SMOKE if options.smoke else options.curriculum).split()],
         rate=options.rate,
+        muon_rate=options.muon_rate,
         seed=options.seed,
         every=4 if options.smoke else 100,
         smoke=options.smoke,

@@ -20,17 +20,20 @@ def similarity(features: Float[Tensor, "f n d"], anchors: bool = False) -> Float
     """Cosine in float32 of every token with the token in the same place of its frame's reference.
 
     In a window f0 f1 f2 f3 the references are f1 -> f0, f2 -> f0, f3 -> f2 (section 3.2), all of them uncompressed.
-    An anchor f0, which only an allocator cuts, is 0; with `anchors` it refers to the anchor before, the first to f1.
+    An anchor f0, which only an allocator cuts, is its own reference; with `anchors` it is compared with the anchor
+    before, and the first one with f1.
     """
-    result = features.new_zeros(features.shape[:2], dtype=torch.float32)
+    frame = torch.arange(len(features), device=features.device)
+    reference = frame - frame % WINDOW + 2 * (frame % WINDOW == 3)
+    product, square = features.new_empty(2, *features.shape[:2], dtype=torch.float32)
     # One Gram matrix per place reads each token once. Windows are few, and each is a strided view: nothing is copied.
     for start in range(0, len(features), WINDOW):
-        window = features[start : start + WINDOW].float().transpose(0, 1)
+        rows = slice(start, start + WINDOW)
+        window = features[rows].float().transpose(0, 1)
         gram = window @ window.mT
-        square = gram.diagonal(dim1=-2, dim2=-1)
-        frame, reference = [1, 2, 3][: window.shape[1] - 1], [0, 0, 2][: window.shape[1] - 1]
-        cosine = ops.cosine_of(gram[:, frame, reference], square[:, frame], square[:, reference])
-        result[start + 1 : start + WINDOW] = cosine.T
+        square[rows] = gram.diagonal(dim1=1, dim2=2).T
+        product[rows] = gram.gather(2, (reference[rows] - start).expand(len(gram), -1).unsqueeze(2)).squeeze(2).T
+    result = ops.cosine_of(product, square, square.index_select(0, reference))
     if anchors:
         result[WINDOW::WINDOW] = ops.cosine(features[WINDOW::WINDOW], features[:-WINDOW:WINDOW])
         result[0] = result[min(1, len(features) - 1)]
@@ -102,9 +105,10 @@ class DyCoke(VisionStage, DecodeStage[Memory], name="dycoke"):
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         cut = budget < tokens.counts
         resemblance = similarity(dense(tokens), anchors=bool(cut[::WINDOW].any()))
-        distinct, valid = ops.by_frame(-resemblance[tokens.frame, tokens.slot], tokens.counts)
+        distinct = -resemblance.flatten().index_select(0, tokens.frame * tokens.cells + tokens.slot)
+        distinct, valid = ops.by_frame(distinct, tokens.counts)
         if self.follow == "paper":
-            return tokens[ops.keep_top(distinct, budget, valid)[valid]]
+            return tokens[ops.keep_top(distinct, budget, valid).masked_select(valid)]
         whole = (self._whole(tokens) & ~cut).unsqueeze(-1)
         return tokens[ops.leading(ops.ranking(distinct.masked_fill(whole, 0), valid), tokens.counts, budget)]
 

@@ -138,10 +138,6 @@ class PruMerge(VisionStage, TowerReader, name="prumerge"):
         adaptive, outlying = self._adaptive(attention, valid)
         most = (number + 1) // 2 if self.keep is not None else outlying.sum(-1)
         top = ops.keep_top(attention, number.minimum(most), valid)
-        rest = valid & ~top
-        left = rest.sum(-1)
-        marks = evenly_spaced(left, number - top.sum(-1))
-        spaced = torch.zeros_like(rest)
-        spaced[rest] = marks[torch.arange(marks.shape[1], device=rest.device) < left.unsqueeze(-1)]
+        spaced = evenly_spaced(valid & ~top, number - top.sum(-1))
         published = (adaptive.sum(-1) == number).unsqueeze(-1) & (self.keep is None)
         return torch.where(published, adaptive, top | spaced), torch.where(published, outlying, top)

@@ -13,15 +13,11 @@ from tokenprune.strategy import VisionStage
 from tokenprune.tokens import VisualTokens
 
 
-def evenly_spaced(counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "f m"]:
-    """Marks `budget[f]` of the first `counts[f]` entries of each row, centred in equal intervals."""
-    entries = torch.arange(int(counts.max()) if len(counts) else 0, device=counts.device)
-    centre = ((2 * entries + 1) * counts.unsqueeze(-1)) // (2 * budget.clamp(min=1).unsqueeze(-1))
-    wanted = entries < budget.unsqueeze(-1)
-    marked = torch.zeros_like(wanted)
-    rows = torch.arange(len(counts), device=counts.device).unsqueeze(-1).expand_as(wanted)
-    marked[rows[wanted], centre[wanted]] = True
-    return marked
+def evenly_spaced(valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "f m"]:
+    """Marks `budget[f]` of the valid entries of each row, in the centres of as many equal intervals."""
+    count, place = valid.sum(-1, keepdim=True).clamp(min=1), valid.cumsum(-1)
+    before, upto = (2 * budget.unsqueeze(-1) * torch.stack([place - 1, place]) + count - 1) // (2 * count)
+    return valid & (before < upto)  # the numbers of centres before and up to an entry
 
 
 @dataclass(frozen=True)
@@ -38,4 +34,4 @@ class Uniform(VisionStage, name="uniform"):
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         _, valid = ops.by_frame(tokens.slot, tokens.counts)
-        return tokens[evenly_spaced(tokens.counts, budget)[valid]]
+        return tokens[evenly_spaced(valid, budget)[valid]]

@@ -50,7 +50,7 @@ def plan(
     centres = unit.new_zeros(*real.shape, unit.shape[-1])
     centres[real] = unit[target]
     nearest = (centres @ unit.mT).masked_fill(~real.unsqueeze(-1), -torch.inf).argmax(dim=1, keepdim=True)
-    follows = (nearest == column.unsqueeze(-1)) & (rest & ~target).unsqueeze(1) & real.unsqueeze(-1)
+    follows = (nearest == column.unsqueeze(-1)) & (rest & ~target).unsqueeze(1)
     return Plan(top, target, follows)
 
 

@@ -15,7 +15,7 @@ from tokenprune.tasks.scenes import CROWD, SIZE, Scenes
 _PAINT = torch.tensor(
     [[215, 45, 45], [50, 165, 65], [55, 85, 225], [230, 205, 50], [155, 60, 190], [238, 238, 238]], dtype=torch.float32
 )  # RGB of scenes.COLOURS
-_WINDOW = 30  # side of the square a sprite is blended in; holds the largest radius (13) and an anti-aliased edge
+_WINDOW = 32  # side of the square a sprite is blended in; holds the largest radius (14) and an anti-aliased edge
 _TEXTURE = 144  # side of the background, of which every frame shows a crop: room for 48 pixels of drift
 
 

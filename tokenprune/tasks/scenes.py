@@ -137,5 +137,5 @@ def draw(generator: Generator, batch: int, frames: int) -> Scenes:
     clock = torch.arange(frames).view(1, -1, 1)
     visible = (clock >= on.unsqueeze(1)) & (clock < off.unsqueeze(1))
     centre = _clearest(_paths(generator, on, off, direction, frames), visible)
-    radius = 9 + 4 * torch.rand(batch, CROWD, generator=generator)
+    radius = 10 + 4 * torch.rand(batch, CROWD, generator=generator)
     return Scenes(frames, colour, shape, direction, radius, centre, visible, needle)

@@ -1,0 +1,91 @@
+"""The documentation is current, and its example strategy obeys every law and runs from the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import arbitrary
+import laws
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenprune import registry
+from tokenprune.cli import main
+from tokenprune.strategy import REGISTERED, VisionStage
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def generate():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/strategies.md"])
+def test_the_table_of_strategies_is_current(generate, page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text == generate.refreshed(page), f"{page} is stale: make docs"
+    assert all(f"`{name}`" in text for name in registry.names() if name != "norm")
+
+
+def example() -> str:
+    """The strategy that docs/write-a-strategy.md defines."""
+    text = (ROOT / "docs/write-a-strategy.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]
+
+
+def test_the_readme_shows_the_same_example():
+    def squeeze(text: str) -> str:
+        return re.sub(r"\s+", "", text)
+
+    assert squeeze(example()) in squeeze((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def norm(tmp_path):
+    """A user's file with one strategy in it; unregistered again afterwards."""
+    file = tmp_path / "norm.py"
+    file.write_text(example(), encoding="utf-8")
+    yield file
+    REGISTERED.pop("norm", None)
+    sys.modules.pop("tokenprune_plugin_norm", None)
+
+
+def test_a_new_strategy_is_one_file(norm, capsys, tmp_path):
+    plugin = f"plugin={norm}"
+    assert main(["show", plugin, "strategy=norm+dytok", "norm.keep=0.1"]) == 0
+    assert "norm" in capsys.readouterr().out
+    out = tmp_path / "run"
+    assert main(["run", plugin, "strategy=norm+dytok", "norm.keep=0.5", "limit=2", f"out={out}"]) == 0
+    assert (out / "summary.json").exists()
+
+    strategy = registry.get("norm")()
+    assert isinstance(strategy, VisionStage)
+
+    @given(st.data())
+    def obeys_every_law(data):
+        tokens = data.draw(arbitrary.visual_tokens())
+        laws.check_vision(strategy, tokens, data.draw(arbitrary.budgets(tokens.counts)))
+
+    obeys_every_law()
+
+
+@pytest.mark.parametrize("pattern", [r"(^|[^A-Za-z0-9_.])/(work|farm|tmp)/"])
+def test_no_path_of_a_machine_is_committed(pattern):
+    try:
+        files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    texts = [file for file in files if (ROOT / file).suffix in {".py", ".md", ".toml", ".yaml", ".txt", ".json", ""}]
+    leaks = [f for f in texts if (ROOT / f).is_file() and re.search(pattern, (ROOT / f).read_text("utf-8", "ignore"))]
+    assert leaks == []

@@ -1,0 +1,44 @@
+"""Manners for Lightning inside somebody else's process: it greets, hints, and handles Ctrl-C by leaving."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rich
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's greetings; its bar takes over rich's shared console, which gets its settings back."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    console = dict(vars(rich.get_console()))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers", UserWarning)  # a hint
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # Lightning 2.6 on torch 2.13, November 2026
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            vars(rich.get_console()).update(console)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def interruptible(trainer: Any) -> Iterator[None]:
+    """Ctrl-C stays KeyboardInterrupt: Lightning turns it into an exit of the process and switches the signal off."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None

@@ -1,0 +1,59 @@
+"""From the words of a run to its checked pipeline, without a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+
+from tokenprune import registry
+from tokenprune.config import ConfigError, RunConfig
+from tokenprune.strategy import Pipeline, StrategyError
+
+
+def resolve(config: RunConfig) -> Pipeline:
+    """The pipeline of a run; strategies with a `seed` of their own follow the run's unless told otherwise.
+
+    Raises ConfigError and StrategyError.
+    """
+    if not config.strategy:
+        raise ConfigError("nothing to run: write strategy=NAME, as in strategy=dycoke+dytok")
+    if config.plugin is not None:
+        _load(Path(config.plugin).expanduser())
+    pipeline = registry.build(config.strategy, config.options)
+    seeded = {
+        f"{strategy.name}.seed": config.seed
+        for strategy in pipeline.strategies
+        if any(field.name == "seed" for field in dataclasses.fields(strategy))  # pyright: ignore[reportArgumentType]
+    }
+    if config.assistant is not None and pipeline.allocator is None:
+        raise ConfigError(f"assistant= guides an allocator, and {pipeline} has none: add +dytok, or leave it out")
+    return registry.build(config.strategy, {**seeded, **config.options})
+
+
+def _load(file: Path) -> None:
+    """Runs a file that defines strategies, which registers them. ConfigError says where it fails."""
+    if not file.is_file():
+        raise ConfigError(f"plugin={file} is no file: name a Python file that defines a strategy")
+    name = f"tokenprune_plugin_{file.stem}"  # never in the way of a real module
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"plugin={file} is no Python file: its name has to end in .py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except StrategyError:
+        raise
+    except Exception as error:
+        line = error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
+        raise ConfigError(f"plugin={file} fails in line {line}: {type(error).__name__}: {error}") from error
+
+
+def resolved_fields(pipeline: Pipeline) -> dict[str, dict[str, object]]:
+    """Every field of every strategy, defaults included."""
+    return {
+        strategy.name: dataclasses.asdict(strategy)  # pyright: ignore[reportArgumentType]  a strategy is a dataclass
+        for strategy in pipeline.strategies
+    }
