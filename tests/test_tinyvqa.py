@@ -103,7 +103,7 @@ def test_render_paints_what_the_scene_says() -> None:
 
 def test_training_questions_come_from_every_family() -> None:
     stream, choice = generator("train", 0, 3, 16), random.Random(0)
-    asked = [q for things in draw(stream, 64, 16).things() for q in ask(things, 16, 8, choice)]
+    asked = [q for things in draw(stream, 64, 16).things() for q in ask(things, 16, 8, choice, {"needle": 2.0})]
     assert {name for name, _ in asked} == set(FAMILIES) and len(asked) == 64 * 8
     assert all(question.balance in FAMILIES[name].balance for name, question in asked)
 

@@ -24,7 +24,8 @@ def results(finished: Finished, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     if summary["video"] is not None:
         parts += [_answers(finished), _frames(finished)]
-    parts += [_table(summary, upright=width < _WIDE), Text(_where(finished), overflow="fold")]
+    parts += [_table(summary, upright=width < _WIDE), Text(_legend(summary), style="dim", overflow="fold")]
+    parts.append(Text(_where(finished), overflow="fold"))
     if "note" in summary:
         parts.append(Text(summary["note"], style="dim"))
     return Group(*parts)
@@ -75,6 +76,22 @@ def _percent(ratio: float | None) -> str:
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+def _legend(summary: Mapping[str, Any]) -> str:
+    """What the columns mean, and what they include."""
+    systems = {system["label"]: system for system in summary["systems"].values()}
+    text = (
+        "Visual tokens of the full model = 100 %: as asked for, measured at the LLM's input, averaged over its layers "
+        "(random gets the same), and visible to a decoding step."
+    )
+    for label, system in systems.items():
+        if (guide := system["guide_flops_ratio"]) > 0:
+            rest = system["flops_ratio"] - guide
+            text += (
+                f" FLOPs of {label}: {_percent(guide)} for its guide, which sees all tokens, {_percent(rest)} without."
+            )
+    return text
 
 
 def _where(finished: Finished) -> str:

@@ -136,6 +136,8 @@ class Evaluation(LightningModule):
         whole = report.time
         share = {name: None if ms is None else ms / len(report) for name, ms in whole.items()}
         decoder, guided_by = (Decoder.of(adapt(model).text_config) for model in (self.model, guide or self.model))
+        compressed = flops_ratio(decoder, own.layers, own.full)
+        guided = flops_ratio(decoder, own.layers, own.full, guided_by, report.probe_layers)
         return Outcome(
             id=sample.id,
             category=sample.category,
@@ -145,7 +147,8 @@ class Evaluation(LightningModule):
             score=None if math.isnan(score) else score,
             report=own,
             time={**share, per_step: whole[per_step]},
-            flops_ratio=flops_ratio(decoder, own.layers, own.full, guided_by, report.probe_layers),
+            flops_ratio=guided,
+            guide_flops_ratio=guided - compressed,
         )
 
 

@@ -21,6 +21,7 @@ class Outcome:
     report: SampleReport
     time: dict[str, float | None]  # milliseconds; a batch's share, but for decode_ms_per_token
     flops_ratio: float
+    guide_flops_ratio: float  # the part of it that an allocator's guide takes
 
 
 @dataclass

@@ -108,6 +108,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "score": outcome.score,
         "tokens": kept,
         "flops_ratio": outcome.flops_ratio,
+        "guide_flops_ratio": outcome.guide_flops_ratio,
         "time": outcome.time,
     }
 

@@ -38,6 +38,7 @@ def summarise(systems: Sequence[System], seed: int) -> dict[str, Any]:
         "categories": _categories(cast),
         "tokens": own["tokens"],
         "flops_ratio": own["flops_ratio"],
+        "guide_flops_ratio": own["guide_flops_ratio"],
         "time": {role: each[role]["time"] for role in ROLES},
         "systems": each,
     }
@@ -74,6 +75,7 @@ def _system(system: System, seed: int) -> dict[str, Any]:
             "decode_ratio": statistics.fmean(decode) if decode else None,
         },
         "flops_ratio": statistics.fmean(outcome.flops_ratio for outcome in outcomes),
+        "guide_flops_ratio": statistics.fmean(outcome.guide_flops_ratio for outcome in outcomes),
         "time": {name: _median(outcome.time[name] for outcome in outcomes) for name in outcomes[0].time},
     }
 

@@ -26,6 +26,7 @@ from tokenprune.tasks.tinyvqa import FAMILIES, ask, generator
 
 CELL = 16  # pixels of a pooled cell, both ways
 _IGNORE = -100
+_EMPHASIS = {"direction": 3.0, "order": 2.0}  # learnt last: asked more often than the other families
 _SHOWN, _BARE = 0.12, 0.03  # covered shares from which a cell shows an object, and below which it shows none
 
 
@@ -121,5 +122,5 @@ class Steps(Dataset[Batch]):
         scenes = draw(stream, load.videos, load.frames)
         frames, owner = render(stream, scenes)
         choice = random.Random(stream.initial_seed())
-        questions = [ask(things, load.frames, load.questions, choice) for things in scenes.things()]
+        questions = [ask(things, load.frames, load.questions, choice, _EMPHASIS) for things in scenes.things()]
         return self._packer.batch(frames, cell_labels(scenes, owner), questions)

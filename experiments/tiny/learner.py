@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from dataclasses import dataclass
 from typing import cast
 
@@ -30,27 +32,31 @@ class Stage:
 
     load: Load
     steps: int
+    rate: float = 1.0  # factor on the learning rates
 
     @classmethod
     def parse(cls, text: str) -> Stage:
-        """`8x12x16:500`: 500 steps of 12 videos of 8 frames, 16 questions each."""
-        size, _, steps = text.partition(":")
+        """`8x12x16:500@0.5`: 500 steps of 12 videos of 8 frames, 16 questions each, at half the rate."""
+        size, _, rest = text.partition(":")
+        steps, _, rate = rest.partition("@")
         frames, videos, questions = map(int, size.split("x"))
-        return cls(Load(frames, videos, questions), int(steps))
+        return cls(Load(frames, videos, questions), int(steps), float(rate or 1))
 
 
 @dataclass(frozen=True)
 class Pace:
-    """The learning rate: warm-up, constant, linear decay at the end."""
+    """The learning rate: warm-up, a constant per stage, linear decay at the end."""
 
     rate: float  # of AdamW
     muon_rate: float
+    stages: tuple[Stage, ...]
     warmup: int
-    total: int
     decay: int
 
     def __call__(self, step: int) -> float:
-        return min((step + 1) / self.warmup, 1.0, max(self.total - step, 1) / self.decay)
+        ends = list(itertools.accumulate(stage.steps for stage in self.stages))
+        stage = self.stages[min(bisect.bisect_right(ends, step), len(ends) - 1)]
+        return stage.rate * min((step + 1) / self.warmup, 1.0, max(ends[-1] - step, 1) / self.decay)
 
 
 class Learner(lightning.LightningModule):

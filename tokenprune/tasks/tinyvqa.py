@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from torch import Generator, tensor
@@ -118,12 +118,17 @@ def generator(split: Literal["train", "test"], seed: int, index: int, frames: in
     return Generator().manual_seed(int.from_bytes(digest[:4], "little") & ~1 | (split == "test"))
 
 
-def ask(things: Sequence[Thing], frames: int, number: int, choice: random.Random) -> list[tuple[str, Question]]:
-    """`number` questions on one video, for training: first a family, then a balance word, then one that fits both."""
+def ask(
+    things: Sequence[Thing], frames: int, number: int, choice: random.Random, weights: Mapping[str, float]
+) -> list[tuple[str, Question]]:
+    """`number` questions on one video, for training: first a family, then a balance word, then one that fits both.
+
+    `weights` are the relative frequencies of families; those not named have 1.
+    """
     pools = {name: family.ask(things, frames) for name, family in FAMILIES.items()}
     able = [name for name, pool in pools.items() if pool]
     asked = []
-    for name in choice.choices(able, k=number):
+    for name in choice.choices(able, [weights.get(name, 1.0) for name in able], k=number):
         word = choice.choice(sorted({question.balance for question in pools[name]}))
         asked.append((name, choice.choice([question for question in pools[name] if question.balance == word])))
     return asked
