@@ -99,21 +99,3 @@ class VideoLLM(ABC):
     @property
     def device(self) -> torch.device:
         return self.model.device
-
-
-def families() -> dict[str, type[VideoLLM]]:
-    """Supported families by `config.model_type`."""
-    from tokenprune.adapters import llava_onevision  # noqa: F401  registers its family
-
-    return FAMILIES
-
-
-def adapt(model: PreTrainedModel) -> VideoLLM:
-    """The adapter of an instance in memory; UnsupportedModelError names the supported families."""
-    kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
-    if kind not in families():
-        raise UnsupportedModelError(
-            f"{type(model).__name__} ({kind}) has no video tokens that tokenprune can find: "
-            f"supported families are {', '.join(sorted(families()))}"
-        )
-    return families()[kind](model)
