@@ -164,9 +164,9 @@ class Flight:
                 number = self.prompt.at(layer)
                 layout = self.prompt.layouts[number]
                 last = layout.last if self.prefill else torch.zeros_like(layout.last)
-                self._rows[layer] = last_row(
-                    rows_at(query, last), key, scale, visible_mask(self.prompt.validity(number))
-                )
+                mask = visible_mask(self.prompt.validity(number).to(key.device))
+                # layers may live on different devices; layouts stay on the first
+                self._rows[layer] = last_row(rows_at(query, last), key, scale, mask).to(last.device)
 
             return tap
 
@@ -218,6 +218,7 @@ class Flight:
 
         No positions are passed: gaps would be mistaken for several sequences packed into one.
         """
+        mask = None if mask is None else mask.to(hidden.device)
         return create_causal_mask(self.adapter.text_config, hidden, mask, self._cache, layer_idx=layer)
 
     def land(self, hider: DecodeStage | None) -> bool:
