@@ -115,7 +115,7 @@ def test_score_is_exact_match_but_for_trifles(prediction: str, score: float) -> 
 
 
 def test_unknown_model_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown embedded model 'huge'; embedded models: .*tiny"):
+    with pytest.raises(ValueError, match=r"unknown embedded model 'huge'; embedded models: .*tiny"):
         models.path("huge")
 
 

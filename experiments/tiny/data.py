@@ -35,7 +35,6 @@ class Batch(NamedTuple):
 
     frames: Tensor  # uint8 [b f h w 3]
     cells: Tensor  # int64 [2 b f c]: index of colour and of shape, one past the last word for "none", -100 unclear
-    moves: Tensor  # int64 [b f c]: direction of what the cell shows, once enough frames have shown it, else -100
     text: Tensor  # int64 [b t], token ids, padded on the right
     segment: Tensor  # int64 [b t], number of the question from 0; -1 on padding
     offset: Tensor  # int64 [b t], place within the question
@@ -55,8 +54,8 @@ class Batch(NamedTuple):
         return torch.cat([torch.arange(prefix).expand(len(self.text), -1), prefix + self.offset], 1)
 
 
-def cell_labels(scenes: Scenes, owner: Tensor) -> tuple[Tensor, Tensor]:
-    """What each pooled cell shows, from the object on top of every pixel (int64 [b f h w]): `cells`, `moves`."""
+def cell_labels(scenes: Scenes, owner: Tensor) -> Tensor:
+    """What each pooled cell shows, from the object on top of every pixel (int64 [b f h w]): int64 [2 b f c]."""
     layers = one_hot(owner.flatten(0, 1) + 1, CROWD + 1)[..., 1:].permute(0, 3, 1, 2).float()
     share, thing = avg_pool2d(layers, CELL).flatten(2).max(1)  # [b*f c]
     share, thing = (x.view(*owner.shape[:2], -1) for x in (share, thing))
@@ -64,10 +63,7 @@ def cell_labels(scenes: Scenes, owner: Tensor) -> tuple[Tensor, Tensor]:
     for word, none in ((scenes.colour, 6), (scenes.shape, 6)):
         label = word[:, None].expand(-1, scenes.frames, -1).gather(2, thing)
         words.append(label.masked_fill(share < _SHOWN, _IGNORE).masked_fill(share < _BARE, none))
-    since = scenes.visible.long().cumsum(1).gather(2, thing)  # frames that have shown it, this one included
-    move = scenes.direction[:, None].expand(-1, scenes.frames, -1).gather(2, thing)
-    unclear = (share < _SHOWN) | (since <= max(1, scenes.frames // 4))
-    return torch.stack(words), move.masked_fill(unclear, _IGNORE)
+    return torch.stack(words)
 
 
 class Packer:
@@ -90,13 +86,13 @@ class Packer:
         columns = {"text": text, "segment": segment, "offset": offset, "target": target}
         return {name: torch.tensor(column, dtype=torch.int64) for name, column in columns.items()}
 
-    def batch(self, frames: Tensor, cells: Tensor, moves: Tensor, questions: list[list]) -> Batch:
+    def batch(self, frames: Tensor, cells: Tensor, questions: list[list]) -> Batch:
         """One batch of the questions asked about each video."""
         rows = [self.row(asked) for asked in questions]
         fill = {"text": 0, "segment": -1, "offset": 0, "target": _IGNORE}
         columns = {n: pad_sequence([row[n] for row in rows], batch_first=True, padding_value=fill[n]) for n in fill}
         family = torch.tensor([[self._families.index(name) for name, _ in asked] for asked in questions])
-        return Batch(frames=frames, cells=cells, moves=moves, family=family, **columns)
+        return Batch(frames=frames, cells=cells, family=family, **columns)
 
 
 @dataclass(frozen=True)
@@ -127,4 +123,4 @@ class Steps(Dataset[Batch]):
         frames, owner = render(stream, scenes)
         choice = random.Random(stream.initial_seed())
         questions = [ask(things, load.frames, load.questions, choice, _EMPHASIS) for things in scenes.things()]
-        return self._packer.batch(frames, *cell_labels(scenes, owner), questions)
+        return self._packer.batch(frames, cell_labels(scenes, owner), questions)

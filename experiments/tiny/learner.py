@@ -11,7 +11,7 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, rms_norm
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -19,11 +19,10 @@ from experiments.tiny import optimizer
 from experiments.tiny.data import Batch, Load
 from experiments.tiny.model import WIDTH, build, normalise
 from experiments.tiny.text import PROMPT_START, ids
-from tokenprune.tasks.scenes import COLOURS, DIRECTIONS, SHAPES
+from tokenprune.tasks.scenes import COLOURS, SHAPES
 from tokenprune.tasks.tinyvqa import FAMILIES
 
 _SHARPNESS = 3.0  # of the alignment's logits: keeps projected tokens about as long as word embeddings
-_GRID = 6  # pooled cells a side
 _ALIGNMENT = 0.5  # weight of the alignment loss
 
 
@@ -67,48 +66,32 @@ class Learner(lightning.LightningModule):
         super().__init__()
         self.model = build(tokens)
         self.nothing = nn.Parameter(torch.randn(2, 1, WIDTH) * WIDTH**-0.5)  # "no colour", "no shape"
-        self.place = nn.Parameter(torch.randn(2, _GRID, WIDTH) * WIDTH**-0.5)  # rows, columns
         self.pace, self.freeze_from = pace, freeze_from
         start = torch.tensor(tokens(PROMPT_START)["input_ids"])
         words = torch.tensor([[ids(tokens, w, f"Ġ{w}") for w in ws] for ws in (COLOURS, SHAPES)])
-        ways = torch.tensor([ids(tokens, w, f"Ġ{w}") for w in DIRECTIONS])
         self.register_buffer("start", start, persistent=False)
-        self.register_buffer("ways", ways, persistent=False)  # int64 [directions 2]
         self.register_buffer("words", words, persistent=False)  # int64 [2 words 2]
         self.start: Tensor
         self.words: Tensor
-        self.ways: Tensor
 
     def look(self, frames: Tensor) -> Tensor:
         """Projected and pooled tokens, the newline last: float [b f*c+1 d]."""
         seen = self.model.model.get_video_features(normalise(frames))
         return cast(Tensor, cast(BaseModelOutputWithPooling, seen).pooler_output)
 
-    def answer(self, batch: Batch, video: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits float [n v] where a target is asked, row by row; video tokens halfway up the decoder [b f*c d]."""
+    def answer(self, batch: Batch, video: Tensor) -> Tensor:
+        """Logits float [n v] where a target is asked, row by row."""
         decoder = self.model.model.language_model
         start = decoder.embed_tokens(self.start).expand(len(video), -1, -1)
         sequence = torch.cat([start, video.to(start.dtype), decoder.embed_tokens(batch.text)], 1)
         prefix = sequence.shape[1] - batch.text.shape[1]
-        states = decoder(
+        hidden = decoder(
             inputs_embeds=sequence,
             attention_mask=batch.mask(prefix),
             position_ids=batch.positions(prefix),
             use_cache=False,
-            output_hidden_states=True,
-        )
-        logits = self.model.lm_head(states.last_hidden_state[:, prefix:][batch.target >= 0])
-        halfway = states.hidden_states[len(decoder.layers) // 2]
-        return logits, halfway[:, len(self.start) : prefix - 1]
-
-    def motion(self, halfway: Tensor, moves: Tensor) -> Tensor:
-        """The same for motion: halfway up the decoder a token names the way its object has moved so far."""
-        words = self.model.model.language_model.embed_tokens.weight[self.ways].sum(1)
-        moving = moves.flatten() >= 0
-        logits = rms_norm(halfway.float(), halfway.shape[-1:]).flatten(0, 1)[moving] @ words.T
-        target = moves.flatten()[moving]
-        self.log("cells/motion", (logits.argmax(-1) == target).float().mean(), batch_size=1)
-        return cross_entropy(logits, target)
+        ).last_hidden_state
+        return self.model.lm_head(hidden[:, prefix:][batch.target >= 0])
 
     def alignment(self, video: Tensor, cells: Tensor) -> Tensor:
         """Pulls what a cell's token says towards the embeddings of the words for what the cell shows.
@@ -124,14 +107,8 @@ class Learner(lightning.LightningModule):
         for row, word in enumerate(("colour", "shape")):
             right = (logits[row].argmax(-1) == target[row])[shown[row]].float().mean()
             self.log(f"cells/{word}", right, batch_size=1)
-        place = _SHARPNESS * torch.einsum(
-            "bfcd,kpd->kbfcp", video[:, :-1].float().unflatten(1, (-1, _GRID**2)), self.place
-        )
-        cell = torch.arange(_GRID**2)
-        where = torch.stack([cell // _GRID, cell % _GRID])[:, None, None].expand(place.shape[:-1])
-        places = cross_entropy(place.flatten(0, -2), where.flatten())
         # Few cells show anything: those that do weigh as much as those that do not.
-        return cross_entropy(logits[shown], target[shown]) + cross_entropy(logits[bare], target[bare]) + places
+        return cross_entropy(logits[shown], target[shown]) + cross_entropy(logits[bare], target[bare])
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         # Late stages are long videos: what short ones could teach the tower, earlier stages have.
@@ -140,17 +117,14 @@ class Learner(lightning.LightningModule):
         loss = _ALIGNMENT * self.alignment(video, batch.cells)
         self.log_dict({"alignment": loss / _ALIGNMENT, "frames": float(batch.frames.shape[1])})
         if batch.text.shape[1]:
-            logits, halfway = self.answer(batch, video)
-            answers = cross_entropy(logits.float(), batch.target[batch.target >= 0])
+            answers = cross_entropy(self.answer(batch, video).float(), batch.target[batch.target >= 0])
             self.log("answers", answers)
             loss = loss + answers
-            if (batch.moves >= 0).any():
-                loss = loss + _ALIGNMENT * self.motion(halfway, batch.moves)
         return loss
 
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         """Share of the questions whose whole answer is right, per family and number of frames."""
-        logits, _ = self.answer(batch, self.look(batch.frames))
+        logits = self.answer(batch, self.look(batch.frames))
         asked = batch.target >= 0
         right = torch.ones_like(batch.target, dtype=torch.bool)
         right[asked] = logits.argmax(-1) == batch.target[asked]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,25 +81,22 @@ def look_around(tower: SiglipVisionModel) -> None:
     pitch = torch.arange(1, reach // 4 + 1) * torch.pi / (reach // 4 + 1)  # spread evenly: their sum peaks sharply
     column, row = torch.arange(side).repeat(side), torch.arange(side).repeat_interleave(side)
     waves = [wave(place[:, None] * pitch) for place in (column, row) for wave in (torch.sin, torch.cos)]
+    layers: Any = tower.encoder.layers
     with torch.no_grad():
         tower.embeddings.position_embedding.weight[:, :reach] = torch.cat(waves, 1)
-        for layer in tower.encoder.layers:
-            for head, (dx, dy) in enumerate([(-1, 0), (1, 0), (0, -1), (0, 1)]):
-                turn = torch.block_diag(
-                    *[
-                        torch.cat(
-                            [
-                                torch.cat([torch.diag(torch.cos(pitch * by)), -torch.diag(torch.sin(pitch * by))], 1),
-                                torch.cat([torch.diag(torch.sin(pitch * by)), torch.diag(torch.cos(pitch * by))], 1),
-                            ]
-                        )
-                        for by in (dx, dy)
-                    ]
-                )
-                rows = slice(head * reach, (head + 1) * reach)
+        for head, step in enumerate([(-1, 0), (1, 0), (0, -1), (0, 1)]):
+            rows = slice(head * reach, (head + 1) * reach)
+            turn = torch.block_diag(*[_rotation(pitch * by) for by in step])
+            for layer in layers:
                 for matrix, value in ((layer.self_attn.q_proj, torch.eye(reach)), (layer.self_attn.k_proj, turn)):
                     matrix.weight[rows] *= 0.3
                     matrix.weight[rows, :reach] += _GAZE * value
+
+
+def _rotation(angle: Tensor) -> Tensor:
+    """Turns sines and cosines, stacked, by the angles [w]: float [2w 2w]."""
+    sin, cos = torch.diag(torch.sin(angle)), torch.diag(torch.cos(angle))
+    return torch.cat([torch.cat([cos, -sin], 1), torch.cat([sin, cos], 1)])
 
 
 def build(tokens: PreTrainedTokenizerFast) -> LlavaOnevisionForConditionalGeneration:

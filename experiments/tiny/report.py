@@ -24,7 +24,7 @@ def history(run: Path) -> list[Row]:
         with log.open() as lines:
             for line in csv.DictReader(lines):
                 row = {name: round(float(value), 4) for name, value in line.items() if value and name != "epoch"}
-                rows[row["step"], "answers" in row] = row
+                rows[row["step"], "alignment" in row] = row
     return [rows[key] for key in sorted(rows)]
 
 
@@ -45,9 +45,9 @@ def draw(rows: list[Row], file: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 6.5), sharex=True, height_ratios=[1, 1.6])
-    losses = [row for row in rows if "answers" in row]
+    losses = [row for row in rows if "alignment" in row]
     for name in ("answers", "alignment"):
-        above.plot([row["step"] for row in losses], [row[name] for row in losses], lw=0.8, label=name)
+        above.plot([row["step"] for row in losses], [row.get(name) for row in losses], lw=0.8, label=name)
     starts = [
         row["step"] for last, row in zip([{}, *losses], losses, strict=False) if row["frames"] != last.get("frames")
     ]
@@ -55,7 +55,7 @@ def draw(rows: list[Row], file: Path) -> None:
         for start in starts[1:]:
             axis.axvline(start, color="0.8", lw=0.8)
         axis.grid(alpha=0.25)
-    above.set(ylabel="loss", yscale="log", title="tiny: training (grey lines: 1, 4, 8, 16 frames)")
+    above.set(ylabel="loss", yscale="log", title="tiny: training (grey lines: the number of frames changes)")
     above.legend()
     checks = [row for row in rows if any(name.startswith("16/") for name in row)]
     for name in sorted({name for row in checks for name in row if name.startswith("16/")}):
