@@ -27,7 +27,7 @@ check: $(STAMP) ## checks format, lint and types
 	@echo "checking format, lint and types"
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/python -m pyright
+	@$(BIN)/python -m pyright --pythonpath $(BIN)/python
 
 bench: $(STAMP) ## times operators against the memory and naive loops
 	@for script in benchmarks/*.py; do $(BIN)/python $$script; done

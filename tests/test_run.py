@@ -122,7 +122,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
         assert piece in captured.out
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.endswith("-fastv")
-    assert f"1 samples of tinyvqa, 8 frames each, 288 visual tokens uncompressed. Results in runs/{folder.name}" in (
+    assert f"1 samples of tinyvqa, 8 frames each, 288 visual tokens uncompressed.\nResults in runs/{folder.name}" in (
         captured.out
     )
     assert "not the papers' results" in captured.out

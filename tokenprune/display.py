@@ -99,7 +99,8 @@ def _where(finished: Finished) -> str:
     what = f"{summary['samples']} samples of {summary['task']}" if summary["task"] else f"video {summary['video']}"
     return (
         f"model {summary['model']} ({where['dtype']} on {where['device']}), {what}, {summary['frames']} frames each, "
-        f"{summary['tokens']['full']:.0f} visual tokens uncompressed. Results in {finished.folder}"
+        f"{summary['tokens']['full']:.0f} visual tokens uncompressed.\n"
+        f"Results in {finished.folder}"
     )
 
 
