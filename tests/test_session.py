@@ -240,6 +240,15 @@ def test_the_callers_cache_is_the_one_that_fills(model):
     assert cache.get_seq_length() == 4 + 18 + 1 + 5 + 4
 
 
+def test_an_emptied_cache_begins_anew(model):
+    cache, ids = DynamicCache(), torch.randint(8, 64, (1, 9))
+    with attach(model, "dycoke+fastv"), torch.no_grad():
+        expected = model(input_ids=ids).logits
+        model(**prompt(4), past_key_values=cache)
+        cache.reset()
+        assert torch.equal(model(input_ids=ids, past_key_values=cache).logits, expected)
+
+
 def test_generation_without_a_cache_equals_with_one(model):
     inputs = prompt(4)
     with attach(model, "random"):

@@ -119,7 +119,7 @@ class Session:
     def _before_tower(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._since = self._clock.now()
         reading = TowerReading(named(module, args, kwargs)["pixel_values"])
-        self._readings.append(reading)
+        self._readings = [*self._readings[-1:], reading]  # a prompt needs at most its images' and its video's
         if any(self.pipeline.signals):
             self._taps[self._adapter.tower_attention] = tower_tap(self._adapter, self.pipeline.signals, reading)
 
@@ -150,7 +150,7 @@ class Session:
         cache: Cache | None = given.get("past_key_values")
         if self._flight is not None:
             self._begin(self._flight, given)
-        elif cache is not None and cache in self._prompts:
+        elif cache is not None and cache.get_seq_length() and cache in self._prompts:
             prompt, report = self._prompts[cache]
             self._flight = Flight(self._adapter, self._guide, prompt=prompt, report=report)
             self._flight.resume(given, self._hider)
