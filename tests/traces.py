@@ -1,0 +1,28 @@
+"""What an attachment could leave behind."""
+
+from __future__ import annotations
+
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+
+def fingerprint(model):
+    """Everything an attachment could leave on an instance, or in the process."""
+    hooks = {
+        (name, kind): list(getattr(module, kind))
+        for name, module in model.named_modules()
+        for kind in (
+            "_forward_hooks",
+            "_forward_pre_hooks",
+            "_forward_hooks_with_kwargs",
+            "_forward_pre_hooks_with_kwargs",
+        )
+    }
+    attributes = {name: sorted(vars(module)) for name, module in model.named_modules()}
+    configs = [config.to_dict() for config in (model.config, model.model.language_model.config)]
+    chosen = [
+        model.model.language_model.config._attn_implementation,
+        model.model.vision_tower.config._attn_implementation,
+    ]
+    registries = [sorted(AttentionInterface._global_mapping), sorted(AttentionMaskInterface._global_mapping)]
+    return hooks, attributes, configs, chosen, registries
