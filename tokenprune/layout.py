@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tokenprune.tokens import TEXT, SequenceView
+from tokenprune.tokens import TEXT
 
 
 class LayoutError(ValueError):
@@ -30,13 +30,9 @@ class Layout:
     cells: int
 
     @property
-    def padded(self) -> bool:
-        return not bool(self.valid.all())
-
-    @property
     def mask(self) -> Bool[Tensor, "b s"] | None:
-        """The 2-D attention mask, None where nothing is padded (as `generate` does, for the fastest kernels)."""
-        return self.valid if self.padded else None
+        """The 2-D attention mask, None where nothing is padded."""
+        return visible_mask(self.valid)
 
     @property
     def last(self) -> Int[Tensor, "b"]:
@@ -52,11 +48,6 @@ class Layout:
         """Visual rows per frame of one sample."""
         frame = self.frame[sample]
         return torch.bincount(frame[frame != TEXT], minlength=self.frames)
-
-    def view(self, sample: int, attention: Float[Tensor, "s"]) -> SequenceView:
-        """One sample without its padding."""
-        valid = self.valid[sample]
-        return SequenceView(self.frame[sample][valid], self.row[sample][valid], attention[valid], self.frames)
 
     def keep(self, kept: Bool[Tensor, "b s"]) -> tuple[Layout, Int[Tensor, "b m"]]:
         """The layout of the surviving rows, packed to the side they were packed to, and the columns they come from."""

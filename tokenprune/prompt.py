@@ -173,6 +173,7 @@ class Prompt:
             )
             state = self._states.get(sample, None)
             shown, self._states[sample] = stage.attend(view, stage.start() if state is None else state)
+            # text is always visible; checking instead would make every step wait for the device
             visible[sample, here] = shown | ~view.visual
             report = self.reports[sample]
             assert report is not None
