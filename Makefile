@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FLAGS  ?=
 
-.PHONY: help run test check bench docs clean
+.PHONY: help run study test check bench docs clean
 help: ## what the targets do
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -18,6 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 run: $(STAMP) ## runs DyCoke + DyToK against the full model and random pruning on the embedded benchmark
 	@$(BIN)/tokenprune run strategy=dycoke+dytok $(FLAGS)
+
+study: $(STAMP) ## compares strategies over retentions on the embedded benchmark, into docs/results
+	@$(BIN)/tokenprune study experiments/tinyvqa_retention.yaml report=docs/results $(FLAGS)
 
 test: $(STAMP) ## runs the whole test suite on two processes
 	@echo "running the tests"

@@ -20,7 +20,8 @@ from tokenprune import models, tasks
 from tokenprune.cli import main
 from tokenprune.display import results
 from tokenprune.run import Finished
-from tokenprune.summary import interval
+from tokenprune.summary import interval, macro_interval
+from tokenprune.tasks.tinyvqa import FAMILIES
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
 TIMES = {"vision_ms", "strategy_ms", "prefill_ms", "decode_ms_per_token"}
@@ -37,7 +38,7 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run that several tests look at."""
     out = tmp_path_factory.mktemp("run") / "deep" / "out"
-    words = ["strategy=dycoke+dytok", "dycoke.merge=0.5", "limit=6", "seed=3", "max_new_tokens=6", f"out={out}"]
+    words = ["strategy=dycoke+dytok", "dycoke.merge=0.5", "limit=13", "seed=3", "max_new_tokens=6", f"out={out}"]
     assert main(["run", *words, "device=cpu", "frames=8"]) == 0
     return out
 
@@ -45,16 +46,23 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_summary(finished: Path) -> None:
     summary, records = read(finished)
     assert summary["spec"] == "dycoke+dytok" and summary["options"] == {"dycoke.merge": 0.5}
-    assert (summary["model"], summary["task"], summary["samples"], summary["frames"]) == ("tiny", "tinyvqa", 6, 8)
+    assert (summary["model"], summary["task"], summary["samples"], summary["frames"]) == ("tiny", "tinyvqa", 13, 8)
     for key, system in (("score", "own"), ("vanilla_score", "vanilla"), ("random_score", "random")):
-        scores = [record[system]["score"] for record in records]
-        assert summary[key] == pytest.approx(sum(scores) / 6)
-        low, high = summary["intervals"][system]
-        assert 0 <= low <= summary[key] <= high <= 1
+        scores: dict[str, list[float]] = {}
+        for record in records:
+            scores.setdefault(record["category"], []).append(record[system]["score"])
+        means = {family: sum(marks) / len(marks) for family, marks in scores.items()}
+        assert {family: row[key] for family, row in summary["categories"].items()} == pytest.approx(means)
+        assert summary[key] == pytest.approx(sum(means.values()) / 11), "every family counts the same"
+        assert summary["intervals"][system] is None, "one or two samples of a family tell nothing"
+        low, high = summary["categories"]["existence"]["intervals"][system]
+        assert 0 <= low <= means["existence"] <= high <= 1
         assert set(summary["time"][system]) == TIMES
         assert all(summary["time"][system][name] > 0 for name in TIMES - {"strategy_ms", "decode_ms_per_token"})
-    assert list(summary["categories"]) == ["existence", "colour", "shape", "count", "direction", "order"]
-    assert all(set(c) == {"samples", "score", "vanilla_score", "random_score"} for c in summary["categories"].values())
+    assert list(summary["categories"]) == list(FAMILIES)
+    assert [row["samples"] for row in summary["categories"].values()] == [2, 2] + [1] * 9
+    keys = {"samples", "score", "vanilla_score", "random_score", "intervals"}
+    assert all(set(row) == keys and set(row["intervals"]) == set(SYSTEMS) for row in summary["categories"].values())
 
     tokens = summary["tokens"]
     assert tokens["full"] == 8 * 36 and tokens["kept"] == 180, "2 x (36 + 3 x 18)"
@@ -75,7 +83,7 @@ def test_the_summary(finished: Path) -> None:
 def test_the_records(finished: Path) -> None:
     _, records = read(finished)
     task = tasks.build("tinyvqa", samples=None, frames=8, seed=3)
-    assert [record["id"] for record in records] == [task[i].id for i in range(6)]
+    assert [record["id"] for record in records] == [task[i].id for i in range(13)]
     for index, record in enumerate(records):
         sample = task[index]
         assert (record["question"], record["answer"], record["category"]) == (
@@ -126,6 +134,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
         captured.out
     )
     assert "not the papers' results" in captured.out
+    assert "score by family" not in captured.out, "there is one only"
     assert "3/3 random" in captured.err, "a progress bar, kept apart from the results"
     assert max(map(len, lines)) <= 140
     read(folder)
@@ -203,7 +212,7 @@ def test_nothing_is_left_by_runs_that_fail(
     for words, message in {
         ("strategy=fastv", "fastv.layer=9"): "fastv.layer=9 prunes nothing",
         ("strategy=fastv", "task=tinyvqq"): "unknown task 'tinyvqq'",
-        ("strategy=fastv", "frames=2"): "frames must be at least 4",
+        ("strategy=fastv", "frames=2"): "frames must be at least 8",
         ("strategy=fastv", "model=absent"): "there is no model 'absent'",
         ("strategy=fastv", "device=cuda:99"): "device=cuda:99 is not on this machine",
         ("strategy=fastv", "dtype=int8"): "dtype=int8 is unknown",
@@ -253,13 +262,17 @@ def test_an_interrupted_run(
 
 def test_the_table_stands_upright_where_it_is_narrow(finished: Path) -> None:
     summary, _ = read(finished)
+    existence, columns = summary["categories"]["existence"], ("vanilla_score", "random_score", "score")
     texts = []
     for width in (80, 140):
         console = Console(width=width, record=True, file=StringIO())
         console.print(results(Finished(finished, summary, []), width))
         text = console.export_text()
         texts.append(sorted(word for word in text.split() if word[0].isdigit() and "." in word))
-        assert "…" not in text
+        assert "…" not in text and "score by family" in text and "too few samples for an interval" in text
+        families = [line.split() for line in text.splitlines() if line.split()[:1] and line.split()[0] in FAMILIES]
+        assert [family for family, *_ in families] == list(FAMILIES)
+        assert families[0][1:] == [f"{100 * existence[key]:.1f}" for key in columns] + ["2"]
     assert texts[0] == texts[1], "the same numbers"
 
 
@@ -270,7 +283,18 @@ def test_intervals() -> None:
     low, high = interval([0.2, 0.4, 0.6, 0.8] * 10, 0) or (0, 0)
     spread = 1.96 * math.sqrt(0.05 / 40)
     assert (low, high) == pytest.approx((0.5 - spread, 0.5 + spread), abs=0.02), "bootstrap"
-    assert interval([0.5, 0.5], 0) is interval([], 0) is None
+    assert interval([0.5] * 9, 0) is interval([], 0) is interval([0.1, 0.2, 0.3, 0.4], 0) is None
+
+
+def test_intervals_of_macro_averages() -> None:
+    """Within categories: what sets them apart makes no interval wider, and each counts the same."""
+    fair, rare = [0.0, 1.0] * 50, [0.0, 1.0] * 5
+    assert macro_interval([fair], 0) == interval(fair, 0)
+    assert macro_interval([[0.0, 0.2] * 50, [0.8, 1.0] * 50], 0) == pytest.approx((0.486, 0.514), abs=0.003)
+    spread = 1.96 * math.sqrt(0.25 / 99 + 0.25 / 9) / 2
+    assert macro_interval([fair, rare], 0) == pytest.approx((0.5 - spread, 0.5 + spread), abs=0.03)
+    assert macro_interval([fair, rare], 1) == macro_interval([fair, rare], 1) != macro_interval([fair, rare], 2)
+    assert macro_interval([fair, [1.0] * 4], 0) is macro_interval([[1.0] * 9, [0.0] * 9], 0) is None
 
 
 def test_the_loop_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 import torch
 
+from experiments.tiny.text import tokenizer
 from tokenprune import models, tasks
 from tokenprune.tasks.render import render
-from tokenprune.tasks.scenes import COLOURS, NEEDLE_FRAMES, SHAPES, SIZE, draw
-from tokenprune.tasks.tinyvqa import FAMILIES, TinyVQA, ask, generator
+from tokenprune.tasks.scenes import COLOURS, CROWD, NEEDLE_FRAMES, SHAPES, SIZE, Thing, draw
+from tokenprune.tasks.scoring import event_f1
+from tokenprune.tasks.tinyvqa import EVENTS, FAMILIES, SHORT, Question, TinyVQA, ask, generator
 
 
-def _task(samples: int = 84, frames: int = 16, seed: int = 0) -> tasks.Task:
-    return tasks.build("tinyvqa", samples=samples, frames=frames, seed=seed)
+def _task(samples: int = 88, frames: int = 16, seed: int = 0) -> TinyVQA:
+    return TinyVQA(samples=samples, frames=frames, seed=seed)
+
+
+def _things(videos: int, frames: int = 16) -> list[list[Thing]]:
+    return draw(generator("train", 0, 0, frames), videos, frames).things()
 
 
 def test_unknown_task_is_refused_with_a_suggestion() -> None:
@@ -23,23 +29,29 @@ def test_unknown_task_is_refused_with_a_suggestion() -> None:
         tasks.build("tinyvqq", samples=1, frames=16, seed=0)
 
 
-@pytest.mark.parametrize("frames", [4, 8, 16, 32])
+@pytest.mark.parametrize("frames", [8, 16, 32])
 def test_samples_have_the_promised_form(frames: int) -> None:
     task = _task(samples=len(FAMILIES), frames=frames)
+    assert isinstance(tasks.build("tinyvqa", samples=1, frames=frames, seed=0), TinyVQA)
     samples = [task[i] for i in range(len(task))]
     assert [sample.category for sample in samples] == list(FAMILIES)
     assert len({sample.id for sample in samples}) == len(samples)
     for sample in samples:
         assert sample.frames.shape == (frames, SIZE, SIZE, 3) and sample.frames.dtype == torch.uint8
         assert (sample.frames[1:] != sample.frames[:-1]).flatten(1).any(1).all(), "two equal neighbouring frames"
+        assert bool(sample.evidence) == (sample.category in ("when", "needle"))
+        assert all(0 <= frame < frames for frame in sample.evidence)
+    assert TinyVQA(samples=1, size=128)[0].frames.shape == (16, 128, 128, 3)
 
 
 def test_length_bounds_and_default() -> None:
     assert len(_task(5)) == 5 and len(TinyVQA()) % len(FAMILIES) == 0
     with pytest.raises(IndexError, match="sample 5 of 5"):
         _task(5)[5]
-    with pytest.raises(ValueError, match="at least 4"):
-        _task(frames=3)
+    with pytest.raises(ValueError, match="frames must be at least 8, not 7"):
+        _task(frames=7)
+    with pytest.raises(ValueError, match="size must be at least 96"):
+        TinyVQA(size=95)
     with pytest.raises(ValueError, match="at least 1"):
         _task(samples=0)
 
@@ -49,6 +61,8 @@ def test_a_sample_is_a_function_of_seed_index_and_frames_alone() -> None:
     for index in (8, 3):  # order of access must not matter either
         a, b = few[index], many[index]
         assert (a.id, a.question, a.answer) == (b.id, b.question, b.answer) and torch.equal(a.frames, b.frames)
+        family, question = few.question(index)
+        assert (family, *question[:2], question.evidence) == (a.category, a.question, a.answer, a.evidence)
     assert not torch.equal(_task(9, seed=1)[3].frames, few[3].frames)
 
 
@@ -59,59 +73,133 @@ def test_no_test_stream_is_a_training_stream() -> None:
 
 
 def test_answers_are_balanced_given_the_question_family() -> None:
-    task = _task(7 * 12)
-    samples = [task[i] for i in range(len(task))]
-    for family in ("existence", "colour", "shape", "count", "direction", "needle"):
-        counts = Counter(sample.answer for sample in samples if sample.category == family)
-        assert set(counts) == set(FAMILIES[family].balance) and len(set(counts.values())) == 1, (family, counts)
-    former = [s.question.split("the ")[1].startswith(s.answer) for s in samples if s.category == "order"]
-    assert sum(former) * 2 == len(former)
+    rounds = 12  # a multiple of the number of answers of every short family
+    task = _task(rounds * len(FAMILIES))
+    asked = [task.question(i) for i in range(len(task))]
+    for name in SHORT.keys() - {"order"}:
+        counts = Counter(question.answer for family, question in asked if family == name)
+        assert counts == {word: rounds // len(SHORT[name].balance) for word in SHORT[name].balance}, (name, counts)
+    former = [q.text.split("the ")[1].startswith(q.answer) for family, q in asked if family == "order"]
+    assert sum(former) * 2 == len(former) == rounds
+
+
+def test_a_reader_of_the_question_alone_is_at_chance() -> None:
+    """The best constant answer to each wording, learnt from one half of the questions, answers the other half."""
+    pools: dict[tuple[str, str], list[Question]] = defaultdict(list)  # one question a video and balance word at most
+    choice = random.Random(0)
+    for things in _things(3000):
+        for name, family in FAMILIES.items():
+            fitting: dict[str, list[Question]] = defaultdict(list)
+            for question in family.ask(things, 16):
+                fitting[question.balance].append(question)
+            for word, questions in fitting.items():
+                pools[name, word].append(choice.choice(questions))
+    gains = []
+    for name, family in SHORT.items():
+        half = min(len(pools[name, word]) for word in family.balance) // 2
+        learnt: dict[str, Counter[str]] = defaultdict(Counter)
+        for question in (q for word in family.balance for q in pools[name, word][:half]):
+            learnt[question.text][question.answer] += 1
+        best = {wording: counts.most_common(1)[0][0] for wording, counts in learnt.items()}
+        asked = [q for word in family.balance for q in pools[name, word][half : 2 * half]]
+        gains.append(sum(best.get(q.text) == q.answer for q in asked) / len(asked) - family.chance)
+        assert len(asked) > 200 and abs(gains[-1]) < 4 * (family.chance * (1 - family.chance) / len(asked)) ** 0.5, name
+    assert abs(sum(gains) / len(gains)) < 0.025, gains
+
+    stories = [[q.answer for q in pools["describe", str(n)][:8]] for n in EVENTS]
+    learnt_from, told = [s for same in stories for s in same[:4]], [s for same in stories for s in same[4:]]
+    assert max(sum(event_f1(a, b) for b in told) / len(told) for a in learnt_from) < 0.2
 
 
 def test_absent_pairs_recombine_what_is_there() -> None:
-    stream = generator("train", 0, 0, 16)
-    for things in draw(stream, 64, 16).things():
-        colours, shapes = {thing.colour for thing in things}, {thing.shape for thing in things}
+    """Nobody is asked about a small object's shape, or about a pair of which one half is worn by a small one only."""
+    for things in _things(64):
+        known = [thing for thing in things if not thing.small and thing.becomes == thing.colour]
+        colours, shapes = {thing.colour for thing in known}, {thing.shape for thing in known}
+        there = {(thing.colour, thing.shape) for thing in things} | {(thing.becomes, thing.shape) for thing in things}
         for question in FAMILIES["existence"].ask(things, 16):
             *_, colour, shape = question.text.rstrip("?").split()
-            both = any((thing.colour, thing.shape) == (colour, shape) for thing in things)
-            assert both == (question.answer == "yes")
-            assert both or (colour in colours) + (shape in shapes) == (2 if len(things) > 1 else 1)
+            assert ((colour, shape) in there) == (question.answer == "yes")
+            if question.answer == "no":
+                assert (colour in colours) + (shape in shapes) == (2 if len(things) > 1 else 1)
 
 
-def test_scenes_are_answerable() -> None:
-    scenes = draw(generator("train", 0, 1, 16), 256, 16)
+@pytest.mark.parametrize("frames", [8, 16, 32])
+def test_scenes_are_answerable(frames: int) -> None:
+    scenes = draw(generator("train", 0, 1, frames), 512, frames)
     assert scenes.visible.any(1).sum(1).ge(1).all(), "an empty video"
     assert scenes.visible.sum(1)[scenes.needle].le(NEEDLE_FRAMES).all() and scenes.needle.any()
+    turns = (scenes.colour != scenes.colour[:, :1]).any(1) & scenes.visible.any(1)
+    for late in (False, True):
+        shown = scenes.visible & ((scenes.colour != scenes.colour[:, :1]) == late)
+        assert shown.sum(1)[turns].ge(1).all() and turns.any(), "never seen in one of its colours"
+    guests = small = 0
     for things in scenes.things():
+        colours = {t.colour for t in things} | {t.becomes for t in things}
         assert len({t.colour for t in things}) == len(things) == len({t.shape for t in things})
-        assert {t.colour for t in things} <= set(COLOURS) and {t.shape for t in things} <= set(SHAPES)
+        assert len(colours) == len(things) + sum(t.becomes != t.colour for t in things)
+        assert colours <= set(COLOURS) and {t.shape for t in things} <= set(SHAPES)
+        assert [t.first for t in things] == sorted(t.first for t in things)
+        guests, small = guests + sum(t.guest for t in things), small + sum(t.small for t in things)
+        assert sum(t.small for t in things) <= 1
+        for thing in things:
+            assert 0 <= thing.first <= thing.last < frames
+            assert not thing.guest or thing.first * 3 // frames == thing.last * 3 // frames, "in two thirds"
+            assert thing.becomes == thing.colour or thing.first < thing.turn <= thing.last
+            assert thing.needle + thing.guest + thing.small + (thing.becomes != thing.colour) <= 1
+    assert guests > 20 < small
+
+
+def test_evidence_is_where_the_answer_can_be_seen() -> None:
+    for things in _things(128):
+        for name in ("needle", "when"):
+            brief = [thing for thing in things if (thing.needle if name == "needle" else thing.guest)]
+            for thing, question in zip(brief, FAMILIES[name].ask(things, 16), strict=True):
+                assert question.evidence == tuple(range(thing.first, thing.last + 1)) and len(question.evidence) <= 3
+
+
+def test_descriptions_tell_everything_in_its_order() -> None:
+    tokens, lengths = tokenizer(), set()
+    for things in _things(256):
+        for question in FAMILIES["describe"].ask(things, 16):
+            events = question.answer.removesuffix(".").split(", ")
+            assert len(events) == int(question.balance) == len(set(events)) and len(events) in EVENTS
+            lengths.add(len(tokens(question.answer)["input_ids"]))
+            for thing in things:
+                enters, leaves = f"{thing.colour} {thing.shape} appears", f"{thing.becomes} {thing.shape} leaves"
+                turns = f"{thing.colour} {thing.shape} turns {thing.becomes}"
+                mine = [event for event in events if thing.shape in event.split()]
+                changes, goes = thing.becomes != thing.colour, thing.last < 15
+                assert mine == [enters] + [turns] * changes + [leaves] * goes
+            entered = [event.split()[1] for event in events if event.endswith("appears")]
+            assert entered == [t.shape for t in sorted(things, key=lambda t: (t.first, COLOURS.index(t.colour)))]
+    assert min(lengths) >= 15 and 30 < max(lengths) <= 40, lengths
 
 
 def test_render_paints_what_the_scene_says() -> None:
-    stream = generator("train", 0, 2, 8)
-    scenes = draw(stream, 16, 8)
+    stream = generator("train", 0, 2, 16)
+    scenes = draw(stream, 24, 16)
     video, owner = render(stream, scenes)
-    red = scenes.colour == COLOURS.index("red")
-    painted = (owner.unsqueeze(-1) == torch.arange(4)) & red[:, None, None, None]
-    pixels = video[painted.any(-1)].float().mean(0)
-    assert pixels[0] > 190 and pixels[1] < 80 and pixels[2] < 80
-    seen = (owner.unsqueeze(-1) == torch.arange(4)).any((2, 3))  # [b f o]
+    mine = owner.unsqueeze(-1) == torch.arange(CROWD)  # [b f h w o]
+    turned = (scenes.colour != scenes.colour[:, :1]).any(1)[:, None]  # only some change, and both colours are painted
+    for group in (turned, ~turned):
+        red = (scenes.colour == COLOURS.index("red")) & group
+        pixels = video[(mine & red[:, :, None, None]).any(-1)].float().mean(0)
+        assert pixels[0] > 180 and pixels[1] < 80 and pixels[2] < 80, pixels
+    seen = mine.any((2, 3))  # [b f o]
     assert not (seen & ~scenes.visible).any()
     assert (seen == scenes.visible).float().mean() > 0.97  # the rest is covered by others
+    area = mine.sum((2, 3)).amax(1)
+    assert (
+        scenes.small.any() and area[scenes.small].max() < area[~scenes.small & scenes.visible.any(1)].float().mean() / 2
+    )
 
 
 def test_training_questions_come_from_every_family() -> None:
-    stream, choice = generator("train", 0, 3, 16), random.Random(0)
-    asked = [q for things in draw(stream, 64, 16).things() for q in ask(things, 16, 8, choice, {"needle": 2.0})]
+    choice = random.Random(0)
+    asked = [q for things in _things(64) for q in ask(things, 16, 8, choice, {"needle": 2.0})]
     assert {name for name, _ in asked} == set(FAMILIES) and len(asked) == 64 * 8
     assert all(question.balance in FAMILIES[name].balance for name, question in asked)
-
-
-@pytest.mark.parametrize(("prediction", "score"), [("red", 1.0), (" Red.\n", 1.0), ("blue", 0.0), ("", 0.0)])
-def test_score_is_exact_match_but_for_trifles(prediction: str, score: float) -> None:
-    sample = tasks.Sample("x", "What colour is the ring?", "red", "colour", torch.zeros(1, 1, 1, 3, dtype=torch.uint8))
-    assert _task(1).score(prediction, sample) == score
 
 
 def test_unknown_model_is_refused() -> None:
@@ -137,8 +225,8 @@ def test_the_embedded_model_is_small_and_genuine() -> None:
 
 
 def test_the_embedded_model_sees() -> None:
-    """Stock `generate`, greedy: clearly above the chance of 0.31 that the families have on average."""
+    """Stock `generate`, greedy: clearly above the chance of 0.27 that the short families have on average."""
     from experiments.tiny.evaluate import scores
 
-    result = scores(models.path("tiny"), samples=63, frames=16, seed=0)
+    result = scores(models.path("tiny"), samples=66, frames=16, seed=0)
     assert result["macro"] > 0.5, result

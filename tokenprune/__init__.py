@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from tokenprune.registry import names as names
     from tokenprune.session import Session as Session
     from tokenprune.session import attach as attach
+    from tokenprune.strategy import Adjustable as Adjustable
     from tokenprune.strategy import Allocator as Allocator
     from tokenprune.strategy import DecodeStage as DecodeStage
+    from tokenprune.strategy import Extent as Extent
     from tokenprune.strategy import Pipeline as Pipeline
     from tokenprune.strategy import PrefillStage as PrefillStage
     from tokenprune.strategy import StrategyError as StrategyError
@@ -37,8 +39,10 @@ _HOME = {
     "tokenprune.registry": ("build", "get", "names"),
     "tokenprune.session": ("Session", "attach"),
     "tokenprune.strategy": (
+        "Adjustable",
         "Allocator",
         "DecodeStage",
+        "Extent",
         "Pipeline",
         "PrefillStage",
         "StrategyError",

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tokenprune import __version__
-from tokenprune.config import ConfigError, RunConfig, parse
+from tokenprune import __version__, manual
+from tokenprune.config import ConfigError, ExportConfig, RunConfig, parse, parse_export
+from tokenprune.study.config import StudyConfig
+from tokenprune.study.config import read as read_study
 
 _WIDTH = 140  # of tables that go to a file or another program
 
@@ -25,42 +27,6 @@ _SPEAKING = {
     "tokenprune.cache": "UnsupportedGenerationError",
 }  # errors whose message is for the user, by module
 
-_ABOUT = """Training-free visual-token compression for video LLMs.
-
-examples:
-  tokenprune run strategy=dycoke+dytok                 on the embedded model and benchmark
-  tokenprune run strategy=fastv fastv.drop=0.75 limit=20
-  tokenprune run strategy=dycoke+dytok video=clip.mp4 question="What moves?"
-  tokenprune list                                      strategies, their options and papers
-  tokenprune show strategy=visionzip+dytok             what a pipeline does, without a model
-"""
-_RUN = """Runs a strategy, the full model and random pruning at the same measured budget on the same samples, prints one
-table and writes summary.json, records.jsonl and config.yaml.
-
-keys (KEY=VALUE):
-{keys}
-  STRATEGY.FIELD   options of a strategy, as in dycoke.merge=0.5 or dytok.layers=[16,23]
-
-examples:
-  tokenprune run strategy=dycoke+dytok
-  tokenprune run strategy=visionzip+dytok visionzip.keep=0.25 frames=8 limit=40 out=results/vz
-  tokenprune run strategy=dycoke model=llava-hf/llava-onevision-qwen2-7b-ov-hf device=cuda dtype=bfloat16 \\
-      video=clip.mp4 question="What happens?"
-"""
-_LIST = """Lists the strategies: where they act, their options with defaults, and their papers.
-
-examples:
-  tokenprune list
-  tokenprune list --markdown > table.md
-"""
-_SHOW = """Shows what a pipeline does, stage by stage in running order, with the value of every option. Takes the same
-words as run, and loads no model.
-
-examples:
-  tokenprune show strategy=dycoke+dytok
-  tokenprune show strategy=fastv+dytok fastv.layer=3 dytok.cap=20
-"""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 after a one-line message about something the user can change, or 130 after Ctrl-C."""
@@ -71,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         if stray:
-            parse(stray)  # says what to write instead of --option
+            arguments.parse(stray)  # says what to write instead of --option
         arguments.command(arguments, shlex.join(["tokenprune", *words]))
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _fail("interrupted, nothing was written", 130)
+    except KeyboardInterrupt as interrupt:
+        return _fail(str(interrupt) or "interrupted, nothing was written", 130)
     except BrokenPipeError:  # `tokenprune list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -129,6 +95,22 @@ def _show(arguments: argparse.Namespace, command: str) -> None:
     _console().print(plan(resolve(config)))
 
 
+def _export(arguments: argparse.Namespace, command: str) -> None:
+    config = parse_export(arguments.words)
+    from tokenprune.export import export
+
+    print(export(config))
+
+
+def _study(arguments: argparse.Namespace, command: str) -> None:
+    read_study(arguments.words)  # before the slow imports below
+    from tokenprune.study.prose import findings
+    from tokenprune.study.run import study
+
+    done = study(arguments.words)
+    print("\n".join([*findings(done.results), f"wrote {done.page}"]))
+
+
 def _console() -> Any:
     from rich.console import Console
 
@@ -137,14 +119,14 @@ def _console() -> Any:
 
 def _parser() -> argparse.ArgumentParser:
     shape = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("tokenprune", description=_ABOUT, formatter_class=shape)
+    parser = argparse.ArgumentParser("tokenprune", description=manual.ABOUT, formatter_class=shape)
     parser.add_argument("--version", action="version", version=f"tokenprune {__version__}")
-    parser.set_defaults(command=None)
+    parser.set_defaults(command=None, parse=parse)
     commands = parser.add_subparsers(title="commands", metavar="")
     for name, about, command, brief in (
-        ("run", _RUN.format(keys=_keys()), _run, "evaluate a strategy, or ask about a video file"),
-        ("list", _LIST, _list, "strategies, options and papers"),
-        ("show", _SHOW, _show, "a pipeline, stage by stage"),
+        ("run", manual.RUN.format(keys=_keys(RunConfig)), _run, "evaluate a strategy, or ask about a video file"),
+        ("list", manual.LIST, _list, "strategies, options and papers"),
+        ("show", manual.SHOW, _show, "a pipeline, stage by stage"),
     ):
         sub = commands.add_parser(name, help=brief, description=about, formatter_class=shape)
         sub.set_defaults(command=command)
@@ -152,13 +134,26 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--markdown", action="store_true", help="as a Markdown table")
         else:
             sub.add_argument("words", nargs="*", metavar="KEY=VALUE")
+    about = manual.STUDY.format(keys=_keys(StudyConfig))
+    sub = commands.add_parser("study", help="many methods at many retentions", description=about, formatter_class=shape)
+    sub.add_argument("words", nargs="*", metavar="FILE KEY=VALUE")
+    sub.set_defaults(command=_study, parse=read_study)
+    data = commands.add_parser("data", help="data sets as files", description=manual.DATA, formatter_class=shape)
+    data.set_defaults(command=lambda *_: data.print_help())
+    about = manual.EXPORT.format(keys=_keys(ExportConfig))
+    sub = data.add_subparsers(title="commands", metavar="").add_parser(
+        "export", help="an embedded task as videos and annotations", description=about, formatter_class=shape
+    )
+    sub.add_argument("words", nargs="*", metavar="TASK KEY=VALUE")
+    sub.set_defaults(command=_export, parse=parse_export)
     return parser
 
 
-def _keys() -> str:
+def _keys(schema: type[RunConfig | ExportConfig | StudyConfig]) -> str:
     lines = []
-    for key in dataclasses.fields(RunConfig):
+    for key in dataclasses.fields(schema):
         if "help" in key.metadata:
-            default = "" if key.default in (None, "") else f" [{key.default}]"
+            value = key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
+            default = "" if value in (None, "") else f" {value}" if isinstance(value, list) else f" [{value}]"
             lines.append(f"  {key.name:<16} {key.metadata['help']}{default}")
     return "\n".join(lines)

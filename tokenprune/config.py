@@ -1,5 +1,7 @@
 """What a run is: words like `strategy=dycoke+dytok frames=8 dycoke.merge=0.5`, checked against one dataclass.
 
+And what an export is, likewise.
+
 Light to import: the command line reads its help from here.
 """
 
@@ -27,13 +29,13 @@ class RunConfig:
     strategy: str = _key("", "methods joined by +, as in dycoke+dytok; see `tokenprune list`")
     plugin: str | None = _key(None, "a Python file of yours that defines strategies")
     model: str = _key("tiny", "tiny (embedded), a folder, or a hub id")
-    task: str = _key("tinyvqa", "samples to evaluate on")
+    task: str = _key("tinyvqa", "samples to evaluate on: tinyvqa (embedded), or files:PATH of an annotations file")
     video: str | None = _key(None, "a video file to ask about, instead of a task")
     question: str | None = _key(None, "what to ask about the video")
     frames: int | None = _key(None, "frames per video, spread evenly; 32 of a file, 16 of a task")
     samples: int | None = _key(None, "how many samples the task makes; its own number by default")
     limit: int | None = _key(None, "evaluate at most this many samples")
-    max_new_tokens: int = _key(32, "longest answer, in tokens")
+    max_new_tokens: int = _key(48, "longest answer, in tokens")
     batch_size: int = _key(1, "samples per forward pass")
     seed: int = _key(0, "of the task's samples and of random draws")
     device: str = _key("auto", "auto, cpu, cuda, cuda:1 or mps")
@@ -72,7 +74,9 @@ def parse(words: Sequence[str]) -> RunConfig:
         if not equals or not name:
             raise ConfigError(f"{word!r} is no KEY=VALUE: write {_instead_of(word)}")
         if "." not in name and name not in _KEYS:
-            raise ConfigError(f"unknown key {name!r}{_nearest(name)} Keys: {', '.join(_KEYS)}, and STRATEGY.FIELD")
+            raise ConfigError(
+                f"unknown key {name!r}{_nearest(name, _KEYS)} Keys: {', '.join(_KEYS)}, and STRATEGY.FIELD"
+            )
         if name in _TEXT:
             plain[name] = None if value == "null" else value
             continue
@@ -110,6 +114,49 @@ def _instead_of(word: str) -> str:
     return f"{near[0]}=VALUE" if near else f"strategy={word}" if word.replace("+", "").isidentifier() else "KEY=VALUE"
 
 
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, _KEYS, n=1, cutoff=0.5)
+def _nearest(name: str, keys: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
     return f": did you mean {near[0]}=?" if near else "."
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Everything `tokenprune data export TASK` can be told."""
+
+    task: str
+    out: str = _key("", "folder to write, which must not hold anything yet; needed")
+    n: int = _key(100, "how many samples")
+    frames: int = _key(16, "frames per video")
+    size: int = _key(96, "height and width in pixels, an even number from 96 on")
+    seed: int = _key(0, "of the samples")
+
+    def __post_init__(self) -> None:
+        if not self.out:
+            raise ConfigError("nowhere to write to: add out=DIR, as in out=shapes")
+        for name in ("n", "frames", "size"):
+            if (value := getattr(self, name)) < 1:
+                raise ConfigError(f"{name}={value} is no number of anything: write at least 1")
+        if self.size % 2:
+            raise ConfigError(f"size={self.size} is odd, which H.264 cannot store: write size={self.size + 1}")
+
+
+def parse_export(words: Sequence[str]) -> ExportConfig:
+    """The export that `TASK KEY=VALUE ...` describes. Raises ConfigError."""
+    keys = [key.name for key in dataclasses.fields(ExportConfig) if key.name != "task"]
+    given: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals and "task" not in given and not word.startswith("-"):
+            given["task"] = word
+        elif not equals or not name:
+            raise ConfigError(f"{word!r} is no KEY=VALUE: write one of {', '.join(f'{key}=' for key in keys)}")
+        elif name not in keys:
+            raise ConfigError(f"unknown key {name!r}{_nearest(name, keys)} Keys: {', '.join(keys)}")
+        else:
+            try:
+                given[name] = value if name == "out" else int(value)
+            except ValueError:
+                raise ConfigError(f"{word!r} is no whole number: write {name}=NUMBER") from None
+    if "task" not in given:
+        raise ConfigError("nothing to export: write a task first, as in `tokenprune data export tinyvqa out=shapes`")
+    return ExportConfig(**given)

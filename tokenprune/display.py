@@ -25,6 +25,8 @@ def results(finished: Finished, width: int) -> RenderableType:
     if summary["video"] is not None:
         parts += [_answers(finished), _frames(finished)]
     parts += [_table(summary, upright=width < _WIDE), Text(_legend(summary), style="dim", overflow="fold")]
+    if len(summary["categories"]) > 1:
+        parts.append(_families(summary))
     parts.append(Text(_where(finished), overflow="fold"))
     if "note" in summary:
         parts.append(Text(summary["note"], style="dim"))
@@ -37,7 +39,8 @@ def _table(summary: Mapping[str, Any], upright: bool) -> Table:
     table = Table(box=SIMPLE_HEAD)
     lines = [("system", [system["label"] for system in systems])]
     if summary["score"] is not None:
-        lines.append(("score\n[95 %]", [_score(system) for system in systems]))
+        heading = "score\n[95 %]" if any(system["interval"] for system in systems) else "score"
+        lines.append((heading, [_score(system) for system in systems]))
     for heading, name in (
         ("asked\ntokens", "asked_ratio"),
         ("LLM input\ntokens", "input_ratio"),
@@ -63,6 +66,20 @@ def _table(summary: Mapping[str, Any], upright: bool) -> Table:
     return table
 
 
+def _families(summary: Mapping[str, Any]) -> Table:
+    """What suffers: a row per category, a column per system; figures only, so that it stays narrow."""
+    columns = {"vanilla": "vanilla_score", "random": "random_score", "own": "score"}
+    labels = {summary["systems"][role]["label"]: key for role, key in columns.items()}
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("score by family", no_wrap=True)
+    for heading in (*labels, "samples"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for category, row in summary["categories"].items():
+        scores = [f"{100 * row[key]:.1f}" for key in labels.values()]
+        table.add_row(category, *scores, str(row["samples"]))
+    return table
+
+
 def _score(system: Mapping[str, Any]) -> str:
     if system["score"] is None:
         return "-"
@@ -81,7 +98,11 @@ def _ms(value: float | None) -> str:
 def _legend(summary: Mapping[str, Any]) -> str:
     """What the columns mean, and what they include."""
     systems = {system["label"]: system for system in summary["systems"].values()}
-    text = (
+    text = ""
+    if (count := len(summary["categories"])) > 1:
+        known = any(system["interval"] for system in systems.values())
+        text = f"Score: mean over {count} families{'' if known else '; too few samples for an interval'}. "
+    text += (
         "Visual tokens of the full model = 100 %: as asked for, measured at the LLM's input, averaged over its layers "
         "(random gets the same), and visible to a decoding step."
     )

@@ -26,6 +26,7 @@ from tokenprune.outcome import Outcome, System
 from tokenprune.processor import Processor
 from tokenprune.quiet import interruptible, quiet
 from tokenprune.report import Report
+from tokenprune.scores import FamilyScores
 from tokenprune.session import attach
 from tokenprune.tasks import Sample, Task
 
@@ -104,8 +105,8 @@ class Evaluation(LightningModule):
         self.model, self.assistant = model, assistant
         self.processor, self.task, self.systems, self.seed = processor, task, systems, seed
         self.max_new_tokens = max_new_tokens
-        self.scores = torch.nn.ModuleList(_mean(model.device) for _ in systems)
-        self.budget = _mean(model.device)  # layer-average ratio that `own` kept
+        self.scores = torch.nn.ModuleList(FamilyScores(task.categories, _exact(model.device)) for _ in systems)
+        self.budget = MeanMetric().set_dtype(_exact(model.device))  # layer-average ratio that `own` kept
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[str]:
         """Appends to the system's outcomes; returns the ids of the samples done."""
@@ -126,7 +127,7 @@ class Evaluation(LightningModule):
             outcome = self._outcome(sample, text, session.report, row, guide)
             system.outcomes.append(outcome)
             if outcome.score is not None:
-                _add(self.scores[dataloader_idx], outcome.score)
+                self.scores[dataloader_idx].update(outcome.category, outcome.score)  # pyright: ignore[reportCallIssue]
             if system.name == "own":
                 _add(self.budget, outcome.report.layer_average_ratio)
         return [sample.id for sample in batch.samples]
@@ -161,10 +162,10 @@ def evaluate(
     assistant: PreTrainedModel | None = None,
     batch_size: int = 1,
     limit: int | None = None,
-    max_new_tokens: int = 32,
+    max_new_tokens: int = 48,
     seed: int = 0,
 ) -> None:
-    """Runs `systems` over the task in the order given and fills their outcomes, samples in the task's order."""
+    """Runs `systems` over the task in the order given; fills in their outcomes, in the task's order, and scores."""
     module = Evaluation(model, assistant, processor, task, systems, max_new_tokens, seed)
     data = Samples(task, processor, model, len(systems), batch_size, limit)
     device = model.device
@@ -181,7 +182,7 @@ def evaluate(
             trainer.predict(module, datamodule=data, return_predictions=False)
     for system, score in zip(systems, module.scores, strict=True):
         if any(outcome.score is not None for outcome in system.outcomes):
-            system.score = float(score.compute())  # pyright: ignore[reportCallIssue]
+            system.score = score.compute()["macro"]  # pyright: ignore[reportCallIssue]
 
 
 class _Bar(RichProgressBar):
@@ -202,9 +203,9 @@ class _Bar(RichProgressBar):
         super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
 
 
-def _mean(device: torch.device) -> MeanMetric:
-    """A running mean as exact as the device allows."""
-    return MeanMetric().set_dtype(torch.float32 if device.type == "mps" else torch.float64)  # pyright: ignore[reportReturnType]
+def _exact(device: torch.device) -> torch.dtype:
+    """The most precise numbers the device has."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _add(mean: Any, value: float) -> None:

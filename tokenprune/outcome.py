@@ -32,4 +32,4 @@ class System:
     label: str
     pipeline: Pipeline | None
     outcomes: list[Outcome] = field(default_factory=list)
-    score: float | None = None
+    score: float | None = None  # macro average over categories

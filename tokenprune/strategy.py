@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -117,6 +117,22 @@ class DecodeStage(Strategy, Generic[State]):
         """Marks the rows this step attends to (all text always), and the state for the next step."""
 
 
+class Extent(NamedTuple):
+    """An uncompressed prompt: its frames, the visual tokens of each, and the LLM layers they go through."""
+
+    frames: int
+    cells: int
+    depth: int
+
+
+class Adjustable(Strategy):
+    """Mix-in interface of strategies with a budget that can be set to a requested retention."""
+
+    @abstractmethod
+    def retaining(self, ratio: float, extent: Extent) -> Strategy:
+        """Itself with options that let `ratio` of the visual tokens live, averaged over layers; or StrategyError."""
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """Strategies composed with `+`: a free monoid with the empty pipeline (`none`) as identity.
@@ -168,6 +184,17 @@ class Pipeline:
                     f"write a layer from 1 to {last}"
                 )
         return self
+
+    def retaining(self, ratio: float, extent: Extent) -> Pipeline:
+        """This pipeline with its one budget set to `ratio`; StrategyError where it has none, several, or cannot."""
+        if not 0.0 < ratio <= 1.0:
+            raise StrategyError(f"a retention is a fraction above 0 and up to 1, not {ratio:g}")
+        hosts = [s for s in self.strategies if isinstance(s, (VisionStage, PrefillStage))]
+        if len(hosts) != 1 or not isinstance(hosts[0], Adjustable):
+            which = " and ".join(host.name for host in hosts) or "nobody"
+            raise StrategyError(f"{self} takes no retention: one Adjustable strategy may have a budget, here {which}")
+        adjusted = hosts[0].retaining(ratio, extent)
+        return Pipeline(tuple(adjusted if strategy is hosts[0] else strategy for strategy in self.strategies))
 
     def _check_signals(self) -> None:
         readers = [(reader, reader.signals()) for reader in self.of(TowerReader)]

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest
 
 from tokenprune.outcome import Outcome, System
 
+_DRAWS = 4000  # resamples of a bootstrap
+_FEW = 5  # below so many scores a category may show no spread by luck
 ROLES = ("vanilla", "random", "own")  # the full model, the control, the strategy
 
 
@@ -24,6 +26,7 @@ def roles(systems: Sequence[System]) -> dict[str, System]:
 def summarise(systems: Sequence[System], seed: int) -> dict[str, Any]:
     """Scores with intervals, measured tokens, FLOPs and times: per system, and the strategy's at the top.
 
+    A score is the macro average: the mean over categories of their mean scores, however many samples each has.
     `tokens` are means over samples, `time` medians over samples, `flops_ratio` a mean (see `flops.flops_ratio`).
     """
     cast = roles(systems)
@@ -35,7 +38,7 @@ def summarise(systems: Sequence[System], seed: int) -> dict[str, Any]:
         "vanilla_score": each["vanilla"]["score"],
         "random_score": each["random"]["score"],
         "intervals": {role: each[role]["interval"] for role in ROLES},
-        "categories": _categories(cast),
+        "categories": _categories(cast, seed),
         "tokens": own["tokens"],
         "flops_ratio": own["flops_ratio"],
         "guide_flops_ratio": own["guide_flops_ratio"],
@@ -45,16 +48,30 @@ def summarise(systems: Sequence[System], seed: int) -> dict[str, Any]:
 
 
 def interval(scores: Sequence[float], seed: int) -> list[float] | None:
-    """95 % interval of the mean: Wilson's for scores of 0 and 1, else a percentile bootstrap; None without spread."""
-    if not scores:
+    """95 % interval of the mean of `scores`: that of a macro average over one category."""
+    return macro_interval([scores], seed)
+
+
+def macro_interval(groups: Sequence[Sequence[float]], seed: int) -> list[float] | None:
+    """95 % interval of the mean of the groups' means; None where the scores cannot tell.
+
+    Wilson's for one group of zeros and ones. Else a percentile bootstrap within groups, which draws n - 1 of a group's
+    n scores because n of them would vary too little. It cannot tell with groups below five, or without any spread.
+    """
+    if not groups or not all(groups):
         return None
-    if set(scores) <= {0.0, 1.0}:
-        wilson = binomtest(round(sum(scores)), len(scores)).proportion_ci(0.95, method="wilson")
+    if len(groups) == 1 and set(groups[0]) <= {0.0, 1.0}:
+        wilson = binomtest(round(sum(groups[0])), len(groups[0])).proportion_ci(0.95, method="wilson")
         return [float(wilson.low), float(wilson.high)]
-    if len(set(scores)) == 1:
+    if min(map(len, groups)) < _FEW or all(len(set(scores)) == 1 for scores in groups):
         return None
-    drawn = bootstrap((np.asarray(scores),), np.mean, method="percentile", rng=np.random.default_rng(seed))
-    return [float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)]
+    rng = np.random.default_rng(seed)
+    means = np.zeros(_DRAWS)
+    for scores in groups:
+        drawn = rng.integers(len(scores), size=(_DRAWS, len(scores) - 1))
+        means += np.asarray(scores)[drawn].mean(1)
+    low, high = np.quantile(means / len(groups), [0.025, 0.975])
+    return [float(low), float(high)]
 
 
 def _system(system: System, seed: int) -> dict[str, Any]:
@@ -65,7 +82,7 @@ def _system(system: System, seed: int) -> dict[str, Any]:
         "label": system.label,
         "pipeline": str(system.pipeline),
         "score": system.score,
-        "interval": interval(_scores(outcomes), seed),
+        "interval": macro_interval(list(_by_category(outcomes).values()), seed),
         "tokens": {
             "full": statistics.fmean(report.full for report in reports),
             "kept": statistics.fmean(report.kept for report in reports),
@@ -80,8 +97,13 @@ def _system(system: System, seed: int) -> dict[str, Any]:
     }
 
 
-def _scores(outcomes: Sequence[Outcome]) -> list[float]:
-    return [outcome.score for outcome in outcomes if outcome.score is not None]
+def _by_category(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
+    """Scores by category, in order of appearance; nothing where nothing was scored."""
+    found: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        if outcome.score is not None:
+            found.setdefault(outcome.category, []).append(outcome.score)
+    return found
 
 
 def _median(values: Any) -> float | None:
@@ -89,12 +111,12 @@ def _median(values: Any) -> float | None:
     return statistics.median(known) if known else None
 
 
-def _categories(cast: Mapping[str, System]) -> dict[str, dict[str, Any]]:
-    """Scores by category, in order of appearance; nothing where nothing was scored."""
+def _categories(cast: Mapping[str, System], seed: int) -> dict[str, dict[str, Any]]:
+    """Per category the number of samples, and each role's mean score and its interval."""
     found: dict[str, dict[str, Any]] = {}
     for role, key in (("own", "score"), ("vanilla", "vanilla_score"), ("random", "random_score")):
-        for category in dict.fromkeys(outcome.category for outcome in cast[role].outcomes):
-            scores = _scores([outcome for outcome in cast[role].outcomes if outcome.category == category])
-            if scores:
-                found.setdefault(category, {"samples": len(scores)})[key] = statistics.fmean(scores)
+        for category, scores in _by_category(cast[role].outcomes).items():
+            row = found.setdefault(category, {"samples": len(scores), "intervals": {}})
+            row[key] = statistics.fmean(scores)
+            row["intervals"][role] = interval(scores, seed)
     return found

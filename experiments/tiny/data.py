@@ -21,12 +21,18 @@ from transformers import PreTrainedTokenizerFast
 
 from experiments.tiny.text import END, prompt_end
 from tokenprune.tasks.render import render
-from tokenprune.tasks.scenes import CROWD, Scenes, draw
+from tokenprune.tasks.scenes import COLOURS, CROWD, SHAPES, SIZE, Scenes, draw
 from tokenprune.tasks.tinyvqa import FAMILIES, ask, generator
 
 CELL = 16  # pixels of a pooled cell, both ways
 _IGNORE = -100
-_EMPHASIS = {"direction": 3.0, "order": 2.0}  # learnt last: asked more often than the other families
+_EMPHASIS = {
+    "direction": 2.0,
+    "order": 1.5,
+    "state": 1.5,
+    "when": 1.5,
+    "describe": 0.5,
+}  # learnt last: asked more often
 _SHOWN, _BARE = 0.12, 0.03  # covered shares from which a cell shows an object, and below which it shows none
 
 
@@ -34,7 +40,9 @@ class Batch(NamedTuple):
     """What one step learns from."""
 
     frames: Tensor  # uint8 [b f h w 3]
-    cells: Tensor  # int64 [2 b f c]: index of colour and of shape, one past the last word for "none", -100 unclear
+    cells: Tensor  # int64 [3 b f c]: index of colour, shape, smallness; one past the last word: "none", -100 unclear
+    course: Tensor  # int64 [3 b f c]: direction so far, frame number, whether the colour has changed; -100 unclear
+    drift: Tensor  # float [b f c 2]: how far its object has come since it was first seen, in thirds of a frame
     text: Tensor  # int64 [b t], token ids, padded on the right
     segment: Tensor  # int64 [b t], number of the question from 0; -1 on padding
     offset: Tensor  # int64 [b t], place within the question
@@ -54,16 +62,31 @@ class Batch(NamedTuple):
         return torch.cat([torch.arange(prefix).expand(len(self.text), -1), prefix + self.offset], 1)
 
 
-def cell_labels(scenes: Scenes, owner: Tensor) -> Tensor:
-    """What each pooled cell shows, from the object on top of every pixel (int64 [b f h w]): int64 [2 b f c]."""
+def cell_labels(scenes: Scenes, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What each cell shows, by the object on top of every pixel (int64 [b f h w]): `cells`, `course` and `drift`."""
     layers = one_hot(owner.flatten(0, 1) + 1, CROWD + 1)[..., 1:].permute(0, 3, 1, 2).float()
     share, thing = avg_pool2d(layers, CELL).flatten(2).max(1)  # [b*f c]
     share, thing = (x.view(*owner.shape[:2], -1) for x in (share, thing))
+
+    def shown(label: Tensor) -> Tensor:
+        """`label`, [b o] or [b f o], of the thing each cell shows."""
+        return (label if label.ndim == 3 else label[:, None].expand(-1, scenes.frames, -1)).gather(2, thing)
+
     words = []
-    for word, none in ((scenes.colour, 6), (scenes.shape, 6)):
-        label = word[:, None].expand(-1, scenes.frames, -1).gather(2, thing)
-        words.append(label.masked_fill(share < _SHOWN, _IGNORE).masked_fill(share < _BARE, none))
-    return torch.stack(words)
+    small = shown(scenes.small)
+    for label, none in ((scenes.colour, len(COLOURS)), (scenes.shape, len(SHAPES)), ((~scenes.small).long(), 1)):
+        words.append(shown(label).masked_fill(share < _SHOWN, _IGNORE).masked_fill(share < _BARE, none))
+    words[1].masked_fill_(small & (share >= _BARE), _IGNORE)  # too small to tell
+
+    seen = shown(scenes.visible.long().cumsum(1))  # frames that have shown it, this one included
+    clear = share >= _SHOWN
+    way = shown(scenes.direction).masked_fill(~clear | (seen <= max(1, scenes.frames // 4)), _IGNORE)
+    clock = torch.arange(scenes.frames)[:, None].expand_as(way).masked_fill(~clear, _IGNORE)
+    turned = shown((scenes.colour != scenes.colour[:, :1]).long()).masked_fill(~clear, _IGNORE)
+    first = scenes.visible.int().argmax(1)[:, None, :, None].expand(-1, 1, -1, 2)
+    come = (scenes.centre - scenes.centre.gather(1, first)) * (3 / SIZE)
+    drift = come.gather(2, thing.unsqueeze(-1).expand(-1, -1, -1, 2))
+    return torch.stack(words), torch.stack([way, clock, turned]), drift
 
 
 class Packer:
@@ -86,13 +109,14 @@ class Packer:
         columns = {"text": text, "segment": segment, "offset": offset, "target": target}
         return {name: torch.tensor(column, dtype=torch.int64) for name, column in columns.items()}
 
-    def batch(self, frames: Tensor, cells: Tensor, questions: list[list]) -> Batch:
+    def batch(self, frames: Tensor, labels: tuple[Tensor, Tensor, Tensor], questions: list[list]) -> Batch:
         """One batch of the questions asked about each video."""
         rows = [self.row(asked) for asked in questions]
         fill = {"text": 0, "segment": -1, "offset": 0, "target": _IGNORE}
         columns = {n: pad_sequence([row[n] for row in rows], batch_first=True, padding_value=fill[n]) for n in fill}
         family = torch.tensor([[self._families.index(name) for name, _ in asked] for asked in questions])
-        return Batch(frames=frames, cells=cells, family=family, **columns)
+        cells, course, drift = labels
+        return Batch(frames=frames, cells=cells, course=course, drift=drift, family=family, **columns)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""The training step: loss on every answer behind a video, plus the alignment of projected tokens with words."""
+"""The training step: loss on every answer behind a video, and on what single tokens should know.
+
+*Alignment*: a projected token names colour, shape and smallness of what its cell shows, and its row and column.
+*Course*: halfway up the decoder a token names its frame, the way its object has moved and how far, and whether it has
+changed.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +16,24 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss, rms_norm
 from transformers import PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from experiments.tiny import optimizer
 from experiments.tiny.data import Batch, Load
-from experiments.tiny.model import WIDTH, build, normalise
+from experiments.tiny.model import Scale, build, normalise
+from experiments.tiny.precision import exact_attention
 from experiments.tiny.text import PROMPT_START, ids
-from tokenprune.tasks.scenes import COLOURS, SHAPES
+from tokenprune.tasks.scenes import COLOURS, DIRECTIONS, SHAPES
 from tokenprune.tasks.tinyvqa import FAMILIES
 
 _SHARPNESS = 3.0  # of the alignment's logits: keeps projected tokens about as long as word embeddings
 _ALIGNMENT = 0.5  # weight of the alignment loss
+_COURSE = 0.4  # weight of the course loss
+_DRIFT = 2.0  # weight of the drift within it
+_GRID = 6  # cells of a row or column
+_LONGEST = 32  # frames
 
 
 @dataclass(frozen=True)
@@ -62,69 +72,109 @@ class Pace:
 class Learner(lightning.LightningModule):
     """Stock model inside; everything that is only needed for training stays outside of it."""
 
-    def __init__(self, tokens: PreTrainedTokenizerFast, pace: Pace, freeze_from: int) -> None:
+    def __init__(self, tokens: PreTrainedTokenizerFast, scale: Scale, pace: Pace, freeze_from: int) -> None:
         super().__init__()
-        self.model = build(tokens)
-        self.nothing = nn.Parameter(torch.randn(2, 1, WIDTH) * WIDTH**-0.5)  # "no colour", "no shape"
+        width = scale.decoder[0]
+        self.model = build(tokens, scale)
+        exact_attention(self.model)
+        self.nothing = nn.Parameter(torch.randn(3, width) * width**-0.5)  # "no colour", "no shape", "not small"
+        self.place = nn.Linear(width, 2 * _GRID)
+        self.clock, self.turned, self.drift = (nn.Linear(width, n) for n in (_LONGEST, 2, 2))
         self.pace, self.freeze_from = pace, freeze_from
-        start = torch.tensor(tokens(PROMPT_START)["input_ids"])
-        words = torch.tensor([[ids(tokens, w, f"Ġ{w}") for w in ws] for ws in (COLOURS, SHAPES)])
-        self.register_buffer("start", start, persistent=False)
-        self.register_buffer("words", words, persistent=False)  # int64 [2 words 2]
+        self.register_buffer("start", torch.tensor(tokens(PROMPT_START)["input_ids"]), persistent=False)
+        for name, words in (("colours", COLOURS), ("shapes", SHAPES), ("sizes", ("small",)), ("ways", DIRECTIONS)):
+            forms = torch.tensor([ids(tokens, word, f"Ġ{word}") for word in words])  # int64 [words 2]
+            self.register_buffer(name, forms, persistent=False)
         self.start: Tensor
-        self.words: Tensor
+        self.colours: Tensor
+        self.shapes: Tensor
+        self.sizes: Tensor
+        self.ways: Tensor
 
     def look(self, frames: Tensor) -> Tensor:
         """Projected and pooled tokens, the newline last: float [b f*c+1 d]."""
         seen = self.model.model.get_video_features(normalise(frames))
         return cast(Tensor, cast(BaseModelOutputWithPooling, seen).pooler_output)
 
-    def answer(self, batch: Batch, video: Tensor) -> Tensor:
-        """Logits float [n v] where a target is asked, row by row."""
+    def answer(self, batch: Batch, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits float [n v] where a target is asked, row by row; video tokens halfway up the decoder [b f*c d]."""
         decoder = self.model.model.language_model
         start = decoder.embed_tokens(self.start).expand(len(video), -1, -1)
         sequence = torch.cat([start, video.to(start.dtype), decoder.embed_tokens(batch.text)], 1)
         prefix = sequence.shape[1] - batch.text.shape[1]
-        hidden = decoder(
+        states = decoder(
             inputs_embeds=sequence,
             attention_mask=batch.mask(prefix),
             position_ids=batch.positions(prefix),
             use_cache=False,
-        ).last_hidden_state
-        return self.model.lm_head(hidden[:, prefix:][batch.target >= 0])
+            output_hidden_states=True,
+        )
+        logits = self.model.lm_head(states.last_hidden_state[:, prefix:][batch.target >= 0])
+        return logits, states.hidden_states[(len(decoder.layers) + 1) // 2][:, len(self.start) : prefix - 1]
+
+    def words(self, forms: Tensor) -> Tensor:
+        """Embeddings of words, with and without a blank before them, summed: float [words d]."""
+        return self.model.model.language_model.embed_tokens.weight[forms].sum(1)
 
     def alignment(self, video: Tensor, cells: Tensor) -> Tensor:
         """Pulls what a cell's token says towards the embeddings of the words for what the cell shows.
 
         LLaVA's first stage does the same with captions; here every cell has one.
         """
-        embed = self.model.model.language_model.embed_tokens.weight
-        classes = torch.cat([embed[self.words].sum(2), self.nothing], 1)  # [2 words+1 d]
-        logits = _SHARPNESS * torch.einsum("nd,kwd->knw", video[:, :-1].flatten(0, 1).float(), classes)
-        target = cells.flatten(1)
-        nothing = classes.shape[1] - 1
-        shown, bare = (target >= 0) & (target < nothing), target == nothing
-        for row, word in enumerate(("colour", "shape")):
-            right = (logits[row].argmax(-1) == target[row])[shown[row]].float().mean()
-            self.log(f"cells/{word}", right, batch_size=1)
-        # Few cells show anything: those that do weigh as much as those that do not.
-        return cross_entropy(logits[shown], target[shown]) + cross_entropy(logits[bare], target[bare])
+        tokens = video[:, :-1].flatten(0, 1).float()
+        place = self.place(tokens).unflatten(-1, (2, _GRID)).float()
+        cell = torch.arange(_GRID**2).repeat(len(tokens) // _GRID**2)
+        loss = cross_entropy(place[:, 0], cell // _GRID) + cross_entropy(place[:, 1], cell % _GRID)
+        for number, name in enumerate(("colours", "shapes", "sizes")):
+            classes = torch.cat([self.words(getattr(self, name)), self.nothing[number, None]])
+            logits, target = _SHARPNESS * tokens @ classes.T, cells[number].flatten()
+            loss = loss + self._balanced(logits.float(), target, target == len(classes) - 1, f"cells/{name}")
+        return loss
+
+    def course(self, halfway: Tensor, course: Tensor, drift: Tensor) -> Tensor:
+        """What tokens that show an object should have found out about it from the frames so far."""
+        way, clock, turned = course.flatten(1)
+        tokens = rms_norm(halfway.float(), halfway.shape[-1:]).flatten(0, 1)
+        moving, clear = way >= 0, clock >= 0
+        frame, come = self.clock(tokens[clear]).float(), drift.flatten(0, -2)[clear]
+        missed = mse_loss(self.drift(tokens[clear]).float(), come)
+        total = cross_entropy(frame, clock[clear]) + _DRIFT * missed
+        self.log("cells/frame", (frame.argmax(-1) == clock[clear]).float().mean(), batch_size=1)
+        self.log("cells/drift", 1 - missed.detach() / come.square().mean(), batch_size=1)
+        if moving.any():
+            logits = (tokens[moving] @ self.words(self.ways).T).float()
+            self.log("cells/ways", (logits.argmax(-1) == way[moving]).float().mean(), batch_size=1)
+            total = total + cross_entropy(logits, way[moving])
+        return total + self._balanced(self.turned(tokens).float(), turned, turned == 0, "cells/turned")
+
+    def _balanced(self, logits: Tensor, target: Tensor, usual: Tensor, name: str) -> Tensor:
+        """Cross entropy in which the few cells that show something weigh as much as the many `usual` ones."""
+        special = (target >= 0) & ~usual
+        parts = [cross_entropy(logits[rows], target[rows]) for rows in (special, usual) if rows.any()]
+        if special.any():
+            right = (logits[special].argmax(-1) == target[special]).float().mean()
+            self.log(name, right, batch_size=1)
+        return torch.stack(parts).sum()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         # Late stages are long videos: what short ones could teach the tower, earlier stages have.
         self.model.model.vision_tower.requires_grad_(batch.frames.shape[1] < self.freeze_from)
         video = self.look(batch.frames)
-        loss = _ALIGNMENT * self.alignment(video, batch.cells)
-        self.log_dict({"alignment": loss / _ALIGNMENT, "frames": float(batch.frames.shape[1])})
+        aligned = self.alignment(video, batch.cells)
+        loss = _ALIGNMENT * aligned
+        self.log_dict({"alignment": aligned, "frames": float(batch.frames.shape[1])})
         if batch.text.shape[1]:
-            answers = cross_entropy(self.answer(batch, video).float(), batch.target[batch.target >= 0])
+            logits, halfway = self.answer(batch, video)
+            answers = cross_entropy(logits.float(), batch.target[batch.target >= 0])
             self.log("answers", answers)
             loss = loss + answers
+            if batch.frames.shape[1] > 1:
+                loss = loss + _COURSE * self.course(halfway, batch.course, batch.drift)
         return loss
 
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         """Share of the questions whose whole answer is right, per family and number of frames."""
-        logits = self.answer(batch, self.look(batch.frames))
+        logits, _ = self.answer(batch, self.look(batch.frames))
         asked = batch.target >= 0
         right = torch.ones_like(batch.target, dtype=torch.bool)
         right[asked] = logits.argmax(-1) == batch.target[asked]

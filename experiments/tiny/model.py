@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,20 +21,31 @@ from transformers import (
 from experiments.tiny.text import END, IMAGE, PAD, VIDEO, ids
 from tokenprune.tasks.scenes import SIZE
 
-WIDTH = 128
 PATCH = 8
-LAYERS = 6
 MEAN, STD = 0.5, 0.5
-_GAZE = 1.2  # how sharply the tower's heads look at one neighbour at first
+_GAZE = 4.5  # how sharply the tower's heads look at one neighbour at first: the logit of its patch
 
 
-def config(tokens: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
-    """About two million parameters; a frame of 96 pixels is 12 x 12 patches, 6 x 6 tokens after pooling."""
+class Scale(NamedTuple):
+    """How large a model is: widths, widths of the inner layer of an MLP, and layers of tower and decoder."""
+
+    tower: tuple[int, int, int]
+    decoder: tuple[int, int, int]
+
+
+SCALES = {  # 1.85 and 0.44 million parameters
+    "tiny": Scale(tower=(128, 256, 4), decoder=(128, 384, 6)),
+    "nano": Scale(tower=(80, 160, 3), decoder=(64, 176, 5)),
+}
+
+
+def config(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionConfig:
+    """A frame of 96 pixels is 12 x 12 patches, 6 x 6 tokens after pooling."""
     pad, end, image, video = ids(tokens, PAD, END, IMAGE, VIDEO)
     vision = SiglipVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
-        num_hidden_layers=4,
+        hidden_size=scale.tower[0],
+        intermediate_size=scale.tower[1],
+        num_hidden_layers=scale.tower[2],
         num_attention_heads=4,
         image_size=SIZE,
         patch_size=PATCH,
@@ -42,16 +53,16 @@ def config(tokens: PreTrainedTokenizerFast) -> LlavaOnevisionConfig:
     )
     text = Qwen2Config(
         vocab_size=len(tokens),
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=LAYERS,
+        hidden_size=scale.decoder[0],
+        intermediate_size=scale.decoder[1],
+        num_hidden_layers=scale.decoder[2],
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=4096,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         # With the default of 0.02 the model stays for hundreds of steps on a plateau where it knows which colours are
         # present but not which shape bears which.
-        initializer_range=WIDTH**-0.5,
+        initializer_range=scale.decoder[0] ** -0.5,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=end,
@@ -73,11 +84,12 @@ def look_around(tower: SiglipVisionModel) -> None:
     """Starts the tower's four heads as looks at the left, right, upper and lower neighbour, like a convolution.
 
     From a random start, a tower this small knows colours after 50 steps but needs thousands to find out which patches
-    are neighbours, and so what shape an object has. Positions become sines and cosines of column and row in the first
-    32 channels; queries read them, keys read them rotated by one patch. All of it remains trainable.
+    are neighbours, and so what shape an object has. Positions become sines and cosines of column and row in the
+    channels of the first head; queries read them, keys read them rotated by one patch. All of it remains trainable.
     """
     side, heads = SIZE // PATCH, 4
-    reach = WIDTH // heads  # channels of one head: a quarter for each of sin x, cos x, sin y, cos y
+    reach = tower.config.hidden_size // heads  # channels of one head: a quarter for each of sin x, cos x, sin y, cos y
+    gaze = (2 * _GAZE / reach**0.5) ** 0.5
     pitch = torch.arange(1, reach // 4 + 1) * torch.pi / (reach // 4 + 1)  # spread evenly: their sum peaks sharply
     column, row = torch.arange(side).repeat(side), torch.arange(side).repeat_interleave(side)
     waves = [wave(place[:, None] * pitch) for place in (column, row) for wave in (torch.sin, torch.cos)]
@@ -90,7 +102,7 @@ def look_around(tower: SiglipVisionModel) -> None:
             for layer in layers:
                 for matrix, value in ((layer.self_attn.q_proj, torch.eye(reach)), (layer.self_attn.k_proj, turn)):
                     matrix.weight[rows] *= 0.3
-                    matrix.weight[rows, :reach] += _GAZE * value
+                    matrix.weight[rows, :reach] += gaze * value
 
 
 def _rotation(angle: Tensor) -> Tensor:
@@ -99,18 +111,31 @@ def _rotation(angle: Tensor) -> Tensor:
     return torch.cat([torch.cat([cos, -sin], 1), torch.cat([sin, cos], 1)])
 
 
-def build(tokens: PreTrainedTokenizerFast) -> LlavaOnevisionForConditionalGeneration:
+def build(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionForConditionalGeneration:
     """A freshly initialised model. Projections into the residual stream start smaller, as in GPT-2."""
-    model = LlavaOnevisionForConditionalGeneration(config(tokens))
+    model = LlavaOnevisionForConditionalGeneration(config(tokens, scale))
     look_around(model.model.vision_tower)
     with torch.no_grad():
         model.model.multi_modal_projector.linear_2.weight.mul_(0.25)  # video tokens start about as long as words
         for layer in model.model.language_model.layers:
-            layer.self_attn.o_proj.weight.mul_((2 * LAYERS) ** -0.5)
-            layer.mlp.down_proj.weight.mul_((2 * LAYERS) ** -0.5)
+            layer.self_attn.o_proj.weight.mul_((2 * scale.decoder[2]) ** -0.5)
+            layer.mlp.down_proj.weight.mul_((2 * scale.decoder[2]) ** -0.5)
     end, pad = ids(tokens, END, PAD)
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad, do_sample=False, max_new_tokens=32)
     return model
+
+
+def inherit(model: LlavaOnevisionForConditionalGeneration, tokens: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Takes over the weights in `folder`; words that the old tokenizer knew keep their embeddings."""
+    old = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    known = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
+    state, name = old.state_dict(), "model.language_model.embed_tokens.weight"
+    fresh = model.get_parameter(name).detach().clone()
+    for word, index in tokens.get_vocab().items():
+        if word in known:
+            fresh[index] = state[name][known[word]]
+    state[name] = state["lm_head.weight"] = fresh
+    model.load_state_dict(state)
 
 
 def normalise(frames: Tensor) -> Tensor:

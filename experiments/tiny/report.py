@@ -1,7 +1,9 @@
 """Turns a finished training into what the repository keeps: one CSV, one picture, the model and its card.
 
-    python -m experiments.tiny.report RUN --scores scores.json --blind blind.json --models tokenprune/models/tiny \
-        --results docs/results/tiny_training
+    python -m experiments.tiny.report RUN [RUN ...] --name tiny --scores DIR --notes notes.json
+
+`DIR` holds what `evaluate` wrote: `all.json`, `one.json` (`--only 8`), `question.json` (`--question-only`) and any
+number of `frames_N.json`. Several RUNs are pieces of one training, in order.
 """
 
 from __future__ import annotations
@@ -17,8 +19,16 @@ from safetensors import safe_open
 Row = dict[str, float]
 
 
-def history(run: Path) -> list[Row]:
-    """All logged rows by step; where a resumed training repeats a step, the later row stands."""
+def history(runs: list[Path]) -> list[Row]:
+    """All logged rows by step; where a resumed training repeats a step, the later row stands. Pieces follow another."""
+    rows: list[Row] = []
+    for run in runs:
+        begin = rows[-1]["step"] + 1 if rows else 0
+        rows += [{**row, "step": row["step"] + begin} for row in _piece(run)]
+    return rows
+
+
+def _piece(run: Path) -> list[Row]:
     rows: dict[tuple[float, bool], Row] = {}
     for log in sorted((run / "logs").glob("version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:])):
         with log.open() as lines:
@@ -37,7 +47,7 @@ def write_csv(rows: list[Row], file: Path) -> None:
         writer.writerows(rows)
 
 
-def draw(rows: list[Row], file: Path) -> None:
+def draw(rows: list[Row], name: str, file: Path) -> None:
     """Losses above, accuracy per family at 16 frames below."""
     import matplotlib
 
@@ -55,31 +65,31 @@ def draw(rows: list[Row], file: Path) -> None:
         for start in starts[1:]:
             axis.axvline(start, color="0.8", lw=0.8)
         axis.grid(alpha=0.25)
-    above.set(ylabel="loss", yscale="log", title="tiny: training (grey lines: the number of frames changes)")
+    above.set(ylabel="loss", yscale="log", title=f"{name}: training (grey lines: the number of frames changes)")
     above.legend()
     checks = [row for row in rows if any(name.startswith("16/") for name in row)]
-    for name in sorted({name for row in checks for name in row if name.startswith("16/")}):
-        below.plot([row["step"] for row in checks], [row.get(name) for row in checks], lw=1.2, label=name[3:])
+    for family in sorted({name for row in checks for name in row if name.startswith("16/")}):
+        below.plot([row["step"] for row in checks], [row.get(family) for row in checks], lw=1.2, label=family[3:])
     below.set(xlabel="step", ylabel="accuracy, 16 frames, averaged weights", ylim=(0, 1.02))
     below.legend(ncols=2, fontsize=8)
     figure.tight_layout()
     figure.savefig(file, dpi=75)
 
 
-def table(scores: dict, blind: dict) -> str:
+def table(scores: dict, one: dict, question: dict) -> str:
     """Markdown: one line per family."""
-    head = "| family | score | 95 % interval | n | chance | one frame |\n|--|--|--|--|--|--|\n"
+    head = "| family | score | 95 % interval | n | chance | question only | one frame |\n|--|--|--|--|--|--|--|\n"
     lines = [
         f"| {family} | {100 * row['score']:.1f} | {100 * row['low']:.1f} to {100 * row['high']:.1f} | {row['n']} "
-        f"| {100 * row['chance']:.1f} | {100 * blind['families'][family]['score']:.1f} |"
+        f"| {'' if row['chance'] is None else format(100 * row['chance'], '.1f')} "
+        f"| {100 * question['families'][family]['score']:.1f} | {100 * one['families'][family]['score']:.1f} |"
         for family, row in scores["families"].items()
     ]
-    chance = sum(row["chance"] for row in scores["families"].values()) / len(scores["families"])
-    total = scores["samples"]
-    macro = (
-        f"| **macro** | **{100 * scores['macro']:.1f}** | | {total} | {100 * chance:.1f} | {100 * blind['macro']:.1f} |"
-    )
-    return head + "\n".join(lines) + "\n" + macro
+    known = [row["chance"] for row in scores["families"].values() if row["chance"] is not None]
+    macro = [100 * value for value in (scores["macro"], sum(known) / len(known), question["macro"], one["macro"])]
+    total = sum(row["n"] for row in scores["families"].values() if row["chance"] is not None)
+    last = f"| **macro, short** | **{macro[0]:.1f}** | | {total} | {macro[1]:.1f} | {macro[2]:.1f} | {macro[3]:.1f} |"
+    return head + "\n".join([*lines, last])
 
 
 def parameters(folder: Path) -> int:
@@ -94,37 +104,51 @@ def parameters(folder: Path) -> int:
     return count
 
 
-def card(folder: Path, scores: dict, blind: dict, training: dict) -> str:
+def card(name: str, folder: Path, results: dict[str, dict], notes: dict) -> str:
     """The model card."""
+    config = json.loads((folder / "config.json").read_text())
+    scores = results["all"]
+    lengths = {row["frames"]: row for file, row in results.items() if file.startswith("frames_")}
     words = {
+        "name": name,
         "parameters": f"{parameters(folder) / 1e6:.2f}",
         "megabytes": f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}",
-        "table": table(scores, blind),
-        "samples": scores["samples"],
-        "frames": scores["frames"],
-        "seed": scores["seed"],
-        **training,
+        "size": config["vision_config"]["image_size"],
+        "patch": config["vision_config"]["patch_size"],
+        "tower": config["vision_config"]["num_hidden_layers"],
+        "width": config["text_config"]["hidden_size"],
+        "depth": config["text_config"]["num_hidden_layers"],
+        "words": config["text_config"]["vocab_size"],
+        "table": table(scores, results["one"], results["question"]),
+        "lengths": "; ".join(
+            f"{100 * row['macro']:.1f} at {frames} frames (describe {100 * row['families']['describe']['score']:.1f})"
+            for frames, row in sorted(lengths.items())
+        ),
+        **{key: scores[key] for key in ("samples", "frames", "seed")},
+        **notes,
     }
     return (Path(__file__).parent / "card.md").read_text().format(**words)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--scores", type=Path, required=True, help="evaluate.py's result")
-    parser.add_argument("--blind", type=Path, required=True, help="the same with --only 8")
-    parser.add_argument("--training", type=Path, required=True, help="JSON: command, steps, hours, machine")
-    parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--name", required=True, help="of the embedded model")
+    parser.add_argument("--scores", type=Path, required=True, help="folder of evaluate's results")
+    parser.add_argument(
+        "--notes", type=Path, required=True, help="JSON: purpose, machine, hours, command, steps, limits"
+    )
     options = parser.parse_args()
-    options.results.mkdir(parents=True, exist_ok=True)
-    rows = history(options.run)
-    write_csv(rows, options.results / "metrics.csv")
-    draw(rows, options.results / "curves.png")
-    shutil.copytree(options.run / "model", options.models, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    scores, blind, training = (json.loads(f.read_text()) for f in (options.scores, options.blind, options.training))
-    (options.models / "README.md").write_text(card(options.models, scores, blind, training))
-    shutil.copyfile(options.scores, options.results / "scores.json")
+    models, kept = Path("tokenprune/models") / options.name, Path("docs/results") / f"{options.name}_training"
+    kept.mkdir(parents=True, exist_ok=True)
+    rows = history(options.runs)
+    write_csv(rows, kept / "metrics.csv")
+    draw(rows, options.name, kept / "curves.png")
+    shutil.copytree(options.runs[-1] / "model", models, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    results = {file.stem: json.loads(file.read_text()) for file in sorted(options.scores.glob("*.json"))}
+    notes = json.loads(options.notes.read_text())
+    (models / "README.md").write_text(card(options.name, models, results, notes))
+    (kept / "scores.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

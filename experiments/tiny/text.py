@@ -7,7 +7,7 @@ import itertools
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tokenprune.tasks.scenes import COLOURS, CROWD, DIRECTIONS, SHAPES
+from tokenprune.tasks.scenes import COLOURS, CROWD, DIRECTIONS, SHAPES, THIRDS
 
 PAD, START, END, IMAGE, VIDEO = SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 VOCABULARY = 512
@@ -39,18 +39,19 @@ def ids(tokens: PreTrainedTokenizerFast, *words: str) -> list[int]:
 
 
 def corpus() -> list[str]:
-    """Every wording the questions and answers use, plus the words of `describe` answers to come."""
-    words = [*COLOURS, *SHAPES, *DIRECTIONS, "yes", "no", *map(str, range(CROWD + 6))]
+    """Every wording the questions and answers use."""
+    words = [*COLOURS, *SHAPES, *DIRECTIONS, *THIRDS, "yes", "no", *map(str, range(CROWD + 6))]
+    verbs = ["appears", "leaves", "turns", "become", "small", "move", "there", "When", "Describe", "video"]
     lines = [f"Is there a {c} {s}? A {c} {s} enters, moves and leaves." for c, s in itertools.product(COLOURS, SHAPES)]
-    lines += [f"What colour is the {s}? Which way does the {s} move? The {s} moves." for s in SHAPES]
-    lines += [f"What shape is the {c} one? the {c} one" for c in COLOURS]
-    lines += [f"Which came first, the {a} or the {b} one?" for a, b in itertools.permutations(COLOURS, 2)]
-    lines += ["How many shapes are there?", "user", "assistant", "system", "Describe the video. What happens?"]
+    lines += [f"What colour is the {s}? What colour does the {s} become?" for s in SHAPES]
     lines += [
-        "at the beginning, in the middle, at the end",
-        "appears, disappears, stops, turns, then, and, first, last",
+        f"What shape is the {c} one? Which way does the {c} one move? When is the {c} one there?" for c in COLOURS
     ]
-    return lines * 4 + [form for word in words for form in (word, f" {word}") for _ in range(200)]
+    lines += [f"Which came first, the {a} or the {b} one?" for a, b in itertools.permutations(COLOURS, 2)]
+    lines += [f"{c} {s} appears, {c} {s} turns {c}, {c} {s} leaves." for c, s in itertools.product(COLOURS, SHAPES)]
+    lines += ["How many shapes are there?", "What colour is the small one?", "user", "assistant", "system"]
+    lines += ["Describe the video. What happens? at the beginning, in the middle, at the end, then, and, first, last"]
+    return lines * 4 + [form for word in [*words, *verbs] for form in (word, f" {word}") for _ in range(200)]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

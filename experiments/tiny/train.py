@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from experiments.tiny.data import Load, Steps
 from experiments.tiny.learner import Learner, Pace, Stage
-from experiments.tiny.model import save
+from experiments.tiny.model import SCALES, inherit, save
 from experiments.tiny.text import tokenizer
 
 # frames x videos x questions : steps. About 0.7 s a step on two idle cores, whatever the stage.
@@ -70,12 +70,16 @@ def train(
     every: int,
     smoke: bool,
     freeze_from: int,
+    scale: str,
+    parent: Path | None,
 ) -> None:
-    """Runs or resumes the training in `out`."""
+    """Runs or resumes the training of a model of size `scale` in `out`, from scratch or from the model `parent`."""
     lightning.seed_everything(seed)
     total = sum(stage.steps for stage in stages)
-    pace = Pace(rate, muon_rate, tuple(stages), warmup=min(100, total), decay=max(1, total // 8))
-    learner = Learner(tokenizer(), pace, freeze_from)
+    pace = Pace(rate, muon_rate, tuple(stages), warmup=min(100, total), decay=max(1, total // 5))
+    learner = Learner(tokenizer(), SCALES[scale], pace, freeze_from)
+    if parent is not None:
+        inherit(learner.model, tokenizer(), parent)
     training, validation = loaders(stages, learner, seed, smoke)
     trainer = lightning.Trainer(
         accelerator="cpu",
@@ -104,6 +108,8 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", help="out=DIR: where checkpoints, logs and the model go")
+    parser.add_argument("--scale", choices=sorted(SCALES), default="tiny", help="default: tiny")
+    parser.add_argument("--parent", type=Path, help="a model folder whose weights the training starts from")
     parser.add_argument("--smoke", action="store_true", help="a dozen tiny steps")
     parser.add_argument("--curriculum", default=CURRICULUM, help=f"default: {CURRICULUM}")
     parser.add_argument("--freeze-from", type=int, default=FREEZE_FROM, help="frames from which the tower rests")
@@ -121,6 +127,8 @@ def main() -> None:
         every=4 if options.smoke else 100,
         smoke=options.smoke,
         freeze_from=options.freeze_from,
+        scale=options.scale,
+        parent=options.parent,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune import ops
-from tokenprune.strategy import DecodeStage, StrategyError, VisionStage
+from tokenprune.strategy import Adjustable, DecodeStage, Extent, StrategyError, VisionStage
 from tokenprune.tokens import SequenceView, VisualTokens
 
 WINDOW = 4  # frames that share an anchor
@@ -58,7 +58,7 @@ class Memory(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DyCoke(VisionStage, DecodeStage[Memory], name="dycoke"):
+class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
     """DyCoke: Dynamic Compression of Tokens for Fast Video Large Language Models (Tao et al., CVPR 2025), https://arxiv.org/abs/2411.15024
 
     Temporal merging (which deletes, and averages nothing): of every four frames the first stays whole, the others lose
@@ -91,7 +91,7 @@ class DyCoke(VisionStage, DecodeStage[Memory], name="dycoke"):
 
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
         cut = ops.count(tokens.counts, 1.0 - self.merge, "down")
-        quota = torch.where(self._whole(tokens), tokens.counts, cut)
+        quota = torch.where(self._whole(tokens.frames).to(cut.device), tokens.counts, cut)
         if self.follow == "paper":
             return quota
         if tokens.frames <= WINDOW:
@@ -109,13 +109,26 @@ class DyCoke(VisionStage, DecodeStage[Memory], name="dycoke"):
         distinct, valid = ops.by_frame(distinct, tokens.counts)
         if self.follow == "paper":
             return tokens[ops.keep_top(distinct, budget, valid).masked_select(valid)]
-        whole = (self._whole(tokens) & ~cut).unsqueeze(-1)
+        whole = (self._whole(tokens.frames).to(cut.device) & ~cut).unsqueeze(-1)
         return tokens[ops.leading(ops.ranking(distinct.masked_fill(whole, 0), valid), tokens.counts, budget)]
 
-    def _whole(self, tokens: VisualTokens) -> Bool[Tensor, "f"]:
+    def retaining(self, ratio: float, extent: Extent) -> DyCoke:
+        alive = extent.frames if self.follow == "paper" else extent.frames // 2 * 2
+        whole = int(self._whole(extent.frames)[:alive].sum())
+        least, most = whole / extent.frames, alive / extent.frames
+        if not least - 1e-9 <= ratio <= most:
+            raise StrategyError(
+                f"dycoke retains {least:.1%} to {most:.1%} here, not {ratio:.1%}: "
+                f"merging leaves {whole} of {extent.frames} frames whole"
+            )
+        tokens = round((ratio * extent.frames - whole) * extent.cells / max(1, alive - whole))
+        # a hair more than these tokens, since truncation loses one where the product falls short of them
+        return replace(self, merge=max(0.0, 1.0 - tokens / extent.cells - 1e-9))
+
+    def _whole(self, frames: int) -> Bool[Tensor, "f"]:
         """The frames that keep all their tokens: anchors, and as released the third frame of the last window."""
-        frame = torch.arange(tokens.frames, device=tokens.frame.device)
-        third = (frame % WINDOW == 2) & (frame - 2 >= tokens.frames - WINDOW) & (self.follow == "released")
+        frame = torch.arange(frames)
+        third = (frame % WINDOW == 2) & (frame - 2 >= frames - WINDOW) & (self.follow == "released")
         return (frame % WINDOW == 0) | third
 
     def start(self) -> Memory:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tokenprune import ops
-from tokenprune.strategy import PrefillStage
+from tokenprune.strategy import Adjustable, Extent, PrefillStage, StrategyError
 from tokenprune.tokens import SequenceView
 
 
 @dataclass(frozen=True)
-class FastV(PrefillStage, name="fastv"):
+class FastV(PrefillStage, Adjustable, name="fastv"):
     """An Image is Worth 1/2 Tokens After Layer 2 (Chen et al., ECCV 2024), https://arxiv.org/abs/2403.06764
 
     Before layer `layer`, keeps the visual rows with the most attention from the last prompt token in layer `layer - 1`
@@ -39,6 +39,15 @@ class FastV(PrefillStage, name="fastv"):
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         top = ops.keep_top(view.attention, ops.count(int(view.visual.sum()), 1.0 - self.drop), view.visual)
         return torch.bincount(view.frame[top], minlength=view.frames)
+
+    def retaining(self, ratio: float, extent: Extent) -> FastV:
+        whole = self.layer / extent.depth  # of the layers, those below see every token
+        if whole >= 1.0 or ratio < whole - 1e-9:
+            raise StrategyError(
+                f"fastv retains {whole:.1%} to 100.0% here, not {ratio:.1%}: "
+                f"below fastv.layer={self.layer} all tokens live in each of the {extent.depth} layers"
+            )
+        return replace(self, drop=min(1.0, (1.0 - ratio) / (1.0 - whole)))
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         scores, valid = ops.by_frame(view.attention[view.visual], view.counts)

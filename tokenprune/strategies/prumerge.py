@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tokenprune import ops
 from tokenprune.strategies.uniform import evenly_spaced
-from tokenprune.strategy import TowerReader, VisionStage
+from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
 NEIGHBOURS = 32
@@ -58,7 +58,7 @@ def nearest(similarity: Float[Tensor, "f c m"]) -> Bool[Tensor, "f c m"]:
 
 
 @dataclass(frozen=True)
-class PruMerge(VisionStage, TowerReader, name="prumerge"):
+class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     """LLaVA-PruMerge: Adaptive Token Reduction for Efficient Large Multimodal Models (Shang et al., ICCV 2025), https://arxiv.org/abs/2403.15388
 
     Per frame, the tokens with outlying attention (interquartile rule) each absorb their 32 nearest neighbours; one
@@ -91,6 +91,9 @@ class PruMerge(VisionStage, TowerReader, name="prumerge"):
             return ops.count(tokens.counts, self.keep)
         attention, valid = self._attention(tokens)
         return self._adaptive(attention, valid)[0].sum(-1).add(1).minimum(tokens.counts)
+
+    def retaining(self, ratio: float, extent: Extent) -> PruMerge:
+        return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         attention, valid = self._attention(tokens)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from tokenprune import ops
-from tokenprune.strategy import VisionStage
+from tokenprune.strategy import Adjustable, Extent, VisionStage
 from tokenprune.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
-class Random(VisionStage, name="random"):
+class Random(VisionStage, Adjustable, name="random"):
     """Control: tokens drawn uniformly at random, as many from every frame.
 
     The draw depends on `seed` and the number of frames and tokens alone, so a run can be repeated bit for bit.
@@ -28,6 +28,9 @@ class Random(VisionStage, name="random"):
 
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
         return ops.evenly(ops.count(len(tokens), self.keep), tokens.counts)
+
+    def retaining(self, ratio: float, extent: Extent) -> Random:
+        return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         draw = torch.rand(len(tokens), generator=torch.Generator().manual_seed(self.seed)).to(tokens.frame.device)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tokenprune import ops
-from tokenprune.strategy import VisionStage
+from tokenprune.strategy import Adjustable, Extent, VisionStage
 from tokenprune.tokens import VisualTokens
 
 
@@ -21,7 +21,7 @@ def evenly_spaced(valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]) -> Bool[
 
 
 @dataclass(frozen=True)
-class Uniform(VisionStage, name="uniform"):
+class Uniform(VisionStage, Adjustable, name="uniform"):
     """Control: tokens evenly spaced in raster order, as many from every frame."""
 
     keep: float = 0.25  # fraction of visual tokens kept
@@ -31,6 +31,9 @@ class Uniform(VisionStage, name="uniform"):
 
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
         return ops.evenly(ops.count(len(tokens), self.keep), tokens.counts)
+
+    def retaining(self, ratio: float, extent: Extent) -> Uniform:
+        return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         _, valid = ops.by_frame(tokens.slot, tokens.counts)

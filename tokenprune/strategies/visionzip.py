@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokenprune import ops
-from tokenprune.strategy import TowerReader, VisionStage
+from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
 Merge = Literal["target_plus_mean", "mean"]
@@ -87,7 +87,7 @@ def core(
 
 
 @dataclass(frozen=True)
-class VisionZip(VisionStage, TowerReader, name="visionzip"):
+class VisionZip(VisionStage, TowerReader, Adjustable, name="visionzip"):
     """VisionZip: Longer is Better but Not Necessary in Vision Language Models (Yang et al., CVPR 2025), https://arxiv.org/abs/2412.04467
 
     Per frame, `6 * budget // 7` dominant tokens with most attention in the vision tower, in spatial order, then the
@@ -113,6 +113,9 @@ class VisionZip(VisionStage, TowerReader, name="visionzip"):
 
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
         return ops.count(tokens.counts, self.keep)
+
+    def retaining(self, ratio: float, extent: Extent) -> VisionZip:
+        return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         saliency, keys = self.recorded(tokens, "saliency"), self.recorded(tokens, "keys")

@@ -1,4 +1,4 @@
-"""What a task is: a map-style data set of videos with a question each, and a rule that scores an answer."""
+"""What a task is: a map-style data set of videos with a question each, and a metric for its answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from tokenprune.tasks.scoring import METRICS
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,19 @@ class Sample:
     answer: str
     category: str
     frames: Tensor  # uint8 [f h w 3], RGB
+    evidence: tuple[int, ...] = ()  # the frames without which nobody can answer, where that is known
+    metric: str = "exact_match"  # a name in scoring.METRICS
 
 
 class Task(ABC):
     """A map-style data set: `task[i]` is a pure function of the arguments the task was built with and of `i`."""
 
     name: str
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Every category its samples may have; the task's own name where it has one kind of question."""
+        return (self.name,)
 
     @abstractmethod
     def __len__(self) -> int:
@@ -32,6 +41,6 @@ class Task(ABC):
     def __getitem__(self, index: int) -> Sample:
         """Sample `index`; the same one in every process and on every call."""
 
-    @abstractmethod
     def score(self, prediction: str, sample: Sample) -> float:
-        """How right `prediction` is, in [0, 1]."""
+        """How right `prediction` is, in [0, 1]; nan where nobody knows."""
+        return METRICS[sample.metric](prediction, sample.answer)

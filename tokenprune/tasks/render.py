@@ -10,20 +10,23 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from tokenprune.tasks.scenes import CROWD, SIZE, Scenes
+from tokenprune.tasks.scenes import CLUTTER, CROWD, SIZE, Scenes
 
 _PAINT = torch.tensor(
     [[215, 45, 45], [50, 165, 65], [55, 85, 225], [230, 205, 50], [155, 60, 190], [238, 238, 238]], dtype=torch.float32
 )  # RGB of scenes.COLOURS
+_GREY = torch.full((3,), 132.0)  # of distractors
+_STONE = 22.0  # of pillars
 _WINDOW = 32  # side of the square a sprite is blended in; holds the largest radius (14) and an anti-aliased edge
-_TEXTURE = 144  # side of the background, of which every frame shows a crop: room for 48 pixels of drift
+_TEXTURE = 144  # side of the background, of which every frame shows a crop: room for 48 of drift
 
 
-def _sprites(shape: Tensor, radius: Tensor) -> Tensor:
-    """Opacity of each object in its own window: float [b o w w], `shape` int64 and `radius` float [b o]."""
-    axis = torch.arange(_WINDOW) - (_WINDOW - 1) / 2
+def _sprites(shape: Tensor, radius: Tensor, side: int) -> Tensor:
+    """Opacity of each object in its own window: float [b o w w], `shape` int64 and `radius` (pixels) float [b o]."""
+    axis = torch.arange(side) - (side - 1) / 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    x, y = x / radius[..., None, None], y / radius[..., None, None]
+    size = radius[..., None, None].clamp(min=1)
+    x, y = x / size, y / size
     u, v, away = x.abs(), y.abs(), torch.hypot(x, y)
     outside = torch.stack(  # signed distances in radii, negative inside, in the order of scenes.SHAPES
         [
@@ -35,48 +38,78 @@ def _sprites(shape: Tensor, radius: Tensor) -> Tensor:
             (1.35 * u + v - 1.05) / 1.68,
         ]
     )
-    index = shape[None, ..., None, None].expand(1, *radius.shape, _WINDOW, _WINDOW)
-    return (0.5 - outside.gather(0, index)[0] * radius[..., None, None]).clamp(0, 1)
+    index = shape[None, ..., None, None].expand(1, *radius.shape, side, side)
+    return (0.5 - outside.gather(0, index)[0] * size).clamp(0, 1) * (radius > 0)[..., None, None]
 
 
-def _background(generator: Generator, batch: int, frames: int) -> Tensor:
-    """A texture that drifts at constant speed, plus fresh noise in every frame: float [b f SIZE*SIZE 3]."""
+def _background(generator: Generator, batch: int, frames: int, size: int) -> Tensor:
+    """A texture that drifts at constant speed, plus fresh noise in every frame: float [b f size*size 3]."""
     coarse = torch.rand(batch, 3, 10, 10, generator=generator) * 50
     fine = torch.rand(batch, 1, 36, 36, generator=generator) * 45
     tone = 45 + 60 * torch.rand(batch, 1, 1, 1, generator=generator)
-    size = (_TEXTURE, _TEXTURE)
-    texture = tone + interpolate(coarse, size, mode="bilinear") + interpolate(fine, size, mode="bilinear")
+    side = round(_TEXTURE * size / SIZE)
+    texture = (
+        tone + interpolate(coarse, (side, side), mode="bilinear") + interpolate(fine, (side, side), mode="bilinear")
+    )
     texture = texture.flatten(2).transpose(1, 2).contiguous()  # [b t*t 3]
 
-    # Drift between 0.3 and 2.5 pixels a frame at 16 frames, in any direction, wherever it starts in the texture.
-    room = _TEXTURE - SIZE
-    travel = (torch.rand(batch, 1, 2, generator=generator) - 0.5) * 80
+    # Drift between 0.3 and 2.5 units a frame at 16 frames, in any direction, wherever it starts in the texture.
+    room = side - size
+    travel = (torch.rand(batch, 1, 2, generator=generator) - 0.5) * room / 0.6
     path = (torch.rand(batch, 1, 2, generator=generator) - 0.5) * (room - travel.abs())
     clock = (torch.arange(frames) + 0.5).view(1, -1, 1) / frames - 0.5
     corner = (room / 2 + path + travel * clock).round().long().clamp(0, room)  # [b f 2], x and y
-    line = torch.arange(SIZE)
-    window = (line[:, None] * _TEXTURE + line).flatten()
-    start = corner[..., 1] * _TEXTURE + corner[..., 0] + _TEXTURE * _TEXTURE * torch.arange(batch)[:, None]
+    line = torch.arange(size)
+    window = (line[:, None] * side + line).flatten()
+    start = corner[..., 1] * side + corner[..., 0] + side * side * torch.arange(batch)[:, None]
     image = texture.flatten(0, 1)[start[..., None] + window]
-    return image + 16 * (torch.rand(batch, frames, SIZE * SIZE, 1, generator=generator) - 0.5)
+    return image + 16 * (torch.rand(batch, frames, size * size, 1, generator=generator) - 0.5)
 
 
-def render(generator: Generator, scenes: Scenes) -> tuple[Tensor, Tensor]:
-    """Videos uint8 [b f h w 3], and the object on top of every pixel int64 [b f h w] (-1: background)."""
+def _pillars(pillar: Tensor, size: int) -> Tensor:
+    """Opacity of the pillars: float [b size*size]."""
+    flat, middle, thickness = pillar.unbind(-1)
+    line = torch.arange(size).expand(len(pillar), -1)
+    scale = size / SIZE
+    cover = (0.5 + scale * thickness[:, None] / 2 - (line - scale * middle[:, None]).abs()).clamp(0, 1)
+    cover = cover * (thickness > 0)[:, None]
+    column, bar = cover[:, None, :].expand(-1, size, -1), cover[:, :, None].expand(-1, -1, size)
+    return torch.where(flat[:, None, None] == 0, column, bar).flatten(1)
+
+
+def render(generator: Generator, scenes: Scenes, size: int = SIZE) -> tuple[Tensor, Tensor]:
+    """Videos uint8 [b f size size 3], and the object on top of every pixel int64 [b f size size] (-1: none).
+
+    Distractors lie below the objects, pillars above them.
+    """
     batch, frames = len(scenes), scenes.frames
-    flat = batch * frames
-    image = _background(generator, batch, frames).flatten(0, 1)  # [b*f h*w 3]
-    owner = torch.full((flat, SIZE * SIZE), -1)
-    sprite = _sprites(scenes.shape, scenes.radius).flatten(2)  # [b o w*w]
-    corner = (scenes.centre - (_WINDOW - 1) / 2).round().long()  # [b f o 2]
-    line = torch.arange(_WINDOW)
-    window = (line[:, None] * SIZE + line).flatten()
-    for o in range(CROWD):  # painter's order: later objects cover earlier ones
-        alpha = (sprite[:, None, o] * scenes.visible[:, :, o, None]).flatten(0, 1)  # [b*f w*w]
-        where = (corner[..., o, 1] * SIZE + corner[..., o, 0]).flatten()[:, None] + window
-        paint = _PAINT[scenes.colour[:, o]].repeat_interleave(frames, 0)[:, None]
+    scale, side = size / SIZE, round(_WINDOW * size / SIZE)
+    image = _background(generator, batch, frames, size).flatten(0, 1)  # [b*f h*w 3]
+    owner = torch.full((batch * frames, size * size), -1)
+    line = torch.arange(side)
+    window = (line[:, None] * size + line).flatten()
+
+    def blend(shape: Tensor, radius: Tensor, centre: Tensor, visible: Tensor, paint: Tensor, number: int) -> None:
+        """One object of every video, [b] shape and radius, [b f] the rest."""
+        sprite = _sprites(shape[:, None], radius[:, None] * scale, side).flatten(2)  # [b 1 w*w]
+        alpha = (sprite * visible.unsqueeze(-1)).flatten(0, 1)
+        corner = (centre * scale - (side - 1) / 2).round().long().clamp(0, size - side)
+        where = (corner[..., 1] * size + corner[..., 0]).flatten()[:, None] + window
         spot = where.unsqueeze(-1).expand(-1, -1, 3)
-        image.scatter_(1, spot, torch.lerp(image.gather(1, spot), paint.expand_as(spot), alpha.unsqueeze(-1)))
-        owner.scatter_(1, where, torch.where(alpha > 0.5, o, owner.gather(1, where)))
+        colour = paint.expand(batch, frames, 3).reshape(-1, 1, 3).expand_as(spot)
+        image.scatter_(1, spot, torch.lerp(image.gather(1, spot), colour, alpha.unsqueeze(-1)))
+        owner.scatter_(1, where, torch.where(alpha > 0.5, number, owner.gather(1, where)))
+
+    always = torch.ones(batch, frames, dtype=torch.bool)
+    for k in range(CLUTTER):
+        blend(
+            scenes.clutter_shape[:, k], scenes.clutter_radius[:, k], scenes.clutter_centre[:, :, k], always, _GREY, -1
+        )
+    for o in range(CROWD):  # painter's order: later objects cover earlier ones
+        paint = _PAINT[scenes.colour[:, :, o]]
+        blend(scenes.shape[:, o], scenes.radius[:, o], scenes.centre[:, :, o], scenes.visible[:, :, o], paint, o)
+    cover = _pillars(scenes.pillar, size).repeat_interleave(frames, 0)
+    image.lerp_(torch.full_like(image, _STONE), cover.unsqueeze(-1))
+    owner.masked_fill_(cover > 0.5, -1)
     video = image.clamp_(0, 255).to(torch.uint8)
-    return video.view(batch, frames, SIZE, SIZE, 3), owner.view(batch, frames, SIZE, SIZE)
+    return video.view(batch, frames, size, size, 3), owner.view(batch, frames, size, size)

@@ -1,7 +1,8 @@
-"""What happens in a synthetic video, as tensors: who is there, when, and which way it moves.
+"""What happens in a synthetic video, as tensors: who is there, when, which way it moves and what becomes of it.
 
-Axes: b videos, f frames, o objects (at most `CROWD`). Everything is drawn at once for a whole batch; pixels are made
-from it in `render.py`, questions in `tinyvqa.py`.
+Axes: b videos, f frames, o objects (at most `CROWD`), k distractors (`CLUTTER`). Everything is drawn at once for a
+whole batch; pixels are made from it in `render.py`, questions in `tinyvqa.py`. Lengths are in units of a frame that is
+`SIZE` wide and high, whatever size it is rendered at.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from torch import Generator, Tensor
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
 DIRECTIONS = ("left", "right", "up", "down")
+THIRDS = ("beginning", "middle", "end")
 
-SIZE = 96  # pixels, both ways
+SIZE = 96
 CROWD = 4  # most objects of one video
+CLUTTER = 2  # most distractors of one video: grey shapes that nothing is asked about
 MARGIN = 16  # a centre never comes closer to the border, so no object is ever cut
 NEEDLE_FRAMES = 2  # a needle is visible in at most so many frames
 _STEP = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])  # x, y of each direction
 _CANDIDATES = 4  # layouts tried per video; the one whose objects keep the largest distance is taken
-_MIN_ALIVE = 0.3  # share of the frames for which an object that is no needle is visible, at least
+_MIN_ALIVE = 0.3  # share of the frames for which an object is visible, unless it is a needle or a guest
+_GUEST = 3 / 16  # share of the frames for which a guest is visible
 
 
 class Thing(NamedTuple):
@@ -33,7 +37,16 @@ class Thing(NamedTuple):
     direction: str
     first: int  # first frame it is visible in
     last: int  # last one, inclusive
-    needle: bool
+    needle: bool  # visible in one or two frames only
+    guest: bool  # visible in a few frames of one third of the video
+    small: bool  # half as wide as the others
+    becomes: str  # the colour it has from frame `turn` on; its own if it keeps it
+    turn: int
+
+    @property
+    def plain(self) -> bool:
+        """Neither brief nor small, and of one colour throughout."""
+        return not (self.needle or self.guest or self.small or self.becomes != self.colour)
 
 
 @dataclass(frozen=True)
@@ -41,16 +54,22 @@ class Scenes:
     """A batch of scene descriptions. Colours differ within a video and so do shapes: either word names one object."""
 
     frames: int
-    colour: Tensor  # int64 [b o], index into COLOURS
+    colour: Tensor  # int64 [b f o], index into COLOURS
     shape: Tensor  # int64 [b o], index into SHAPES
     direction: Tensor  # int64 [b o], index into DIRECTIONS
-    radius: Tensor  # float [b o], pixels
-    centre: Tensor  # float [b f o 2], x and y in pixels
+    radius: Tensor  # float [b o]
+    centre: Tensor  # float [b f o 2], x and y
     visible: Tensor  # bool [b f o]
     needle: Tensor  # bool [b o]
+    guest: Tensor  # bool [b o]
+    small: Tensor  # bool [b o]
+    clutter_shape: Tensor  # int64 [b k], index into SHAPES
+    clutter_radius: Tensor  # float [b k], 0: not there
+    clutter_centre: Tensor  # float [b f k 2]
+    pillar: Tensor  # float [b 3]: 0 for a column or 1 for a bar, its middle, its thickness (0: none)
 
     def __len__(self) -> int:
-        return len(self.colour)
+        return len(self.shape)
 
     def pick(self, rows: Tensor) -> Scenes:
         """The scenes `rows` (int64 [n]) as a smaller batch."""
@@ -62,55 +81,80 @@ class Scenes:
         seen = self.visible.any(1)
         first = self.visible.int().argmax(1)
         last = self.frames - 1 - self.visible.flip(1).int().argmax(1)
-        table = torch.stack([self.colour, self.shape, self.direction, first, last, self.needle, seen], -1).tolist()
+        begins, ends = self.colour[:, 0], self.colour[:, -1]
+        turn = (self.colour != begins[:, None]).int().argmax(1)
+        columns = (begins, self.shape, self.direction, first, last, self.needle, self.guest, self.small, ends, turn)
         return [
-            sorted(
-                (
-                    Thing(COLOURS[c], SHAPES[s], DIRECTIONS[d], begin, end, bool(needle))
-                    for c, s, d, begin, end, needle, there in video
-                    if there
-                ),
-                key=lambda thing: (thing.first, thing),
-            )
-            for video in table
+            sorted((_thing(*row) for *row, there in video if there), key=lambda thing: (thing.first, thing))
+            for video in torch.stack([*columns, seen], -1).tolist()
         ]
 
 
+def _thing(
+    colour: int, shape: int, way: int, first: int, last: int, needle: int, guest: int, small: int, later: int, turn: int
+) -> Thing:
+    flags = bool(needle), bool(guest), bool(small)
+    return Thing(COLOURS[colour], SHAPES[shape], DIRECTIONS[way], first, last, *flags, COLOURS[later], turn)
+
+
+class _Cast(NamedTuple):
+    """Who plays what: bool [b o] each, and the frames [on, off) of each object, int64 [b o]; absent: on == off."""
+
+    needle: Tensor
+    guest: Tensor
+    small: Tensor
+    turns: Tensor
+    on: Tensor
+    off: Tensor
+
+
 def _distinct(generator: Generator, batch: int, choices: int) -> Tensor:
-    """`CROWD` different numbers below `choices` per video: int64 [b o]."""
-    return torch.rand(batch, choices, generator=generator).argsort(1)[:, :CROWD]
+    """Different numbers below `choices` in random order: int64 [b choices]."""
+    return torch.rand(batch, choices, generator=generator).argsort(1)
 
 
-def _lifetimes(generator: Generator, batch: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames [on, off) of each object and whether it is a needle: int64, int64, bool [b o]. Absent ones have on == off.
+def _roles(generator: Generator, batch: int, frames: int) -> _Cast:
+    """The last object of a video may be brief, the first small, the second (or only) one may change its colour.
 
-    In 60 % of the videos the objects enter one after the other; one in four leaves early.
+    In 60 % of the videos the lasting objects enter one after the other; one in four leaves early.
     """
     count = torch.randint(1, CROWD + 1, (batch, 1), generator=generator)
-    present = torch.arange(CROWD) < count
+    index = torch.arange(CROWD)
+    present, last = index < count, index == count - 1
+    brief, tiny, turning = torch.rand(3, batch, 1, generator=generator)
+    company, long = count > 1, frames >= 8  # below eight frames there is no "briefly"
+    needle = last & company & (brief < (0.3 if frames >= 4 else 0.0))
+    guest = last & company & (brief >= 0.3) & (brief < (0.55 if long else 0.0))
+    small = present & (index == 0) & (tiny < 0.35)
+    turns = present & (index == (count > 1)) & (turning < (0.4 if frames >= 4 else 0.0)) & ~(needle | guest | small)
+
     slot = torch.rand(batch, CROWD, generator=generator).masked_fill(~present, 2.0).argsort(1).argsort(1)
     jitter = torch.rand(batch, CROWD, generator=generator) / 16
     staggered = torch.rand(batch, 1, generator=generator) < 0.6
     on = torch.where(staggered, (slot * 3 / 16 + jitter) * frames, 0.0).long()
-
     shortest = (on + max(1, round(_MIN_ALIVE * frames))).clamp(max=frames)
     length = torch.rand(batch, CROWD, generator=generator)
     early = torch.rand(batch, CROWD, generator=generator) < 0.25
     off = torch.where(early, shortest + (length * (frames - shortest)).long(), frames)
 
-    # One needle in a third of the videos with company; below four frames there is no "briefly".
-    chance = torch.rand(batch, 1, generator=generator) < (0.35 if frames >= 4 else 0.0)
-    needle = chance & (count > 1) & (torch.arange(CROWD) == count - 1)
-    flash = torch.randint(1, (NEEDLE_FRAMES if frames >= 8 else 1) + 1, (batch, 1), generator=generator)
+    flash = torch.randint(1, (NEEDLE_FRAMES if long else 1) + 1, (batch, 1), generator=generator)
     begin = (torch.rand(batch, 1, generator=generator) * (frames - flash + 1)).long()
     on, off = torch.where(needle, begin, on), torch.where(needle, begin + flash, off)
-    return on, torch.where(present, off, on), needle
+
+    stay = max(2, round(_GUEST * frames))
+    third = torch.randint(len(THIRDS), (batch, 1), generator=generator)
+    earliest = -(-third * frames // len(THIRDS))
+    slack = (third + 1) * frames // len(THIRDS) - stay - earliest
+    begin = earliest + (torch.rand(batch, 1, generator=generator) * (slack + 1)).long()
+    on, off = torch.where(guest, begin, on), torch.where(guest, begin + stay, off)
+    turns &= off - on >= 4  # seen in both colours, whenever it turns
+    return _Cast(needle, guest, small, turns, on, torch.where(present, off, on))
 
 
 def _paths(generator: Generator, on: Tensor, off: Tensor, direction: Tensor, frames: int) -> Tensor:
-    """Candidate centres float [c b f o 2]: straight lines of 30 to 46 pixels, walked while the object is visible."""
+    """Candidate centres float [c b f o 2]: straight lines of 44 to 60, walked while the object is visible."""
     shape = (_CANDIDATES, *on.shape)
-    travel = 30 + 16 * torch.rand(shape, generator=generator)
+    travel = 44 + 16 * torch.rand(shape, generator=generator)
     step = _STEP[direction]  # [b o 2]
     room = (SIZE - 2 * MARGIN) - travel.unsqueeze(-1) * step.abs()
     middle = SIZE / 2 + room * (torch.rand(*shape, 2, generator=generator) - 0.5)
@@ -131,11 +175,35 @@ def _clearest(centre: Tensor, visible: Tensor) -> Tensor:
 
 def draw(generator: Generator, batch: int, frames: int) -> Scenes:
     """`batch` random scenes of `frames` frames."""
-    colour, shape = _distinct(generator, batch, len(COLOURS)), _distinct(generator, batch, len(SHAPES))
-    direction = torch.randint(len(DIRECTIONS), (batch, CROWD), generator=generator)
-    on, off, needle = _lifetimes(generator, batch, frames)
+    cast = _roles(generator, batch, frames)
+    hues = _distinct(generator, batch, len(COLOURS))
     clock = torch.arange(frames).view(1, -1, 1)
-    visible = (clock >= on.unsqueeze(1)) & (clock < off.unsqueeze(1))
-    centre = _clearest(_paths(generator, on, off, direction, frames), visible)
+    on, off = cast.on.unsqueeze(1), cast.off.unsqueeze(1)
+    moment = on + ((0.35 + 0.3 * torch.rand(batch, 1, CROWD, generator=generator)) * (off - on)).ceil()
+    turned = cast.turns.unsqueeze(1) & (clock >= moment)
+    colour = torch.where(turned, hues[:, None, CROWD, None], hues[:, None, :CROWD].expand(-1, frames, -1))
+
+    direction = torch.randint(len(DIRECTIONS), (batch, CROWD), generator=generator)
+    visible = (clock >= on) & (clock < off)
     radius = 10 + 4 * torch.rand(batch, CROWD, generator=generator)
-    return Scenes(frames, colour, shape, direction, radius, centre, visible, needle)
+
+    start, end = MARGIN + (SIZE - 2 * MARGIN) * torch.rand(2, batch, 1, CLUTTER, 2, generator=generator)
+    there = torch.rand(batch, CLUTTER, generator=generator) < 0.5
+    upright, place, thickness, stands = torch.rand(4, batch, generator=generator)
+    thickness = (6 + 4 * thickness) * ((stands < 0.5) & ~cast.small.any(1))  # small ones would vanish
+    return Scenes(
+        frames=frames,
+        colour=colour,
+        shape=_distinct(generator, batch, len(SHAPES))[:, :CROWD],
+        direction=direction,
+        radius=torch.where(cast.small, radius / 2, radius),
+        centre=_clearest(_paths(generator, cast.on, cast.off, direction, frames), visible),
+        visible=visible,
+        needle=cast.needle,
+        guest=cast.guest,
+        small=cast.small,
+        clutter_shape=torch.randint(len(SHAPES), (batch, CLUTTER), generator=generator),
+        clutter_radius=(6 + 6 * torch.rand(batch, CLUTTER, generator=generator)) * there,
+        clutter_centre=torch.lerp(start, end, clock.unsqueeze(-1) / frames),
+        pillar=torch.stack([(upright < 0.5).float(), SIZE * (0.2 + 0.6 * place), thickness], -1),
+    )

@@ -1,0 +1,114 @@
+"""Retention laws: whatever can be asked of a strategy, its quota grants it to the token, or it says what it can do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import arbitrary
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tokenprune import registry
+from tokenprune.strategy import Adjustable, Extent, Pipeline, PrefillStage, StrategyError, VisionStage
+from tokenprune.tokens import SequenceView, VisualTokens
+
+ADJUSTABLE = [pytest.param(kind, id=n) for n in registry.names() if issubclass(kind := registry.get(n), Adjustable)]
+extents = st.builds(Extent, st.integers(1, 40), st.integers(1, 60), st.integers(2, 12))
+ratios = st.sampled_from([1.0, 0.75, 0.5, 0.25, 1 / 6]) | st.floats(0.01, 1.0)
+
+
+def measured(pipeline: Pipeline, extent: Extent) -> float:
+    """The fraction that lives on average over layers, if the stage keeps its quota, which other laws see to."""
+    (host,) = (*pipeline.of(VisionStage), *pipeline.of(PrefillStage))
+    frame = torch.arange(extent.frames).repeat_interleave(extent.cells)
+    total = extent.frames * extent.cells
+    if isinstance(host, VisionStage):
+        slot, zeros = torch.arange(extent.cells).repeat(extent.frames), torch.zeros(total, 1)
+        seen = VisualTokens(zeros, zeros, torch.rand(total), frame, slot, extent.frames, extent.cells)
+        return int(host.quota(seen).sum()) / total
+    view = SequenceView(frame, torch.arange(total), torch.rand(total), extent.frames)
+    kept = int(host.quota(view).sum())
+    return (host.layer * total + (extent.depth - host.layer) * kept) / (extent.depth * total)
+
+
+def reached(pipeline: Pipeline, ratio: float, extent: Extent) -> tuple[Pipeline | None, str]:
+    """The pipeline at that retention, or why not."""
+    try:
+        return pipeline.retaining(ratio, extent), ""
+    except StrategyError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("kind", ADJUSTABLE)
+@given(st.data())
+def test_quota_grants_what_is_asked_to_the_token_per_frame(kind: Any, data: st.DataObject) -> None:
+    extent, ratio = data.draw(extents), data.draw(ratios)
+    pipeline = Pipeline((data.draw(arbitrary.configured(kind)),))
+    assume(getattr(pipeline.strategies[0], "follow", "") != "released" or extent.frames > 4)
+    adjusted, reason = reached(pipeline, ratio, extent)
+    if adjusted is None:
+        found = re.fullmatch(rf"{kind.name} retains ([\d.]+)% to ([\d.]+)% here, not [\d.]+%: \S.*", reason)
+        assert found, reason
+        least, most = (float(bound) / 100 for bound in found.groups())
+        assert not least + 0.001 < ratio < most - 0.001, "inside the range that the error itself names"
+        return
+    assert abs(measured(adjusted, extent) - ratio) <= 1 / extent.cells + 1e-6
+    assert adjusted.retaining(ratio, extent) == adjusted
+
+
+@pytest.mark.parametrize("kind", ADJUSTABLE)
+@given(st.data())
+def test_whole_tokens_per_frame_are_met_exactly(kind: Any, data: st.DataObject) -> None:
+    """The study gives all methods a number of tokens per frame: with whole windows nobody rounds it away."""
+    extent = Extent(4 * data.draw(st.integers(1, 8)), data.draw(st.integers(1, 60)), 6)
+    tokens = data.draw(st.integers(1, extent.cells))
+    pipeline = registry.build(kind.name, {"fastv.layer": 1} if kind.name == "fastv" else {})
+    adjusted, _ = reached(pipeline, tokens / extent.cells, extent)
+    if adjusted is None:
+        assert tokens / extent.cells < 0.25
+        return
+    step = {"dycoke": 0.75 / extent.cells, "fastv": 1 / (extent.frames * extent.cells)}.get(kind.name, 0.0)
+    assert abs(measured(adjusted, extent) - tokens / extent.cells) <= step / 2 + 1e-9
+
+
+@pytest.mark.parametrize("kind", ADJUSTABLE)
+@pytest.mark.parametrize("extent", [Extent(16, 36, 6), Extent(5, 196, 28), Extent(1, 1, 4)])
+def test_everything_is_everything(kind: Any, extent: Extent) -> None:
+    assert measured(registry.build(kind.name).retaining(1.0, extent), extent) == 1
+
+
+@pytest.mark.parametrize(
+    ("tokens", "merge"), [(27, 12 / 36), (18, 24 / 36), (9, 1.0)], ids=["75 %", "50 %", "25 %: anchors only"]
+)
+def test_dycoke_meets_the_budgets_of_the_study(tokens: int, merge: float) -> None:
+    extent = Extent(16, 36, 6)
+    adjusted = registry.build("dycoke").retaining(tokens / 36, extent)
+    assert getattr(adjusted.strategies[0], "merge") == pytest.approx(merge)  # noqa: B009
+    assert measured(adjusted, extent) == tokens / 36
+
+
+def test_an_allocator_and_other_options_stay() -> None:
+    pipeline = registry.build("prumerge+dytok", {"prumerge.grid": True, "dytok.layers": [2, 3]})
+    adjusted = pipeline.retaining(0.5, Extent(16, 36, 6))
+    assert adjusted == registry.build(
+        "prumerge+dytok", {"prumerge.grid": True, "prumerge.keep": 0.5, "dytok.layers": [2, 3]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "ratio", "message"),
+    [
+        ("none", 0.5, "none takes no retention: one Adjustable strategy may have a budget, here nobody"),
+        ("visionzip+fastv", 0.5, "one Adjustable strategy may have a budget, here visionzip and fastv"),
+        ("random", 0.0, "a retention is a fraction above 0 and up to 1, not 0"),
+        ("random", 1.5, "not 1.5"),
+        ("dycoke", 0.2, "dycoke retains 25.0% to 100.0% here, not 20.0%: merging leaves 4 of 16 frames whole"),
+        ("fastv", 0.2, "fastv retains 33.3% to 100.0% here, not 20.0%: below fastv.layer=2 all tokens live"),
+    ],
+)
+def test_what_cannot_be_reached_says_so(spec: str, ratio: float, message: str) -> None:
+    with pytest.raises(StrategyError, match=re.escape(message)):
+        registry.build(spec).retaining(ratio, Extent(16, 36, 6))

@@ -1,0 +1,248 @@
+"""The study: what its file may say, its cells, its statistics against closed forms, and whole studies on the model."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenprune.cli import main
+from tokenprune.study import config, plan, store
+from tokenprune.study.bench import Bench
+from tokenprune.study.keyframes import expected_reciprocal, importance, reciprocal_rank
+from tokenprune.study.results import gather
+from tokenprune.study.statistics import Estimate, Resamples
+
+EXPERIMENT = Path(__file__).parent.parent / "experiments/tinyvqa_retention.yaml"
+SMALL = """
+strategies: [{spec: random}, {spec: dycoke, label: merging, options: {dycoke.prune: 0.5}}]
+retentions: [1.0, 0.5, 0.1]
+frames: 8
+samples: 9 # up to the needle family
+max_new_tokens: 4
+device: cpu
+resamples: 500
+workers: 1
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "small.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        (SMALL + "retention: [0.5]", [], "unknown key 'retention' in {file}: did you mean 'retentions'?"),
+        ("strategies: [{specs: random}]", [], "unknown key 'specs' in strategies in {file}: did you mean 'spec'?"),
+        (SMALL, ["sample=3"], "unknown key 'sample' in sample=3: did you mean 'samples'?"),
+        (SMALL, ["strategies=[]"], "unknown key 'strategies' in strategies=[]"),
+        (SMALL, ["seed=x"], "seed=x: Value 'x'"),
+        (SMALL, ["--workers"], "write one of"),
+        (SMALL, ["samples=0"], "samples=0 is no number of anything"),
+        (SMALL, ["retentions=[0.0]"], "write fractions above 0 and up to 1"),
+        (SMALL, ["assistants=[self,self]"], "the assistant 'self' is named twice"),
+        (SMALL, ["assistants=[atlantis]"], "there is no model 'atlantis'"),
+        (SMALL, ["allocator=dytoc"], "unknown strategy 'dytoc': did you mean 'dytok'?"),
+        (SMALL, ["task=tinyvqua"], "unknown task 'tinyvqua'"),
+        (SMALL, ["frames=4"], "frames must be at least 8"),
+        ("strategies: []", [], "a study needs strategies"),
+        ("strategies: random", [], "is no list of strategies"),
+        ("strategies: [{spec: random}, {spec: random}]", [], "two strategies are called 'random'"),
+        ("strategies: [{spec: fastv, options: {fastv.layers: 1}}]", [], "Key 'layers' not in"),
+        ("strategies: [{spec: fastv, options: {fastv.layer: 9}}]", [], "fastv.layer=9 prunes nothing"),
+        ("strategies: [", [], "is no YAML"),
+        ("- 1", [], "holds no keys"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    text: str, words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = written(tmp_path, text), tmp_path / "out"
+    assert main(["study", str(file), f"out={out}", *words]) == 2
+    error = capsys.readouterr().err
+    assert message.format(file=file) in error and error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_study_needs_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study"]) == main(["study", "nowhere.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert "a study is one YAML file, as in" in error and "nowhere.yaml" in error
+
+
+def test_the_cells_of_the_experiment() -> None:
+    _, study = config.read([str(EXPERIMENT), "assistants=[self]"])
+    cells = plan.lay_out(study)
+    assert cells[0].label == "vanilla" and cells[0].ratio == 1
+    assert plan.budgets(study.retentions, 36) == [36, 27, 18, 9, 5, 4]
+    assert len({cell.slug for cell in cells}) == len(cells) == 1 + 5 * 6 * 2
+    reasons = {(cell.label, cell.tokens): cell.reason for cell in cells if cell.pipeline is None}
+    limited = [name + end for name in ("dycoke", "fastv") for end in ("", "+dytok (self)")]
+    assert set(reasons) == set(itertools.product(limited, (5, 4)))
+    assert reasons["dycoke", 4].startswith("dycoke retains 25.0% to 100.0% here, not 11.1%")
+    assert all(len(cell.pipeline.strategies) == (1 if cell.guide is None else 2) for cell in cells[1:] if cell.pipeline)
+
+
+def test_the_command_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    words = ["samples=3", f"out={tmp_path}", "workers=1", f"report={tmp_path}"]
+    assert config.command(tmp_path / "a.yaml", words) == "tokenprune study a.yaml samples=3"
+
+
+def test_macro_averages_are_means_of_family_means() -> None:
+    families = ["a"] * 30 + ["b"] * 10
+    scores = np.random.default_rng(0).random(40)
+    drawn = Resamples(families, 4000, seed=1)
+    found = drawn.estimate(scores)
+    assert found.value == pytest.approx((scores[:30].mean() + scores[30:].mean()) / 2)
+    spread = math.sqrt(scores[:30].var(ddof=1) / 30 + scores[30:].var(ddof=1) / 10) / 2
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(spread, rel=0.05), "that of the closed form"
+    assert drawn.estimate(scores) == Resamples(families, 4000, seed=1).estimate(scores)
+    assert drawn.estimate(np.ones(40)) == pytest.approx((1, 1, 1))
+
+
+def test_pairing_sees_what_separate_intervals_do_not() -> None:
+    scores = np.random.default_rng(0).random(40)
+    drawn = Resamples(["a"] * 40, 2000)
+    better, worse = drawn.estimate(scores), drawn.estimate(scores - 0.01)
+    assert not better.above(worse)
+    assert drawn.estimate(scores - (scores - 0.01)).sign == 1
+    assert Estimate(0.1, 0.0, 0.2).sign == 0 and Estimate(-0.2, -0.3, -0.1).sign == -1
+
+
+@given(st.integers(1, 6).flatmap(lambda tied: st.tuples(st.integers(0, 3), st.just(tied), st.integers(1, tied))))
+def test_expected_reciprocal_rank_is_the_mean_over_all_orders(case: tuple[int, int, int]) -> None:
+    above, tied, wanted = case
+    orders = list(itertools.permutations(range(tied)))
+    ranks = [1 / (above + 1 + min(order.index(frame) for frame in range(wanted))) for order in orders]
+    assert expected_reciprocal(above, tied, wanted) == pytest.approx(sum(ranks) / len(ranks))
+
+
+def test_frame_importance() -> None:
+    assert reciprocal_rank([0.1, 0.4, 0.3, 0.2], [2]) == 1 / 2
+    assert reciprocal_rank([0.1, 0.4, 0.3, 0.2], [0, 3]) == 1 / 3
+    assert reciprocal_rank([0.25] * 4, [1, 2]) == expected_reciprocal(0, 4, 2), "who knows nothing is at chance"
+    sample = {"category": "needle", "evidence": [2]}
+    found = importance("self", [{**sample, "frame_weights": [0.1, 0.2, 0.7]}] * 5 + [{"category": "colour"}], 100, 0)
+    assert found and found.samples == 5 and found.reciprocal_rank == (1, 1, 1) and found.advantage.sign == 1
+    assert found.chance == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    assert importance("self", [{"category": "needle"}], 100, 0) is None
+
+
+def test_a_cell_off_its_budget_is_marked() -> None:
+    _, study = config.read([str(EXPERIMENT), "assistants=[]", "retentions=[0.5]"])
+    record = {"id": "a", "category": "c", "score": 1.0, "decode_ratio": None, "flops_ratio": 0.5}
+    cells = plan.lay_out(study)
+    records = {cell.slug: [{**record, "layer_average_ratio": 0.506 if cell.tokens < 36 else 1}] for cell in cells}
+    results = gather(cells, records, 100, 0)
+    assert [row.off_budget for row in results.rows] == [False] + [True] * 6
+    assert results.vanilla.decode is None and results.vanilla.to_vanilla is results.vanilla.to_control is None
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One study that several tests look at: its file and folder."""
+    home = tmp_path_factory.mktemp("study")
+    file = written(home, SMALL)
+    assert main(["study", str(file), f"out={home / 'deep' / 'out'}"]) == 0
+    return file, home / "deep" / "out"
+
+
+def test_what_a_study_writes(done: tuple[Path, Path]) -> None:
+    _, out = done
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("cells", "tinyvqa.csv", "tinyvqa.md", "tinyvqa.png", "tinyvqa_families.png")
+    ]
+    finished = {path.stem: store.read(path) for path in (out / "cells").iterdir()}
+    hosts = {"random-18of36", "merging-18of36", "random-04of36"}
+    guided = {"random+dytok-self-18of36", "merging+dytok-self-18of36", "random+dytok-self-04of36"}
+    assert set(finished) == {"vanilla-36of36", *hosts, *guided}
+    for name, records in finished.items():
+        assert [r["id"] for r in records] == [r["id"] for r in finished["vanilla-36of36"]] and len(records) == 9
+        ratio = int(name.split("-")[-1][:2]) / 36
+        assert all(r["layer_average_ratio"] == pytest.approx(ratio, abs=0.002) for r in records), "equal budgets"
+        assert all(("frame_weights" in r) == ("dytok" in name) for r in records)
+    rows = list(csv.DictReader((out / "tinyvqa.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == len(finished) + 2
+    families = [record["category"] for record in finished["vanilla-36of36"]]
+    for row in (row for row in rows if not row["cannot"]):
+        assert float(row["macro_low"]) <= float(row["macro"]) <= float(row["macro_high"])
+        mean = sum(float(row[name]) for name in families) / len(families)
+        assert float(row["macro"]) == pytest.approx(mean, rel=1e-4), "one column per family"
+
+
+def test_the_page(done: tuple[Path, Path]) -> None:
+    file, out = done
+    text = (out / "tinyvqa.md").read_text(encoding="utf-8")
+    assert "Generated by `tokenprune study small.yaml`" in text and str(file.parent) not in text
+    assert "`merging` has dycoke.prune=0.5" in text and "not the papers' results" in text
+    assert "11.1 % is out of reach of `merging` (alone, self)." in text
+    assert "| `merging` | cannot: dycoke retains 25.0% to 100.0% here" in text
+    for tokens in ("50.0 %", "11.1 %"):
+        assert f"At {tokens}: above `random`: " in text and f"At {tokens}: above the full model: " in text
+    assert "needle frame under the weights of guide self: mean reciprocal rank" in text
+    assert "Samples in the smallest family: 1." in text
+    assert "(tinyvqa.png)" in text and "(tinyvqa.csv)" in text
+
+
+def test_finished_cells_are_not_run_again(
+    done: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = done
+    files = {path: path.read_bytes() for path in out.glob("*.*")}
+    lost = out / "cells" / "random-04of36.jsonl"
+    before = lost.read_text(encoding="utf-8")
+    lost.unlink()
+    ran: list[str] = []
+    run = Bench.run
+    monkeypatch.setattr(Bench, "run", lambda self, cell: [ran.append(cell.slug), run(self, cell)][1])
+    assert main(["study", str(file), f"out={out}"]) == 0
+    assert ran == ["random-04of36"] and lost.read_text(encoding="utf-8") == before
+    assert {path: path.read_bytes() for path in files} == files, "the same page, plots and table"
+    assert main(["study", str(file), f"out={out}", "seed=1"]) == 2
+    assert "was made with seed=0, which now is 1: write another out=" in capsys.readouterr().err
+    assert len(ran) == 1
+
+
+def test_an_interrupted_study_keeps_what_is_finished(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {"id": "a", "category": "c", "score": 1.0}
+    answers: Any = iter([[record], KeyboardInterrupt()])
+
+    def run(self: Bench, cell: plan.Cell) -> list[dict[str, Any]]:
+        answer = next(answers)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Bench, "run", run)
+    assert main(["study", str(written(tmp_path, SMALL)), f"out={tmp_path / 'out'}"]) == 130
+    assert "interrupted after 1 of 7 cells, which stay" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == ["vanilla-36of36.jsonl"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_several_processes_write_the_same_cells(
+    done: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fork = multiprocessing.get_context("fork")  # a spawned process would spend the test on imports
+    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: fork)
+    out = tmp_path / "out"
+    assert main(["study", str(done[0]), f"out={out}", "workers=2", "allocator=null", "retentions=[0.1]"]) == 0
+    names = sorted(path.name for path in (out / "cells").iterdir())
+    assert names == ["random-04of36.jsonl", "vanilla-36of36.jsonl"]
+    for name in names:
+        lines = [json.loads(line) for line in (out / "cells" / name).read_text(encoding="utf-8").splitlines()]
+        assert lines[1:] == store.read(done[1] / "cells" / name)

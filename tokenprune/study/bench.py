@@ -1,0 +1,126 @@
+"""What one process needs to run cells: models and samples, made once for all of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from tokenprune import tasks
+from tokenprune.config import ConfigError
+from tokenprune.evaluate import evaluate
+from tokenprune.loading import load, pick_device
+from tokenprune.outcome import Outcome, System
+from tokenprune.processor import Processor
+from tokenprune.study.config import SELF, StudyConfig
+from tokenprune.study.plan import Cell
+from tokenprune.tasks import Sample, Task
+
+_SPARE = 2 << 30  # bytes of frames kept per process
+
+
+class Kept(Task):
+    """A task whose samples are made once, as far as memory is spared for them."""
+
+    def __init__(self, task: Task, spare: int = _SPARE) -> None:
+        self.name, self._task, self._spare = task.name, task, spare
+        self._made: dict[int, Sample] = {}
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return self._task.categories
+
+    def __len__(self) -> int:
+        return len(self._task)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index in self._made:
+            return self._made[index]
+        sample = self._task[index]
+        if sample.frames.nbytes <= self._spare:
+            self._made[index] = sample
+            self._spare -= sample.frames.nbytes
+        return sample
+
+    def score(self, prediction: str, sample: Sample) -> float:
+        return self._task.score(prediction, sample)
+
+
+def build_task(config: StudyConfig) -> Task:
+    """The study's task; ConfigError where there is none."""
+    try:
+        return tasks.build(config.task, samples=config.samples, frames=config.frames, seed=config.seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+class Bench:
+    """Runs cells one after the other; models are loaded and samples made when the first cell asks for them."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.config = config
+        self._assistants: dict[str, PreTrainedModel] = {}
+
+    @cached_property
+    def task(self) -> Task:
+        return Kept(build_task(self.config))
+
+    @cached_property
+    def subject(self) -> tuple[PreTrainedModel, Processor]:
+        return load(self.config.model, self.config.dtype, self.config.device)
+
+    def run(self, cell: Cell) -> list[dict[str, Any]]:
+        """One record per sample."""
+        assert cell.pipeline is not None
+        config, system = self.config, System(cell.slug, cell.label, cell.pipeline)
+        model, processor = self.subject
+        assistant, place = self._assistant(cell.guide), pick_device(config.device)
+        for moved in (model, assistant):
+            if moved is not None:
+                moved.to(place)  # pyright: ignore[reportArgumentType]  Lightning left it on the CPU
+        with redirect_stderr(io.StringIO()):  # the study shows its own progress, and other processes have bars too
+            evaluate(
+                model,
+                processor,
+                self.task,
+                [system],
+                assistant=assistant,
+                batch_size=config.batch_size,
+                max_new_tokens=config.max_new_tokens,
+                seed=config.seed,
+            )
+        return records(system.outcomes, self.task)
+
+    def _assistant(self, name: str | None) -> PreTrainedModel | None:
+        if name is None or name == SELF:
+            return None
+        if name not in self._assistants:
+            self._assistants[name] = load(name, self.config.dtype, self.config.device)[0]
+        return self._assistants[name]
+
+
+def records(outcomes: Sequence[Outcome], task: Task) -> list[dict[str, Any]]:
+    """What statistics need of each sample, and its prediction."""
+    found = []
+    for index, outcome in enumerate(outcomes):
+        report, evidence = outcome.report, task[index].evidence
+        if outcome.score is None:
+            raise ConfigError(f"nobody knows the answer of sample {outcome.id}: a study needs scores")
+        found.append(
+            {
+                "id": outcome.id,
+                "category": outcome.category,
+                "prediction": outcome.prediction,
+                "score": outcome.score,
+                "layer_average_ratio": report.layer_average_ratio,
+                "decode_ratio": report.decode_ratio,
+                "flops_ratio": outcome.flops_ratio,
+                **({"evidence": list(evidence)} if evidence else {}),
+                **({"frame_weights": report.frame_weights} if report.frame_weights is not None else {}),
+            }
+        )
+    return found

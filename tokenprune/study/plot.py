@@ -1,0 +1,100 @@
+"""The plots of a study: score over measured tokens with error bands, and scores by family at the smallest budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenprune.study.results import CONTROL, Results, Row
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers; the control is black and dashed
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F")
+_MARKERS = "osD^vPX*"
+_BAND = 0.13
+
+
+def retention(results: Results, file: Path) -> None:
+    """One panel for the methods alone and one per guide of the allocator; dashed: `random` alone, in every panel."""
+    from matplotlib.figure import Figure
+
+    panels = list(dict.fromkeys(row.cell.guide for row in results.rows[1:]))
+    methods = dict.fromkeys(row.cell.method for row in results.rows[1:] if row.cell.method != CONTROL)
+    style = {name: (_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(methods)}
+    style[CONTROL] = ("black", ".")
+    figure = Figure(figsize=(4.2 * len(panels) + 1.3, 4.4), layout="constrained")
+    axes: Sequence[Any] = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    control = [row for row in results.rows[1:] if row.cell.method == CONTROL and row.cell.guide is None]
+    for axis, guide in zip(axes, panels, strict=True):
+        _full_model(axis, results)
+        rows = [row for row in results.rows[1:] if row.cell.guide == guide]
+        for name, (colour, marker) in style.items():
+            own = [row for row in rows if row.cell.method == name]
+            dashed = name == CONTROL and guide is None
+            _line(axis, own, colour, marker, "--" if dashed else "-", f"{name} alone" if dashed else name)
+        if guide is not None:
+            _line(axis, control, "black", ".", "--", f"{CONTROL} alone")
+        _decorate(axis, results, rows, guide)
+    axes[0].set_ylabel("macro-average score, %")
+    handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=9)
+    _save(figure, file)
+
+
+def _full_model(axis: Any, results: Results) -> None:
+    macro = results.vanilla.macro
+    axis.axhspan(100 * macro.low, 100 * macro.high, color="0.5", alpha=_BAND, linewidth=0)
+    axis.axhline(100 * macro.value, color="0.45", linewidth=1, label="full model")
+
+
+def _line(axis: Any, rows: Sequence[Row], colour: str, marker: str, dash: str, label: str) -> None:
+    rows = sorted(rows, key=lambda row: row.measured)
+    if not rows:
+        return
+    x, y, low, high = ([100 * number for number in column] for column in _columns(rows))
+    if len(rows) == 1:  # too narrow for a band
+        axis.vlines(x, low, high, color=colour, alpha=0.5, linewidth=1.4)
+    axis.fill_between(x, low, high, color=colour, alpha=_BAND, linewidth=0)
+    axis.plot(x, y, dash, color=colour, marker=marker, markersize=4.5, linewidth=1.4, label=label)
+
+
+def _columns(rows: Sequence[Row]) -> Iterator[tuple[float, ...]]:
+    """Measured retention, score, and the ends of its interval."""
+    return zip(*((row.measured, *row.macro) for row in rows), strict=True)
+
+
+def _decorate(axis: Any, results: Results, rows: Sequence[Row], guide: str | None) -> None:
+    allocator = next((row.cell.allocator for row in rows), None)
+    axis.set_title("methods alone" if guide is None else f"with {allocator}, guided by {guide}", fontsize=10)
+    axis.set_xscale("log")
+    ticks = [100 * tokens / results.vanilla.cell.extent.cells for tokens in results.budgets]
+    axis.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+    axis.set_xticks([], minor=True)
+    axis.set_xlabel("visual tokens kept, % (measured, mean over layers)")
+    axis.grid(alpha=0.25, linewidth=0.5)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def families(results: Results, tokens: int, file: Path) -> None:
+    """A heat map: methods in rows, the full model first, families in columns."""
+    from matplotlib.figure import Figure
+
+    rows = [results.vanilla, *results.at(tokens)]
+    figure = Figure(figsize=(1.9 + 0.78 * len(results.families), 1.3 + 0.3 * len(rows)), layout="constrained")
+    axis: Any = figure.subplots()
+    values = [[100 * row.families[name] for name in results.families] for row in rows]
+    axis.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+    axis.set_xticks(range(len(results.families)), results.families, rotation=35, ha="right", fontsize=9)
+    axis.set_yticks(range(len(rows)), [row.cell.label for row in rows], fontsize=9)
+    for y, line in enumerate(values):
+        for x, value in enumerate(line):
+            axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=8, color="w" if value < 60 else "k")
+    axis.set_title(
+        f"score by family at {100 * tokens / results.vanilla.cell.extent.cells:.1f} % of the tokens, %", fontsize=10
+    )
+    axis.spines[:].set_visible(False)
+    _save(figure, file)
+
+
+def _save(figure: Any, file: Path) -> None:
+    figure.savefig(file, dpi=130, metadata={"Software": None})

@@ -1,0 +1,105 @@
+"""Finished cells on disk: one JSON-lines file each, whose first line says under which settings it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import tokenprune
+from tokenprune import models
+from tokenprune.config import ConfigError
+from tokenprune.loading import configuration, pick_device, pick_dtype
+from tokenprune.resolve import resolved_fields
+from tokenprune.study.config import SELF, StudyConfig
+from tokenprune.study.plan import Cell
+
+_COMPARED = ("task", "model", "frames", "samples", "seed", "max_new_tokens", "batch_size")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the study's model runs."""
+
+    device: torch.device
+    dtype: str
+
+
+def place_of(config: StudyConfig) -> Place:
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device, configuration(config.model))
+    return Place(device, str(dtype).removeprefix("torch."))
+
+
+def settings(config: StudyConfig, cell: Cell, place: Place) -> dict[str, Any]:
+    """Everything a cell's answers depend on, as JSON reads it back."""
+    names = {"weights": config.model, "guide_weights": cell.guide}
+    found = {
+        **{key: getattr(config, key) for key in _COMPARED},
+        "device": place.device.type,
+        "dtype": place.dtype,
+        "versions": {"tokenprune": tokenprune.__version__, **{n: version(n) for n in ("torch", "transformers")}},
+        **{key: _digest(name) for key, name in names.items() if name is not None and name != SELF},
+        "pipeline": resolved_fields(cell.pipeline) if cell.pipeline else None,
+        "guide": cell.guide,
+    }
+    return json.loads(json.dumps(found))
+
+
+def _digest(name: str) -> str | None:
+    """A fingerprint of an embedded model's weights, which may be trained anew under the same name."""
+    if name not in models.names():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(models.path(name).glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def write(file: Path, made_with: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+    """The whole file or none of it."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    lines = [json.dumps(line, allow_nan=False) for line in ({"made_with": made_with}, *records)]
+    try:
+        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def finished(file: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether the cell is there. ConfigError where it was made with other settings than `wanted`."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            made_with = json.loads(next(lines))["made_with"]
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError, StopIteration):
+        raise ConfigError(f"{file} is no cell of a study: remove it, or write another out=") from None
+    for key, then, now in _differences(made_with, wanted):
+        raise ConfigError(
+            f"{file} was made with {key}={then}, which now is {now}: write another out=, or remove {file.parent}"
+        )
+    return True
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The records of a finished cell, in the task's order."""
+    with file.open(encoding="utf-8") as lines:
+        next(lines)
+        return [json.loads(line) for line in lines]
+
+
+def _differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for name in [*now, *(name for name in then if name not in now)]:
+            yield from _differences(then.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif then != now:
+        yield key, then, now
