@@ -211,7 +211,7 @@ def test_the_embedded_model_is_small_and_genuine() -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     folder = models.path("tiny")
-    assert sum(file.stat().st_size for file in folder.iterdir()) <= 5 * 2**20
+    assert sum(file.stat().st_size for name in models.names() for file in models.path(name).iterdir()) <= 8_000_000
     config, tokens = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert config.architectures == ["LlavaOnevisionForConditionalGeneration"]
     assert config.text_config.num_hidden_layers >= 6
@@ -230,3 +230,10 @@ def test_the_embedded_model_sees() -> None:
 
     result = scores(models.path("tiny"), samples=66, frames=16, seed=0)
     assert result["macro"] > 0.5, result
+
+
+def test_the_assistant_is_a_quarter_of_the_model() -> None:
+    from experiments.tiny.report import parameters
+
+    assert models.names() == ["nano", "tiny"]
+    assert 4 * parameters(models.path("nano")) <= parameters(models.path("tiny"))
