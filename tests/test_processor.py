@@ -166,7 +166,7 @@ def test_devices_and_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for name, message in {
-        "tinny": r"there is no model 'tinny': write an embedded model \(tiny",
+        "tinny": r"there is no model 'tinny': write an embedded model \(nano, tiny",
         str(tmp_path / "absent"): "there is no model",
         str(tmp_path): "holds no config.json",
         "nobody/has-this": "nobody/has-this is no folder, is not in the local cache, and the hub cannot be reached",
