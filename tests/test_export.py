@@ -201,7 +201,7 @@ def test_wrong_files_leave_nothing(
     for name, (text, message) in FILES.items():
         if text is not None:
             (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-        assert main(["run", "strategy=none", f"task=files:../{name}"]) == 2
+        assert main(["run", "strategy=none", f"task=files:../{name}", "on_error=stop"]) == 2
         captured = capsys.readouterr()
         said = captured.err.splitlines()[-1]
         assert captured.out == "" and message in said and said.startswith("tokenprune: error: "), name

@@ -20,7 +20,7 @@ from tokenprune import models, tasks
 from tokenprune.cli import main
 from tokenprune.display import results
 from tokenprune.run import Finished
-from tokenprune.summary import interval, macro_interval
+from tokenprune.statistics import interval, macro_interval
 from tokenprune.tasks.tinyvqa import FAMILIES
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
@@ -138,7 +138,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert "3/3 random" in captured.err, "a progress bar, kept apart from the results"
     assert max(map(len, lines)) <= 140
     read(folder)
-    monkeypatch.setattr("tokenprune.record.time.strftime", lambda _: folder.name.removesuffix("-fastv"))
+    monkeypatch.setattr("tokenprune.folder.time.strftime", lambda _: folder.name.removesuffix("-fastv"))
     assert main(words) == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [folder.name, f"{folder.name}-2"]
 

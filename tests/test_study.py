@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenprune.cli import main
+from tokenprune.statistics import Estimate, Resamples
 from tokenprune.study import config, plan, store
 from tokenprune.study.bench import Bench
 from tokenprune.study.keyframes import expected_reciprocal, importance, reciprocal_rank
 from tokenprune.study.results import gather
-from tokenprune.study.statistics import Estimate, Resamples
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments/tinyvqa_retention.yaml"
 SMALL = """

@@ -8,12 +8,13 @@ from collections import Counter, defaultdict
 import pytest
 import torch
 
+from experiments.tiny.scenarios import ask, commission
 from experiments.tiny.text import tokenizer
 from tokenprune import models, tasks
 from tokenprune.tasks.render import render
 from tokenprune.tasks.scenes import COLOURS, CROWD, NEEDLE_FRAMES, SHAPES, SIZE, Thing, draw
 from tokenprune.tasks.scoring import event_f1
-from tokenprune.tasks.tinyvqa import EVENTS, FAMILIES, SHORT, Question, TinyVQA, ask, generator
+from tokenprune.tasks.tinyvqa import EVENTS, FAMILIES, SHORT, Question, TinyVQA, generator
 
 
 def _task(samples: int = 88, frames: int = 16, seed: int = 0) -> TinyVQA:
@@ -197,9 +198,14 @@ def test_render_paints_what_the_scene_says() -> None:
 
 def test_training_questions_come_from_every_family() -> None:
     choice = random.Random(0)
-    asked = [q for things in _things(64) for q in ask(things, 16, 8, choice, {"needle": 2.0})]
-    assert {name for name, _ in asked} == set(FAMILIES) and len(asked) == 64 * 8
-    assert all(question.balance in FAMILIES[name].balance for name, question in asked)
+    scenes = commission(generator("train", 0, 0, 16), 64, 16, choice)
+    asked = [ask(things, 16, 8, choice) for things in scenes.things()]
+    assert len(asked) == 64 and {row.family for rows in asked for row in rows} == set(FAMILIES)
+    for rows in asked:
+        assert len(set(rows)) == len({row[:2] for row in rows}) and sum(row.weight for row in rows) == 8
+        assert all(row.question.balance in FAMILIES[row.family].balance for row in rows)
+    brief = sum(any(thing.needle for thing in things) for things in scenes.things())
+    assert brief > 0.25 * 64  # made to order: of random scenes, one in five has a needle
 
 
 def test_unknown_model_is_refused() -> None:

@@ -14,6 +14,7 @@ from tokenprune import __version__, manual
 from tokenprune.config import ConfigError, ExportConfig, RunConfig, parse, parse_export
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.config import read as read_study
+from tokenprune.study.sweep import SweepConfig, parse_sweep
 
 _WIDTH = 140  # of tables that go to a file or another program
 
@@ -24,6 +25,7 @@ _SPEAKING = {
     "tokenprune.processor": "PromptError",
     "tokenprune.adapters": "UnsupportedModelError",
     "tokenprune.layout": "LayoutError",
+    "tokenprune.lmms": "LmmsError",
     "tokenprune.cache": "UnsupportedGenerationError",
 }  # errors whose message is for the user, by module
 
@@ -74,8 +76,9 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
     from tokenprune.display import results
     from tokenprune.run import run
 
-    console = _console()
-    console.print(results(run(config, command), console.width))
+    if (finished := run(config, command)) is not None:  # None: another process has the results
+        console = _console()
+        console.print(results(finished, console.width))
 
 
 def _list(arguments: argparse.Namespace, command: str) -> None:
@@ -111,6 +114,33 @@ def _study(arguments: argparse.Namespace, command: str) -> None:
     print("\n".join([*findings(done.results), f"wrote {done.page}"]))
 
 
+def _compare(arguments: argparse.Namespace, command: str) -> None:
+    from tokenprune.compare import compare, table
+
+    _console().print(table(compare(arguments.words)))
+
+
+def _parse_compare(words: Sequence[str]) -> Any:
+    from tokenprune.compare import parse
+
+    return parse(words)
+
+
+def _sweep(arguments: argparse.Namespace, command: str) -> None:
+    config = parse_sweep(arguments.words)
+    from tokenprune.study.run import sweep
+    from tokenprune.study.screen import swept
+
+    console = _console()
+    console.print(swept(sweep(config), console.width))
+
+
+def _lmms(arguments: argparse.Namespace, command: str) -> None:
+    from tokenprune.lmms.command import run
+
+    run(arguments.words)
+
+
 def _console() -> Any:
     from rich.console import Console
 
@@ -138,6 +168,18 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("study", help="many methods at many retentions", description=about, formatter_class=shape)
     sub.add_argument("words", nargs="*", metavar="FILE KEY=VALUE")
     sub.set_defaults(command=_study, parse=read_study)
+    about = manual.COMPARE
+    sub = commands.add_parser("compare", help="two finished runs", description=about, formatter_class=shape)
+    sub.add_argument("words", nargs="*", metavar="FOLDER FOLDER out=FILE")
+    sub.set_defaults(command=_compare, parse=_parse_compare)
+    about = manual.SWEEP.format(keys=_keys(SweepConfig))
+    sub = commands.add_parser("sweep", help="strategies at equal budgets", description=about, formatter_class=shape)
+    sub.add_argument("words", nargs="*", metavar="KEY=VALUE")
+    sub.set_defaults(command=_sweep, parse=parse_sweep)
+    # no prefix of options: all of them are lmms-eval's to read
+    sub = commands.add_parser("lmms", help="lmms-eval on our models", add_help=False, prefix_chars="\0")
+    sub.add_argument("words", nargs="*")
+    sub.set_defaults(command=_lmms)
     data = commands.add_parser("data", help="data sets as files", description=manual.DATA, formatter_class=shape)
     data.set_defaults(command=lambda *_: data.print_help())
     about = manual.EXPORT.format(keys=_keys(ExportConfig))
@@ -149,11 +191,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _keys(schema: type[RunConfig | ExportConfig | StudyConfig]) -> str:
+def _keys(schema: type[RunConfig | ExportConfig | StudyConfig | SweepConfig]) -> str:
     lines = []
     for key in dataclasses.fields(schema):
         if "help" in key.metadata:
             value = key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
-            default = "" if value in (None, "") else f" {value}" if isinstance(value, list) else f" [{value}]"
+            default = "" if value in (None, "", {}, []) else f" {value}" if isinstance(value, list) else f" [{value}]"
             lines.append(f"  {key.name:<16} {key.metadata['help']}{default}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -29,19 +30,28 @@ class RunConfig:
     strategy: str = _key("", "methods joined by +, as in dycoke+dytok; see `tokenprune list`")
     plugin: str | None = _key(None, "a Python file of yours that defines strategies")
     model: str = _key("tiny", "tiny (embedded), a folder, or a hub id")
-    task: str = _key("tinyvqa", "samples to evaluate on: tinyvqa (embedded), or files:PATH of an annotations file")
+    task: str = _key("tinyvqa", "tinyvqa (embedded), files:PATH of an annotations file, or lmms:NAME of lmms-eval")
+    include_path: str | None = _key(None, "a folder of task YAML files of yours, for task=lmms:NAME")
     video: str | None = _key(None, "a video file to ask about, instead of a task")
     question: str | None = _key(None, "what to ask about the video")
     frames: int | None = _key(None, "frames per video, spread evenly; 32 of a file, 16 of a task")
     samples: int | None = _key(None, "how many samples the task makes; its own number by default")
     limit: int | None = _key(None, "evaluate at most this many samples")
-    max_new_tokens: int = _key(48, "longest answer, in tokens")
+    max_new_tokens: int | None = _key(None, "longest answer, in tokens; a benchmark's own, or 48")
     batch_size: int = _key(1, "samples per forward pass")
     seed: int = _key(0, "of the task's samples and of random draws")
     device: str = _key("auto", "auto, cpu, cuda, cuda:1 or mps")
     dtype: str = _key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's")
     assistant: str | None = _key(None, "a smaller model of the same family that weighs frames for dytok")
     out: str | None = _key(None, "folder for the results; runs/<time>-<strategy> by default")
+    resume: str | None = _key(None, "folder of a run that did not finish: goes on with it, needs nothing else")
+    on_error: str = _key("record", "record a video that cannot be read and go on, or stop")
+    reuse: bool = _key(True, "take the full model's answers from a run beside this one, if nothing has changed")
+    workers: int | None = _key(None, "processes that decode videos; one per spare core, at most 4, for files")
+    trainer: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Lightning's: trainer.devices=2 trainer.strategy=ddp trainer.num_nodes=2 ..."},
+    )
     options: dict[str, Any] = field(default_factory=dict)  # of strategies, as {"dycoke": {"merge": 0.5}}
 
     def __post_init__(self) -> None:
@@ -49,16 +59,28 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name}={value} is no number of anything: write at least 1")
+        if self.workers is not None and self.workers < 0:
+            raise ConfigError(f"workers={self.workers}: write 0 to decode in the process that evaluates, or more")
+        if self.on_error not in ("record", "stop"):
+            raise ConfigError(f"on_error={self.on_error} is unknown: write record or stop")
+        for name in self.trainer:
+            if name not in TRAINER:
+                raise ConfigError(f"unknown key 'trainer.{name}'{_nearest(name, TRAINER)} Keys: {', '.join(TRAINER)}")
+        if self.include_path is not None and not self.task.startswith("lmms:"):
+            raise ConfigError("include_path= holds tasks of lmms-eval: write task=lmms:NAME too, or leave it out")
         if self.video is not None and not self.question:
             raise ConfigError(f'video={self.video} needs a question about it: add question="What happens?"')
         if self.question is not None and self.video is None:
             raise ConfigError("question= needs a video to ask about: add video=FILE")
 
 
+TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")  # of Lightning's Trainer
+_FREE = ("out", "resume", "workers", "trainer", "on_error", "device")  # what a resumed run may do otherwise
+
 # taken as typed: a question may hold anything that YAML would read as something else
 _TEXT = tuple(key.name for key in dataclasses.fields(RunConfig) if str(key.type).startswith("str"))
-_KEYS = tuple(key.name for key in dataclasses.fields(RunConfig) if key.name != "options")
-_TASK_ONLY = ("task", "samples", "limit", "batch_size")
+_KEYS = tuple(key.name for key in dataclasses.fields(RunConfig) if key.name not in ("options", "trainer"))
+_TASK_ONLY = ("task", "samples", "limit", "batch_size", "include_path")
 
 
 def parse(words: Sequence[str]) -> RunConfig:
@@ -88,15 +110,49 @@ def parse(words: Sequence[str]) -> RunConfig:
             raise ConfigError(f"{word!r} cannot be read: {str(error).splitlines()[0]}") from None
     if (given := [key for key in _TASK_ONLY if key in plain]) and plain.get("video") is not None:
         raise ConfigError(f"{given[0]}= goes with a task, and video= asks about one file: leave one of them out")
-    return _typed(plain, options)
+    trainer = {name.removeprefix("trainer."): options.pop(name) for name in list(options) if _is_trainer(name)}
+    return _resumed(plain, options, trainer) if plain.get("resume") else _typed(plain, options, trainer)
 
 
-def _typed(plain: dict[str, Any], options: dict[str, Any]) -> RunConfig:
+def _is_trainer(name: str) -> bool:
+    return name.startswith("trainer.")
+
+
+def _resumed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, Any]) -> RunConfig:
+    """The configuration in the folder `resume`; what is said again has to be the same."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    folder = Path(plain["resume"]).expanduser()
+    try:
+        saved: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))["run"]  # pyright: ignore
+        before = RunConfig(**saved)
+    except FileNotFoundError:
+        raise ConfigError(f"resume={plain['resume']} holds no run: name the folder that one was writing") from None
+    except (OmegaConfBaseException, YAMLError, TypeError, KeyError, UnicodeDecodeError):
+        raise ConfigError(f"config.yaml in resume={plain['resume']} is not that of a run of this version") from None
+    now = _typed({**saved, "options": None, "trainer": None} | plain, {**before.options, **options}, trainer)
+    for name in (*_KEYS, "options"):
+        if name not in _FREE and getattr(now, name) != getattr(before, name):
+            raise ConfigError(_changed(name, getattr(before, name), getattr(now, name), str(plain["resume"])))
+    return dataclasses.replace(now, trainer={**before.trainer, **trainer})
+
+
+def _changed(name: str, before: Any, now: Any, folder: str) -> str:
+    if name == "options":
+        name = next(key for key in now if before.get(key) != now[key])
+        before, now = before.get(name, "its default"), now[name]
+    return f"resume={folder} was begun with {name}={before}, not {now}: leave {name}= out, or begin a new run"
+
+
+def _typed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, Any]) -> RunConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     text = {key: value for key, value in plain.items() if key in _TEXT}
-    for key in ("strategy", "model", "task", "device", "dtype"):
+    plain = {key: value for key, value in plain.items() if key not in ("options", "trainer")}
+    for key in ("strategy", "model", "task", "device", "dtype", "on_error"):
         if key in text and not text[key]:
             raise ConfigError(f"{key}= is empty: write {key}=NAME")
     typed: Any = OmegaConf.structured(RunConfig)
@@ -106,7 +162,7 @@ def _typed(plain: dict[str, Any], options: dict[str, Any]) -> RunConfig:
         except OmegaConfBaseException as error:
             raise ConfigError(f"{key}={plain[key]}: {str(error).splitlines()[0]}") from None
     chosen = {key: typed[key] for key in plain.keys() - text.keys()}
-    return RunConfig(**text, **chosen, options=options)
+    return RunConfig(**text, **chosen, options=options, trainer=trainer)
 
 
 def _instead_of(word: str) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from textwrap import shorten
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tokenprune.report import SampleReport
 from tokenprune.run import Finished
+from tokenprune.statistics import points, probability, verdict, within
 from tokenprune.summary import ROLES
 
+_UNBOUNDED = 10_000  # characters, more than any table takes
 _BAR = 40  # characters of a whole frame
-_WIDE = 128  # characters that the table takes with a row per system
+_REASON = 160  # characters shown of why a sample could not be evaluated
 
 
 def results(finished: Finished, width: int) -> RenderableType:
@@ -24,23 +26,31 @@ def results(finished: Finished, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     if summary["video"] is not None:
         parts += [_answers(finished), _frames(finished)]
-    parts += [_table(summary, upright=width < _WIDE), Text(_legend(summary), style="dim", overflow="fold")]
+    across = _table(summary)
+    fits = Console(width=_UNBOUNDED).measure(across).maximum <= width
+    parts += [across if fits else _table(summary, upright=True), Text(_legend(summary), style="dim", overflow="fold")]
     if len(summary["categories"]) > 1:
         parts.append(_families(summary))
+    if "metrics" in summary:
+        parts.append(_metrics(summary))
+    parts += [Text(line, overflow="fold") for line in _remarks(summary)]
     parts.append(Text(_where(finished), overflow="fold"))
     if "note" in summary:
         parts.append(Text(summary["note"], style="dim"))
     return Group(*parts)
 
 
-def _table(summary: Mapping[str, Any], upright: bool) -> Table:
+def _table(summary: Mapping[str, Any], upright: bool = False) -> Table:
     """A row (`upright`: a column) for each system; one that plays two parts is shown once."""
-    systems = {system["label"]: system for system in (summary["systems"][role] for role in ROLES)}.values()
-    table = Table(box=SIMPLE_HEAD)
+    systems = _systems(summary)
+    table = Table(box=SIMPLE_HEAD, collapse_padding=True)
     lines = [("system", [system["label"] for system in systems])]
     if summary["score"] is not None:
         heading = "score\n[95 %]" if any(system["interval"] for system in systems) else "score"
         lines.append((heading, [_score(system) for system in systems]))
+    if changes := [system["difference"] for system in systems if system["difference"] is not None]:
+        heading = "Δ vanilla\n[95 %]" if any(change["interval"] for change in changes) else "Δ vanilla"
+        lines.append((heading, [_change(system["difference"]) for system in systems]))
     for heading, name in (
         ("asked\ntokens", "asked_ratio"),
         ("LLM input\ntokens", "input_ratio"),
@@ -55,7 +65,7 @@ def _table(summary: Mapping[str, Any], upright: bool) -> Table:
         ("prefill\nms", "prefill_ms"),
         ("decode\nms/token", "decode_ms_per_token"),
     ):
-        lines.append((heading, [_ms(system["time"][name]) for system in systems]))
+        lines.append((heading, [_ms(system["time"].get(name)) for system in systems]))
     if upright:
         rows = zip(*([heading.replace("\n", " "), *cells] for heading, cells in lines), strict=True)
         lines = [(heading, cells) for heading, *cells in rows]
@@ -80,11 +90,57 @@ def _families(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def _metrics(summary: Mapping[str, Any]) -> Table:
+    """A benchmark's own figures, as it reports them."""
+    systems, figures = summary["systems"], summary["metrics"]
+    columns = {systems[role]["label"]: figures[role] for role in ROLES if role in figures}
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("the benchmark's own figures", overflow="fold")
+    for label in columns:
+        table.add_column(label, justify="right", no_wrap=True)
+    for name in dict.fromkeys(name for column in columns.values() for name in column):
+        values = [column.get(name, "-") for column in columns.values()]
+        table.add_row(Text(name), *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values))
+    return table
+
+
+def _systems(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Each system once, the full model first."""
+    return list({summary["systems"][role]["label"]: summary["systems"][role] for role in ROLES}.values())
+
+
 def _score(system: Mapping[str, Any]) -> str:
     if system["score"] is None:
         return "-"
-    within = "" if system["interval"] is None else " [{:.1f}, {:.1f}]".format(*(100 * x for x in system["interval"]))
-    return f"{100 * system['score']:.1f}{within}"
+    between = "" if system["interval"] is None else "\n[{:.1f}, {:.1f}]".format(*(100 * x for x in system["interval"]))
+    return f"{100 * system['score']:.1f}{between}"
+
+
+def _change(paired: Mapping[str, Any] | None, between: str = "\n") -> str:
+    """A difference in points with its p, and its interval."""
+    if paired is None:
+        return "-"
+    p = "" if paired["mcnemar_p"] is None else f" {probability(paired['mcnemar_p'])}"
+    return f"{points(paired['value'])}{p}{between}{within(paired['interval'])}".rstrip()
+
+
+def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What the table does not say by itself."""
+    own, random = summary["systems"]["own"], summary["systems"]["random"]
+    if (paired := own["against_random"]) is not None:
+        yield (
+            f"{own['label']} against {random['label']} at the same measured budget: {_change(paired, between=' ')} "
+            f"points: {verdict(paired['interval'], random['label'])}."
+        )
+    if summary["errors"]:
+        reason = shorten(summary["first_error"], _REASON, placeholder=" ...")
+        yield (
+            f"{summary['errors']} of {summary['samples']} samples could not be evaluated (first: {reason}); "
+            "all figures are of the others."
+        )
+    for system in _systems(summary):
+        if system["reused"] is not None:
+            yield f"{system['label']} was not run again: its answers and times are from {system['reused']}."
 
 
 def _percent(ratio: float | None) -> str:
@@ -106,8 +162,10 @@ def _legend(summary: Mapping[str, Any]) -> str:
         "Visual tokens of the full model = 100 %: as asked for, measured at the LLM's input, averaged over its layers "
         "(random gets the same), and visible to a decoding step."
     )
+    if any(system["difference"] is not None for system in systems.values()):
+        text += " Δ: difference in points, paired by sample; p: McNemar's exact test, where answers are right or wrong."
     for label, system in systems.items():
-        if (guide := system["guide_flops_ratio"]) > 0:
+        if guide := system["guide_flops_ratio"]:
             rest = system["flops_ratio"] - guide
             text += (
                 f" FLOPs of {label}: {_percent(guide)} for its guide, which sees all tokens, {_percent(rest)} without."
@@ -118,10 +176,11 @@ def _legend(summary: Mapping[str, Any]) -> str:
 def _where(finished: Finished) -> str:
     summary, where = finished.summary, finished.summary["environment"]
     what = f"{summary['samples']} samples of {summary['task']}" if summary["task"] else f"video {summary['video']}"
+    full = summary["tokens"]["full"]
+    tokens = "" if full is None else f", {full:.0f} visual tokens uncompressed"
     return (
-        f"model {summary['model']} ({where['dtype']} on {where['device']}), {what}, {summary['frames']} frames each, "
-        f"{summary['tokens']['full']:.0f} visual tokens uncompressed.\n"
-        f"Results in {finished.folder}"
+        f"model {summary['model']} ({where['dtype']} on {where['device']}), {what}, {summary['frames']} frames each"
+        f"{tokens}.\nResults in {finished.folder}"
     )
 
 
@@ -134,15 +193,20 @@ def _answers(finished: Finished) -> Table:
         if role in by_name:
             tokens = systems[role]["tokens"]["layer_average_ratio"]
             table.add_column(f"{systems[role]['label']} ({_percent(tokens)} of visual tokens)", overflow="fold")
-    table.add_row(*(Text(by_name[role].outcomes[0].prediction) for role in ("vanilla", "own") if role in by_name))
+    outcomes = [by_name[role].outcomes[0] for role in ("vanilla", "own") if role in by_name]
+    table.add_row(*(Text(outcome.error or outcome.prediction) for outcome in outcomes))
     return table
 
 
 def _frames(finished: Finished) -> RenderableType:
     """A bar per frame: the tokens that reached the last layer."""
-    report: SampleReport = finished.systems[-1 if len(finished.systems) == 1 else 1].outcomes[0].report
-    lines = [f"tokens kept per frame, of {report.cells}"]
-    for number, slots in enumerate(report.slots):
-        filled = round(_BAR * len(slots) / report.cells)
-        lines.append(f"  frame {number + 1:>3}  {'█' * filled}{'░' * (_BAR - filled)} {len(slots):>4}")
+    tokens = finished.systems[-1 if len(finished.systems) == 1 else 1].outcomes[0].tokens
+    if not tokens:  # it could not be evaluated
+        return Text()
+    frames = tokens["kept_per_frame"]
+    cells = tokens["full"] // len(frames)
+    lines = [f"tokens kept per frame, of {cells}"]
+    for number, kept in enumerate(frames):
+        filled = round(_BAR * kept / cells)
+        lines.append(f"  frame {number + 1:>3}  {'█' * filled}{'░' * (_BAR - filled)} {kept:>4}")
     return Text("\n".join(lines))

@@ -15,7 +15,7 @@ from torch import Tensor
 import tokenprune
 from tokenprune import tasks
 from tokenprune.config import ConfigError, ExportConfig
-from tokenprune.record import results_folder
+from tokenprune.folder import whole_folder
 from tokenprune.tasks import Sample
 
 ANNOTATIONS, VIDEOS = "annotations.json", "videos"
@@ -29,7 +29,7 @@ def export(config: ExportConfig) -> str:
         task = tasks.kind(config.task)(**settings)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    with results_folder(config.out, config.task) as (draft, final):
+    with whole_folder(config.out) as (draft, final):
         (draft / VIDEOS).mkdir()
         bar = track(range(len(task)), f"{config.task}", console=Console(stderr=True))
         whole = {

@@ -9,6 +9,7 @@ examples:
   tokenprune list                                      strategies, their options and papers
   tokenprune show strategy=visionzip+dytok             what a pipeline does, without a model
   tokenprune study experiments/tinyvqa_retention.yaml  many strategies at many retentions, as one page of results
+  tokenprune sweep strategy=dycoke,fastv keep=0.5,0.25 a grid of strategies and budgets, as one table and two plots
   tokenprune data export tinyvqa out=DIR n=100         the benchmark as .mp4 files, to look at or to use elsewhere
 """
 RUN = """Runs a strategy, the full model and random pruning at the same measured budget on the same samples, prints one
@@ -51,6 +52,18 @@ examples:
   tokenprune study experiments/tinyvqa_retention.yaml
   tokenprune study experiments/tinyvqa_retention.yaml samples=44 assistants=[self] out=runs/small workers=1
 """
+SWEEP = """Compares strategies at the same measured token budgets on the same samples, with the full model and random
+pruning at every budget, prints one table and writes results.csv, results.parquet and two plots. Commas separate what is
+swept. Finished cells stay in out/cells: the same command, also after an interruption, runs only what is missing.
+
+keys (KEY=VALUE):
+{keys}
+  STRATEGY.FIELD   options of a strategy, which multiply it, as in fastv.layer=1,2 or dytok.layers=[1,2],[3]
+
+examples:
+  tokenprune sweep strategy=dycoke,fastv,prumerge+dytok keep=0.5,0.25,0.1
+  tokenprune sweep strategy=fastv fastv.layer=1,2,3 keep=0.5 limit=40 out=results/layers
+"""
 DATA = """Data sets as files.
 
 examples:
@@ -68,4 +81,12 @@ examples:
   tokenprune data export tinyvqa out=shapes n=100
   tokenprune data export tinyvqa out=long n=50 frames=32 size=192 seed=1
   tokenprune run strategy=dycoke+dytok task=files:shapes/annotations.json
+"""
+
+COMPARE = """Compares two finished runs on the samples they share: scores by category, their difference with a paired
+95 % interval and McNemar's exact test, tokens and FLOPs.
+
+examples:
+  tokenprune compare runs/a runs/b
+  tokenprune compare runs/a runs/b out=table.csv       or table.json
 """

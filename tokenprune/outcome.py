@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from tokenprune.report import SampleReport
 from tokenprune.strategy import Pipeline
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one system made of one sample."""
+    """What one system made of one sample: plain numbers, lists and words, as they are written to a file."""
 
+    index: int  # of the sample in its task
     id: str
     category: str
     question: str
     answer: str
-    prediction: str
-    score: float | None  # None where nobody knows the answer
-    report: SampleReport
-    time: dict[str, float | None]  # milliseconds; a batch's share, but for decode_ms_per_token
-    flops_ratio: float
-    guide_flops_ratio: float  # the part of it that an allocator's guide takes
+    prediction: str = ""
+    score: float | None = None  # None where nobody knows the answer
+    tokens: dict[str, Any] = field(default_factory=dict)  # `SampleReport.as_dict`
+    time: dict[str, float | None] = field(default_factory=dict)  # milliseconds, a batch's share; see `Report.time`
+    flops_ratio: float = 0.0
+    guide_flops_ratio: float = 0.0  # the part of it that an allocator's guide takes
+    error: str | None = None  # why there is no answer; then score is None and everything else empty
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a line of JSON; `from_dict` takes it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, line: Mapping[str, Any]) -> Outcome:
+        """What `as_dict` was made of."""
+        return cls(**line)
 
 
 @dataclass
@@ -31,5 +44,18 @@ class System:
     name: str
     label: str
     pipeline: Pipeline | None
-    outcomes: list[Outcome] = field(default_factory=list)
-    score: float | None = None  # macro average over categories
+    outcomes: list[Outcome] = field(default_factory=list)  # in the task's order
+    reused: str | None = None  # the folder of the run that made them, if it was another one
+
+    @property
+    def answered(self) -> list[Outcome]:
+        """Outcomes without those of samples that could not be evaluated."""
+        return [outcome for outcome in self.outcomes if outcome.error is None]
+
+    def by_category(self) -> dict[str, list[float]]:
+        """Scores by category, in order of appearance; nothing where nothing was scored."""
+        found: dict[str, list[float]] = {}
+        for outcome in self.outcomes:
+            if outcome.score is not None:
+                found.setdefault(outcome.category, []).append(outcome.score)
+        return found

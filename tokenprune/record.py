@@ -1,4 +1,4 @@
-"""Results on disk: `summary.json`, `records.jsonl` and `config.yaml`, all of them or none."""
+"""Results on disk: `config.yaml`, `records.jsonl` and, when they are whole, `summary.json`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import dataclasses
 import json
 import os
 import platform
-import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,45 +15,23 @@ from typing import Any
 import torch
 
 import tokenprune
-from tokenprune.config import ConfigError, RunConfig
+from tokenprune.config import RunConfig
+from tokenprune.folder import CONFIG, SUMMARY
 from tokenprune.outcome import Outcome, System
 from tokenprune.resolve import resolved_fields
 from tokenprune.summary import roles
 
-
-@contextmanager
-def results_folder(out: str | None, spec: str) -> Iterator[tuple[Path, Path]]:
-    """A folder to write into and the one it becomes when the block ends: `out`, or `runs/<time>-<spec>`.
-
-    If the block raises nothing is left. Raises ConfigError for a folder that holds something, before anything is run.
-    """
-    final = Path(out).expanduser() if out else _unused(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{spec}")
-    if final.exists() and not final.is_dir():
-        raise ConfigError(f"out={out} is a file: write a folder that does not exist yet")
-    if final.is_dir() and any(final.iterdir()):
-        raise ConfigError(f"out={out} is not empty: write a folder that does not exist yet, or remove it")
-    draft = final.parent / f".{final.name}.{os.getpid()}.partial"
-    made = [parent for parent in final.parents if not parent.exists()]
-    try:
-        draft.mkdir(parents=True)
-        yield draft, final
-        if final.exists():
-            final.rmdir()
-        draft.rename(final)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-        raise
+RECORDS = "records.jsonl"
 
 
-def _unused(wanted: Path) -> Path:
-    """`wanted`, or with a number behind it if another run began in the same second."""
-    candidate, number = wanted, 2
-    while candidate.exists():
-        candidate, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
-    return candidate
+def begin(folder: Path, config: RunConfig) -> None:
+    """Writes what a run was told, from which it can be resumed."""
+    _replace(folder / CONFIG, _yaml({"run": told(config)}))
+
+
+def told(config: RunConfig) -> dict[str, Any]:
+    """The run's keys as they are written down; where it goes is where the file is."""
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in ("out", "resume")}
 
 
 def write(
@@ -66,19 +41,29 @@ def write(
     prompts: Mapping[str, str],
     config: RunConfig,
 ) -> None:
-    """The three files of a run; `prompts` are the chat turns by sample id."""
-    from omegaconf import OmegaConf
-
+    """The three files of a run, the summary last; `prompts` are the chat turns by sample id."""
     lines = [json.dumps(line, allow_nan=False) for line in _records(systems, prompts)]
-    (folder / "records.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    text = json.dumps(summary, indent=2, allow_nan=False)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    _replace(folder / RECORDS, "\n".join(lines) + "\n")
     resolved = {
-        "run": dataclasses.asdict(config),
+        "run": told(config),
         "systems": {system.label: resolved_fields(system.pipeline) for system in systems if system.pipeline},
         "environment": summary["environment"],
     }
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)), encoding="utf-8")
+    _replace(folder / CONFIG, _yaml(resolved))
+    _replace(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def _yaml(values: Mapping[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
+
+
+def _replace(file: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(file)
 
 
 def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -86,6 +71,7 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
     cast = roles(systems)
     for own, vanilla, random in zip(*(cast[role].outcomes for role in ("own", "vanilla", "random")), strict=True):
         yield {
+            "index": own.index,
             "id": own.id,
             "category": own.category,
             "question": own.question,
@@ -100,17 +86,12 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
-    kept = outcome.report.as_dict()
-    if not outcome.report.stages:
-        del kept["slots"]  # all of them
-    return {
-        "prediction": outcome.prediction,
-        "score": outcome.score,
-        "tokens": kept,
-        "flops_ratio": outcome.flops_ratio,
-        "guide_flops_ratio": outcome.guide_flops_ratio,
-        "time": outcome.time,
-    }
+    line = outcome.as_dict()
+    for shared in ("index", "id", "category", "question", "answer"):
+        del line[shared]
+    if not line["tokens"].get("stages"):
+        line["tokens"].pop("slots", None)  # all of them
+    return line
 
 
 def environment(device: torch.device, dtype: torch.dtype, command: str) -> dict[str, Any]:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenprune import registry, tasks
 from tokenprune.config import ConfigError, RunConfig
-from tokenprune.evaluate import evaluate
+from tokenprune.evaluate import Loop, evaluate
+from tokenprune.folder import first_process, run_folder
+from tokenprune.journal import Journal
 from tokenprune.loading import configuration, load
 from tokenprune.models import names as embedded
 from tokenprune.outcome import System
-from tokenprune.record import environment, results_folder, write
+from tokenprune.placement import placement
+from tokenprune.record import begin, environment, write
 from tokenprune.resolve import resolve
+from tokenprune.reuse import content_key, find
+from tokenprune.strategy import Pipeline
 from tokenprune.summary import summarise
-from tokenprune.tasks import Sample, Task
+from tokenprune.tasks import Label, Sample, Task
 from tokenprune.video import read_frames
 
 FILE_FRAMES, TASK_FRAMES = 32, 16
+LONGEST = 48  # new tokens
 NOTE = (
     "tiny is the embedded model: these figures show how a strategy behaves and that every part works; "
     "they are not the papers' results."
@@ -50,41 +58,52 @@ class Clip(Task):
     def __getitem__(self, index: int) -> Sample:
         return self._sample
 
+    def label(self, index: int) -> Label:
+        return Label(self._sample.id, self.name, self._sample.question, "")
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"task": self.name, "frames": self._sample.frames.tolist(), "question": self._sample.question}
+
     def score(self, prediction: str, sample: Sample) -> float:
         return math.nan
 
 
-def run(config: RunConfig, command: str) -> Finished:
-    """Evaluates the strategy, the full model and `random` at the same measured budget, and writes the results.
+def run(config: RunConfig, command: str) -> Finished | None:
+    """Evaluates the full model, the strategy, and `random` at the same measured budget, and writes the results.
 
-    Raises ConfigError, StrategyError, VideoError, LoadingError, UnsupportedModelError, OSError; then nothing is left.
+    None from a process that is not the first of several. Raises ConfigError, StrategyError, VideoError, LoadingError,
+    UnsupportedModelError, OSError; what is left then, `folder.run_folder` says.
     """
     pipeline = resolve(config)
-    with results_folder(config.out, str(pipeline)) as (draft, final):
+    with run_folder(config, str(pipeline)) as folder:
         settings = configuration(config.model)
         pipeline.check(settings.get_text_config().num_hidden_layers)
         if config.assistant is not None:
             configuration(config.assistant)
         task, config = _task(config)
-        model, processor = load(config.model, config.dtype, config.device)
-        assistant = None if config.assistant is None else load(config.assistant, config.dtype, config.device)[0]
+        dtype, device, options = placement(config)
+        if first_process() and not config.resume:
+            begin(folder, config)
+        model, processor = load(config.model, dtype, device)
+        assistant = None if config.assistant is None else load(config.assistant, dtype, device)[0]
         place = environment(model.device, model.dtype, command)  # Lightning takes the model back to the CPU
-        systems = [System("vanilla", "vanilla", registry.build("none"))]
-        if pipeline.strategies:
-            systems.append(System("own", str(pipeline), pipeline))
-        if str(pipeline) not in ("none", "random"):
-            systems.append(System("random", "random", None))
-        evaluate(
-            model,
-            processor,
-            task,
-            systems,
-            assistant=assistant,
+        loop = Loop(
             batch_size=config.batch_size,
             limit=config.limit,
-            max_new_tokens=config.max_new_tokens,
+            max_new_tokens=config.max_new_tokens or LONGEST,
             seed=config.seed,
+            workers=_workers(config),
+            stop_on_error=config.on_error == "stop",
+            trainer=options,
         )
+        systems = _systems(pipeline)
+        key = _vanilla_key(config, task, place)
+        journal = Journal(folder)
+        if config.reuse and config.video is None and not journal.read("vanilla"):
+            _reuse(systems[0], folder, key, min(len(task), config.limit or len(task)))
+        if not evaluate(model, processor, task, systems, loop, assistant=assistant, journal=journal):
+            return None
+        figures = {s.name: task.metrics({o.index: o.prediction for o in s.answered}) for s in systems}
         summary = {
             "spec": str(pipeline),
             "options": config.options,
@@ -94,23 +113,56 @@ def run(config: RunConfig, command: str) -> Finished:
             "video": config.video,
             "question": config.question,
             "frames": config.frames,
-            **summarise(systems, config.seed),
+            **summarise(systems, config.seed, figures if any(figures.values()) else None),
             **({"note": NOTE} if config.model in embedded() else {}),
+            "vanilla_key": key,
             "environment": place,
         }
         prompts = {outcome.id: processor.prompt(outcome.question) for outcome in systems[0].outcomes}
-        write(draft, summary, systems, prompts, config)
-    return Finished(final, summary, systems)
+        write(folder, summary, systems, prompts, config)
+        journal.discard()
+    return Finished(folder, summary, systems)
+
+
+def _systems(pipeline: Pipeline) -> list[System]:
+    systems = [System("vanilla", "vanilla", registry.build("none"))]
+    if pipeline.strategies:
+        systems.append(System("own", str(pipeline), pipeline))
+    if str(pipeline) not in ("none", "random"):
+        systems.append(System("random", "random", None))
+    return systems
+
+
+def _vanilla_key(config: RunConfig, task: Task, place: Mapping[str, Any]) -> str:
+    machine = {name: place[name] for name in ("versions", "platform", "device", "device_name", "dtype", "threads")}
+    loop = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens, "trainer": config.trainer}
+    return content_key(config.model, task=task.fingerprint(), loop=loop, machine=machine)
+
+
+def _reuse(vanilla: System, folder: Path, key: str, size: int) -> None:
+    if (found := find(folder, key, size)) is not None:
+        vanilla.reused, vanilla.outcomes = str(found[0]), found[1]
+
+
+def _workers(config: RunConfig) -> int:
+    """Decoding overlaps with the model where videos are files; what a task makes itself is made faster than sent."""
+    if config.workers is not None or config.video is not None or config.task in tasks.names():
+        return config.workers or 0
+    return max(1, min(4, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def _task(config: RunConfig) -> tuple[Task, RunConfig]:
-    """What is asked, and the configuration with the number of frames it settled on."""
+    """What is asked, and the configuration with the numbers it settled on."""
     if config.video is not None and config.question is not None:
         clip = Clip(config.video, config.question, config.frames or FILE_FRAMES)
-        return clip, dataclasses.replace(config, frames=len(clip[0].frames))
+        longest = config.max_new_tokens or LONGEST
+        return clip, dataclasses.replace(config, frames=len(clip[0].frames), max_new_tokens=longest)
     frames = config.frames or TASK_FRAMES
     try:
-        task = tasks.build(config.task, samples=config.samples, frames=frames, seed=config.seed)
+        task = tasks.build(
+            config.task, samples=config.samples, frames=frames, seed=config.seed, include_path=config.include_path
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    return task, dataclasses.replace(config, frames=frames)
+    longest = config.max_new_tokens or task.max_new_tokens or LONGEST
+    return task, dataclasses.replace(config, frames=frames, max_new_tokens=longest)

@@ -19,12 +19,14 @@ class FamilyScores(Metric):
     higher_is_better = True
     full_state_update = False
     total: Tensor
+    square: Tensor
     count: Tensor
 
     def __init__(self, categories: Sequence[str], dtype: torch.dtype = torch.float64, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.categories = list(categories)
         self.add_state("total", torch.zeros(len(self.categories), dtype=dtype), dist_reduce_fx="sum")
+        self.add_state("square", torch.zeros(len(self.categories), dtype=dtype), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros(len(self.categories), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, category: str, score: float) -> None:
@@ -34,6 +36,7 @@ class FamilyScores(Metric):
         here = torch.zeros_like(self.count)
         here[self.categories.index(category)] = 1
         self.total = self.total + here.to(self.total.dtype) * score
+        self.square = self.square + here.to(self.total.dtype) * score**2
         self.count = self.count + here
 
     def compute(self) -> dict[str, Any]:
@@ -41,3 +44,12 @@ class FamilyScores(Metric):
         sums = zip(self.categories, self.total.tolist(), self.count.tolist(), strict=True)
         families = {category: total / count for category, total, count in sums if count}
         return {"families": families, "macro": sum(families.values()) / len(families) if families else float("nan")}
+
+    def standard_error(self) -> float:
+        """Of the macro average, from this process's samples; nan where a family has fewer than two."""
+        count = self.count[self.count > 0]
+        if not len(count) or bool((count < 2).any()):
+            return float("nan")
+        total, square = self.total[self.count > 0], self.square[self.count > 0]
+        variance = (square / count - (total / count) ** 2).clamp(min=0) / (count - 1)
+        return float(variance.sum().sqrt()) / len(count)

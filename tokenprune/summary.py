@@ -1,19 +1,22 @@
-"""What a run amounts to: outcomes of its systems to one dictionary of plain numbers."""
+"""What a run amounts to: outcomes of its systems to one dictionary of plain numbers.
+
+A function of the outcomes and the seed alone, so that a run that was resumed ends with the same bytes.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from tokenprune.outcome import Outcome, System
+from tokenprune.statistics import DRAWS, Paired, Resamples, interval
 
-_DRAWS = 4000  # resamples of a bootstrap
-_FEW = 5  # below so many scores a category may show no spread by luck
 ROLES = ("vanilla", "random", "own")  # the full model, the control, the strategy
+_KEYS = {"own": "score", "vanilla": "vanilla_score", "random": "random_score"}
+_TOKENS = ("full", "kept", "asked_ratio", "input_ratio", "layer_average_ratio", "decode_ratio")
 
 
 def roles(systems: Sequence[System]) -> dict[str, System]:
@@ -23,100 +26,124 @@ def roles(systems: Sequence[System]) -> dict[str, System]:
     return {"vanilla": by_name["vanilla"], "random": by_name.get("random", own), "own": own}
 
 
-def summarise(systems: Sequence[System], seed: int) -> dict[str, Any]:
+def summarise(
+    systems: Sequence[System], seed: int, metrics: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
     """Scores with intervals, measured tokens, FLOPs and times: per system, and the strategy's at the top.
 
     A score is the macro average: the mean over categories of their mean scores, however many samples each has.
     `tokens` are means over samples, `time` medians over samples, `flops_ratio` a mean (see `flops.flops_ratio`).
+    A sample that one system could not be evaluated on is left out of every figure of all systems.
+    `metrics` are a benchmark's own figures by role, passed on as they are.
     """
     cast = roles(systems)
-    each = {role: _system(system, seed) for role, system in cast.items()}
+    lost = _lost(systems)
+    answered = {role: [o for o in system.outcomes if o.index not in lost] for role, system in cast.items()}
+    scores = _Scores(answered, seed)
+    each = {role: _system(role, cast, answered[role], scores) for role in ROLES}
     own = each["own"]
     return {
         "samples": len(cast["own"].outcomes),
+        "errors": len(lost),
+        "first_error": next(iter(lost.values()), None),
         "score": own["score"],
         "vanilla_score": each["vanilla"]["score"],
         "random_score": each["random"]["score"],
         "intervals": {role: each[role]["interval"] for role in ROLES},
-        "categories": _categories(cast, seed),
+        "categories": scores.categories(),
         "tokens": own["tokens"],
         "flops_ratio": own["flops_ratio"],
         "guide_flops_ratio": own["guide_flops_ratio"],
         "time": {role: each[role]["time"] for role in ROLES},
         "systems": each,
+        **({"metrics": {role: dict(figures) for role, figures in metrics.items()}} if metrics else {}),
     }
 
 
-def interval(scores: Sequence[float], seed: int) -> list[float] | None:
-    """95 % interval of the mean of `scores`: that of a macro average over one category."""
-    return macro_interval([scores], seed)
+def _lost(systems: Sequence[System]) -> dict[int, str]:
+    """Samples that some system could not be evaluated on, by index, with the first system's reason."""
+    asked = [[outcome.index for outcome in system.outcomes] for system in systems]
+    if any(indices != asked[0] for indices in asked):
+        raise ValueError("the systems of a run answer the same samples in the same order")
+    lost: dict[int, str] = {}
+    for row in zip(*(system.outcomes for system in systems), strict=True):
+        if reason := next((outcome.error for outcome in row if outcome.error is not None), None):
+            lost[row[0].index] = f"{row[0].id}: {reason}"
+    return lost
 
 
-def macro_interval(groups: Sequence[Sequence[float]], seed: int) -> list[float] | None:
-    """95 % interval of the mean of the groups' means; None where the scores cannot tell.
+class _Scores:
+    """The roles' scores side by side, of samples whose answer is known."""
 
-    Wilson's for one group of zeros and ones. Else a percentile bootstrap within groups, which draws n - 1 of a group's
-    n scores because n of them would vary too little. It cannot tell with groups below five, or without any spread.
-    """
-    if not groups or not all(groups):
-        return None
-    if len(groups) == 1 and set(groups[0]) <= {0.0, 1.0}:
-        wilson = binomtest(round(sum(groups[0])), len(groups[0])).proportion_ci(0.95, method="wilson")
-        return [float(wilson.low), float(wilson.high)]
-    if min(map(len, groups)) < _FEW or all(len(set(scores)) == 1 for scores in groups):
-        return None
-    rng = np.random.default_rng(seed)
-    means = np.zeros(_DRAWS)
-    for scores in groups:
-        drawn = rng.integers(len(scores), size=(_DRAWS, len(scores) - 1))
-        means += np.asarray(scores)[drawn].mean(1)
-    low, high = np.quantile(means / len(groups), [0.025, 0.975])
-    return [float(low), float(high)]
+    def __init__(self, outcomes: Mapping[str, Sequence[Outcome]], seed: int) -> None:
+        rows = [
+            [outcome.score for outcome in row]
+            for row in zip(*(outcomes[role] for role in ROLES), strict=True)
+            if all(outcome.score is not None for outcome in row)
+        ]
+        self.families = [o.category for o in outcomes["own"] if o.score is not None] if rows else []
+        table = np.array(rows, dtype=float).reshape(len(rows), len(ROLES))
+        self.of = {role: table[:, place].copy() for place, role in enumerate(ROLES)}
+        self.drawn = Resamples(self.families, DRAWS, seed)
+        self.seed = seed
+
+    def average(self, role: str) -> float | None:
+        return self.drawn.average(self.of[role]) if self.families else None
+
+    def interval(self, role: str) -> list[float] | None:
+        return self.drawn.interval(self.of[role]) if self.families else None
+
+    def paired(self, role: str, baseline: str) -> Paired | None:
+        return self.drawn.paired(self.of[role], self.of[baseline]) if self.families else None
+
+    def categories(self) -> dict[str, dict[str, Any]]:
+        """Per category, in order of appearance, the number of samples, each role's mean score and its interval."""
+        member, found = np.array(self.families), {}
+        for category in dict.fromkeys(self.families):
+            inside = {role: self.of[role][member == category].tolist() for role in ROLES}
+            found[category] = {
+                "samples": len(inside["own"]),
+                **{key: statistics.fmean(inside[role]) for role, key in _KEYS.items()},
+                "intervals": {role: interval(inside[role], self.seed) for role in _KEYS},
+            }
+        return found
 
 
-def _system(system: System, seed: int) -> dict[str, Any]:
-    outcomes = system.outcomes
-    reports = [outcome.report for outcome in outcomes]
-    decode = [report.decode_ratio for report in reports if report.decode_ratio is not None]
-    return {
+def _system(role: str, cast: Mapping[str, System], outcomes: Sequence[Outcome], scores: _Scores) -> dict[str, Any]:
+    system = cast[role]
+    found = {
         "label": system.label,
-        "pipeline": str(system.pipeline),
-        "score": system.score,
-        "interval": macro_interval(list(_by_category(outcomes).values()), seed),
-        "tokens": {
-            "full": statistics.fmean(report.full for report in reports),
-            "kept": statistics.fmean(report.kept for report in reports),
-            "asked_ratio": statistics.fmean(report.asked for report in reports),
-            "input_ratio": statistics.fmean(report.input_ratio for report in reports),
-            "layer_average_ratio": statistics.fmean(report.layer_average_ratio for report in reports),
-            "decode_ratio": statistics.fmean(decode) if decode else None,
+        "pipeline": None if system.pipeline is None else str(system.pipeline),
+        "reused": system.reused,
+        "errors": len(system.outcomes) - len(system.answered),
+        "score": scores.average(role),
+        "interval": scores.interval(role),
+        "difference": None,
+    }
+    if system is not cast["vanilla"] and (paired := scores.paired(role, "vanilla")) is not None:
+        whole = scores.average("vanilla")
+        share = 100 * found["score"] / whole if whole else None
+        found["difference"] = {**paired._asdict(), "percent_of_vanilla": share}
+    if role == "own":
+        paired = None if system in (cast["random"], cast["vanilla"]) else scores.paired(role, "random")
+        found["against_random"] = None if paired is None else paired._asdict()
+    return {
+        **found,
+        "tokens": {name: _mean(outcome.tokens.get(name) for outcome in outcomes) for name in _TOKENS},
+        "flops_ratio": _mean(outcome.flops_ratio for outcome in outcomes),
+        "guide_flops_ratio": _mean(outcome.guide_flops_ratio for outcome in outcomes),
+        "time": {
+            name: _median(outcome.time.get(name) for outcome in outcomes)
+            for name in dict.fromkeys(name for outcome in outcomes for name in outcome.time)
         },
-        "flops_ratio": statistics.fmean(outcome.flops_ratio for outcome in outcomes),
-        "guide_flops_ratio": statistics.fmean(outcome.guide_flops_ratio for outcome in outcomes),
-        "time": {name: _median(outcome.time[name] for outcome in outcomes) for name in outcomes[0].time},
     }
 
 
-def _by_category(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
-    """Scores by category, in order of appearance; nothing where nothing was scored."""
-    found: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        if outcome.score is not None:
-            found.setdefault(outcome.category, []).append(outcome.score)
-    return found
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
-def _median(values: Any) -> float | None:
+def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
-
-
-def _categories(cast: Mapping[str, System], seed: int) -> dict[str, dict[str, Any]]:
-    """Per category the number of samples, and each role's mean score and its interval."""
-    found: dict[str, dict[str, Any]] = {}
-    for role, key in (("own", "score"), ("vanilla", "vanilla_score"), ("random", "random_score")):
-        for category, scores in _by_category(cast[role].outcomes).items():
-            row = found.setdefault(category, {"samples": len(scores), "intervals": {}})
-            row[key] = statistics.fmean(scores)
-            row["intervals"][role] = interval(scores, seed)
-    return found

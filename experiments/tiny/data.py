@@ -19,27 +19,22 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
+from experiments.tiny.scenarios import Asked, ask, commission
 from experiments.tiny.text import END, prompt_end
 from tokenprune.tasks.render import render
-from tokenprune.tasks.scenes import COLOURS, CROWD, SHAPES, SIZE, Scenes, draw
-from tokenprune.tasks.tinyvqa import FAMILIES, ask, generator
+from tokenprune.tasks.scenes import COLOURS, CROWD, SHAPES, SIZE, Scenes, Thing
+from tokenprune.tasks.tinyvqa import FAMILIES, generator
 
 CELL = 16  # pixels of a pooled cell, both ways
 _IGNORE = -100
-_EMPHASIS = {
-    "direction": 2.0,
-    "order": 1.5,
-    "state": 1.5,
-    "when": 1.5,
-    "describe": 0.5,
-}  # learnt last: asked more often
+_HIDDEN = -1e4  # added to a score, it leaves nothing of the weight
 _SHOWN, _BARE = 0.12, 0.03  # covered shares from which a cell shows an object, and below which it shows none
 
 
 class Batch(NamedTuple):
     """What one step learns from."""
 
-    frames: Tensor  # uint8 [b f h w 3]
+    frames: Tensor  # uint8 [b f h w 3]; from a bank: bfloat16 [b f c d], what a resting tower makes of them
     cells: Tensor  # int64 [3 b f c]: index of colour, shape, smallness; one past the last word: "none", -100 unclear
     course: Tensor  # int64 [3 b f c]: direction so far, frame number, whether the colour has changed; -100 unclear
     drift: Tensor  # float [b f c 2]: how far its object has come since it was first seen, in thirds of a frame
@@ -47,22 +42,26 @@ class Batch(NamedTuple):
     segment: Tensor  # int64 [b t], number of the question from 0; -1 on padding
     offset: Tensor  # int64 [b t], place within the question
     target: Tensor  # int64 [b t], token to be predicted at this place, -100 where none is asked
-    family: Tensor  # int64 [b q], index into FAMILIES
+    weight: Tensor  # float [b t], of a target in the loss
+    family: Tensor  # int64 [b q], index into FAMILIES, -1 past a video's last question
 
     def mask(self, prefix: int) -> Tensor:
-        """Who sees whom: bool [b 1 s s]. Padding sees the prefix, so that no row is empty."""
+        """Who sees whom, as a bias: bfloat16 [b 1 s s]. Padding sees the prefix, so that no row is empty."""
         text = self.text.shape[1]
         own = (self.segment[:, :, None] == self.segment[:, None]) & torch.ones(text, text).tril().bool()
         mask = torch.ones(prefix + text, prefix + text).tril().bool().expand(len(own), 1, -1, -1).clone()
         mask[:, 0, prefix:, prefix:] = own
-        return mask
+        return torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill_(~mask, _HIDDEN)
 
     def positions(self, prefix: int) -> Tensor:
         """Positions int64 [b s]: every question starts right after the prefix."""
         return torch.cat([torch.arange(prefix).expand(len(self.text), -1), prefix + self.offset], 1)
 
 
-def cell_labels(scenes: Scenes, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+Labels = tuple[Tensor, Tensor, Tensor]  # `Batch.cells`, `Batch.course`, `Batch.drift`
+
+
+def cell_labels(scenes: Scenes, owner: Tensor) -> Labels:
     """What each cell shows, by the object on top of every pixel (int64 [b f h w]): `cells`, `course` and `drift`."""
     layers = one_hot(owner.flatten(0, 1) + 1, CROWD + 1)[..., 1:].permute(0, 3, 1, 2).float()
     share, thing = avg_pool2d(layers, CELL).flatten(2).max(1)  # [b*f c]
@@ -96,27 +95,30 @@ class Packer:
         self._ids = lru_cache(None)(lambda text: tokens(text)["input_ids"])
         self._families = list(FAMILIES)
 
-    def row(self, questions: list) -> dict[str, Tensor]:
-        """Text, segment, offset and target of one video's questions, int64 [t] each."""
+    def row(self, questions: list[Asked]) -> dict[str, Tensor]:
+        """Text, segment, offset, target and weight of one video's questions, [t] each."""
         text, segment, offset, target = [], [], [], []
-        for number, (_, question) in enumerate(questions):
+        weight: list[float] = []
+        for number, (_, question, weighs) in enumerate(questions):
             prompt, answer = self._ids(prompt_end(question.text)), self._ids(question.answer + END)
             text += prompt + answer[:-1]
             length = len(prompt) + len(answer) - 1
             segment += [number] * length
             offset += range(length)
             target += [_IGNORE] * (len(prompt) - 1) + answer
+            # A description of 30 words weighs as much as 5 words: neither lost nor all that is learnt.
+            weight += [0.0] * (len(prompt) - 1) + [weighs * len(answer) ** -0.5] * len(answer)
         columns = {"text": text, "segment": segment, "offset": offset, "target": target}
-        return {name: torch.tensor(column, dtype=torch.int64) for name, column in columns.items()}
+        return {n: torch.tensor(c, dtype=torch.int64) for n, c in columns.items()} | {"weight": torch.tensor(weight)}
 
-    def batch(self, frames: Tensor, labels: tuple[Tensor, Tensor, Tensor], questions: list[list]) -> Batch:
+    def batch(self, frames: Tensor, labels: Labels, questions: list[list[Asked]]) -> Batch:
         """One batch of the questions asked about each video."""
         rows = [self.row(asked) for asked in questions]
-        fill = {"text": 0, "segment": -1, "offset": 0, "target": _IGNORE}
+        fill = {"text": 0, "segment": -1, "offset": 0, "target": _IGNORE, "weight": 0.0}
         columns = {n: pad_sequence([row[n] for row in rows], batch_first=True, padding_value=fill[n]) for n in fill}
-        family = torch.tensor([[self._families.index(name) for name, _ in asked] for asked in questions])
-        cells, course, drift = labels
-        return Batch(frames=frames, cells=cells, course=course, drift=drift, family=family, **columns)
+        families = [torch.tensor([self._families.index(asked.family) for asked in one]) for one in questions]
+        family = pad_sequence(families, batch_first=True, padding_value=-1)
+        return Batch(frames, *labels, **columns, family=family)
 
 
 @dataclass(frozen=True)
@@ -128,23 +130,35 @@ class Load:
     questions: int
 
 
+class Videos(NamedTuple):
+    """Rendered videos, what their cells show, and who plays in them."""
+
+    frames: Tensor
+    labels: Labels
+    things: list[list[Thing]]
+
+
+def film(seed: int, index: int, videos: int, frames: int) -> Videos:
+    """Videos number `index` of the training stream `seed`: a pure function of its arguments, wherever it is called."""
+    stream = generator("train", seed, index, frames)
+    scenes = commission(stream, videos, frames, random.Random(stream.initial_seed()))
+    pixels, owner = render(stream, scenes)
+    return Videos(pixels, cell_labels(scenes, owner), scenes.things())
+
+
 class Steps(Dataset[Batch]):
-    """Batch number `i` of the training stream `seed`: a pure function of both, wherever it is made."""
+    """Batch `i` of the training stream `seed`."""
 
     def __init__(self, loads: list[Load], tokens: PreTrainedTokenizerFast, seed: int) -> None:
         self.loads, self.seed = loads, seed
-        self._tokens = tokens
+        self._packer = Packer(tokens)
 
     def __len__(self) -> int:
         return len(self.loads)
 
     def __getitem__(self, index: int) -> Batch:
-        if not hasattr(self, "_packer"):
-            self._packer = Packer(self._tokens)  # made where it is used: its cache does not travel to workers
         load = self.loads[index]
-        stream = generator("train", self.seed, index, load.frames)
-        scenes = draw(stream, load.videos, load.frames)
-        frames, owner = render(stream, scenes)
-        choice = random.Random(stream.initial_seed())
-        questions = [ask(things, load.frames, load.questions, choice, _EMPHASIS) for things in scenes.things()]
-        return self._packer.batch(frames, cell_labels(scenes, owner), questions)
+        videos = film(self.seed, index, load.videos, load.frames)
+        choice = random.Random(f"{self.seed}/{index}")
+        questions = [ask(things, load.frames, load.questions, choice) for things in videos.things]
+        return self._packer.batch(videos.frames, videos.labels, questions)

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 
 from experiments.tiny.model import normalise
 from tokenprune import tasks
-from tokenprune.summary import interval
+from tokenprune.statistics import interval
 from tokenprune.tasks.tinyvqa import SHORT, TinyVQA
 
 _BATCH = 11

@@ -21,9 +21,9 @@ from transformers import PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from experiments.tiny import optimizer
+from experiments.tiny.attention import train_fast
 from experiments.tiny.data import Batch, Load
 from experiments.tiny.model import Scale, build, normalise
-from experiments.tiny.precision import exact_attention
 from experiments.tiny.text import PROMPT_START, ids
 from tokenprune.tasks.scenes import COLOURS, DIRECTIONS, SHAPES
 from tokenprune.tasks.tinyvqa import FAMILIES
@@ -76,7 +76,7 @@ class Learner(lightning.LightningModule):
         super().__init__()
         width = scale.decoder[0]
         self.model = build(tokens, scale)
-        exact_attention(self.model)
+        train_fast(self.model)
         self.nothing = nn.Parameter(torch.randn(3, width) * width**-0.5)  # "no colour", "no shape", "not small"
         self.place = nn.Linear(width, 2 * _GRID)
         self.clock, self.turned, self.drift = (nn.Linear(width, n) for n in (_LONGEST, 2, 2))
@@ -92,15 +92,19 @@ class Learner(lightning.LightningModule):
         self.ways: Tensor
 
     def look(self, frames: Tensor) -> Tensor:
-        """Projected and pooled tokens, the newline last: float [b f*c+1 d]."""
+        """Projected and pooled tokens: float [b f c d]. What comes from a bank is that already."""
+        if frames.dtype != torch.uint8:
+            return frames.float()
         seen = self.model.model.get_video_features(normalise(frames))
-        return cast(Tensor, cast(BaseModelOutputWithPooling, seen).pooler_output)
+        tokens = cast(Tensor, cast(BaseModelOutputWithPooling, seen).pooler_output)[:, :-1]  # the newline is last
+        return tokens.unflatten(1, (frames.shape[1], -1))
 
     def answer(self, batch: Batch, video: Tensor) -> tuple[Tensor, Tensor]:
         """Logits float [n v] where a target is asked, row by row; video tokens halfway up the decoder [b f*c d]."""
         decoder = self.model.model.language_model
         start = decoder.embed_tokens(self.start).expand(len(video), -1, -1)
-        sequence = torch.cat([start, video.to(start.dtype), decoder.embed_tokens(batch.text)], 1)
+        newline = self.model.model.image_newline.expand(len(video), 1, -1)
+        sequence = torch.cat([start, video.flatten(1, 2).to(start.dtype), newline, decoder.embed_tokens(batch.text)], 1)
         prefix = sequence.shape[1] - batch.text.shape[1]
         states = decoder(
             inputs_embeds=sequence,
@@ -121,7 +125,7 @@ class Learner(lightning.LightningModule):
 
         LLaVA's first stage does the same with captions; here every cell has one.
         """
-        tokens = video[:, :-1].flatten(0, 1).float()
+        tokens = video.flatten(0, 2).float()
         place = self.place(tokens).unflatten(-1, (2, _GRID)).float()
         cell = torch.arange(_GRID**2).repeat(len(tokens) // _GRID**2)
         loss = cross_entropy(place[:, 0], cell // _GRID) + cross_entropy(place[:, 1], cell % _GRID)
@@ -158,14 +162,18 @@ class Learner(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         # Late stages are long videos: what short ones could teach the tower, earlier stages have.
-        self.model.model.vision_tower.requires_grad_(batch.frames.shape[1] < self.freeze_from)
+        for part in (self.model.model.vision_tower, self.model.model.multi_modal_projector):
+            part.requires_grad_(batch.frames.shape[1] < self.freeze_from)
         video = self.look(batch.frames)
         aligned = self.alignment(video, batch.cells)
         loss = _ALIGNMENT * aligned
         self.log_dict({"alignment": aligned, "frames": float(batch.frames.shape[1])})
         if batch.text.shape[1]:
             logits, halfway = self.answer(batch, video)
-            answers = cross_entropy(logits.float(), batch.target[batch.target >= 0])
+            asked = batch.target >= 0
+            missed = cross_entropy(logits.float(), batch.target[asked], reduction="none")
+            weight = batch.weight[asked]
+            answers = (missed * weight).sum() / weight.sum()
             self.log("answers", answers)
             loss = loss + answers
             if batch.frames.shape[1] > 1:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import (
     GenerationConfig,
     LlavaOnevisionConfig,
@@ -33,15 +34,15 @@ class Scale(NamedTuple):
     decoder: tuple[int, int, int]
 
 
-SCALES = {  # 1.85 and 0.44 million parameters
-    "tiny": Scale(tower=(128, 256, 4), decoder=(128, 384, 6)),
-    "nano": Scale(tower=(80, 160, 3), decoder=(64, 176, 5)),
+SCALES = {  # 2.74 and 0.59 million parameters
+    "tiny": Scale(tower=(128, 256, 4), decoder=(128, 768, 6)),
+    "nano": Scale(tower=(80, 160, 3), decoder=(64, 320, 5)),
 }
 
 
 def config(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionConfig:
     """A frame of 96 pixels is 12 x 12 patches, 6 x 6 tokens after pooling."""
-    pad, end, image, video = ids(tokens, PAD, END, IMAGE, VIDEO)
+    padding, end, image, video = ids(tokens, PAD, END, IMAGE, VIDEO)
     vision = SiglipVisionConfig(
         hidden_size=scale.tower[0],
         intermediate_size=scale.tower[1],
@@ -66,7 +67,7 @@ def config(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionConfi
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=end,
-        pad_token_id=pad,
+        pad_token_id=padding,
     )
     return LlavaOnevisionConfig(
         vision_config=vision,
@@ -120,13 +121,18 @@ def build(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionForCon
         for layer in model.model.language_model.layers:
             layer.self_attn.o_proj.weight.mul_((2 * scale.decoder[2]) ** -0.5)
             layer.mlp.down_proj.weight.mul_((2 * scale.decoder[2]) ** -0.5)
-    end, pad = ids(tokens, END, PAD)
-    model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad, do_sample=False, max_new_tokens=32)
+    end, padding = ids(tokens, END, PAD)
+    model.generation_config = GenerationConfig(
+        eos_token_id=end, pad_token_id=padding, do_sample=False, max_new_tokens=32
+    )
     return model
 
 
 def inherit(model: LlavaOnevisionForConditionalGeneration, tokens: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Takes over the weights in `folder`; words that the old tokenizer knew keep their embeddings."""
+    """Takes over the weights in `folder`; words that the old tokenizer knew keep their embeddings.
+
+    MLPs may have become wider: they still compute what they did, as what reads the new channels starts at zero.
+    """
     old = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     known = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
     state, name = old.state_dict(), "model.language_model.embed_tokens.weight"
@@ -135,6 +141,11 @@ def inherit(model: LlavaOnevisionForConditionalGeneration, tokens: PreTrainedTok
         if word in known:
             fresh[index] = state[name][known[word]]
     state[name] = state["lm_head.weight"] = fresh
+    for key, wider in model.state_dict().items():
+        if "down_proj" in key:
+            state[key] = pad(state[key], (0, wider.shape[1] - state[key].shape[1]))
+        elif "gate_proj" in key or "up_proj" in key:
+            state[key] = torch.cat([state[key], wider[len(state[key]) :]])
     model.load_state_dict(state)
 
 

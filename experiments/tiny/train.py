@@ -18,8 +18,10 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from experiments.tiny.bank import Replay
 from experiments.tiny.data import Load, Steps
 from experiments.tiny.learner import Learner, Pace, Stage
 from experiments.tiny.model import SCALES, inherit, save
@@ -48,19 +50,22 @@ class Onwards(Sampler[int]):
         return self.total
 
 
-def loaders(stages: list[Stage], learner: Learner, seed: int, smoke: bool) -> tuple[DataLoader, DataLoader]:
-    """Batches come whole from one worker process, so that they are ready when the step is."""
+def loaders(stages: list[Stage], learner: Learner, seed: int, smoke: bool, bank: int) -> tuple[DataLoader, DataLoader]:
+    """Training and validation batches, made in this process: the bank's tokens are the learner's."""
     tokens = tokenizer()
     loads = [stage.load for stage in stages for _ in range(stage.steps)]
-    train = DataLoader(
-        Steps(loads, tokens, seed),
-        batch_size=None,
-        sampler=Onwards(learner, len(loads)),
-        num_workers=1,
-        prefetch_factor=4,
+
+    @torch.no_grad()
+    def look(frames: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return learner.look(frames)
+
+    steps = Replay(loads, tokens, seed, look=look, freeze_from=learner.freeze_from, videos=bank)
+    probe = [Load(4, 24, 14), *[Load(16, 24, 14)] * 4][: 1 if smoke else None]
+    return (
+        DataLoader(steps, batch_size=None, sampler=Onwards(learner, len(loads))),
+        DataLoader(Steps(probe, tokens, VALIDATION_SEED), batch_size=None),
     )
-    probe = [Load(4, 24, 14), Load(16, 8, 14), Load(16, 8, 14), Load(16, 8, 14)][: 1 if smoke else None]
-    return train, DataLoader(Steps(probe, tokens, VALIDATION_SEED), batch_size=None)
 
 
 def train(
@@ -75,6 +80,7 @@ def train(
     freeze_from: int,
     scale: str,
     parent: Path | None,
+    bank: int,
 ) -> None:
     """Runs or resumes the training of a model of size `scale` in `out`, from scratch or from the model `parent`."""
     lightning.seed_everything(seed)
@@ -83,7 +89,7 @@ def train(
     learner = Learner(tokenizer(), SCALES[scale], pace, freeze_from)
     if parent is not None:
         inherit(learner.model, tokenizer(), parent)
-    training, validation = loaders(stages, learner, seed, smoke)
+    training, validation = loaders(stages, learner, seed, smoke, bank)
     trainer = lightning.Trainer(
         accelerator="cpu",
         precision="bf16-mixed",
@@ -116,6 +122,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="a dozen tiny steps")
     parser.add_argument("--curriculum", help=f"default: {CURRICULA}")
     parser.add_argument("--freeze-from", type=int, default=FREEZE_FROM, help="frames from which the tower rests")
+    parser.add_argument("--bank", type=int, default=4096, help="videos of each longer length; see bank.py")
     parser.add_argument("--rate", type=float, default=2e-3, help="AdamW's learning rate")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=0)
@@ -135,6 +142,7 @@ def main() -> None:
         freeze_from=options.freeze_from,
         scale=options.scale,
         parent=options.parent,
+        bank=16 if options.smoke else options.bank,
     )
 
 

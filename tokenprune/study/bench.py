@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from functools import cached_property
 from typing import Any
@@ -12,22 +12,24 @@ from transformers import PreTrainedModel
 
 from tokenprune import tasks
 from tokenprune.config import ConfigError
-from tokenprune.evaluate import evaluate
+from tokenprune.evaluate import Loop, evaluate
 from tokenprune.loading import load, pick_device
 from tokenprune.outcome import Outcome, System
 from tokenprune.processor import Processor
 from tokenprune.study.config import SELF, StudyConfig
 from tokenprune.study.plan import Cell
 from tokenprune.tasks import Sample, Task
+from tokenprune.tasks.base import Label
 
 _SPARE = 2 << 30  # bytes of frames kept per process
 
 
 class Kept(Task):
-    """A task whose samples are made once, as far as memory is spared for them."""
+    """The first `limit` samples of a task, made once as far as memory is spared for them."""
 
-    def __init__(self, task: Task, spare: int = _SPARE) -> None:
+    def __init__(self, task: Task, limit: int | None = None, spare: int = _SPARE) -> None:
         self.name, self._task, self._spare = task.name, task, spare
+        self._size = len(task) if limit is None else min(limit, len(task))
         self._made: dict[int, Sample] = {}
 
     @property
@@ -35,7 +37,7 @@ class Kept(Task):
         return self._task.categories
 
     def __len__(self) -> int:
-        return len(self._task)
+        return self._size
 
     def __getitem__(self, index: int) -> Sample:
         if index in self._made:
@@ -45,6 +47,15 @@ class Kept(Task):
             self._made[index] = sample
             self._spare -= sample.frames.nbytes
         return sample
+
+    def label(self, index: int) -> Label:
+        return self._task.label(index)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return self._task.fingerprint()
+
+    def metrics(self, predictions: Mapping[int, str]) -> dict[str, float]:
+        return self._task.metrics(predictions)
 
     def score(self, prediction: str, sample: Sample) -> float:
         return self._task.score(prediction, sample)
@@ -67,7 +78,7 @@ class Bench:
 
     @cached_property
     def task(self) -> Task:
-        return Kept(build_task(self.config))
+        return Kept(build_task(self.config), self.config.limit)
 
     @cached_property
     def subject(self) -> tuple[PreTrainedModel, Processor]:
@@ -78,21 +89,13 @@ class Bench:
         assert cell.pipeline is not None
         config, system = self.config, System(cell.slug, cell.label, cell.pipeline)
         model, processor = self.subject
-        assistant, place = self._assistant(cell.guide), pick_device(config.device)
+        assistant, place = self._assistant(cell.guided_by), pick_device(config.device)
         for moved in (model, assistant):
             if moved is not None:
                 moved.to(place)  # pyright: ignore[reportArgumentType]  Lightning left it on the CPU
         with redirect_stderr(io.StringIO()):  # the study shows its own progress, and other processes have bars too
-            evaluate(
-                model,
-                processor,
-                self.task,
-                [system],
-                assistant=assistant,
-                batch_size=config.batch_size,
-                max_new_tokens=config.max_new_tokens,
-                seed=config.seed,
-            )
+            loop = Loop(config.batch_size, max_new_tokens=config.max_new_tokens, seed=config.seed)
+            evaluate(model, processor, self.task, [system], loop, assistant=assistant)
         return records(system.outcomes, self.task)
 
     def _assistant(self, name: str | None) -> PreTrainedModel | None:
@@ -104,23 +107,25 @@ class Bench:
 
 
 def records(outcomes: Sequence[Outcome], task: Task) -> list[dict[str, Any]]:
-    """What statistics need of each sample, and its prediction."""
+    """What statistics need of each sample, and its prediction; of one that could not be evaluated, why."""
     found = []
-    for index, outcome in enumerate(outcomes):
-        report, evidence = outcome.report, task[index].evidence
+    for outcome in outcomes:
+        whose = {"id": outcome.id, "category": outcome.category}
+        if outcome.error is not None:
+            found.append({**whose, "error": outcome.error})
+            continue
         if outcome.score is None:
             raise ConfigError(f"nobody knows the answer of sample {outcome.id}: a study needs scores")
+        evidence, tokens = task[outcome.index].evidence, outcome.tokens
         found.append(
             {
-                "id": outcome.id,
-                "category": outcome.category,
+                **whose,
                 "prediction": outcome.prediction,
                 "score": outcome.score,
-                "layer_average_ratio": report.layer_average_ratio,
-                "decode_ratio": report.decode_ratio,
+                **{name: tokens[name] for name in ("input_ratio", "layer_average_ratio", "decode_ratio")},
                 "flops_ratio": outcome.flops_ratio,
                 **({"evidence": list(evidence)} if evidence else {}),
-                **({"frame_weights": report.frame_weights} if report.frame_weights is not None else {}),
+                **({"frame_weights": weights} if (weights := tokens.get("frame_weights")) is not None else {}),
             }
         )
     return found

@@ -29,6 +29,7 @@ class Method:
     spec: str = ""
     label: str = ""  # the spec by default
     options: dict[str, Any] = field(default_factory=dict)  # as in {"fastv.layer": 1}
+    assistant: str | None = None  # guides an allocator that the spec itself names; null: the model itself
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class StudyConfig:
     task: str = _key("tinyvqa", "samples to evaluate on, as in `tokenprune run`")
     frames: int = _key(16, "frames per video")
     samples: int | None = _key(None, "how many samples the task makes; its own number by default")
+    limit: int | None = _key(None, "evaluate at most this many samples")
     seed: int = _key(0, "of samples, random draws and resampling")
     max_new_tokens: int = _key(48, "longest answer, in tokens")
     batch_size: int = _key(1, "samples per forward pass")
@@ -59,7 +61,7 @@ class StudyConfig:
     report: str | None = _key(None, "folder for the page, its plots and table; out by default")
 
     def __post_init__(self) -> None:
-        for key in ("frames", "samples", "max_new_tokens", "batch_size", "workers", "resamples"):
+        for key in ("frames", "samples", "limit", "max_new_tokens", "batch_size", "workers", "resamples"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ConfigError(f"{key}={value} is no number of anything: write at least 1")

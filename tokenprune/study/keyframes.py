@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenprune.study.statistics import Estimate, Resamples
+from tokenprune.statistics import Estimate, Resamples
 
 NEEDLE = "needle"  # the family whose evidence is one or two frames
 

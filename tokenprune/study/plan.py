@@ -35,11 +35,17 @@ class Cell:
     extent: Extent
     pipeline: Pipeline | None
     reason: str = ""
+    assistant: str | None = None  # that guides an allocator of the method itself
 
     @property
     def label(self) -> str:
         """What tables call it: `dycoke`, `dycoke+dytok (self)`."""
         return self.method if self.guide is None else f"{self.method}+{self.allocator} ({self.guide})"
+
+    @property
+    def guided_by(self) -> str | None:
+        """The model that guides whatever allocator there is; SELF or None: no other model."""
+        return self.guide or self.assistant
 
     @property
     def ratio(self) -> float:
@@ -68,35 +74,39 @@ def budgets(retentions: Sequence[float], cells: int) -> list[int]:
 def lay_out(config: StudyConfig) -> list[Cell]:
     """All cells of the study, the full model first. Raises StrategyError, ConfigError, LoadingError."""
     extent = extent_of(config.model, config.frames)
-    for name in config.assistants:
-        if name != SELF:
-            configuration(name)
+    for name in {*config.assistants, *(method.assistant for method in config.strategies)} - {SELF, None}:
+        configuration(str(name))
     cells = [Cell(VANILLA, None, None, extent.cells, extent, registry.build("none"))]
     for tokens in budgets(config.retentions, extent.cells):
         if tokens == extent.cells:
             continue  # nothing to compress: the full model
         for guide in (None, *(config.assistants if config.allocator else ())):
             for method in config.strategies:
-                if guide is None or _takes_an_allocator(_pipeline(config, method)):
+                if guide is None or _takes_an_allocator(pipeline_of(method, config.seed)):
                     cells.append(_cell(config, method, guide, tokens, extent))
     return cells
 
 
 def _cell(config: StudyConfig, method: Method, guide: str | None, tokens: int, extent: Extent) -> Cell:
     allocator = None if guide is None else config.allocator
-    pipeline, reason = _pipeline(config, method, allocator).check(extent.depth), ""
+    pipeline, reason = pipeline_of(method, config.seed, allocator).check(extent.depth), ""
     try:
         pipeline = pipeline.retaining(tokens / extent.cells, extent)
     except StrategyError as error:
         pipeline, reason = None, str(error)
-    return Cell(label_of(method), guide, allocator, tokens, extent, pipeline, reason)
+    return Cell(label_of(method), guide, allocator, tokens, extent, pipeline, reason, method.assistant)
 
 
-def _pipeline(config: StudyConfig, method: Method, allocator: str | None = None) -> Pipeline:
+def pipeline_of(method: Method, seed: int, allocator: str | None = None) -> Pipeline:
+    """The method, with `allocator` added to it, as its options have it: no retention is set yet."""
     spec = method.spec if allocator is None else f"{method.spec}+{allocator}"
-    return resolve(RunConfig(strategy=spec, options=method.options, seed=config.seed))
+    return resolve(RunConfig(strategy=spec, options=method.options, seed=seed, assistant=method.assistant))
 
 
 def _takes_an_allocator(pipeline: Pipeline) -> bool:
-    hosts = [s for s in pipeline.strategies if isinstance(s, (VisionStage, PrefillStage))]
-    return len(hosts) == 1 and pipeline.allocator is None
+    return len(hosts(pipeline)) == 1 and pipeline.allocator is None
+
+
+def hosts(pipeline: Pipeline) -> list[VisionStage | PrefillStage]:
+    """Its strategies that have a budget of their own."""
+    return [strategy for strategy in pipeline.strategies if isinstance(strategy, (VisionStage, PrefillStage))]

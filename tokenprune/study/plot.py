@@ -1,17 +1,20 @@
-"""The plots of a study: score over measured tokens with error bands, and scores by family at the smallest budget."""
+"""The plots of a study or sweep: score over what was measured, with error bands, and scores by family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tokenprune.study.results import CONTROL, Results, Row
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; the control is black and dashed
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F")
 _MARKERS = "osD^vPX*"
+_DASHES = ("-", "-.", ":")
 _BAND = 0.13
+_TOKENS = "visual tokens kept, % (measured, mean over layers)"
+_FLOPS = "FLOPs of the prefill over visual tokens, % of the full model's"
 
 
 def retention(results: Results, file: Path) -> None:
@@ -41,38 +44,83 @@ def retention(results: Results, file: Path) -> None:
     _save(figure, file)
 
 
-def _full_model(axis: Any, results: Results) -> None:
+def _full_model(axis: Any, results: Results, band: bool = True) -> None:
     macro = results.vanilla.macro
-    axis.axhspan(100 * macro.low, 100 * macro.high, color="0.5", alpha=_BAND, linewidth=0)
+    if band:
+        axis.axhspan(100 * macro.low, 100 * macro.high, color="0.5", alpha=_BAND, linewidth=0)
     axis.axhline(100 * macro.value, color="0.45", linewidth=1, label="full model")
 
 
 def _line(axis: Any, rows: Sequence[Row], colour: str, marker: str, dash: str, label: str) -> None:
-    rows = sorted(rows, key=lambda row: row.measured)
     if not rows:
         return
-    x, y, low, high = ([100 * number for number in column] for column in _columns(rows))
+    points = ((row.measured, *row.macro) for row in sorted(rows, key=lambda row: row.measured))
+    x, y, low, high = ([100 * number for number in column] for column in zip(*points, strict=True))
     if len(rows) == 1:  # too narrow for a band
         axis.vlines(x, low, high, color=colour, alpha=0.5, linewidth=1.4)
     axis.fill_between(x, low, high, color=colour, alpha=_BAND, linewidth=0)
     axis.plot(x, y, dash, color=colour, marker=marker, markersize=4.5, linewidth=1.4, label=label)
 
 
-def _columns(rows: Sequence[Row]) -> Iterator[tuple[float, ...]]:
-    """Measured retention, score, and the ends of its interval."""
-    return zip(*((row.measured, *row.macro) for row in rows), strict=True)
-
-
 def _decorate(axis: Any, results: Results, rows: Sequence[Row], guide: str | None) -> None:
     allocator = next((row.cell.allocator for row in rows), None)
     axis.set_title("methods alone" if guide is None else f"with {allocator}, guided by {guide}", fontsize=10)
+    _budgets(axis, results)
+    axis.set_xlabel(_TOKENS)
+    _plain(axis)
+
+
+def _budgets(axis: Any, results: Results, *more: float) -> None:
+    """A logarithmic axis with a tick for each budget, and for `more` of them."""
     axis.set_xscale("log")
-    ticks = [100 * tokens / results.vanilla.cell.extent.cells for tokens in results.budgets]
+    ticks = [100 * ratio for ratio in (*(n / results.vanilla.cell.extent.cells for n in results.budgets), *more)]
     axis.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
     axis.set_xticks([], minor=True)
-    axis.set_xlabel("visual tokens kept, % (measured, mean over layers)")
+
+
+def _plain(axis: Any) -> None:
     axis.grid(alpha=0.25, linewidth=0.5)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def over(results: Results, measure: Literal["tokens", "flops"], file: Path) -> None:
+    """All methods of a sweep in one panel with error bars; the control is grey, and a cross marks the full model."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 4.8), layout="constrained")
+    axis: Any = figure.subplots()
+    _full_model(axis, results, results.tells)
+    full = 1.0 if measure == "tokens" else results.vanilla.flops
+    axis.plot(100 * full, 100 * results.vanilla.macro.value, "x", color="0.3", markersize=7)
+    names = dict.fromkeys(row.cell.method for row in results.rows[1:] if row.cell.method != CONTROL)
+    for index, name in enumerate([CONTROL, *names]):
+        turn, place = divmod(index - 1, len(_COLOURS) - 1)  # without grey; then the same colours with other marks
+        marker, dash = _MARKERS[(place + turn) % len(_MARKERS)], _DASHES[turn % len(_DASHES)]
+        style = ("0.5", "o", "--") if name == CONTROL else (_COLOURS[place], marker, dash)
+        own = [row for row in results.rows[1:] if row.cell.method == name]
+        # equal budgets are at the same place, where error bars would cover each other
+        aside = 1.0 + (0.012 * (index - len(names) / 2) if measure == "tokens" else 0.0)
+        points = sorted((100 * aside * (row.measured if measure == "tokens" else row.flops), *row.macro) for row in own)
+        _bars(axis, points, style, name, results.tells)
+    if measure == "tokens":
+        _budgets(axis, results, 1.0)
+    axis.set_xlabel(f"{_TOKENS}; methods side by side" if measure == "tokens" else _FLOPS)
+    axis.set_ylabel("macro-average score, %")
+    _plain(axis)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    _save(figure, file)
+
+
+def _bars(axis: Any, points: Sequence[tuple[float, ...]], style: tuple[str, str, str], label: str, tells: bool) -> None:
+    """A line through `points` (place, value, low, high), with their intervals if those mean anything."""
+    if not points:
+        return
+    colour, marker, dash = style
+    x, *estimates = zip(*points, strict=True)
+    y, low, high = ([100 * number for number in column] for column in estimates)
+    if tells:
+        axis.vlines(x, low, high, color=colour, alpha=0.55, linewidth=1.3)
+    axis.plot(x, y, dash, color=colour, marker=marker, markersize=5, linewidth=1.5, label=label)
 
 
 def families(results: Results, tokens: int, file: Path) -> None:

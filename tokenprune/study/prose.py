@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from tokenprune.statistics import FEW, Estimate
 from tokenprune.study.plan import Cell
 from tokenprune.study.results import CONTROL, Results, Row
-from tokenprune.study.statistics import Estimate
-
-FEW = 5  # samples of a family below which a bootstrap cannot tell
 
 Compared = Callable[[Row], Estimate | None]
 
@@ -37,6 +35,11 @@ def _budgets(results: Results) -> Iterator[str]:
     for tokens in results.budgets:
         if cannot := [cell for cell in results.unreachable if cell.tokens == tokens]:
             yield f"{at(results, tokens)} is out of reach of {_grouped(cannot)}."
+        if failed := [cell for cell in results.failed if cell.tokens == tokens]:
+            yield f"At {at(results, tokens)} no sample was answered by {_grouped(failed)}."
+    if short := [row for row in results.rows if row.errors]:
+        cells = _listed(f"{_name(row)} at {at(results, row.cell.tokens)} ({row.errors})" for row in short)
+        yield f"Samples that could not be evaluated and are left out of that cell's numbers: {cells}."
 
 
 def _against_control(results: Results) -> Iterator[str]:
@@ -91,7 +94,7 @@ def _keyframes(results: Results) -> Iterator[str]:
 
 
 def _caution(results: Results) -> Iterator[str]:
-    if results.fewest < FEW:
+    if not results.tells:
         yield (
             f"Samples in the smallest family: {results.fewest}. Below {FEW} it may show no spread by luck, so these "
             "intervals are too narrow and prove nothing."

@@ -1,20 +1,25 @@
-"""A study from its file to its page."""
+"""A study from its file to its page, and a sweep from its words to its table."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenprune.config import ConfigError
-from tokenprune.study import plot, store, tables
+from tokenprune.lock import exclusive
+from tokenprune.study import frame, plot, store, tables
 from tokenprune.study.bench import build_task
 from tokenprune.study.config import StudyConfig, command, read
+from tokenprune.study.grid import Grid, lay_grid
 from tokenprune.study.page import page
-from tokenprune.study.plan import lay_out
+from tokenprune.study.plan import Cell, lay_out
 from tokenprune.study.results import Results, gather
+from tokenprune.study.sweep import SweepConfig
 from tokenprune.study.work import Job, default_workers, work
 
 
@@ -26,46 +31,88 @@ class Studied:
     results: Results
 
 
+@dataclass(frozen=True)
+class Swept:
+    """A sweep whose results are on disk."""
+
+    folder: Path
+    config: SweepConfig
+    grid: Grid
+    results: Results
+    made_with: Mapping[str, Any]  # of the full model
+
+
 def study(words: Sequence[str]) -> Studied:
     """Runs the cells that `FILE KEY=VALUE ...` asks for and that are not finished yet, then writes the page.
 
     Raises ConfigError, StrategyError, LoadingError, UnsupportedModelError, OSError; nothing is ever half-written.
     """
     file, config = read(words)
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("a study draws plots: pip install matplotlib")
-    cells, place = lay_out(config), store.place_of(config)
-    build_task(config)
+    _needs("matplotlib", "a study draws plots")
+    cells = lay_out(config)
     out = Path(config.out).expanduser() if config.out else Path("runs") / file.stem
+    folder = Path(config.report).expanduser() if config.report else out
+    with _measured(config, cells, out) as (results, made_with):
+        versions = ", ".join(f"{name} {text}" for name, text in made_with["versions"].items())
+        where = f"{made_with['dtype']} on {made_with['device']}, {versions}"
+        return Studied(_write(folder, config, results, command(file, words), where), results)
+
+
+def sweep(config: SweepConfig) -> Swept:
+    """Runs the cells of a sweep that are not finished yet, then writes its table and plots. Raises as `study`."""
+    _needs("matplotlib", "a sweep draws plots")
+    _needs("pyarrow", "a sweep writes Parquet")
+    grid, folder = lay_grid(config), Path(config.folder).expanduser()
+    with _measured(grid.study, grid.cells, folder) as (results, made_with):
+        table = frame.lines(config, grid, results)
+        _replace({folder / "results.csv": frame.csv(table).encode(), folder / "results.parquet": frame.parquet(table)})
+        plot.over(results, "tokens", folder / "score_over_tokens.png")
+        plot.over(results, "flops", folder / "score_over_flops.png")
+    return Swept(folder, config, grid, results, made_with)
+
+
+def _needs(package: str, why: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{why}: pip install {package}")
+
+
+@contextmanager
+def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator[tuple[Results, Mapping[str, Any]]]:
+    """Results of all cells, and the settings of the first; nobody else writes into `out` before the block ends."""
+    place, task = store.place_of(config), build_task(config).fingerprint()
     jobs = [
-        Job(cell, store.settings(config, cell, place), out / "cells" / f"{cell.slug}.jsonl")
+        Job(cell, store.settings(config, cell, place, task), out / "cells" / f"{cell.slug}.jsonl")
         for cell in cells
         if cell.pipeline is not None
     ]
-    waiting = [job for job in jobs if not store.finished(job.file, job.made_with)]
-    (out / "cells").mkdir(parents=True, exist_ok=True)
-    work(config, waiting, config.workers or default_workers(place.device))
-    records = {job.cell.slug: store.read(job.file) for job in jobs}
-    results = gather(cells, records, config.resamples, config.seed)
-    versions = jobs[0].made_with["versions"]
-    where = f"{place.dtype} on {place.device.type}, " + ", ".join(f"{name} {text}" for name, text in versions.items())
-    folder = Path(config.report).expanduser() if config.report else out
-    return Studied(_write(folder, config, results, command(file, words), where), results)
+    with exclusive(out):
+        waiting = [job for job in jobs if not store.finished(job.file, job.made_with)]
+        (out / "cells").mkdir(exist_ok=True)
+        for draft in (out / "cells").glob(".*.partial"):  # of a process that was killed
+            draft.unlink()
+        work(config, waiting, config.workers or default_workers(place.device))
+        records = {job.cell.slug: store.read(job.file) for job in jobs}
+        yield gather(cells, records, config.resamples, config.seed), jobs[0].made_with
 
 
 def _write(folder: Path, config: StudyConfig, results: Results, line: str, where: str) -> Path:
     """The page, its plots and its table; each replaces an earlier one as a whole."""
     name = config.name or config.task.rpartition("/")[2].partition(".")[0].replace(":", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    drafts = {
-        folder / f"{name}.md": page(config, results, line, where, name),
-        folder / f"{name}.csv": tables.tidy(results),
-    }
-    for file, text in drafts.items():
-        draft = file.with_name(f".{file.name}.{os.getpid()}")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
+    _replace(
+        {
+            folder / f"{name}.md": page(config, results, line, where, name).encode(),
+            folder / f"{name}.csv": tables.tidy(results).encode(),
+        }
+    )
     if results.budgets:
         plot.retention(results, folder / f"{name}.png")
         plot.families(results, min(results.budgets), folder / f"{name}_families.png")
     return folder / f"{name}.md"
+
+
+def _replace(files: Mapping[Path, bytes]) -> None:
+    for file, content in files.items():
+        draft = file.with_name(f".{file.name}.{os.getpid()}")
+        draft.write_bytes(content)
+        draft.replace(file)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tokenprune.resolve import resolved_fields
 from tokenprune.study.config import SELF, StudyConfig
 from tokenprune.study.plan import Cell
 
-_COMPARED = ("task", "model", "frames", "samples", "seed", "max_new_tokens", "batch_size")
+_COMPARED = ("task", "model", "frames", "samples", "limit", "seed", "max_new_tokens", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ def place_of(config: StudyConfig) -> Place:
     return Place(device, str(dtype).removeprefix("torch."))
 
 
-def settings(config: StudyConfig, cell: Cell, place: Place) -> dict[str, Any]:
-    """Everything a cell's answers depend on, as JSON reads it back."""
-    names = {"weights": config.model, "guide_weights": cell.guide}
+def settings(config: StudyConfig, cell: Cell, place: Place, task: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything a cell's answers depend on, `task` being that task's fingerprint, as JSON reads it back."""
+    names = {"weights": config.model, "guide_weights": cell.guided_by}
     found = {
         **{key: getattr(config, key) for key in _COMPARED},
         "device": place.device.type,
@@ -48,11 +49,13 @@ def settings(config: StudyConfig, cell: Cell, place: Place) -> dict[str, Any]:
         "versions": {"tokenprune": tokenprune.__version__, **{n: version(n) for n in ("torch", "transformers")}},
         **{key: _digest(name) for key, name in names.items() if name is not None and name != SELF},
         "pipeline": resolved_fields(cell.pipeline) if cell.pipeline else None,
-        "guide": cell.guide,
+        "guide": cell.guided_by,
+        "task_fingerprint": dict(task),
     }
     return json.loads(json.dumps(found))
 
 
+@cache
 def _digest(name: str) -> str | None:
     """A fingerprint of an embedded model's weights, which may be trained anew under the same name."""
     if name not in models.names():

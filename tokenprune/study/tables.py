@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
+from tokenprune.statistics import Estimate
 from tokenprune.study.results import CONTROL, Results, Row
-from tokenprune.study.statistics import Estimate
 
 
 def percent(value: float | None) -> str:
@@ -39,7 +39,7 @@ _HEADING = ("method", "tokens %", "score", "of vanilla %", "- vanilla", f"- {CON
 def retention(results: Results, tokens: int) -> str:
     """All methods at one budget, and those that cannot reach it."""
     lines = [_line(results, row) for row in results.at(tokens)]
-    for cell in results.unreachable:
+    for cell in results.missing:
         if cell.tokens == tokens:
             lines.append([f"`{cell.label}`", f"cannot: {cell.reason}", *[""] * (len(_HEADING) - 2)])
     return markdown(_HEADING, lines)
@@ -120,7 +120,7 @@ def tidy(results: Results) -> str:
         plain = [*numbers, share(results, row), row.decode, row.flops, *(row.families[n] for n in results.families)]
         out.writerow([*_names(row), _csv(row.measured), int(row.off_budget), *map(_csv, plain), ""])
     blank = [""] * (2 + 3 * len(compared) + 3 + len(results.families))
-    for cell in results.unreachable:
+    for cell in results.missing:
         out.writerow([cell.method, cell.allocator, cell.guide, cell.tokens, _csv(cell.ratio), *blank, cell.reason])
     return text.getvalue()
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -52,7 +53,8 @@ def work(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
                 step(done, label)
     except KeyboardInterrupt:
         raise Interrupted(
-            f"interrupted after {done} of {len(jobs)} cells, which stay: the same command does the rest"
+            f"interrupted after {done} of {len(jobs)} cells, which stay in {jobs[0].file.parent}: "
+            "the same command does the rest"
         ) from None
 
 
@@ -104,7 +106,15 @@ def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generat
 def _begin(config: StudyConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, which ends its workers
     torch.set_num_threads(1)
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
     _BENCH[:] = [Bench(config)]
+
+
+def _outlive_nobody() -> None:
+    """Ends this worker when its parent was killed: it would wait for work, and keep its memory, for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _do(job: Job) -> str:

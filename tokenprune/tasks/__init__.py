@@ -1,6 +1,6 @@
 """Tasks by name. A task is one file of this folder and one line of `_KNOWN`; its module is imported on first use.
 
-`files:PATH` is the task of an annotations file.
+`files:PATH` is the task of an annotations file, `lmms:NAME` one of lmms-eval.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import difflib
 import importlib
 from collections.abc import Callable
 
-from tokenprune.tasks.base import Sample, Task
+from tokenprune.tasks.base import Label, Sample, Task
 
-__all__ = ["Sample", "Task", "build", "kind", "names"]
+__all__ = ["Label", "Sample", "Task", "build", "kind", "names"]
 
 _KNOWN = {"tinyvqa": "tokenprune.tasks.tinyvqa:TinyVQA"}
-_FILES = "files:"
+_FILES, _LMMS = "files:", "lmms:"
 
 
 def names() -> list[str]:
@@ -22,17 +22,26 @@ def names() -> list[str]:
     return sorted(_KNOWN)
 
 
-def build(name: str, *, samples: int | None, frames: int, seed: int) -> Task:
+def build(name: str, *, samples: int | None, frames: int, seed: int, include_path: str | None = None) -> Task:
     """The task `name` with `samples` samples (None: as many as it has by default) of `frames` frames each.
 
-    Raises ValueError.
+    `include_path` is a folder of lmms-eval tasks besides its own. Raises ValueError.
     """
-    if not name.startswith(_FILES):
+    if include_path is not None and not name.startswith(_LMMS):
+        raise ValueError(f"include_path= is a folder of lmms-eval tasks, and {name} is none: write {_LMMS}NAME")
+    if not name.startswith((_FILES, _LMMS)):
         if name.endswith((".json", ".jsonl")):
             raise ValueError(f"unknown task {name!r}: for an annotations file write {_FILES}{name}")
         return kind(name)(samples=samples, frames=frames, seed=seed)
     if samples is not None:
-        raise ValueError("samples= is for tasks that make samples, and a file has its own: write limit= to use fewer")
+        holder = "a file" if name.startswith(_FILES) else "lmms-eval"
+        raise ValueError(
+            f"samples= is for tasks that make samples, and {holder} has its own: write limit= to use fewer"
+        )
+    if name.startswith(_LMMS):
+        from tokenprune.tasks.lmms import LmmsTask
+
+        return LmmsTask(name.removeprefix(_LMMS), frames=frames, include_path=include_path)
     from tokenprune.tasks.files import Files
 
     return Files(name.removeprefix(_FILES), frames=frames)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -23,10 +25,20 @@ class Sample:
     metric: str = "exact_match"  # a name in scoring.METRICS
 
 
+class Label(NamedTuple):
+    """A sample without its video: what a record of it says even where the video cannot be read."""
+
+    id: str
+    category: str
+    question: str
+    answer: str
+
+
 class Task(ABC):
     """A map-style data set: `task[i]` is a pure function of the arguments the task was built with and of `i`."""
 
     name: str
+    max_new_tokens: int | None = None  # the longest answer that a benchmark allows, if it says so
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -40,6 +52,18 @@ class Task(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:
         """Sample `index`; the same one in every process and on every call."""
+
+    @abstractmethod
+    def label(self, index: int) -> Label:
+        """Sample `index` without its video, quickly."""
+
+    @abstractmethod
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Plain values that change whenever a sample, its video or its scoring does: what results may be reused for."""
+
+    def metrics(self, predictions: Mapping[int, str]) -> dict[str, float]:
+        """A benchmark's own figures over all answers, by sample; those besides the mean score, if it has any."""
+        return {}
 
     def score(self, prediction: str, sample: Sample) -> float:
         """How right `prediction` is, in [0, 1]; nan where nobody knows."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenprune.tasks.base import Sample, Task
+from tokenprune.tasks.base import Label, Sample, Task
 from tokenprune.tasks.scoring import METRICS
 from tokenprune.video import frame_indices, read_frames
 
@@ -52,6 +53,18 @@ class Files(Task):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def label(self, index: int) -> Label:
+        entry = self._entries[index]
+        return Label(entry.id, entry.category, entry.question, entry.answer)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Annotations as they stand; of the videos, which may be large, sizes and times of change."""
+        digest = hashlib.sha256(repr(self._entries).encode())
+        for entry in self._entries:
+            state = entry.video.stat()
+            digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+        return {"task": self.name, "frames": self._frames, "digest": digest.hexdigest()}
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):

@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 from torch import Generator, tensor
 
-from tokenprune.tasks.base import Sample, Task
+from tokenprune.tasks.base import Label, Sample, Task
 from tokenprune.tasks.render import render
 from tokenprune.tasks.scenes import COLOURS, CROWD, DIRECTIONS, SHAPES, SIZE, THIRDS, Scenes, Thing, draw
 
+VERSION = 2  # raised whenever a sample or its scoring changes: older results are not reused then
 MIN_FRAMES = 8  # with fewer nothing is brief, and there is no third of the video to be in
 
 
@@ -164,22 +165,6 @@ def generator(split: Literal["train", "test"], seed: int, index: int, frames: in
     return Generator().manual_seed(int.from_bytes(digest[:4], "little") & ~1 | (split == "test"))
 
 
-def ask(
-    things: Sequence[Thing], frames: int, number: int, choice: random.Random, weights: Mapping[str, float]
-) -> list[tuple[str, Question]]:
-    """`number` questions on one video, for training: first a family, then a balance word, then one that fits both.
-
-    `weights` are the relative frequencies of families; those not named have 1.
-    """
-    pools = {name: family.ask(things, frames) for name, family in FAMILIES.items()}
-    able = [name for name, pool in pools.items() if pool]
-    asked = []
-    for name in choice.choices(able, [weights.get(name, 1.0) for name in able], k=number):
-        word = choice.choice(sorted({question.balance for question in pools[name]}))
-        asked.append((name, choice.choice([question for question in pools[name] if question.balance == word])))
-    return asked
-
-
 class TinyVQA(Task):
     """The test set: one question per video, families and answers balanced in turn."""
 
@@ -206,9 +191,18 @@ class TinyVQA(Task):
     def __getitem__(self, index: int) -> Sample:
         category, question, scenes, stream = self._pick(index)
         frames, _ = render(stream, scenes, self.size)
-        name = f"{self.name}-{self.seed}-{self.frames}-{index:05d}"
         metric = FAMILIES[category].metric
-        return Sample(name, question.text, question.answer, category, frames[0], question.evidence, metric)
+        return Sample(self._id(index), question.text, question.answer, category, frames[0], question.evidence, metric)
+
+    def label(self, index: int) -> Label:
+        category, question = self.question(index)
+        return Label(self._id(index), category, question.text, question.answer)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"task": self.name, "version": VERSION, "frames": self.frames, "seed": self.seed, "size": self.size}
+
+    def _id(self, index: int) -> str:
+        return f"{self.name}-{self.seed}-{self.frames}-{index:05d}"
 
     def question(self, index: int) -> tuple[str, Question]:
         """Family and question of sample `index`, without rendering its video."""

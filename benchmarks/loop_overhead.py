@@ -1,0 +1,98 @@
+"""What the evaluation loop costs: `evaluate` against bare `model.generate` on the same prepared inputs.
+
+    python benchmarks/loop_overhead.py [SAMPLES]
+
+Both answer the same samples one by one with the full model, in turns of a few samples, so that a busy machine slows
+both. The loop's share includes Lightning, the hooks of `attach`, scoring and records on disk; rendering the videos and
+preparing the inputs, which both need, is left out by making them beforehand.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokenprune import registry, tasks
+from tokenprune.adapters import adapt
+from tokenprune.evaluate import _GREEDY, Loop, evaluate
+from tokenprune.journal import Journal
+from tokenprune.loading import load
+from tokenprune.outcome import System
+from tokenprune.tasks import Label, Sample, Task
+
+TURNS = 10
+
+
+class Made(tasks.Task):
+    """Samples that are there already."""
+
+    name = "made"
+
+    def __init__(self, samples: list[Sample], task: Task) -> None:
+        self.samples, self.task = samples, task
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return self.task.categories
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+    def label(self, index: int) -> Label:
+        return self.task.label(index)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {}
+
+
+class Prepared:
+    """A processor whose inputs are made already."""
+
+    def __init__(self, processor: Any, samples: list[Sample], shape: tuple[int, int]) -> None:
+        self.pad, self.decode = processor.pad, processor.decode
+        self.inputs = {id(s.frames): processor.encode([(s.frames, s.question)], *shape) for s in samples}
+
+    def encode(self, asked: list[tuple[torch.Tensor, str]], *shape: int) -> dict[str, torch.Tensor]:
+        ((frames, _),) = asked
+        return self.inputs[id(frames)]
+
+
+def main() -> None:
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    model, processor = load("tiny", device="cpu")
+    task = tasks.build("tinyvqa", samples=number, frames=16, seed=0)
+    samples = [task[index] for index in range(number)]
+    adapter = adapt(model)
+    prepared: Any = Prepared(processor, samples, (adapter.cells, adapter.separators))
+    size, bare, ours = -(-number // TURNS), [], []
+    for turn in range(TURNS + 1):  # the first warms up
+        some = samples[max(0, turn - 1) * size : max(1, turn) * size]
+        began = time.perf_counter()
+        for sample in some:
+            inputs = prepared.encode([(sample.frames, sample.question)])
+            model.generate(**inputs, max_new_tokens=48, **_GREEDY, pad_token_id=processor.pad)
+        middle = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            system = System("vanilla", "vanilla", registry.build("none"))
+            evaluate(model, prepared, Made(some, task), [system], Loop(), journal=Journal(Path(folder)))
+        ours.append(time.perf_counter() - middle)
+        bare.append(middle - began)
+    shares = [100 * (own / plain - 1) for own, plain in zip(ours[1:], bare[1:], strict=True)]
+    whole = 100 * (sum(ours[1:]) / sum(bare[1:]) - 1)
+    print(
+        f"loop overhead, tiny, {number} samples of 16 frames: {whole:+.1f} % in all, median of {TURNS} turns "
+        f"{statistics.median(shares):+.1f} % (bar: 3 %); {1e3 * sum(bare[1:]) / number:.1f} ms per sample bare"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""What a task of lmms-eval shows for a document, as frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from tokenprune.lmms import LmmsError
+from tokenprune.video import VideoError, frame_indices, read_frames
+
+
+def visuals_of(doc_to_visual: Callable[[Any], Any], doc: Any) -> list[Any]:
+    """What the task shows; tasks whose video is missing leave the process, which becomes a VideoError here."""
+    try:
+        return list(doc_to_visual(doc) or [])
+    except SystemExit as leaving:
+        raise VideoError(str(leaving)) from None
+
+
+def frames_of(visuals: list[Any], frames: int) -> UInt8[Tensor, "f h w 3"]:
+    """At most `frames` frames, spread evenly, of one video file, or of images that are a video's frames in order.
+
+    Raises VideoError for a file that cannot be read, LmmsError for what is no single video.
+    """
+    from PIL.Image import Image
+
+    if len(visuals) == 1 and isinstance(visuals[0], str):
+        return read_frames(visuals[0], frames)
+    if len(visuals) > 1 and all(isinstance(visual, Image) for visual in visuals):
+        if len({visual.size for visual in visuals}) > 1:
+            raise LmmsError("images of different sizes are no frames of one video, which is all that tokenprune takes")
+        chosen = [visuals[index].convert("RGB") for index in frame_indices(len(visuals), frames)]
+        return torch.from_numpy(np.stack([np.asarray(image) for image in chosen]))
+    shown = ", ".join(sorted({type(visual).__name__ for visual in visuals})) or "nothing"
+    raise LmmsError(
+        f"the document shows {len(visuals)} visuals ({shown}): tokenprune takes one video file, or a video's frames"
+    )

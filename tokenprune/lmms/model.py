@@ -1,0 +1,153 @@
+"""`lmms-eval --model tokenprune`: a compressed model in lmms-eval's own evaluator.
+
+Imported by lmms-eval only, once the model is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
+from lmms_eval.models.model_utils.gen_metrics import log_metrics  # pyright: ignore[reportMissingImports]
+from loguru import logger  # pyright: ignore[reportMissingImports]
+from torch import Tensor
+from tqdm import tqdm
+
+from tokenprune.adapters import adapt
+from tokenprune.lmms import MODEL, LmmsError
+from tokenprune.lmms.arguments import Arguments
+from tokenprune.lmms.media import frames_of, visuals_of
+from tokenprune.loading import load
+from tokenprune.session import attach
+from tokenprune.video import VideoError
+
+# what a task may set; the rest of its generation_kwargs is for other models, and `until` is what ends their answers
+_PASSED = ("do_sample", "num_beams", "temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")
+_DROPPED = ("until", "image_aspect_ratio")
+# neutral sampling values: a checkpoint's own would only draw a warning that greedy search ignores them
+_GREEDY = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+
+
+class TokenPrune(lmms):
+    """A model under a pipeline. Each batch runs inside its own `attach`: between batches the model is stock.
+
+    `words` are those of `Arguments`. Raises LmmsError, StrategyError, LoadingError and UnsupportedModelError.
+    """
+
+    is_simple = True  # takes lmms-eval's plain requests, not its chat messages
+
+    def __init__(
+        self, batch_size: int | str = 1, max_batch_size: int | None = None, device: str | None = None, **words: Any
+    ) -> None:
+        super().__init__()
+        if not str(batch_size).isdecimal() or int(batch_size) < 1:
+            raise LmmsError(f"batch_size={batch_size} is not supported: write a whole number from 1 on")
+        self.arguments = Arguments.parse(words)
+        self.pipeline = self.arguments.pipeline()
+        self.batch_size = int(batch_size)
+        place = _place(device or "auto")
+        self._model, self.processor = load(self.arguments.pretrained, self.arguments.dtype, place)
+        self._assistant = None
+        if self.arguments.assistant is not None:
+            self._assistant, _ = load(self.arguments.assistant, self.arguments.dtype, place)
+        self._device = self._model.device
+        logger.info(f"--model {MODEL} --model_args {self.arguments.line()}")
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """The answers, in the order of the requests.
+
+        Raises VideoError for a video that cannot be read, unless `on_error=empty`, and LmmsError where there is none.
+        """
+        answers, ratios, tokens, since = [""] * len(requests), [], 0, time.perf_counter()
+        bar = tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding")
+        for numbers, settings in self._batches(requests):
+            for members in self._alike(numbers, requests):
+                texts, kept, made = self._answer(members, settings)
+                for (number, _, _), text in zip(members, texts, strict=True):
+                    answers[number] = text
+                ratios, tokens = ratios + kept, tokens + made
+            bar.update(len(numbers))
+        bar.close()
+        elapsed = time.perf_counter() - since
+        if ratios:  # else everything was unreadable
+            measured = {"layer_average_ratio": statistics.fmean(ratios)}
+            log_metrics(elapsed, tokens, tokens / elapsed, measured)
+        return answers
+
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
+        raise NotImplementedError("--model tokenprune answers one question about one video: it takes no second round")
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        raise NotImplementedError("--model tokenprune generates answers: it does not rank given ones by likelihood")
+
+    def _batches(self, requests: Sequence[Any]) -> Iterator[tuple[list[int], dict[str, Any]]]:
+        """Numbers of requests that are generated alike, `batch_size` of them, and how."""
+        alike: dict[tuple[tuple[str, Any], ...], list[int]] = defaultdict(list)
+        ignored: set[str] = set()
+        for number, request in enumerate(requests):
+            given: Mapping[str, Any] = request.args[1] or {}
+            ignored |= given.keys() - set(_PASSED) - set(_DROPPED)
+            alike[tuple((key, given[key]) for key in _PASSED if given.get(key) is not None)].append(number)
+        if ignored:
+            logger.warning(f"generation_kwargs without meaning for --model {MODEL}: {', '.join(sorted(ignored))}")
+        for chosen, numbers in alike.items():
+            settings = {"num_beams": 1, "max_new_tokens": self.arguments.max_new_tokens, **dict(chosen)}
+            if not settings.get("do_sample") or settings.get("temperature") == 0:
+                settings |= _GREEDY
+            for start in range(0, len(numbers), self.batch_size):
+                yield numbers[start : start + self.batch_size], settings
+
+    def _alike(self, numbers: Sequence[int], requests: Sequence[Any]) -> list[list[tuple[int, Tensor, str]]]:
+        """(number, frames, question) of the readable ones, apart by the number of frames: a batch has one."""
+        groups: dict[int, list[tuple[int, Tensor, str]]] = defaultdict(list)
+        for number in numbers:
+            context, _, doc_to_visual, doc_id, task, split = requests[number].args
+            try:
+                visuals = visuals_of(doc_to_visual, self.task_dict[task][split][doc_id])
+                frames = frames_of(visuals, self.arguments.max_frames_num)
+            except LmmsError as error:
+                raise LmmsError(f"{task}/{doc_id}: {error}") from None
+            except (VideoError, OSError) as error:
+                if self.arguments.on_error == "stop":
+                    raise VideoError(f"{task}/{doc_id}: {error} (on_error=empty goes on without it)") from None
+                logger.error(f"{task}/{doc_id} gets an empty answer: {error}")
+                continue
+            groups[len(frames)].append((number, frames, context))
+        return list(groups.values())
+
+    def _answer(
+        self, members: Sequence[tuple[int, Tensor, str]], settings: Mapping[str, Any]
+    ) -> tuple[list[str], list[float], int]:
+        """Texts, measured layer-average ratios, and how many tokens were generated."""
+        adapter = adapt(self._model)
+        asked = [(frames, question) for _, frames, question in members]
+        encoded = self.processor.encode(asked, adapter.cells, adapter.separators)
+        inputs = {name: value.to(self._device) for name, value in encoded.items()}
+        guide = self._assistant if self.pipeline.allocator is not None else None
+        with torch.inference_mode(), attach(self._model, self.pipeline, assistant=guide) as session:
+            ids = self._model.generate(  # pyright: ignore[reportCallIssue]
+                **inputs,
+                **settings,
+                pad_token_id=self.processor.pad,
+            )
+        made = ids[:, inputs["input_ids"].shape[1] :]
+        report = session.report
+        ratios = [report[row].layer_average_ratio for row in range(len(members))]
+        return self.processor.decode(made), ratios, int((made != self.processor.pad).sum())
+
+
+def _place(device: str) -> str:
+    """Under a launcher, each process takes the accelerator of its own number."""
+    local = os.environ.get("LOCAL_RANK")
+    own = local is not None and device in ("auto", "cuda") and torch.cuda.is_available()
+    return f"cuda:{local}" if own else device

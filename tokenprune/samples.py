@@ -1,0 +1,123 @@
+"""A task's samples as batches for the model: decoded and encoded, in worker processes where that pays."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tokenprune.processor import Processor
+from tokenprune.tasks import Sample, Task
+from tokenprune.video import VideoError
+
+_SPARE = 512 << 20  # bytes of frames kept for the next system
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A sample without a video, and why."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Samples whose videos have equally many frames, and the model inputs made of them."""
+
+    indices: list[int]
+    samples: list[Sample]
+    inputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step evaluates: a forward pass for each number of frames, usually one."""
+
+    groups: list[Group]
+    unreadable: list[Unreadable]
+
+    def __len__(self) -> int:
+        return sum(len(group.indices) for group in self.groups) + len(self.unreadable)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        inputs = [{name: change(value) for name, value in group.inputs.items()} for group in self.groups]
+        return replace(self, groups=[replace(g, inputs=new) for g, new in zip(self.groups, inputs, strict=True)])
+
+    def to(self, device: torch.device) -> Batch:
+        return self._with(lambda value: value.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        return self._with(Tensor.pin_memory)
+
+
+class Readable(Dataset[tuple[int, Sample] | Unreadable]):
+    """A task's samples; one whose video cannot be read says so. Kept for the next system as far as memory is spared."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._made: dict[int, Sample] = {}
+        self._spare = _SPARE
+
+    def __getitem__(self, index: int) -> tuple[int, Sample] | Unreadable:
+        if index in self._made:
+            return index, self._made[index]
+        try:
+            sample = self._task[index]
+        except (VideoError, OSError) as error:
+            return Unreadable(index, " ".join(str(error).split()))
+        if sample.frames.nbytes <= self._spare:
+            self._made[index] = sample
+            self._spare -= sample.frames.nbytes
+        return index, sample
+
+
+class Samples(LightningDataModule):
+    """The samples `pending`, a share of them for every process: each sample goes to exactly one of them."""
+
+    def __init__(
+        self,
+        samples: Readable,
+        pending: Sequence[int],
+        processor: Processor,
+        shape: tuple[int, int],
+        *,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        super().__init__()
+        self.samples, self.pending, self.processor = samples, pending, processor
+        self.batch_size, self.workers = batch_size, workers
+        self._shape = shape  # tokens per frame, separators
+
+    def predict_dataloader(self) -> DataLoader[tuple[int, Sample] | Unreadable]:
+        trainer = self.trainer
+        assert trainer is not None
+        return DataLoader(
+            self.samples,  # pyright: ignore[reportArgumentType]  it has no length of its own: the sampler knows
+            sampler=self.pending[trainer.global_rank :: trainer.world_size],
+            batch_size=self.batch_size,
+            collate_fn=self.encode,
+            num_workers=self.workers,
+            pin_memory=self.workers > 0 and trainer.strategy.root_device.type == "cuda",
+        )
+
+    def encode(self, drawn: Sequence[tuple[int, Sample] | Unreadable]) -> Batch:
+        alike: dict[int, list[tuple[int, Sample]]] = defaultdict(list)
+        for one in drawn:
+            if not isinstance(one, Unreadable):
+                alike[len(one[1].frames)].append(one)
+        groups = []
+        for members in alike.values():
+            indices, samples = [index for index, _ in members], [sample for _, sample in members]
+            asked = [(sample.frames, sample.question) for sample in samples]
+            groups.append(Group(indices, samples, self.processor.encode(asked, *self._shape)))
+        return Batch(groups, [one for one in drawn if isinstance(one, Unreadable)])
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device)

@@ -1,0 +1,86 @@
+"""The results of a sweep in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tokenprune import models
+from tokenprune.run import NOTE
+from tokenprune.statistics import FEW, Estimate
+from tokenprune.study.plan import VANILLA, Cell
+from tokenprune.study.results import TOLERANCE, Row
+from tokenprune.study.run import Swept
+from tokenprune.study.tables import difference, estimate, percent
+
+_HEADING = ("strategy", "keep\nasked", "layer avg\ntokens", "FLOPs\nprefill", "score [95 %]", "- vanilla", "- random")
+
+
+def swept(done: Swept, width: int) -> RenderableType:
+    """Everything `tokenprune sweep` prints at the end, for a terminal of `width` characters."""
+    table = Table(box=SIMPLE_HEAD)
+    for number, heading in enumerate(_HEADING):
+        table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
+    rows = {row.cell.slug: row for row in done.results.rows}
+    before = None
+    for cell in done.grid.cells:
+        if before is not None and cell.tokens != before:
+            table.add_section()
+        before = cell.tokens
+        row = rows.get(cell.slug)
+        missing = "unreachable" if cell.pipeline is None else "failed"
+        told = _numbers(row, done.results.tells) if row else ["-", "-", Text(missing, style="yellow"), "", ""]
+        table.add_row(Text(cell.method), percent(_asked(done, cell)), *told)
+    notes = [Text(line, style="dim", overflow="fold") for line in _notes(done)]
+    return Group(table, *notes, Text(_where(done), overflow="fold"))
+
+
+def _asked(done: Swept, cell: Cell) -> float:
+    return 1.0 if cell.method == VANILLA else done.grid.asked[cell.tokens]
+
+
+def _numbers(row: Row, tells: bool) -> list[Text | str]:
+    failed = f" ({row.errors} failed)" if row.errors else ""
+    return [
+        Text(percent(row.measured) + ("!" if row.off_budget else ""), style="yellow" if row.off_budget else ""),
+        percent(row.flops),
+        Text((estimate(row.macro) if tells else percent(row.macro.value)) + failed),
+        *(Text(_difference(found, tells)) for found in (row.to_vanilla, row.to_control)),
+    ]
+
+
+def _difference(found: Estimate | None, tells: bool) -> str:
+    return difference(found) if tells or found is None else f"{100 * found.value:+.1f}"
+
+
+def _notes(done: Swept) -> Iterator[str]:
+    """What the table cannot say, and how to read it."""
+    results, cells = done.results, done.results.vanilla.cell.extent.cells
+    yield (
+        "All in %. Score: mean over families. Differences are paired by sample; * marks an interval without 0. "
+        f"A keep is rounded to whole tokens per frame, the same for all: {', '.join(map(str, results.budgets))} of "
+        f"{cells}."
+    )
+    if any(row.cell.pipeline and row.cell.pipeline.allocator for row in results.rows):
+        yield "FLOPs count the pass of an allocator's guide over all tokens."
+    if any(row.off_budget for row in results.rows):
+        yield f"! measured tokens are more than {100 * TOLERANCE:g} points off the budget that was asked for."
+    for cell in results.missing:
+        yield f"{cell.method} at keep={_asked(done, cell):g}: {cell.reason}"
+    if not results.tells:
+        yield f"Samples in the smallest family: {results.fewest}. Intervals need {FEW}."
+    if done.config.model in models.names():
+        yield NOTE
+
+
+def _where(done: Swept) -> str:
+    config, made = done.config, done.made_with
+    return (
+        f"model {config.model} ({made['dtype']} on {made['device']}), {done.results.samples} samples of {config.task}, "
+        f"{config.frames} frames each\n"
+        f"Results in {done.folder}: results.csv, results.parquet, score_over_tokens.png, score_over_flops.png"
+    )
