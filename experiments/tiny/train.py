@@ -29,8 +29,8 @@ from experiments.tiny.text import tokenizer
 
 # frames x videos x questions : steps @ rate; not yet run in one go (see the model cards)
 CURRICULA = {
-    "tiny": "1x64x0:600 1x40x12:400@0.5 4x12x14:200@0.5 8x16x16:700@0.25 16x12x16:1400@0.25",
-    "nano": "1x64x0:1400 1x40x8:500 4x12x14:300@0.5 8x16x14:500@0.25 16x12x16:900@0.25",
+    "tiny": "1x64x0:600 1x40x12:400@0.5 8x16x24:600@0.5 16x12x24:2000@0.25",
+    "nano": "1x64x0:1400 1x40x12:500 8x16x24:1000@0.5 16x12x24:2000@0.3",
 }
 SMOKE = "1x8x0:4 1x8x4:4 16x2x4:4"
 FREEZE_FROM = 2  # the tower learns from videos shorter than this
