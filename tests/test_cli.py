@@ -30,7 +30,7 @@ def python(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["run", "--help"], ["list", "--help"], ["show", "--help"], ["--version"]]
+    "words", [["--help"], ["run", "--help"], ["list", "--help"], ["show", "--help"], ["bench", "--help"], ["--version"]]
 )
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     code = f"""if True:

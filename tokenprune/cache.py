@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NoReturn
 
 from torch import Tensor
@@ -34,8 +35,8 @@ class HidingLayer(CompressedLayer):
         _refuse("beam search cannot be combined with a decode stage", "set num_beams=1, or turn the stage off")
 
 
-def compressed_cache(cache: Cache | None, depth: int, hides: bool) -> DynamicCache:
-    """An empty cache with guarded layers; `cache` itself if given, so that it is the caller's object that fills."""
+def compressed_cache(cache: Cache | None, depth: int, layer: Callable[[], CompressedLayer]) -> DynamicCache:
+    """An empty cache of guarded layers made by `layer`; `cache` itself if given, so that the caller's object fills."""
     if cache is None:
         cache = DynamicCache()
     stock = all(type(layer) is DynamicLayer for layer in cache.layers)
@@ -45,8 +46,7 @@ def compressed_cache(cache: Cache | None, depth: int, hides: bool) -> DynamicCac
             f"a {type(cache).__name__} of {', '.join(sorted(kinds))} cannot hold a different number of rows in "
             "different layers: generate with the default dynamic cache (no cache_implementation, no sliding window)"
         )
-    kind = HidingLayer if hides else CompressedLayer
-    cache.layers[:] = [kind() for _ in range(depth)]
+    cache.layers[:] = [layer() for _ in range(depth)]
     return cache
 
 

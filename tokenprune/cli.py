@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokenprune import __version__, manual
+from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.config import ConfigError, ExportConfig, RunConfig, parse, parse_export
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.config import read as read_study
@@ -135,6 +136,14 @@ def _sweep(arguments: argparse.Namespace, command: str) -> None:
     console.print(swept(sweep(config), console.width))
 
 
+def _bench(arguments: argparse.Namespace, command: str) -> None:
+    config = parse_bench(arguments.words)
+    from tokenprune.bench.run import bench
+    from tokenprune.bench.screen import measured
+
+    _console().print(measured(bench(config, command)))
+
+
 def _lmms(arguments: argparse.Namespace, command: str) -> None:
     from tokenprune.lmms.command import run
 
@@ -176,6 +185,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("sweep", help="strategies at equal budgets", description=about, formatter_class=shape)
     sub.add_argument("words", nargs="*", metavar="KEY=VALUE")
     sub.set_defaults(command=_sweep, parse=parse_sweep)
+    about = manual.BENCH.format(keys=_keys(BenchConfig))
+    sub = commands.add_parser("bench", help="what strategies cost and save", description=about, formatter_class=shape)
+    sub.add_argument("words", nargs="*", metavar="KEY=VALUE")
+    sub.set_defaults(command=_bench, parse=parse_bench)
     # no prefix of options: all of them are lmms-eval's to read
     sub = commands.add_parser("lmms", help="lmms-eval on our models", add_help=False, prefix_chars="\0")
     sub.add_argument("words", nargs="*")
@@ -191,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _keys(schema: type[RunConfig | ExportConfig | StudyConfig | SweepConfig]) -> str:
+def _keys(schema: type[RunConfig | ExportConfig | StudyConfig | SweepConfig | BenchConfig]) -> str:
     lines = []
     for key in dataclasses.fields(schema):
         if "help" in key.metadata:

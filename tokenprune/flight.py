@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from transformers.masking_utils import create_causal_mask
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.attention import Tap, last_row, rows_at
-from tokenprune.cache import UnsupportedGenerationError, compressed_cache
-from tokenprune.layout import Layout, prompt_layout, take, visible_mask
+from tokenprune.cache import CompressedLayer, UnsupportedGenerationError, compressed_cache
+from tokenprune.layout import Layout, flat_mask, prompt_layout, take, visible_mask
+from tokenprune.paging import PagedLayer
 from tokenprune.probing import Guide, PromptProbe
 from tokenprune.prompt import Prompt
 from tokenprune.report import Clock, Report
@@ -25,11 +27,13 @@ from tokenprune.tower import TowerReading, matching, visual_tokens
 
 def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """All arguments of a call to `module` by name."""
-    return (
-        {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
-        if args
-        else {**kwargs}
-    )
+    return {**dict(zip(_parameters(type(module)), args, strict=False)), **kwargs} if args else {**kwargs}
+
+
+@cache
+def _parameters(kind: type[nn.Module]) -> tuple[str, ...]:
+    """Names of what `forward` takes; inspecting takes longer than a hook should, and every layer has one."""
+    return tuple(inspect.signature(kind.forward).parameters)[1:]
 
 
 class Flight:
@@ -68,7 +72,7 @@ class Flight:
         self, given: dict[str, Any], pipeline: Pipeline, readings: Sequence[TowerReading], clock: Clock
     ) -> Report:
         """Weighs frames and runs the vision stages; rewrites the language model's arguments in `given`."""
-        embeds, mask = given["inputs_embeds"], _flat(given.get("attention_mask"))
+        embeds, mask = given["inputs_embeds"], flat_mask(given.get("attention_mask"))
         assert self.placeholder is not None
         placeholder = self.placeholder.to(embeds.device)
         valid = torch.ones_like(placeholder) if mask is None else mask.bool()
@@ -85,7 +89,7 @@ class Flight:
                 given["attention_mask"], given["position_ids"] = self.prompt.layouts[0].mask, positions
         return self.report
 
-    def cache(self, given: dict[str, Any], guarded: bool, hides: bool) -> DynamicCache | None:
+    def cache(self, given: dict[str, Any], guarded: bool, hider: DecodeStage | None) -> DynamicCache | None:
         """The cache that the prompt fills, None where the caller wants none; `given` gets it if it is ours."""
         use_cache = given.get("use_cache")
         wanted = given.get("past_key_values") is not None or (
@@ -93,8 +97,9 @@ class Flight:
         )
         if not wanted or not guarded:
             return given.get("past_key_values")
+        layer = CompressedLayer if hider is None else partial(PagedLayer, hider.offload)
         self._cache = given["past_key_values"] = compressed_cache(
-            given.get("past_key_values"), self.adapter.depth, hides
+            given.get("past_key_values"), self.adapter.depth, layer
         )
         return self._cache
 
@@ -147,17 +152,18 @@ class Flight:
         self._cache = given["past_key_values"]
         columns = given["inputs_embeds"].shape[1]
         self.generating = columns == 1
-        self.prompt.extend(columns, _flat(given.get("attention_mask")))
+        if not self.generating:
+            self.prompt.pages.reveal(given["past_key_values"].layers)
+        self.prompt.extend(columns, flat_mask(given.get("attention_mask")))
         if self.prompt.pipeline.strategies:
             given["attention_mask"] = visible_mask(self.prompt.validity(0))
             given["position_ids"] = self.prompt.step_positions(given.get("position_ids"), columns)
 
     # layers
 
-    def row_taps(self, layers: Sequence[int]) -> dict[nn.Module, Tap]:
-        """Taps that record the last row's attention in the layer below each of `layers`."""
-        if not self.prefill and not self.generating:
-            return {}
+    def row_taps(self, pruners: Collection[int], hider: DecodeStage | None) -> dict[nn.Module, Tap]:
+        """Taps that record the last row's attention in the layers below those where this pass chooses rows."""
+        layers = pruners if self.prefill else [hider.layer] if hider is not None and self.generating else []
 
         def reader(layer: int) -> Tap:
             def tap(query: Tensor, key: Tensor, scale: float) -> None:
@@ -196,21 +202,28 @@ class Flight:
         return {**given, **self._narrowed, "hidden_states": hidden}
 
     def _look(self, layer: int, given: dict[str, Any], hider: DecodeStage | None) -> dict[str, Any]:
-        """Mask of a step behind the prompt, made anew where the cached rows or the visible ones change."""
-        number = self.prompt.at(layer)
-        opens = number > 0 and self.prompt.starts[number] == layer
+        """Mask of a step behind the prompt, made anew where the cached rows or the visible ones change.
+
+        The cache layers of a decode stage bring their visible rows together, and the mask has their slots.
+        """
+        opens = layer in self.prompt.starts[1:]
         if hider is not None and hider.layer != layer:
             hider = None
         if not opens and hider is None:
             return given
+        number = self.prompt.at(layer)
         if hider is not None:
             with self.report.clock.inner("strategy"):
                 row = self._rows[layer - 1]
                 self._visible = self.prompt.attend(hider, self.prompt.carry(row, number) if opens else row)
         elif self._visible is not None:
             self._visible = self.prompt.carry(self._visible, number) & self.prompt.validity(number)
-        visible = self.prompt.validity(number) if self._visible is None else self._visible
-        self._narrowed = {"attention_mask": self._causal(given["hidden_states"], visible_mask(visible), layer)}
+        if self._visible is None:
+            mask = visible_mask(self.prompt.validity(number))
+        else:
+            layers = given["past_key_values"].layers[layer : self.prompt.until(number, self.adapter.depth)]
+            mask = self.prompt.pages.show(number, layers, self._visible)
+        self._narrowed = {"attention_mask": self._causal(given["hidden_states"], mask, layer)}
         return {**given, **self._narrowed}
 
     def _causal(self, hidden: Tensor, mask: Bool[Tensor, "b t"] | None, layer: int) -> Any:
@@ -235,11 +248,3 @@ class Flight:
             if cached != expected:
                 raise RuntimeError(f"the layers cached {cached} rows where {self.prompt.pipeline} leaves {expected}")
         return True
-
-
-def _flat(mask: Any) -> Tensor | None:
-    if mask is None or (isinstance(mask, Tensor) and mask.ndim == 2):
-        return mask
-    raise UnsupportedGenerationError(
-        "token selection needs the 2-D attention mask of the prompt, or none: not a 4-D one"
-    )

@@ -6,11 +6,13 @@ Axes: `b` samples, `s` padded columns, `m` padded columns after packing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from tokenprune.cache import UnsupportedGenerationError
 from tokenprune.tokens import TEXT
 
 
@@ -118,3 +120,12 @@ def take(states: Tensor, columns: Int[Tensor, "b m"]) -> Tensor:
     columns = columns.to(states.device)
     samples = torch.arange(len(columns), device=states.device).unsqueeze(-1)
     return states.expand(len(columns), *states.shape[1:])[samples, columns]
+
+
+def flat_mask(mask: Any) -> Tensor | None:
+    """The 2-D mask that `mask` is, or None; UnsupportedGenerationError for any other kind."""
+    if mask is None or (isinstance(mask, Tensor) and mask.ndim == 2):
+        return mask
+    raise UnsupportedGenerationError(
+        "token selection needs the 2-D attention mask of the prompt, or none: not a 4-D one"
+    )

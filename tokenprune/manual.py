@@ -10,6 +10,7 @@ examples:
   tokenprune show strategy=visionzip+dytok             what a pipeline does, without a model
   tokenprune study experiments/tinyvqa_retention.yaml  many strategies at many retentions, as one page of results
   tokenprune sweep strategy=dycoke,fastv keep=0.5,0.25 a grid of strategies and budgets, as one table and two plots
+  tokenprune bench strategy=dycoke,fastv out=DIR       time, memory and FLOPs against the dense limit
   tokenprune data export tinyvqa out=DIR n=100         the benchmark as .mp4 files, to look at or to use elsewhere
 """
 RUN = """Runs a strategy, the full model and random pruning at the same measured budget on the same samples, prints one
@@ -63,6 +64,22 @@ keys (KEY=VALUE):
 examples:
   tokenprune sweep strategy=dycoke,fastv,prumerge+dytok keep=0.5,0.25,0.1
   tokenprune sweep strategy=fastv fastv.layer=1,2,3 keep=0.5 limit=40 out=results/layers
+"""
+BENCH = """Measures what strategies cost and save (time of each part, memory, cache, FLOPs) beside three references that
+take turns with them: the full model, the dense oracle (the stock model given as many visual tokens from the start,
+the limit for that budget), and random pruning at the same measured budget. Writes bench.json and bench.png.
+
+model=shape:llava-onevision-0.5b, -7b or -72b builds that architecture with random weights, without a download; so does
+shape:FOLDER of any config.json.
+
+keys (KEY=VALUE):
+{keys}
+  STRATEGY.FIELD   options of a strategy, as in dycoke.merge=0.5
+
+examples:
+  tokenprune bench strategy=dycoke,fastv out=runs/bench
+  tokenprune bench strategy=dycoke,fastv,dytok+visionzip keep=0.5 model=shape:llava-onevision-7b out=runs/7b
+  tokenprune bench strategy=dycoke model=shape:llava-onevision-0.5b vision=random frames=8 new_tokens=8 out=runs/llm
 """
 DATA = """Data sets as files.
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from tokenprune.layout import Layout, take
+from tokenprune.paging import Pages
 from tokenprune.report import SampleReport, StageReport
 from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, StrategyError, VisionStage
 from tokenprune.tokens import TEXT, SequenceView, VisualTokens
@@ -35,11 +36,17 @@ class Prompt:
             SampleReport(layout.frames, layout.cells) if sample in videos else None
             for sample in range(len(layout.valid))
         ]
+        self.pages = Pages()
         self._states: dict[int, Any] = {}
+        self._shown: dict[int, Bool[Tensor, "t"]] = {}  # what each sample's last step attended to
 
     def at(self, layer: int) -> int:
         """Number of the layout that `layer` runs on."""
         return max(number for number, start in enumerate(self.starts) if start <= layer)
+
+    def until(self, number: int, depth: int) -> int:
+        """The LLM layer past the last one that runs on a layout."""
+        return [*self.starts, depth][number + 1]
 
     def validity(self, number: int) -> Bool[Tensor, "b t"]:
         """Which cached columns of a layout are real, generated ones included."""
@@ -174,10 +181,13 @@ class Prompt:
             state = self._states.get(sample, None)
             shown, self._states[sample] = stage.attend(view, stage.start() if state is None else state)
             # text is always visible; checking instead would make every step wait for the device
-            visible[sample, here] = shown | ~view.visual
+            visible[sample, here] = shown = shown | ~view.visual
             report = self.reports[sample]
             assert report is not None
             report.steps.append((shown & view.visual).sum())
+            if (before := self._shown.get(sample)) is not None:
+                report.changes = report.changes + (shown[: len(before)] != before).any()
+            self._shown[sample] = shown
         return visible
 
     def carry(self, values: Shaped[Tensor, "b t"], number: int) -> Shaped[Tensor, "b u"]:

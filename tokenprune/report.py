@@ -35,6 +35,7 @@ class SampleReport:
     slots: list[list[int]] = field(default_factory=list)  # per frame, cells whose token reached the last layer
     frame_weights: list[float] | None = None  # of an allocator
     steps: list[Tensor | int] = field(default_factory=list)  # visual rows visible at each decoding step, see `decode`
+    changes: Tensor | int = 0  # see `decode_changes`
     asked: float = 1.0  # fraction the stages were asked to leave, after the last of them
 
     @property
@@ -63,6 +64,11 @@ class SampleReport:
         return [int(step) for step in self.steps]
 
     @property
+    def decode_changes(self) -> int:
+        """Decoding steps that saw other visual rows than the step before them."""
+        return int(self.changes)
+
+    @property
     def decode_ratio(self) -> float | None:
         """`decode` as a kept fraction, averaged over steps; None if nothing was decoded after the first token."""
         return statistics.fmean(self.decode) / self.full if self.steps else None
@@ -79,6 +85,7 @@ class SampleReport:
             "kept_per_frame": [len(slots) for slots in self.slots],
             "kept_per_layer": self.layers,
             "decode_visible": self.decode,
+            "decode_changes": self.decode_changes,
             "stages": [vars(stage) for stage in self.stages],
             "slots": self.slots,
             **({"frame_weights": self.frame_weights} if self.frame_weights is not None else {}),

@@ -155,7 +155,7 @@ class Session:
             self._flight = Flight(self._adapter, self._guide, prompt=prompt, report=report)
             self._flight.resume(given, self._hider)
         if self._flight is not None:
-            self._taps.update(self._flight.row_taps([*self._pruners, *([self._hider.layer] if self._hider else [])]))
+            self._taps.update(self._flight.row_taps(self._pruners, self._hider))
             self._since = self._clock.now()
         return (), given
 
@@ -165,7 +165,7 @@ class Session:
         clock = self._clock = Clock(self._adapter.device, self._timed)
         if self._readings:
             clock.add("vision", self._since)
-        cache = flight.cache(given, guarded=bool(self.pipeline.strategies), hides=self._hider is not None)
+        cache = flight.cache(given, guarded=bool(self.pipeline.strategies), hider=self._hider)
         with clock.inner("strategy"):
             report = flight.begin(given, self.pipeline, self._readings, clock)
         clock.forget_inner()

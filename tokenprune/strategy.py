@@ -107,6 +107,7 @@ class DecodeStage(Strategy, Generic[State]):
     """Runs for every generated token, from LLM layer `layer` up; hides cached rows for this step only."""
 
     layer: int
+    offload: bool = False  # hidden rows lie in host memory
 
     @abstractmethod
     def start(self) -> State:

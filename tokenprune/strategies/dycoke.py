@@ -84,6 +84,7 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
     threshold: float = 0.9  # keep the last selection while attention is at least this similar
     reference: Literal["previous", "last_update"] = "previous"  # which step's attention is compared with
     follow: Literal["paper", "released"] = "paper"  # see above
+    offload: bool = False  # keep hidden rows in host memory, which frees the accelerator's; answers stay the same
 
     def __post_init__(self) -> None:
         ops.fraction("dycoke.merge", self.merge)

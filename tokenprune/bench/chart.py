@@ -1,0 +1,57 @@
+"""`bench.png`: where the time goes, one bar per system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers
+_PARTS = (
+    ("video_ms", "video decoding", "#999999"),
+    ("preprocess_ms", "preprocessing", "#56B4E9"),
+    ("vision_ms", "tower and projector", "#0072B2"),
+    ("strategy_ms", "strategy", "#D55E00"),
+    ("prefill_ms", "LLM prefill", "#009E73"),
+)
+_DECODE = ("decoding", "#F0E442")
+
+
+def parts(block: Mapping[str, Any], tokens: int) -> list[float]:
+    """Milliseconds of each part of a bar: medians, so that they need not add up to the median of the total."""
+    decoding = (tokens - 1) * block["decode_ms_per_token"]
+    return [*(block[name] or 0.0 for name, _, _ in _PARTS), decoding]
+
+
+def chart(result: Mapping[str, Any], file: Path) -> None:
+    """Draws the full model once, then each strategy above its oracle and `random`."""
+    from matplotlib.figure import Figure
+
+    where, rows = result["environment"], result["rows"]
+    bars = [("full model", rows[0]["full"])]
+    for row in rows:
+        bars += [(row["strategy"], row["own"]), ("dense oracle", row["oracle"]), ("random", row["random"])]
+    places: list[float] = []
+    for number in range(len(bars)):  # a gap before each strategy
+        places.append(number + 0.6 * ((number + 2) // 3))
+    figure = Figure(figsize=(8.6, 1.6 + 0.32 * places[-1]), layout="constrained")
+    axis: Any = figure.subplots()
+    left = [0.0] * len(bars)
+    lengths = [parts(block, where["new_tokens"]) for _, block in bars]
+    for index, (label, colour) in enumerate([*((label, colour) for _, label, colour in _PARTS), _DECODE]):
+        width = [length[index] for length in lengths]
+        axis.barh(places, width, left=left, color=colour, label=label, height=0.8)
+        left = [start + more for start, more in zip(left, width, strict=True)]
+    axis.set_yticks(places, [label for label, _ in bars])
+    axis.invert_yaxis()
+    axis.set_xlabel("milliseconds, medians")
+    axis.set_title(
+        f"{where['model']}, {where['weights']} weights, {where['dtype']} on {where['device_name']}: "
+        f"{where['frames']} frames, batch {where['batch']}, {where['new_tokens']} tokens",
+        fontsize=9,
+    )
+    axis.grid(axis="x", alpha=0.25, linewidth=0.5)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.savefig(file, dpi=130, metadata={"Software": None})

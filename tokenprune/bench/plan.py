@@ -1,0 +1,122 @@
+"""Everything about a bench that can be wrong, found before weights are loaded or made."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+
+from tokenprune import registry
+from tokenprune.adapters import VideoLLM, adapt
+from tokenprune.bench.config import RANDOM, BenchConfig
+from tokenprune.bench.shapes import build, is_shape, shape_configuration
+from tokenprune.config import ConfigError
+from tokenprune.loading import configuration, load, pick_device, pick_dtype
+from tokenprune.processor import Pixels
+from tokenprune.strategy import Extent, Pipeline, TowerReader
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked bench."""
+
+    config: BenchConfig
+    pipelines: dict[str, Pipeline]  # by the words that name them
+    settings: PreTrainedConfig
+    assistant: PreTrainedConfig | None
+    device: torch.device
+    dtype: torch.dtype
+
+    def models(self) -> tuple[PreTrainedModel, PreTrainedModel | None, Pixels | None]:
+        """The model, the assistant if there is one, and how the checkpoint prepares pixels; None for a shape."""
+        model, pixels = self._model(self.config.model, self.settings)
+        assistant = None
+        if self.config.assistant is not None and self.assistant is not None:
+            assistant, _ = self._model(self.config.assistant, self.assistant)
+        return model, assistant, pixels
+
+    def _model(self, name: str, settings: PreTrainedConfig) -> tuple[PreTrainedModel, Pixels | None]:
+        if is_shape(name):
+            return build(settings, self.dtype, self.device, self.config.seed), None
+        model, processor = load(name, str(self.dtype).removeprefix("torch."), str(self.device))
+        return model, processor.pixels
+
+
+def lay_out(config: BenchConfig) -> Plan:
+    """Raises ConfigError, StrategyError, LoadingError, UnsupportedModelError."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("a bench draws a chart: pip install matplotlib")
+    pipelines = {spec: _pipeline(config, spec) for spec in config.strategy}
+    for pipeline in pipelines.values():
+        readers = [stage.name for stage in pipeline.of(TowerReader)]
+        if readers and config.vision == RANDOM:
+            raise ConfigError(
+                f"{pipeline} reads the vision tower, which vision={RANDOM} leaves out: measure {' and '.join(readers)} "
+                "with vision=tower, or leave it out of strategy="
+            )
+    if config.assistant is not None and not any(pipeline.allocator for pipeline in pipelines.values()):
+        raise ConfigError("assistant= guides an allocator, and no strategy has one: add +dytok, or leave it out")
+    settings = _settings(config.model)
+    adapter = outline(settings)
+    extent = Extent(config.frames, adapter.cells, adapter.depth)
+    for spec, pipeline in pipelines.items():
+        pipelines[spec] = pipeline.check(adapter.depth)
+        if config.keep is not None and pipeline.strategies:
+            pipelines[spec] = pipeline.retaining(config.keep, extent)
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device, settings)
+    _check_room(config.model, adapter.model, dtype, device)
+    assistant = None if config.assistant is None else _settings(config.assistant)
+    return Plan(config, pipelines, settings, assistant, device, dtype)
+
+
+def _check_room(name: str, model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> None:
+    """ConfigError where the weights alone are more than the device's whole memory: a CPU would swap, or be killed."""
+    needed = sum(part.numel() for part in model.parameters()) * dtype.itemsize
+    there = _room(device)
+    if there is not None and needed > there:
+        raise ConfigError(
+            f"the weights of model={name} in {str(dtype).removeprefix('torch.')} are {needed / 1e9:.1f} GB, "
+            f"and {device} has {there / 1e9:.1f} GB: choose a smaller one, or another dtype"
+        )
+
+
+def _room(device: torch.device) -> int | None:
+    """Bytes of memory a device has; None where it is not known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "cpu" and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def outline(settings: PreTrainedConfig) -> VideoLLM:
+    """The architecture without memory for its weights: enough to count its layers and cells."""
+    with torch.device("meta"):
+        return adapt(AutoModelForImageTextToText.from_config(settings))
+
+
+def _settings(name: str) -> PreTrainedConfig:
+    return shape_configuration(name) if is_shape(name) else configuration(name)
+
+
+def _pipeline(config: BenchConfig, spec: str) -> Pipeline:
+    """Strategies with a `seed` of their own follow the bench's unless told otherwise."""
+    options = config.of(spec)
+    plain = registry.build(spec, options)
+    seeded: dict[str, Any] = {
+        f"{strategy.name}.seed": config.seed
+        for strategy in plain.strategies
+        if any(field.name == "seed" for field in dataclasses.fields(strategy))  # pyright: ignore[reportArgumentType]
+    }
+    return registry.build(spec, {**seeded, **options})
+
+
+def load_average() -> list[float] | None:
+    """Processes that wanted a core in the last 1, 5 and 15 minutes, ours included; None where nobody counts them."""
+    return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None

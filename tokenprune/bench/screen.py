@@ -1,0 +1,93 @@
+"""The results of a bench in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tokenprune.bench.run import CHART, JSON, Done
+
+_HEADING = (
+    "system", "tokens\nlayer avg", "vision\nms", "strategy\nms", "prefill\nms", "TTFT\nms", "decode\nms/token",
+    "total\nms", "peak\nMB", "KV\nMB", "papers\nGFLOPs", "exact\nGFLOPs",
+)  # fmt: skip
+_RATIOS = (
+    "strategy", "prefill\nspeed-up", "x oracle\nprefill", "strategy /\nfull prefill", "TTFT\nspeed-up",
+    "x full\ndecode", "x oracle\ndecode", "x oracle\nmemory", "prefill left, papers\nFLOPs", "exact\nFLOPs",
+    "measured\ntime",
+)  # fmt: skip
+
+
+def measured(done: Done) -> RenderableType:
+    """Everything `tokenprune bench` prints at the end."""
+    rows, where = done.result["rows"], done.result["environment"]
+    systems = _table(_HEADING)
+    systems.add_row("full model", *_numbers(rows[0]["full"]))
+    for row in rows:
+        systems.add_section()
+        for name, line in ((row["strategy"], "own"), ("  dense oracle", "oracle"), ("  random", "random")):
+            systems.add_row(Text(name), *_numbers(row[line]))
+    headline = _table(_RATIOS)
+    for row in rows:
+        headline.add_row(Text(row["strategy"]), *_headline(row))
+    notes = [Text(line, style="dim", overflow="fold") for line in _notes(where)]
+    return Group(systems, headline, *notes, Text(f"Results in {done.folder}: {JSON}, {CHART}", overflow="fold"))
+
+
+def _table(headings: tuple[str, ...]) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
+    return table
+
+
+def _numbers(block: Mapping[str, Any]) -> Iterator[str]:
+    layers = block["visual_tokens_per_layer"]
+    yield f"{sum(layers) / len(layers):.0f}"
+    for name in ("vision_ms", "strategy_ms", "prefill_ms", "ttft_ms", "decode_ms_per_token", "total_ms"):
+        yield f"{block[name]:.1f}"
+    peak = block["peak_memory_bytes"]
+    yield "-" if peak is None else f"{peak / 1e6:.0f}"
+    yield f"{block['kv_bytes'] / 1e6:.1f}"
+    yield f"{block['flops']['papers'] / 1e9:.4g}"
+    yield f"{block['flops']['exact']['total'] / 1e9:.4g}"
+
+
+def _headline(row: Mapping[str, Any]) -> Iterator[str]:
+    ratios, formula = row["ratios"], row["formula"]
+    yield f"{ratios['prefill_speedup']:.2f}x"
+    yield f"{ratios['prefill_over_oracle']:.2f}"
+    yield f"{100 * ratios['strategy_over_full_prefill']:.1f} %"
+    yield f"{ratios['ttft_speedup']:.2f}x"
+    yield f"{ratios['decode_over_full']:.2f}"
+    yield f"{ratios['decode_over_oracle']:.2f}"
+    memory = ratios["memory_over_oracle"]
+    yield "-" if memory is None else f"{memory:.2f}"
+    yield from (f"{100 * formula[name]:.1f} %" for name in ("papers", "exact", "measured"))
+
+
+def _notes(where: Mapping[str, Any]) -> Iterator[str]:
+    """What was measured, and what the tables cannot say."""
+    source = "with random weights" if where["weights"] == "random" else "from its checkpoint"
+    seen = "made-up features (no tower)" if where["vision"] == "random" else f"video {where['video']}"
+    yield (
+        f"{where['model']} {source}, {where['dtype']} on {where['device_name']} ({where['threads']} threads), {seen}: "
+        f"{where['frames']} frames of {where['tokens_per_frame']} tokens, batch {where['batch']}, "
+        f"{where['text_tokens']} text tokens, {where['new_tokens']} new ones, {where['repeats']} turns."
+    )
+    yield (
+        "Times: medians, of the whole batch. Ratios: medians over turns; prefill ratios include the strategy's time. "
+        "Oracle: the stock model given as many visual tokens, put together per layer where their number changes. "
+        "FLOPs: multiply-adds per sample, of prefill and decoding."
+    )
+    if where["memory_method"] is not None:
+        yield f"Peak memory: {where['memory_method']}."
+    if where["load_before"] is not None:
+        before, after = where["load_before"][0], where["load_after"][0]
+        busy = " It was busy: measure again when it is not." if max(before, after - 1) > where["cores"] else ""
+        yield f"Load of the machine: {before} before, {after} after, {where['cores']} cores.{busy}"
