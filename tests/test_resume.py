@@ -73,7 +73,7 @@ def test_killed_at_three_moments_on_two_processes_and_one(whole: Path, tmp_path:
                 stream.write('{"index": 3, "id": "torn')
         words = [f"resume={out}", f"trainer.devices={1 + number % 2}"]
         time.sleep(0.2)
-    assert main(["run", f"resume={out}", "trainer.devices=1"]) == 0
+    assert start(log, f"resume={out}", "trainer.devices=1").wait(timeout=300) == 0, log.read_text()
     assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "records.jsonl", "summary.json"]
     assert lasting(out) == lasting(whole), moments
 
