@@ -89,8 +89,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     line = outcome.as_dict()
     for shared in ("index", "id", "category", "question", "answer"):
         del line[shared]
-    if not line["tokens"].get("stages"):
-        line["tokens"].pop("slots", None)  # all of them
+    if not line["tokens"].get("stages"):  # then its slots are all of them
+        line["tokens"] = {name: value for name, value in line["tokens"].items() if name != "slots"}
     return line
 
 
