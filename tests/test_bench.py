@@ -17,7 +17,7 @@ from tokenprune.bench import memory, plan
 from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.bench.count import Work, exact, papers, papers_prefill
 from tokenprune.bench.material import Material, prepare
-from tokenprune.bench.measure import Attached, Dense, Reading, settled
+from tokenprune.bench.measure import PARTS, Attached, Dense, Reading, settled
 from tokenprune.bench.oracle import oracle, widths
 from tokenprune.bench.plan import outline
 from tokenprune.bench.shapes import SHAPES, build, shape_configuration
@@ -68,7 +68,8 @@ def check(result: dict[str, Any], depth: int) -> None:
             flops = block["flops"]["exact"]
             assert flops["total"] == sum(v for part, v in flops.items() if part not in ("total", "llm_prefill"))
         assert row["own"]["visual_tokens_per_layer"] == row["oracle"]["visual_tokens_per_layer"]
-        assert all(ratio > 0 or name == "strategy_over_full_prefill" for name, ratio in row["ratios"].items())
+        free = ("strategy_over_full_prefill", "probe_over_full_prefill")
+        assert all(ratio > 0 or (name in free and ratio == 0) for name, ratio in row["ratios"].items())
         assert row["formula"]["measured"] > 0
         average = sum(row["own"]["visual_tokens_per_layer"]) / depth
         assert row["random"]["visual_tokens_per_layer"] == [pytest.approx(average, abs=0.5)] * depth
@@ -85,6 +86,8 @@ def test_a_bench_of_a_shape(shape: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert dycoke["own"]["visual_tokens_per_layer"] == [9 + 3 * 2] * 5, "dycoke.merge=0.7 of nine"
     assert dycoke["own"]["decode_visual_tokens_per_layer"] == [15, 15, 15, 4, 4], "dycoke.prune=0.7 from layer 3"
     assert fastv["own"]["visual_tokens_per_layer"] == [36, 36, 18, 18, 18]
+    assert guided["own"]["probe_ms"] > 0 == guided["random"]["probe_ms"] == dycoke["own"]["probe_ms"]
+    assert guided["ratios"]["prefill_speedup_without_probe"] > guided["ratios"]["prefill_speedup"]
     assert guided["own"]["flops"]["exact"]["probe"] > 0 == guided["random"]["flops"]["exact"]["probe"]
     assert guided["own"]["flops"]["papers"] > guided["oracle"]["flops"]["papers"]
     for row in result["rows"]:
@@ -121,6 +124,8 @@ def test_a_bench_of_the_embedded_model(tmp_path: Path) -> None:
         (["frames=0"], "write at least 1"),
         (["new_tokens=1"], "write at least 2"),
         (["repeats=x"], "is no number"),
+        (["ragged=3"], "write batch=4"),
+        (["ragged=39", "batch=2"], "write 1 to 38"),
         (["vision=none"], "write tower or random"),
         (["vision=random", "video=a.mp4"], "leave one of them out"),
         (["vision=random", "strategy=visionzip"], "visionzip reads the vision tower, which vision=random leaves out"),
@@ -280,8 +285,8 @@ def test_the_oracle_is_the_stock_model_on_as_many_rows(vision: str) -> None:
 
 def test_an_oracle_of_layers_is_put_together_from_dense_ones() -> None:
     def at(rows: int, slow: float, peak: float) -> Reading:
-        names = ("vision_ms", "strategy_ms", "prefill_ms", "ttft_ms", "decode_ms_per_token", "total_ms")
-        times = dict[str, float](zip(names, (0.0, 0.0, slow, slow + 1.0, slow / 10, 0.0), strict=True))
+        times = dict.fromkeys(PARTS, 0.0) | {"prefill_ms": slow, "ttft_ms": slow + 1.0}
+        times |= {"decode_ms_per_token": slow / 10, "total_ms": 0.0}
         return Reading(times, peak, 4.0 * rows, [float(rows)] * 4, [float(rows)] * 4)
 
     own = Reading({}, 0.0, 0.0, [40.0, 20.0, 20.0, 20.0], [40.0, 20.0, 8.4, 8.4])
@@ -295,6 +300,23 @@ def test_an_oracle_of_layers_is_put_together_from_dense_ones() -> None:
     assert found.peak == 1000.0 - 160.0 + 40.0, "the widest layer, with what it alone has cached"
     dense = at(20, 6.0, 500.0)
     assert oracle(dense, {20: dense}, tokens=3).peak == 500.0
+
+
+def test_a_ragged_batch_is_padded_and_counted(shape: str, tmp_path: Path) -> None:
+    words = ["strategy=dycoke", f"model={shape}", "vision=random", f"frames={FRAMES}", "batch=3", "ragged=4"]
+    result = benched(tmp_path / "out", *words, f"text={TEXT}", f"new_tokens={NEW}", "repeats=1")
+    check(result, depth=5)
+    (row,) = result["rows"]
+    assert 0 <= row["own"]["decode_selection_changes"] < NEW - 1
+    assert row["full"]["decode_selection_changes"] is None
+    speed = row["own"]["decode_tokens_per_s"] * row["own"]["decode_ms_per_token"]
+    assert speed == pytest.approx(3 * 1000.0), "a step makes a token of each of the three"
+    given = prepare(small(batch=3, ragged=4), adapt(settled(llava_onevision())), None)
+    assert given.texts == [TEXT, TEXT - 2, TEXT - 4] and given.text == TEXT - 2
+    words_of = given.words(FULL)
+    assert words_of["attention_mask"].sum(1).tolist() == [FULL + 1 + text for text in given.texts]
+    assert bool(words_of["attention_mask"][:, -1].all()), "padded on the left"
+    assert ((words_of["input_ids"] == given.adapter.marker).sum(1) == FULL + 1).all()
 
 
 def test_memory_is_counted() -> None:

@@ -22,7 +22,9 @@ from transformers.masking_utils import AttentionMaskInterface
 Tap = Callable[[Tensor, Tensor, float], None]  # queries [b h s e], keys [b g t e], softmax scale
 
 PREFIX = "tokenprune"
-BLOCK = 1 << 26  # attention weights held at once by `received`: 256 MiB in fp32
+# attention weights that `received` holds at once: what a core's cache holds, or enough to keep an accelerator busy
+BLOCK = {"cpu": 1 << 20}
+ACCELERATED = 1 << 24
 
 
 @contextmanager
@@ -83,11 +85,21 @@ def last_row(
 
 
 def received(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], scale: float) -> Float[Tensor, "b s"]:
-    """Attention each key receives, mean over heads and query rows, in fp32; blockwise, so memory stays bounded."""
-    _, heads, rows, _ = query.shape
-    step = max(1, BLOCK // (heads * rows * rows))
-    blocks = zip(query.split(step), key.split(step), strict=True)
-    return torch.cat([(q.float() @ k.float().mT * scale).softmax(-1).mean(dim=(1, 2)) for q, k in blocks])
+    """Attention each key receives, mean over heads and query rows, in fp32; blockwise over samples, heads and rows.
+
+    Only the column sums of a block outlive it, so that memory does not grow with the square of the sequence.
+    """
+    samples, heads, rows, _ = query.shape
+    most = BLOCK.get(query.device.type, ACCELERATED)
+    together = max(1, most // rows**2)  # whole heads per block
+    step = min(rows, max(1, most // rows))
+    columns = query.new_zeros(samples * heads, rows, dtype=torch.float32)
+    split = (part.split(together) for part in (query.flatten(0, 1), key.flatten(0, 1), columns))
+    for some, keys, sums in zip(*split, strict=True):
+        turned = keys.float().mT * scale
+        for block in some.split(step, dim=1):
+            sums += torch.softmax(block.float() @ turned, dim=-1).sum(1)
+    return columns.unflatten(0, (samples, heads)).mean(1) / rows
 
 
 def mean_query(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s"]:

@@ -62,9 +62,12 @@ def _table(summary: Mapping[str, Any], upright: bool = False) -> Table:
     for heading, name in (
         ("vision\nms", "vision_ms"),
         ("strategy\nms", "strategy_ms"),
+        ("probe\nms", "probe_ms"),
         ("prefill\nms", "prefill_ms"),
         ("decode\nms/token", "decode_ms_per_token"),
     ):
+        if name == "probe_ms" and not any(system["time"].get(name) for system in systems):
+            continue
         lines.append((heading, [_ms(system["time"].get(name)) for system in systems]))
     if upright:
         rows = zip(*([heading.replace("\n", " "), *cells] for heading, cells in lines), strict=True)

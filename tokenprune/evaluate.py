@@ -116,9 +116,10 @@ class Evaluation(LightningModule):
         return Outcome(video.index, *label, error=video.reason)
 
     def _outcome(self, group: Group, row: int, text: str, report: Report, guide: PreTrainedModel | None) -> Outcome:
-        sample, own, per_step = group.samples[row], report[row], "decode_ms_per_token"
-        score, whole = self.task.score(text, sample), report.time
-        share = {name: None if ms is None else ms / len(report) for name, ms in whole.items()}
+        sample, own = group.samples[row], report[row]
+        score = self.task.score(text, sample)
+        # a sample's share of the batch; a step makes one token of every sample
+        time = {name: ms and (ms if "per_token" in name else ms / len(report)) for name, ms in report.time.items()}
         decoder, guided_by = (Decoder.of(adapt(model).text_config) for model in (self.model, guide or self.model))
         compressed = flops_ratio(decoder, own.layers, own.full)
         guided = flops_ratio(decoder, own.layers, own.full, guided_by, report.probe_layers)
@@ -131,7 +132,7 @@ class Evaluation(LightningModule):
             prediction=text,
             score=None if math.isnan(score) else score,
             tokens=own.as_dict(),
-            time={**share, per_step: whole[per_step]},
+            time=time,
             flops_ratio=guided,
             guide_flops_ratio=guided - compressed,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from functools import cache, partial
 from typing import Any
 
@@ -15,10 +16,10 @@ from transformers.masking_utils import create_causal_mask
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.attention import Tap, last_row, rows_at
-from tokenprune.cache import CompressedLayer, UnsupportedGenerationError, compressed_cache
+from tokenprune.cache import CompressedLayer, compressed_cache
 from tokenprune.layout import Layout, flat_mask, prompt_layout, take, visible_mask
 from tokenprune.paging import PagedLayer
-from tokenprune.probing import Guide, PromptProbe
+from tokenprune.probing import PROMPT, Guide, PromptProbe
 from tokenprune.prompt import Prompt
 from tokenprune.report import Clock, Report
 from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, StrategyError, VisionStage
@@ -112,7 +113,12 @@ class Flight:
         def once(layers: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
             if layers not in read:
                 self.report.probe_layers = max(self.report.probe_layers, max(layers) + 1)
-                read[layers] = self.guide.read(layers, layout.last, self._probe_inputs(given, layout, reading))
+                with self.report.clock.inner("probe"):
+                    if self.guide.adapter is self.adapter:
+                        inputs = {name: given.get(name) for name in PROMPT}
+                    else:
+                        inputs = self.guide.see(given, self.input_ids, reading, layout.frames, len(self.prompt.videos))
+                    read[layers] = self.guide.read(layers, layout.last, inputs)
             return read[layers]
 
         self.probing = True
@@ -131,20 +137,6 @@ class Flight:
                 )
         return weights
 
-    def _probe_inputs(self, given: dict[str, Any], layout: Layout, reading: TowerReading | None) -> dict[str, Any]:
-        inputs = {name: given.get(name) for name in ("inputs_embeds", "attention_mask", "position_ids")}
-        if self.guide.adapter is self.adapter:
-            return inputs
-        if self.input_ids is None or reading is None:
-            raise UnsupportedGenerationError(
-                "an assistant sees the prompt for itself: pass input_ids and raw pixels, not inputs_embeds"
-            )
-        device, dtype = self.guide.adapter.device, self.guide.adapter.model.dtype
-        pixels = reading.pixels.unflatten(0, (-1, layout.frames)).to(device, dtype)
-        pixels = pixels.repeat_interleave(len(self.prompt.videos) // len(pixels), dim=0)  # beams share a video
-        inputs = {name: value if value is None else value.to(device) for name, value in inputs.items()}
-        return {**inputs, "inputs_embeds": self.guide.adapter.embed(self.input_ids.to(device), pixels)}
-
     # decode
 
     def resume(self, given: dict[str, Any], hider: DecodeStage | None) -> None:
@@ -161,18 +153,23 @@ class Flight:
 
     # layers
 
+    def _choosing(self) -> AbstractContextManager[None]:
+        """Times what a prefill or decode stage takes within the model's own layers."""
+        return self.report.clock.inner("strategy" if self.prefill else "choosing")
+
     def row_taps(self, pruners: Collection[int], hider: DecodeStage | None) -> dict[nn.Module, Tap]:
         """Taps that record the last row's attention in the layers below those where this pass chooses rows."""
         layers = pruners if self.prefill else [hider.layer] if hider is not None and self.generating else []
 
         def reader(layer: int) -> Tap:
             def tap(query: Tensor, key: Tensor, scale: float) -> None:
-                number = self.prompt.at(layer)
-                layout = self.prompt.layouts[number]
-                last = layout.last if self.prefill else torch.zeros_like(layout.last)
-                mask = visible_mask(self.prompt.validity(number).to(key.device))
-                # layers may live on different devices; layouts stay on the first
-                self._rows[layer] = last_row(rows_at(query, last), key, scale, mask).to(last.device)
+                with self._choosing():
+                    number = self.prompt.at(layer)
+                    layout = self.prompt.layouts[number]
+                    last = layout.last if self.prefill else torch.zeros_like(layout.last)
+                    mask = visible_mask(self.prompt.validity(number).to(key.device))
+                    # layers may live on different devices; layouts stay on the first
+                    self._rows[layer] = last_row(rows_at(query, last), key, scale, mask).to(last.device)
 
             return tap
 
@@ -190,7 +187,7 @@ class Flight:
         return ((), given) if self._narrowed else None
 
     def _prune(self, layer: int, given: dict[str, Any], pruners: Sequence[PrefillStage]) -> dict[str, Any]:
-        with self.report.clock.inner("strategy"):
+        with self._choosing():
             columns = self.prompt.prune(layer, pruners, self._rows[layer - 1])
         hidden = take(given["hidden_states"], columns)
         self._narrowed = {
@@ -213,7 +210,7 @@ class Flight:
             return given
         number = self.prompt.at(layer)
         if hider is not None:
-            with self.report.clock.inner("strategy"):
+            with self._choosing():
                 row = self._rows[layer - 1]
                 self._visible = self.prompt.attend(hider, self.prompt.carry(row, number) if opens else row)
         elif self._visible is not None:

@@ -11,8 +11,12 @@ from torch import Tensor, nn
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.attention import Tap, rows_at
+from tokenprune.cache import UnsupportedGenerationError
 from tokenprune.layout import Layout
 from tokenprune.tokens import LastRow, Probe
+from tokenprune.tower import TowerReading
+
+PROMPT = ("inputs_embeds", "attention_mask", "position_ids")  # what a guide reads of the language model's arguments
 
 
 class _Enough(Exception):  # noqa: N818  a signal, not an error
@@ -24,6 +28,25 @@ class Guide:
 
     def __init__(self, adapter: VideoLLM, taps: dict[nn.Module, Tap]) -> None:
         self.adapter, self.taps = adapter, taps
+
+    def see(
+        self,
+        given: dict[str, Any],
+        input_ids: Int[Tensor, "b s"] | None,
+        reading: TowerReading | None,
+        frames: int,
+        videos: int,
+    ) -> dict[str, Any]:
+        """An assistant's own view of the prompt: frames that are decoded and prepared already, its tower, its words."""
+        if input_ids is None or reading is None:
+            raise UnsupportedGenerationError(
+                "an assistant sees the prompt for itself: pass input_ids and raw pixels, not inputs_embeds"
+            )
+        device, dtype = self.adapter.device, self.adapter.model.dtype
+        pixels = reading.pixels.unflatten(0, (-1, frames)).to(device, dtype)
+        pixels = pixels.repeat_interleave(videos // len(pixels), dim=0)  # beams share a video
+        inputs = {name: None if given.get(name) is None else given[name].to(device) for name in PROMPT}
+        return {**inputs, "inputs_embeds": self.adapter.embed(input_ids.to(device), pixels)}
 
     @torch.no_grad()
     def read(

@@ -111,21 +111,24 @@ class Report:
 
     @property
     def time(self) -> dict[str, float | None]:
-        """Milliseconds of the whole batch: tower and projector, strategies, LLM prefill, and per decoded token."""
+        """Milliseconds of the whole batch; no part is inside another.
+
+        Tower and projector; strategies before the first token, with what they read in the tower; an allocator's probe;
+        the rest of the LLM's prefill; and per decoded token, of which `choosing` is a decode stage's part.
+        """
         laps = self.clock.laps
-        decode = laps.get("decode")
+        decode, choosing = laps.get("decode", []), laps.get("choosing", [])
         return {
-            "vision_ms": 1e3 * sum(laps.get("vision", [0.0])),
-            "strategy_ms": 1e3 * sum(laps.get("strategy", [0.0])),
-            "prefill_ms": 1e3 * sum(laps.get("prefill", [0.0])),
-            "decode_ms_per_token": 1e3 * statistics.fmean(decode) if decode else None,
+            **{f"{name}_ms": 1e3 * sum(laps.get(name, [0.0])) for name in ("vision", "strategy", "probe", "prefill")},
+            "decode_ms_per_token": 1e3 * (sum(decode) + sum(choosing)) / len(decode) if decode else None,
+            "choosing_ms_per_token": 1e3 * sum(choosing) / len(decode) if choosing else None,
         }
 
 
 class Clock:
     """Laps in seconds by name; waits for the device, so it is off unless timing is asked for.
 
-    A lap inside another is not counted twice: strategies that run within the prefill are taken out of it.
+    A lap inside another is not counted twice: a strategy that runs within the prefill is taken out of it.
     """
 
     def __init__(self, device: torch.device, on: bool) -> None:
@@ -134,8 +137,8 @@ class Clock:
         self._inner = 0.0
 
     def now(self) -> float:
-        if self.on and self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.on and self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
         return time.perf_counter()
 
     def add(self, name: str, since: float) -> None:
@@ -154,10 +157,10 @@ class Clock:
         if not self.on:
             yield
             return
-        since = self.now()
+        outer, self._inner, since = self._inner, 0.0, self.now()
         try:
             yield
         finally:
             taken = self.now() - since
-            self.laps.setdefault(name, []).append(taken)
-            self._inner += taken
+            self.laps.setdefault(name, []).append(taken - self._inner)
+            self._inner = outer + taken

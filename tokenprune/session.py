@@ -117,11 +117,12 @@ class Session:
         return range(min(first, default=self._adapter.depth), self._adapter.depth)
 
     def _before_tower(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self._since = self._clock.now()
+        clock = self._clock = Clock(self._adapter.device, self._timed)
+        self._since = clock.now()
         reading = TowerReading(named(module, args, kwargs)["pixel_values"])
         self._readings = [*self._readings[-1:], reading]  # a prompt needs at most its images' and its video's
         if any(self.pipeline.signals):
-            self._taps[self._adapter.tower_attention] = tower_tap(self._adapter, self.pipeline.signals, reading)
+            self._taps[self._adapter.tower_attention] = tower_tap(self._adapter, self.pipeline.signals, reading, clock)
 
     def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[tuple[()], dict[str, Any]]:
         """Sees the prompt while its ids are known: finds the video, and realigns a second turn."""
@@ -162,9 +163,11 @@ class Session:
     def _begin(self, flight: Flight, given: dict[str, Any]) -> None:
         """A video prompt is about to enter the language model."""
         self._taps.pop(self._adapter.tower_attention, None)
-        clock = self._clock = Clock(self._adapter.device, self._timed)
         if self._readings:
-            clock.add("vision", self._since)
+            self._clock.add("vision", self._since)
+        else:
+            self._clock = Clock(self._adapter.device, self._timed)
+        clock = self._clock
         cache = flight.cache(given, guarded=bool(self.pipeline.strategies), hider=self._hider)
         with clock.inner("strategy"):
             report = flight.begin(given, self.pipeline, self._readings, clock)

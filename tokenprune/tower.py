@@ -12,6 +12,7 @@ from tokenprune import attention
 from tokenprune.adapters import VideoLLM
 from tokenprune.cache import UnsupportedGenerationError
 from tokenprune.layout import Layout
+from tokenprune.report import Clock
 from tokenprune.strategy import Pipeline
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -25,10 +26,14 @@ class TowerReading:
     keys: Float[Tensor, "i c k"] | None = None
 
 
-def tower_tap(adapter: VideoLLM, signals: Signals, reading: TowerReading) -> attention.Tap:
+def tower_tap(adapter: VideoLLM, signals: Signals, reading: TowerReading, clock: Clock) -> attention.Tap:
     """Fills `reading` from the attention of the layer whose output the projector takes."""
 
     def tap(query: Float[Tensor, "i h p e"], key: Float[Tensor, "i h p e"], scale: float) -> None:
+        with clock.inner("strategy"):
+            read(query, key, scale)
+
+    def read(query: Float[Tensor, "i h p e"], key: Float[Tensor, "i h p e"], scale: float) -> None:
         if signals.saliency is not None:
             received = signals.saliency == "received"
             weight = attention.received(query, key, scale) if received else attention.mean_query(query, key)

@@ -12,6 +12,7 @@ _PARTS = (
     ("preprocess_ms", "preprocessing", "#56B4E9"),
     ("vision_ms", "tower and projector", "#0072B2"),
     ("strategy_ms", "strategy", "#D55E00"),
+    ("probe_ms", "probe", "#CC79A7"),
     ("prefill_ms", "LLM prefill", "#009E73"),
 )
 _DECODE = ("decoding", "#F0E442")

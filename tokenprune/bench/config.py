@@ -34,8 +34,9 @@ class BenchConfig:
     vision: str = _key(TOWER, "tower, or random: features are made up, so that the LLM is measured alone")
     video: str | None = _key(None, "a video file to decode; one is made up by default")
     frames: int = _key(32, "frames per video, spread evenly")
-    batch: int = _key(1, "copies of the prompt in one forward pass")
+    batch: int = _key(1, "prompts in one forward pass, all about the same video")
     text: int = _key(40, "text tokens of a prompt, a few of them before the video")
+    ragged: int = _key(0, "text tokens that the shortest prompt of a batch has less: the others are padded in between")
     new_tokens: int = _key(100, "tokens to generate, at least 2; no end of sequence stops them")
     repeats: int = _key(5, "measured turns")
     warmup: int = _key(1, "turns before, which are not counted")
@@ -50,6 +51,12 @@ class BenchConfig:
         for key, low in least.items():
             if (value := getattr(self, key)) < low:
                 raise ConfigError(f"{key}={value} is too few: write at least {low}")
+        if self.ragged and not 0 < self.ragged <= self.text - 2:
+            raise ConfigError(
+                f"ragged={self.ragged} of text={self.text} tokens: write 1 to {self.text - 2}, or a longer text"
+            )
+        if self.ragged and self.batch == 1:
+            raise ConfigError(f"ragged={self.ragged} needs several prompts: write batch=4, or leave it out")
         if not self.strategy:
             raise ConfigError("nothing to measure: write strategy=NAME,NAME, as in strategy=dycoke,fastv")
         for place, spec in enumerate(self.strategy):

@@ -20,7 +20,7 @@ class Work:
 
     images: int  # frames that the tower encodes; 0 with made-up features
     full: int  # visual rows without compression
-    text: int  # all other rows of the prompt, a newline embedding too
+    text: Number  # all other rows of the prompt, a newline embedding too; of the mean prompt where a batch is ragged
     layers: Sequence[Number]  # visual rows each layer saw at prefill
     decode: Sequence[Number]  # visual rows each layer attends to in a decoding step, mean over steps
     generated: int  # new tokens; the first of them comes out of the prefill

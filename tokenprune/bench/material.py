@@ -28,18 +28,22 @@ _BEFORE = 14  # text tokens before the video, as in LLaVA-OneVision's prompt wit
 
 @dataclass
 class Material:
-    """One prompt, `batch` times over. All times in milliseconds, one per repeat."""
+    """One video, asked about in each sample of a batch. All times in milliseconds, one per repeat."""
 
     adapter: VideoLLM
-    batch: int
     frames: int
-    text: int
+    texts: list[int]  # text tokens of each sample
     seed: int
     pixels: Float[Tensor, "b f 3 h w"] | None  # None with made-up features
     features: Float[Tensor, "b n d"] | None  # of all cells and separators; None where the tower makes them
     video_ms: list[float]
     preprocess_ms: list[float]
-    prompts: dict[int, Tensor] = field(default_factory=dict)  # ids made so far: not to be made while a clock runs
+    prompts: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # made so far: not while a clock runs
+
+    @property
+    def text(self) -> int | float:
+        """Text tokens of a sample, mean over the batch."""
+        return statistics.mean(self.texts)
 
     @property
     def full(self) -> int:
@@ -47,21 +51,26 @@ class Material:
         return self.frames * self.adapter.cells
 
     def words(self, visual: int) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask` of a prompt with `visual` visual rows and the separators behind them."""
+        """`input_ids` and `attention_mask` of prompts with `visual` visual rows and the separators behind them."""
         if visual not in self.prompts:
-            self.prompts[visual] = self._ids(visual)
-        ids = self.prompts[visual]
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            self.prompts[visual] = self._prompts(visual)
+        return dict(self.prompts[visual])
 
-    def _ids(self, visual: int) -> Int[Tensor, "b s"]:
-        config, device = self.adapter.model.config, self.adapter.device
-        markers = {self.adapter.marker, config.image_token_id}
+    def _prompts(self, visual: int) -> dict[str, Int[Tensor, "b s"]]:
+        model, longest = self.adapter.model, max(self.texts)
+        markers = {self.adapter.marker, model.config.image_token_id}
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randint(config.get_text_config().vocab_size, (self.text + 64,), generator=generator).tolist()
-        text = [token for token in drawn if token not in markers][: self.text]
-        before = min(_BEFORE, self.text // 2)
+        drawn = torch.randint(model.config.get_text_config().vocab_size, (longest + 64,), generator=generator).tolist()
+        text = [token for token in drawn if token not in markers][:longest]
+        before = min(_BEFORE, min(self.texts) // 2)
         video = [self.adapter.marker] * (visual + self.adapter.separators)
-        return torch.tensor([text[:before] + video + text[before:]] * self.batch, device=device)
+        ids, mask = [], []
+        for length in self.texts:  # padded on the left, as `generate` wants it
+            pad, row = longest - length, text[:before] + video + text[before:length]
+            ids.append([model.generation_config.pad_token_id] * pad + row)
+            mask.append([0] * pad + [1] * len(row))
+        made = {"input_ids": ids, "attention_mask": mask}
+        return {name: torch.tensor(rows, device=self.adapter.device) for name, rows in made.items()}
 
     def inputs(self) -> dict[str, Any]:
         """What `generate` takes for the whole prompt; made anew for each call, which changes it."""
@@ -109,7 +118,8 @@ def prepare(config: BenchConfig, adapter: VideoLLM, pixels: Pixels | None) -> Ma
         ready, made["preprocess_ms"] = _timed(lambda: pixels(shown), config)
         frames = len(shown)  # a short video has fewer
         made["pixels"] = ready.to(device, dtype).expand(config.batch, -1, -1, -1, -1).contiguous()
-    return Material(adapter, config.batch, frames, config.text, config.seed, **made)
+    texts = [config.text - number * config.ragged // max(1, config.batch - 1) for number in range(config.batch)]
+    return Material(adapter, frames, texts, config.seed, **made)
 
 
 def _timed(what: Callable[[], Tensor], config: BenchConfig) -> tuple[Tensor, list[float]]:

@@ -1,4 +1,8 @@
-"""One system, one turn: a pass that splits the time before the first token, and one that runs undisturbed."""
+"""One system, one turn: how long each part takes, how much memory it needs and how many rows it works on.
+
+A CPU needs one pass. A device that works behind the CPU's back needs two: one that waits for it wherever a part ends,
+and one that nothing disturbs.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,12 @@ from transformers.generation.streamers import BaseStreamer
 
 from tokenprune.bench import memory
 from tokenprune.bench.material import Material, encoded
-from tokenprune.report import Clock, SampleReport
+from tokenprune.report import Clock, Report
 from tokenprune.session import attach
 from tokenprune.strategy import DecodeStage, Pipeline
 
-TIMES = ("vision_ms", "strategy_ms", "prefill_ms", "ttft_ms", "decode_ms_per_token", "total_ms")
+PARTS = ("vision_ms", "strategy_ms", "probe_ms", "prefill_ms")  # before the first token
+TIMES = (*PARTS, "ttft_ms", "decode_ms_per_token", "total_ms")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,10 @@ class Reading:
     layers: list[float]  # visual rows of one sample that each LLM layer saw at prefill
     decode: list[float]  # and attends to in a decoding step, mean over steps
     probe_layers: int = 0
+    changes: int | None = None  # decoding steps that attended to other visual rows than the step before them
+
+
+Seen = tuple[list[float], list[float], int, int | None]  # the last four of `Reading`
 
 
 class _Stamps(BaseStreamer):
@@ -75,56 +84,59 @@ class System(ABC):
         """What `generate` takes; a tower that runs here is part of the time."""
 
     @abstractmethod
-    def split(self) -> tuple[float, float, float]:
-        """Milliseconds of tower and projector, strategy, and the rest of the LLM's prefill, each waited for."""
+    def attached(self, timed: bool = False) -> AbstractContextManager[Any]:
+        """Around a pass; `timed` waits for the device wherever a part ends."""
 
     @abstractmethod
-    def attached(self) -> AbstractContextManager[Any]:
-        """Around a pass that nothing waits for."""
+    def split(self, held: Any) -> Mapping[str, float | None]:
+        """Milliseconds of `PARTS`, from what `attached(timed=True)` held."""
 
     @abstractmethod
-    def seen(self, session: Any) -> tuple[list[float], list[float], int]:
-        """Visual rows by layer at prefill and decode, and the layers of a probe."""
+    def seen(self, held: Any) -> Seen:
+        """What a pass worked on, from what `attached` held."""
 
     def generate(self, tokens: int, stamps: _Stamps | None = None) -> Any:
         settings = {"max_new_tokens": tokens, "return_dict_in_generate": True, "streamer": stamps}
         return self.model.generate(**self.inputs(), **settings)
 
+    def warm_up(self) -> None:
+        """A pass that is not measured; on a CPU it counts memory, which does not vary."""
+        with self.attached():
+            if self.material.adapter.device.type != "cpu" or self._peak is not None:
+                self.generate(2)
+                return
+            models = [model for model in (self.model, self.assistant) if model is not None]
+            there = memory.weights(models) + memory.bytes_of(self.material.tensors())
+            self._peak = float(there + memory.allocated(lambda: self.generate(2)))
+
     def turn(self) -> Reading:
         """Measures once."""
         device = self.material.adapter.device
-        vision, strategy, prefill = self.split()
+        if self._peak is None and device.type == "cpu":
+            self.warm_up()
+        at_once = device.type == "cpu"
+        parts: Mapping[str, float | None] = {}
+        if not at_once:
+            with self.attached(timed=True) as held:
+                self.generate(1)
+                parts = self.split(held)
         memory.reset(device)
         stamps, clock = _Stamps(), Clock(device, on=True)
-        with self.attached() as session:
+        with self.attached(timed=at_once) as held:
             since = clock.now()
             done = self.generate(self.tokens, stamps)
-            layers, decode, probe = self.seen(session)
+            if at_once:
+                parts = self.split(held)
+            seen = self.seen(held)
         _, first, *_, last = [1e3 * (at - since) for at in stamps.at]  # the prompt itself comes first
-        per_token = (last - first) / (self.tokens - 1)
-        times = (vision, strategy, prefill, first, per_token, last)
-        cache = memory.cache_bytes(done.past_key_values, device)
-        named: Mapping[str, float] = dict[str, float](zip(TIMES, times, strict=True))
-        return Reading(named, self._reached(device), float(cache), layers, decode, probe)
-
-    def _reached(self, device: torch.device) -> float | None:
-        if device.type != "cpu":
-            reached = memory.reached(device)
-            return None if reached is None else float(reached)
-        if self._peak is None:  # allocations do not vary, so one pass counts them
-
-            def run() -> None:
-                with self.attached():
-                    self.generate(2)
-
-            models = [model for model in (self.model, self.assistant) if model is not None]
-            there = memory.weights(models) + memory.bytes_of(self.material.tensors())
-            self._peak = float(there + memory.allocated(run))
-        return self._peak
+        named: dict[str, float] = {name: parts.get(name) or 0.0 for name in PARTS}
+        named |= {"ttft_ms": first, "decode_ms_per_token": (last - first) / (self.tokens - 1), "total_ms": last}
+        cache, reached = memory.cache_bytes(done.past_key_values, device), memory.reached(device)
+        return Reading(named, self._peak if reached is None else float(reached), float(cache), *seen)
 
 
 class Dense(System):
-    """The stock model on `width` visual rows, without any hook of ours in the pass that runs undisturbed."""
+    """The stock model on `width` visual rows, without a session of ours."""
 
     def __init__(self, material: Material, tokens: int, width: int) -> None:
         super().__init__(material, tokens)
@@ -140,22 +152,20 @@ class Dense(System):
         features = self.material.encode().index_select(1, self._rows)
         return {**self.material.words(self.width), **encoded(features)}
 
-    def split(self) -> tuple[float, float, float]:
-        with _laps(self.material) as laps:
-            self.generate(1)
-        return 1e3 * laps.get("vision", 0.0), 0.0, 1e3 * laps["prefill"]
+    def attached(self, timed: bool = False) -> AbstractContextManager[Any]:
+        return _laps(self.material) if timed else nullcontext()
 
-    def attached(self) -> AbstractContextManager[Any]:
-        return nullcontext()
+    def split(self, held: Any) -> Mapping[str, float | None]:
+        return {f"{name}_ms": 1e3 * seconds for name, seconds in held.items()}
 
-    def seen(self, session: Any) -> tuple[list[float], list[float], int]:
+    def seen(self, held: Any) -> Seen:
         layers = [float(self.width)] * self.material.adapter.depth
-        return layers, layers, 0
+        return layers, layers, 0, None
 
 
 @contextmanager
 def _laps(material: Material) -> Iterator[dict[str, float]]:
-    """Seconds from the tower's entry to the language model's, and in the latter, as a timed session takes them."""
+    """Seconds from the tower's entry to the language model's, and in its first pass, as a timed session takes them."""
     adapter, clock = material.adapter, Clock(material.adapter.device, on=True)
     since: dict[str, float] = {}
     laps: dict[str, float] = {}
@@ -166,10 +176,10 @@ def _laps(material: Material) -> Iterator[dict[str, float]]:
     def enter(*_: Any) -> None:
         since["prefill"] = clock.now()
         if "vision" in since:
-            laps["vision"] = since["prefill"] - since["vision"]
+            laps.setdefault("vision", since["prefill"] - since["vision"])
 
     def leave(*_: Any) -> None:
-        laps["prefill"] = clock.now() - since["prefill"]
+        laps.setdefault("prefill", clock.now() - since["prefill"])
 
     hooks = [
         adapter.tower.register_forward_pre_hook(tower),
@@ -200,23 +210,18 @@ class Attached(System):
     def inputs(self) -> dict[str, Any]:
         return self.material.inputs()
 
-    def attached(self) -> AbstractContextManager[Any]:
-        return attach(self.model, self.pipeline, assistant=self._assistant)
+    def attached(self, timed: bool = False) -> AbstractContextManager[Any]:
+        return attach(self.model, self.pipeline, assistant=self._assistant, timed=timed)
 
-    def split(self) -> tuple[float, float, float]:
-        with attach(self.model, self.pipeline, assistant=self._assistant, timed=True) as session:
-            self.generate(1)
-        took = session.report.time
-        return took["vision_ms"] or 0.0, took["strategy_ms"] or 0.0, took["prefill_ms"] or 0.0
+    def split(self, held: Any) -> Mapping[str, float | None]:
+        return held.report.time
 
-    def seen(self, session: Any) -> tuple[list[float], list[float], int]:
-        own = session.report[0]  # all samples are copies
-        return [float(rows) for rows in own.layers], self._decode(own), session.report.probe_layers
-
-    def _decode(self, own: SampleReport) -> list[float]:
-        """A decode stage hides rows from its layer up; everything else reads all rows it has cached."""
+    def seen(self, held: Any) -> Seen:
+        report: Report = held.report
+        own, layers = report[0], [float(rows) for rows in report[0].layers]  # samples differ in their text alone
         hider = next(iter(self.pipeline.of(DecodeStage)), None)
-        if hider is None:
-            return [float(rows) for rows in own.layers]
+        if hider is None:  # every row that is cached is read
+            return layers, layers, report.probe_layers, None
         visible = sum(own.decode) / len(own.decode)
-        return [float(rows) if layer < hider.layer else visible for layer, rows in enumerate(own.layers)]
+        decode = [rows if layer < hider.layer else visible for layer, rows in enumerate(layers)]
+        return layers, decode, report.probe_layers, own.decode_changes

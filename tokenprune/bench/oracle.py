@@ -12,9 +12,9 @@ import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 
-from tokenprune.bench.measure import Reading
+from tokenprune.bench.measure import PARTS, Reading
 
-_BEFORE_FIRST = ("vision_ms", "strategy_ms", "prefill_ms", "ttft_ms")
+_BEFORE_FIRST = (*PARTS, "ttft_ms")
 
 
 def widths(own: Reading) -> set[int]:

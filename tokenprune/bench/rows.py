@@ -62,6 +62,8 @@ def block(
         "kv_bytes": _whole(first.cache),
         "visual_tokens_per_layer": [_whole(rows) for rows in first.layers],
         "decode_visual_tokens_per_layer": first.decode,
+        "decode_selection_changes": first.changes,
+        "decode_tokens_per_s": 1e3 * len(material.texts) / statistics.median(took["decode_ms_per_token"]),
         "flops": {
             "papers": papers(config, work, guided_by),
             "papers_prefill": papers_prefill(config, work, guided_by),
@@ -75,7 +77,12 @@ def _whole(value: float | None) -> int | None:
 
 
 def _llm(reading: Reading) -> float:
-    """Prefill with what the strategy takes: a slow one must not look free."""
+    """Prefill with what the strategy and its probe take: a slow one must not look free."""
+    return _guided(reading) + reading.times["probe_ms"]
+
+
+def _guided(reading: Reading) -> float:
+    """As DyToK's tables count: the probe does not."""
     return reading.times["prefill_ms"] + reading.times["strategy_ms"]
 
 
@@ -90,12 +97,18 @@ def _ratios(turns: Turns) -> dict[str, float | None]:
         return lambda reading: reading.times[name]
 
     own, full = turns.lines["own"], turns.lines["full"]
-    shares = [a.times["strategy_ms"] / b.times["prefill_ms"] for a, b in zip(own, full, strict=True)]
+
+    def share(name: str) -> float:
+        return statistics.median(a.times[name] / b.times["prefill_ms"] for a, b in zip(own, full, strict=True))
+
     return {
         "prefill_speedup": over("full", _llm, inverse=True),
+        "prefill_speedup_without_probe": over("full", _guided, inverse=True),
         "prefill_over_oracle": over("oracle", _llm),
         "prefill_over_random": over("random", _llm),
-        "strategy_over_full_prefill": statistics.median(shares),
+        "llm_prefill_over_oracle": over("oracle", time("prefill_ms")),
+        "strategy_over_full_prefill": share("strategy_ms"),
+        "probe_over_full_prefill": share("probe_ms"),
         "ttft_speedup": over("full", time("ttft_ms"), inverse=True),
         "ttft_over_oracle": over("oracle", time("ttft_ms")),
         "decode_over_full": over("full", time("decode_ms_per_token")),

@@ -94,6 +94,7 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
             "tokens_per_frame": material.adapter.cells,
             "batch": config.batch,
             "text_tokens": config.text,
+            "ragged": config.ragged,
             "new_tokens": config.new_tokens,
             "repeats": config.repeats,
             "warmup": config.warmup,
@@ -137,9 +138,10 @@ def _turns(systems: Mapping[str, System], config: BenchConfig) -> dict[str, list
         task = progress.add_task("turns", total=len(names) * (config.warmup + config.repeats))
         for turn in range(config.warmup + config.repeats):
             for name in _rotated(names, turn):
-                reading = systems[name].turn()
-                if turn >= config.warmup:
-                    taken[name].append(reading)
+                if turn < config.warmup:
+                    systems[name].warm_up()
+                else:
+                    taken[name].append(systems[name].turn())
                 progress.advance(task)
     for name, readings in taken.items():
         if any(reading.layers != readings[0].layers for reading in readings):

@@ -1,0 +1,87 @@
+"""Padded, ragged batches are exact: whatever is registered gives each sample of a batch what it gets alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import arbitrary
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from models import llava_onevision, prompt
+from torch import Tensor
+
+from tokenprune import attach, registry
+from tokenprune.strategy import Allocator, Pipeline, StrategyError
+
+STEPS = 3
+MODEL = llava_onevision()
+ALLOCATORS = [name for name in registry.names() if issubclass(registry.get(name), Allocator)]
+SPECS = sorted(set(registry.names()) - set(ALLOCATORS))
+TEXTS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=2, max_size=4)
+
+
+def pipelines(data: st.DataObject, spec: str) -> Pipeline:
+    """`spec` with any options, alone or under any allocator."""
+    strategy: Any = data.draw(arbitrary.configured(registry.get(spec)))
+    allocator = data.draw(st.sampled_from([None, *ALLOCATORS]))
+    return Pipeline((strategy,) if allocator is None else (strategy, registry.get(allocator)()))
+
+
+def only(inputs: dict[str, Tensor], sample: int) -> dict[str, Tensor]:
+    real = inputs["attention_mask"][sample].bool()
+    chosen = {name: inputs[name][sample : sample + 1, real] for name in ("input_ids", "attention_mask")}
+    return {**chosen, "pixel_values_videos": inputs["pixel_values_videos"][sample : sample + 1]}
+
+
+@torch.no_grad()
+def forced(inputs: dict[str, Tensor], words: Tensor) -> list[Tensor]:
+    """Logits of the prompt's last row, then behind each of `words`: a sampled word could hide a difference."""
+    mask, out = inputs["attention_mask"], MODEL(**inputs)
+    found = [out.logits[:, -1]]
+    for word in words.split(1, dim=1):
+        mask = torch.cat([mask, torch.ones_like(word)], dim=1)
+        out = MODEL(input_ids=word, attention_mask=mask, past_key_values=out.past_key_values)
+        found.append(out.logits[:, -1])
+    return found
+
+
+def facts(sample: Any) -> dict[str, Any]:
+    return {name: value for name, value in sample.as_dict().items() if name != "frame_weights"}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@settings(max_examples=12)
+@given(st.data())
+def test_prefill_and_decoding_of_a_ragged_batch(spec: str, data: st.DataObject) -> None:
+    pipeline, texts = pipelines(data, spec), data.draw(TEXTS)
+    inputs = prompt(data.draw(st.integers(1, 7)), tuple(texts), seed=data.draw(st.integers(0, 99)))
+    words = torch.randint(8, 64, (len(texts), STEPS), generator=torch.Generator().manual_seed(0))
+    try:
+        with attach(MODEL, pipeline) as session:
+            batch = forced(inputs, words)
+            together = session.report
+            for sample in range(len(texts)):
+                alone = forced(only(inputs, sample), words[sample : sample + 1])
+                for step, (one, many) in enumerate(zip(alone, batch, strict=True)):
+                    assert torch.allclose(many[sample], one[0], atol=2e-4), (sample, step)
+                assert facts(together[sample]) == facts(session.report[0])
+    except StrategyError:  # options that mean nothing for so few frames
+        assume(False)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@settings(max_examples=6)
+@given(st.data())
+def test_a_right_padded_prefill_of_a_ragged_batch(spec: str, data: st.DataObject) -> None:
+    pipeline, texts = pipelines(data, spec), data.draw(TEXTS)
+    inputs = prompt(data.draw(st.integers(1, 7)), tuple(texts), seed=data.draw(st.integers(0, 99)), pad="right")
+    try:
+        with attach(MODEL, pipeline), torch.no_grad():
+            batch = MODEL(**inputs).logits
+            for sample in range(len(texts)):
+                alone = MODEL(**only(inputs, sample)).logits[0]
+                assert torch.allclose(batch[sample, : len(alone)], alone, atol=2e-4), sample
+    except StrategyError:
+        assume(False)
