@@ -5,9 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FLAGS  ?=
 
-.PHONY: help run study test check bench docs clean
+.PHONY: help run study test check bench bench-quick docs clean
 help: ## what the targets do
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "installing tokenprune and its tools into $(VENV)"
@@ -32,8 +32,11 @@ check: $(STAMP) ## checks format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pyright --pythonpath $(BIN)/python
 
-bench: $(STAMP) ## times operators against the memory and naive loops
-	@for script in benchmarks/*.py; do $(BIN)/python $$script; done
+bench: $(STAMP) ## operators against naive loops and memory, decoding, batches, start-up, the loop: a quarter of an hour
+	@for script in operators decode batches startup loop_overhead; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+bench-quick: $(STAMP) ## the ratios that have a bar beside benchmarks/baseline.json: under 3 minutes
+	@$(BIN)/python benchmarks/quick.py $(FLAGS)
 
 docs: $(STAMP) ## refreshes the generated parts of the documentation
 	@$(BIN)/python docs/generate.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,11 +10,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tokenprune.bench.measure import TIMES
 from tokenprune.bench.run import CHART, JSON, Done
 
 _HEADING = (
-    "system", "tokens\nlayer avg", "vision\nms", "strategy\nms", "prefill\nms", "TTFT\nms", "decode\nms/token",
-    "total\nms", "peak\nMB", "KV\nMB", "papers\nGFLOPs", "exact\nGFLOPs",
+    "system", "tokens\nlayer avg", "vision\nms", "strategy\nms", "probe\nms", "prefill\nms", "TTFT\nms",
+    "decode\nms/token", "total\nms", "peak\nMB", "KV\nMB", "papers\nGFLOPs", "exact\nGFLOPs",
 )  # fmt: skip
 _RATIOS = (
     "strategy", "prefill\nspeed-up", "x oracle\nprefill", "strategy /\nfull prefill", "TTFT\nspeed-up",
@@ -35,7 +36,7 @@ def measured(done: Done) -> RenderableType:
     headline = _table(_RATIOS)
     for row in rows:
         headline.add_row(Text(row["strategy"]), *_headline(row))
-    notes = [Text(line, style="dim", overflow="fold") for line in _notes(where)]
+    notes = [Text(line, style="dim", overflow="fold") for line in (*_choices(rows, where), *_notes(where))]
     return Group(systems, headline, *notes, Text(f"Results in {done.folder}: {JSON}, {CHART}", overflow="fold"))
 
 
@@ -49,7 +50,7 @@ def _table(headings: tuple[str, ...]) -> Table:
 def _numbers(block: Mapping[str, Any]) -> Iterator[str]:
     layers = block["visual_tokens_per_layer"]
     yield f"{sum(layers) / len(layers):.0f}"
-    for name in ("vision_ms", "strategy_ms", "prefill_ms", "ttft_ms", "decode_ms_per_token", "total_ms"):
+    for name in TIMES:
         yield f"{block[name]:.1f}"
     peak = block["peak_memory_bytes"]
     yield "-" if peak is None else f"{peak / 1e6:.0f}"
@@ -69,6 +70,16 @@ def _headline(row: Mapping[str, Any]) -> Iterator[str]:
     memory = ratios["memory_over_oracle"]
     yield "-" if memory is None else f"{memory:.2f}"
     yield from (f"{100 * formula[name]:.1f} %" for name in ("papers", "exact", "measured"))
+
+
+def _choices(rows: Sequence[Mapping[str, Any]], where: Mapping[str, Any]) -> Iterator[str]:
+    """How often decode stages chose anew, and what a probe costs."""
+    for row in rows:
+        if (changes := row["own"]["decode_selection_changes"]) is not None:
+            yield f"{row['strategy']}: its selection changed in {changes} of {where['new_tokens'] - 1} decoding steps."
+        if probe := row["own"]["probe_ms"]:
+            without = row["ratios"]["prefill_speedup_without_probe"]
+            yield f"{row['strategy']}: its probe took {probe:.1f} ms; prefill speed-up without it {without:.2f}x."
 
 
 def _notes(where: Mapping[str, Any]) -> Iterator[str]:
