@@ -127,6 +127,8 @@ def test_a_bench_of_the_embedded_model(tmp_path: Path) -> None:
         (["vision=random", "strategy=prumerge+dytok"], "prumerge+dytok reads the vision tower"),
         (["assistant=nano"], "add +dytok"),
         (["fastv.drop=0.5"], "add fastv to it"),
+        (["trainer.devices=2"], "trainer.devices= is an option of no strategy in strategy=dycoke: add trainer"),
+        (["frames=4", "frames=8"], "frames= is given twice: leave one of them out"),
         (["dycoke.merg=0.5"], "dycoke.merg"),
         (["dycoke.layer=9"], "write a layer from 1 to 5"),
         (["frame=3"], "did you mean frames=?"),
