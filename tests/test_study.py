@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tokenprune.cli import main
 from tokenprune.statistics import Estimate, Resamples
 from tokenprune.study import config, plan, store
-from tokenprune.study.bench import Bench
 from tokenprune.study.keyframes import expected_reciprocal, importance, reciprocal_rank
 from tokenprune.study.results import gather
+from tokenprune.study.runner import Runner
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments/tinyvqa_retention.yaml"
 SMALL = """
@@ -205,8 +205,8 @@ def test_finished_cells_are_not_run_again(
     before = lost.read_text(encoding="utf-8")
     lost.unlink()
     ran: list[str] = []
-    run = Bench.run
-    monkeypatch.setattr(Bench, "run", lambda self, cell: [ran.append(cell.slug), run(self, cell)][1])
+    run = Runner.run
+    monkeypatch.setattr(Runner, "run", lambda self, cell: [ran.append(cell.slug), run(self, cell)][1])
     assert main(["study", str(file), f"out={out}"]) == 0
     assert ran == ["random-04of36"] and lost.read_text(encoding="utf-8") == before
     assert {path: path.read_bytes() for path in files} == files, "the same page, plots and table"
@@ -221,13 +221,13 @@ def test_an_interrupted_study_keeps_what_is_finished(
     record = {"id": "a", "category": "c", "score": 1.0}
     answers: Any = iter([[record], KeyboardInterrupt()])
 
-    def run(self: Bench, cell: plan.Cell) -> list[dict[str, Any]]:
+    def run(self: Runner, cell: plan.Cell) -> list[dict[str, Any]]:
         answer = next(answers)
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
-    monkeypatch.setattr(Bench, "run", run)
+    monkeypatch.setattr(Runner, "run", run)
     assert main(["study", str(written(tmp_path, SMALL)), f"out={tmp_path / 'out'}"]) == 130
     assert "interrupted after 1 of 7 cells, which stay" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == ["vanilla-36of36.jsonl"]

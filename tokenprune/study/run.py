@@ -13,12 +13,12 @@ from typing import Any
 from tokenprune.config import ConfigError
 from tokenprune.lock import exclusive
 from tokenprune.study import frame, plot, store, tables
-from tokenprune.study.bench import build_task
 from tokenprune.study.config import StudyConfig, command, read
 from tokenprune.study.grid import Grid, lay_grid
 from tokenprune.study.page import page
 from tokenprune.study.plan import Cell, lay_out
 from tokenprune.study.results import Results, gather
+from tokenprune.study.runner import build_task
 from tokenprune.study.sweep import SweepConfig
 from tokenprune.study.work import Job, default_workers, work
 
