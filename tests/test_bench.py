@@ -150,6 +150,13 @@ def test_every_mistake_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_figure_that_is_no_number_leaves_nothing(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokenprune.bench.run._measure", lambda plan, command: {"rows": [float("nan")]})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        main(["bench", "strategy=random", f"model={shape}", "vision=random", f"out={tmp_path / 'out'}"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_weights_that_cannot_fit_are_not_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

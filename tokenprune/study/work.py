@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tokenprune.config import ConfigError
+from tokenprune.placement import cores
 from tokenprune.study import store
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.plan import Cell
@@ -60,10 +61,7 @@ def work(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
 
 def default_workers(device: torch.device) -> int:
     """One per core that this process may use; an accelerator is not shared."""
-    if device.type != "cpu":
-        return 1
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return len(cores)
+    return cores() if device.type == "cpu" else 1
 
 
 def _alone(config: StudyConfig, jobs: Sequence[Job]) -> Generator[str, None, None]:
