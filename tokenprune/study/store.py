@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ import torch
 import tokenprune
 from tokenprune import models
 from tokenprune.config import ConfigError
+from tokenprune.folder import replace
 from tokenprune.loading import configuration, pick_device, pick_dtype
 from tokenprune.resolve import resolved_fields
 from tokenprune.study.config import SELF, StudyConfig
@@ -68,13 +68,8 @@ def _digest(name: str) -> str | None:
 
 def write(file: Path, made_with: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
     """The whole file or none of it."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}.partial")
     lines = [json.dumps(line, allow_nan=False) for line in ({"made_with": made_with}, *records)]
-    try:
-        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    replace(file, "\n".join(lines) + "\n")
 
 
 def finished(file: Path, wanted: Mapping[str, Any]) -> bool:
