@@ -19,10 +19,11 @@ import torch
 
 from tokenprune import registry, tasks
 from tokenprune.adapters import adapt
-from tokenprune.evaluate import _GREEDY, Loop, evaluate
+from tokenprune.evaluate import Loop, evaluate
 from tokenprune.journal import Journal
 from tokenprune.loading import load
 from tokenprune.outcome import System
+from tokenprune.processor import GREEDY as _GREEDY
 from tokenprune.tasks import Label, Sample, Task
 
 TURNS = 2
