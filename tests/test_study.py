@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import multiprocessing
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenprune import models
 from tokenprune.cli import main
+from tokenprune.config import ConfigError
 from tokenprune.statistics import Estimate, Resamples
 from tokenprune.study import config, plan, store
 from tokenprune.study.keyframes import expected_reciprocal, importance, reciprocal_rank
@@ -213,6 +216,29 @@ def test_finished_cells_are_not_run_again(
     assert main(["study", str(file), f"out={out}", "seed=1"]) == 2
     assert "was made with seed=0, which now is 1: write another out=" in capsys.readouterr().err
     assert len(ran) == 1
+
+
+@pytest.mark.parametrize(("word", "key"), [("model={}", "weights"), ("assistants=[{}]", "guide_weights")])
+def test_cells_of_other_weights_are_refused(word: str, key: str, tmp_path: Path) -> None:
+    """Of a folder, too, whose model was trained on between two calls."""
+    folder = shutil.copytree(models.path("nano"), tmp_path / "folder")
+    _, study = config.read([str(written(tmp_path, SMALL)), word.format(folder)])
+    cells = plan.lay_out(study)
+
+    def made() -> list[dict[str, Any]]:
+        place = store.place_of(study, cells)
+        return [store.settings(study, cell, place, {}) for cell in cells]
+
+    before, file = made(), tmp_path / "cell.jsonl"
+    store.write(file, before[-1], [])
+    assert store.finished(file, made()[-1])
+    trained = bytearray((folder / "model.safetensors").read_bytes())
+    trained[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(trained)
+    after = made()
+    assert [new != old for new, old in zip(after, before, strict=True)] == [key in settings for settings in before]
+    with pytest.raises(ConfigError, match=rf"made with {key}=\w{{16}}, which now is \w{{16}}: write another out="):
+        store.finished(file, after[-1])
 
 
 def test_an_interrupted_study_keeps_what_is_finished(

@@ -80,7 +80,7 @@ def _needs(package: str, why: str) -> None:
 @contextmanager
 def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator[tuple[Results, Mapping[str, Any]]]:
     """Results of all cells, and the settings of the first; nobody else writes into `out` before the block ends."""
-    place, task = store.place_of(config), build_task(config).fingerprint()
+    place, task = store.place_of(config, cells), build_task(config).fingerprint()
     jobs = [
         Job(cell, store.settings(config, cell, place, task), out / "cells" / f"{cell.slug}.jsonl")
         for cell in cells
