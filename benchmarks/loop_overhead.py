@@ -19,10 +19,11 @@ import torch
 
 from tokenprune import registry, tasks
 from tokenprune.adapters import adapt
-from tokenprune.evaluate import _GREEDY, Loop, evaluate
+from tokenprune.evaluate import Loop, evaluate
 from tokenprune.journal import Journal
 from tokenprune.loading import load
 from tokenprune.outcome import System
+from tokenprune.processor import GREEDY
 from tokenprune.tasks import Label, Sample, Task
 
 TURNS = 2
@@ -78,7 +79,7 @@ def main() -> None:
         began = time.perf_counter()
         for sample in some:
             inputs = prepared.encode([(sample.frames, sample.question)])
-            model.generate(**inputs, max_new_tokens=48, **_GREEDY, pad_token_id=processor.pad)
+            model.generate(**inputs, max_new_tokens=48, **GREEDY, pad_token_id=processor.pad)
         middle = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             system = System("vanilla", "vanilla", registry.build("none"))

@@ -132,6 +132,8 @@ def test_a_bench_of_the_embedded_model(tmp_path: Path) -> None:
         (["vision=random", "strategy=prumerge+dytok"], "prumerge+dytok reads the vision tower"),
         (["assistant=nano"], "add +dytok"),
         (["fastv.drop=0.5"], "add fastv to it"),
+        (["trainer.devices=2"], "trainer.devices= is an option of no strategy in strategy=dycoke: add trainer"),
+        (["frames=4", "frames=8"], "frames= is given twice: leave one of them out"),
         (["dycoke.merg=0.5"], "dycoke.merg"),
         (["dycoke.layer=9"], "write a layer from 1 to 5"),
         (["frame=3"], "did you mean frames=?"),
@@ -151,6 +153,13 @@ def test_every_mistake_is_one_line(
     assert captured.err.startswith("tokenprune: error: ")
     assert reason in captured.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_figure_that_is_no_number_leaves_nothing(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokenprune.bench.run._measure", lambda plan, command: {"rows": [float("nan")]})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        main(["bench", "strategy=random", f"model={shape}", "vision=random", f"out={tmp_path / 'out'}"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_weights_that_cannot_fit_are_not_made(

@@ -21,7 +21,7 @@ from tokenprune.cli import main
 from tokenprune.display import results
 from tokenprune.run import Finished
 from tokenprune.statistics import interval, macro_interval
-from tokenprune.tasks.tinyvqa import FAMILIES
+from tokenprune.tasks.tinyvqa import FAMILIES, TinyVQA
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
 OWN = {"strategy_ms", "probe_ms", "choosing_ms_per_token"}
@@ -187,6 +187,26 @@ def test_a_video_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "vanilla (100.0 % of visual tokens)" in printed and "score" not in printed
     assert main(["run", "strategy=none", f"video={path}", "question=x", f"out={tmp_path / 'b'}", "frames=99"]) == 0
     assert read(tmp_path / "b")[0]["frames"] == 40, "every frame of a short video"
+
+
+def test_a_benchmarks_own_figures_are_of_the_samples_that_all_systems_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, unreadable = TinyVQA.__getitem__, [1]  # once: the full model alone goes without it
+
+    def read_later(self: Any, index: int) -> tasks.Sample:
+        if index in unreadable:
+            unreadable.remove(index)
+            raise OSError("torn file")
+        return real(self, index)
+
+    monkeypatch.setattr(TinyVQA, "__getitem__", read_later)
+    monkeypatch.setattr(TinyVQA, "metrics", lambda self, told: {"asked": sorted(told)})
+    assert main(["run", "strategy=fastv", "limit=3", f"out={tmp_path / 'out'}", *FAST]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["errors"] == summary["systems"]["vanilla"]["errors"] == 1
+    assert summary["systems"]["own"]["errors"] == 0
+    assert summary["metrics"] == {role: {"asked": [0, 2]} for role in SYSTEMS}
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:

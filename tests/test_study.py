@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import multiprocessing
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenprune import models
 from tokenprune.cli import main
+from tokenprune.config import ConfigError
 from tokenprune.statistics import Estimate, Resamples
 from tokenprune.study import config, plan, store
-from tokenprune.study.bench import Bench
 from tokenprune.study.keyframes import expected_reciprocal, importance, reciprocal_rank
 from tokenprune.study.results import gather
+from tokenprune.study.runner import Runner
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments/tinyvqa_retention.yaml"
 SMALL = """
@@ -205,8 +208,8 @@ def test_finished_cells_are_not_run_again(
     before = lost.read_text(encoding="utf-8")
     lost.unlink()
     ran: list[str] = []
-    run = Bench.run
-    monkeypatch.setattr(Bench, "run", lambda self, cell: [ran.append(cell.slug), run(self, cell)][1])
+    run = Runner.run
+    monkeypatch.setattr(Runner, "run", lambda self, cell: [ran.append(cell.slug), run(self, cell)][1])
     assert main(["study", str(file), f"out={out}"]) == 0
     assert ran == ["random-04of36"] and lost.read_text(encoding="utf-8") == before
     assert {path: path.read_bytes() for path in files} == files, "the same page, plots and table"
@@ -215,19 +218,42 @@ def test_finished_cells_are_not_run_again(
     assert len(ran) == 1
 
 
+@pytest.mark.parametrize(("word", "key"), [("model={}", "weights"), ("assistants=[{}]", "guide_weights")])
+def test_cells_of_other_weights_are_refused(word: str, key: str, tmp_path: Path) -> None:
+    """Of a folder, too, whose model was trained on between two calls."""
+    folder = shutil.copytree(models.path("nano"), tmp_path / "folder")
+    _, study = config.read([str(written(tmp_path, SMALL)), word.format(folder)])
+    cells = plan.lay_out(study)
+
+    def made() -> list[dict[str, Any]]:
+        place = store.place_of(study, cells)
+        return [store.settings(study, cell, place, {}) for cell in cells]
+
+    before, file = made(), tmp_path / "cell.jsonl"
+    store.write(file, before[-1], [])
+    assert store.finished(file, made()[-1])
+    trained = bytearray((folder / "model.safetensors").read_bytes())
+    trained[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(trained)
+    after = made()
+    assert [new != old for new, old in zip(after, before, strict=True)] == [key in settings for settings in before]
+    with pytest.raises(ConfigError, match=rf"made with {key}=\w{{16}}, which now is \w{{16}}: write another out="):
+        store.finished(file, after[-1])
+
+
 def test_an_interrupted_study_keeps_what_is_finished(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = {"id": "a", "category": "c", "score": 1.0}
     answers: Any = iter([[record], KeyboardInterrupt()])
 
-    def run(self: Bench, cell: plan.Cell) -> list[dict[str, Any]]:
+    def run(self: Runner, cell: plan.Cell) -> list[dict[str, Any]]:
         answer = next(answers)
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
-    monkeypatch.setattr(Bench, "run", run)
+    monkeypatch.setattr(Runner, "run", run)
     assert main(["study", str(written(tmp_path, SMALL)), f"out={tmp_path / 'out'}"]) == 130
     assert "interrupted after 1 of 7 cells, which stay" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == ["vanilla-36of36.jsonl"]

@@ -19,13 +19,14 @@ from rich.console import Console
 from tokenprune.config import ConfigError
 from tokenprune.lock import exclusive
 from tokenprune.study import frame, store
-from tokenprune.study.bench import Bench, Kept, records
 from tokenprune.study.grid import lay_grid
 from tokenprune.study.plan import Cell
 from tokenprune.study.run import Swept, sweep
+from tokenprune.study.runner import Runner, records
 from tokenprune.study.screen import swept
 from tokenprune.study.sweep import parse_sweep, variants
 from tokenprune.tasks import build
+from tokenprune.tasks.kept import Kept
 
 SMALL = ["frames=8", "samples=4", "max_new_tokens=3", "device=cpu", "workers=1"]
 GRID = ["strategy=dycoke,fastv,random+dytok", "keep=0.5,0.1", "fastv.layer=1"]
@@ -203,8 +204,8 @@ def test_finished_cells_are_not_run_again(done: Swept, monkeypatch: pytest.Monke
     before = {path: path.read_bytes() for path in done.folder.glob("*.*")}
     (done.folder / "cells" / "random-18of36.jsonl").unlink()
     labels: list[str] = []
-    run = Bench.run
-    monkeypatch.setattr(Bench, "run", lambda self, cell: [labels.append(cell.slug), run(self, cell)][1])
+    run = Runner.run
+    monkeypatch.setattr(Runner, "run", lambda self, cell: [labels.append(cell.slug), run(self, cell)][1])
     ran(*GRID, *SMALL, out)
     assert labels == ["random-18of36"]
     assert {path: path.read_bytes() for path in before} == before, "the same table and plots"
@@ -218,9 +219,9 @@ def test_finished_cells_are_not_run_again(done: Swept, monkeypatch: pytest.Monke
 
 
 def fake(scores: dict[str, Any]) -> Any:
-    """A bench whose cells answer 12 samples of two families with `scores` by method; a text is an error."""
+    """A runner whose cells answer 12 samples of two families with `scores` by method; a text is an error."""
 
-    def run(self: Bench, cell: Cell) -> list[dict[str, Any]]:
+    def run(self: Runner, cell: Cell) -> list[dict[str, Any]]:
         found = []
         for index, score in enumerate(scores[cell.method]):
             whose = {"id": f"s{index}", "category": "ab"[index % 2]}
@@ -241,7 +242,7 @@ def test_samples_with_errors_are_left_out_and_counted(monkeypatch: pytest.Monkey
         "visionzip": ["out of memory"] * 12,
         "random": [1.0, 1.0, 0.0, 0.0] * 3,
     }
-    monkeypatch.setattr(Bench, "run", fake(scores))
+    monkeypatch.setattr(Runner, "run", fake(scores))
     done = ran("strategy=uniform,visionzip", "keep=0.5", "workers=1", f"out={tmp_path / 'out'}")
     by_name = {row["strategy"]: row for row in rows(done.folder)}
     own = by_name["uniform"]
@@ -256,18 +257,18 @@ def test_samples_with_errors_are_left_out_and_counted(monkeypatch: pytest.Monkey
 
 
 def test_without_the_full_model_there_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(Bench, "run", fake({"vanilla": ["no video"], "uniform": [1.0], "random": [1.0]}))
+    monkeypatch.setattr(Runner, "run", fake({"vanilla": ["no video"], "uniform": [1.0], "random": [1.0]}))
     with pytest.raises(ConfigError, match="the full model answered no sample: no video"):
         ran("strategy=uniform", "keep=0.5", "workers=1", f"out={tmp_path / 'out'}")
 
 
 def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def run(self: Bench, cell: Cell) -> list[dict[str, Any]]:
+    def run(self: Runner, cell: Cell) -> list[dict[str, Any]]:
         if cell.method != "vanilla":
             raise KeyboardInterrupt
         return [{"id": "a", "category": "c", "score": 1.0}]
 
-    monkeypatch.setattr(Bench, "run", run)
+    monkeypatch.setattr(Runner, "run", run)
     with pytest.raises(KeyboardInterrupt, match=r"interrupted after 1 of 2 cells, which stay in .*out.cells: the same"):
         ran("strategy=random", "keep=0.5", "workers=1", f"out={tmp_path / 'out'}")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cells"], "no lock stays"
@@ -275,11 +276,17 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_a_limit_takes_the_first_samples() -> None:
     task = build("tinyvqa", samples=6, frames=8, seed=0)
-    kept = Kept(task, limit=4)
-    assert len(kept) == 4 and len(Kept(task)) == len(Kept(task, limit=9)) == 6
+    kept = Kept(task, 1 << 20, limit=4)
+    assert len(kept) == 4 and len(Kept(task, 0)) == len(Kept(task, 0, limit=9)) == 6
     assert kept.label(3) == task.label(3) and kept.fingerprint() == task.fingerprint()
     assert kept.categories == task.categories and kept[3].id == task[3].id
     assert records([], kept) == []
+
+
+def test_samples_are_kept_as_far_as_memory_is_spared() -> None:
+    task = build("tinyvqa", samples=3, frames=8, seed=0)
+    kept = Kept(task, spare=2 * task[0].frames.nbytes)
+    assert [kept[index] is kept[index] for index in range(3)] == [True, True, False]
 
 
 HOLD = """

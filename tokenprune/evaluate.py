@@ -26,7 +26,7 @@ from tokenprune.config import ConfigError
 from tokenprune.flops import Decoder, flops_ratio
 from tokenprune.journal import Journal
 from tokenprune.outcome import Outcome, System
-from tokenprune.processor import Processor
+from tokenprune.processor import GREEDY, Processor
 from tokenprune.progress import Bar
 from tokenprune.quiet import interruptible, quiet
 from tokenprune.report import Report
@@ -37,8 +37,6 @@ from tokenprune.strategy import Pipeline
 from tokenprune.tasks import Task
 from tokenprune.video import VideoError
 
-# neutral sampling values: a checkpoint's own would only draw a warning that greedy search ignores them
-_GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
 _PATIENCE = timedelta(days=2)  # of a process for the others at the end of a system: shares differ in length
 
 
@@ -69,9 +67,11 @@ class Evaluation(LightningModule):
         loop: Loop,
     ) -> None:
         super().__init__()
-        self.model, self.assistant = model, assistant
+        self.model = model
         self.processor, self.task, self.system = processor, task, system
         self.journal, self.loop = journal, loop
+        self.guide = assistant if self.pipeline.allocator is not None else None
+        self.decoders = [Decoder.of(adapt(part).text_config) for part in (model, self.guide or model)]
         self.scores = FamilyScores(
             task.categories,
             torch.float32 if model.device.type == "mps" else torch.float64,
@@ -87,18 +87,17 @@ class Evaluation(LightningModule):
         """Records what the model makes of a batch; returns how many samples that were."""
         for video in batch.unreadable:
             self._record(self._failed(video))
-        guide = self.assistant if self.pipeline.allocator is not None else None
         for group in batch.groups:
-            with attach(self.model, self.pipeline, assistant=guide, timed=True) as session:
+            with attach(self.model, self.pipeline, assistant=self.guide, timed=True) as session:
                 ids = self.model.generate(  # pyright: ignore[reportCallIssue]
                     **group.inputs,
                     max_new_tokens=self.loop.max_new_tokens,
-                    **_GREEDY,
+                    **GREEDY,
                     pad_token_id=self.processor.pad,
                 )
             texts = self.processor.decode(ids[:, group.inputs["input_ids"].shape[1] :])
             for row, text in enumerate(texts):
-                self._record(self._outcome(group, row, text, session.report, guide))
+                self._record(self._outcome(group, row, text, session.report))
         return len(batch)
 
     def on_predict_end(self) -> None:
@@ -115,12 +114,12 @@ class Evaluation(LightningModule):
             raise VideoError(f"sample {label.id}: {video.reason} (on_error=record goes on without it)")
         return Outcome(video.index, *label, error=video.reason)
 
-    def _outcome(self, group: Group, row: int, text: str, report: Report, guide: PreTrainedModel | None) -> Outcome:
+    def _outcome(self, group: Group, row: int, text: str, report: Report) -> Outcome:
         sample, own = group.samples[row], report[row]
         score = self.task.score(text, sample)
         # a sample's share of the batch; a step makes one token of every sample
         time = {name: ms and (ms if "per_token" in name else ms / len(report)) for name, ms in report.time.items()}
-        decoder, guided_by = (Decoder.of(adapt(model).text_config) for model in (self.model, guide or self.model))
+        decoder, guided_by = self.decoders
         compressed = flops_ratio(decoder, own.layers, own.full)
         guided = flops_ratio(decoder, own.layers, own.full, guided_by, report.probe_layers)
         return Outcome(

@@ -1,4 +1,4 @@
-"""The folder of a run: one writer, and nothing left of a run that never answered anything."""
+"""The folder of a run: one writer, and nothing left of a run that never answered anything; files that are whole."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ def first_process() -> bool:
     """Whether this process is the first of the run's, which alone writes its folder; as torchrun, Slurm and Lightning
     have it in the environment."""
     return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
+
+def replace(file: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all. Raises OSError."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""`device=` and `dtype=`, or Lightning's `trainer.*`: where a model goes and in which precision."""
+"""`device=` and `dtype=`, or Lightning's `trainer.*`: where a model goes and in which precision. And how many cores."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from tokenprune.config import ConfigError, RunConfig
@@ -32,3 +33,8 @@ def placement(config: RunConfig) -> tuple[str, str, dict[str, Any]]:
     if dtype == "auto":
         dtype = str(pick_dtype("auto", where, configuration(config.model))).removeprefix("torch.")
     return dtype, "cpu", options
+
+
+def cores() -> int:
+    """How many cores this process may use; where nobody can say, those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,6 +16,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from tokenprune.hub import LoadingError, folder
 
+# how an answer is generated; the neutral sampling values are there because a checkpoint's own would only draw a warning
+# that greedy search ignores them
+GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
 # LLaVA-OneVision's own, for checkpoints that come without: videos first, then the text, roles by word.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ import torch
 
 import tokenprune
 from tokenprune.config import RunConfig
-from tokenprune.folder import CONFIG, SUMMARY
+from tokenprune.folder import CONFIG, SUMMARY, replace
 from tokenprune.outcome import Outcome, System
 from tokenprune.resolve import resolved_fields
 from tokenprune.summary import roles
@@ -26,7 +25,7 @@ RECORDS = "records.jsonl"
 
 def begin(folder: Path, config: RunConfig) -> None:
     """Writes what a run was told, from which it can be resumed."""
-    _replace(folder / CONFIG, _yaml({"run": told(config)}))
+    replace(folder / CONFIG, _yaml({"run": told(config)}))
 
 
 def told(config: RunConfig) -> dict[str, Any]:
@@ -43,27 +42,20 @@ def write(
 ) -> None:
     """The three files of a run, the summary last; `prompts` are the chat turns by sample id."""
     lines = [json.dumps(line, allow_nan=False) for line in _records(systems, prompts)]
-    _replace(folder / RECORDS, "\n".join(lines) + "\n")
+    replace(folder / RECORDS, "\n".join(lines) + "\n")
     resolved = {
         "run": told(config),
         "systems": {system.label: resolved_fields(system.pipeline) for system in systems if system.pipeline},
         "environment": summary["environment"],
     }
-    _replace(folder / CONFIG, _yaml(resolved))
-    _replace(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    replace(folder / CONFIG, _yaml(resolved))
+    replace(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
 
 def _yaml(values: Mapping[str, Any]) -> str:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
-
-
-def _replace(file: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(file)
 
 
 def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[dict[str, Any]]:

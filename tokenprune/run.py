@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,12 @@ from tokenprune.journal import Journal
 from tokenprune.loading import configuration, load
 from tokenprune.models import names as embedded
 from tokenprune.outcome import System
-from tokenprune.placement import placement
+from tokenprune.placement import cores, placement
 from tokenprune.record import begin, environment, write
 from tokenprune.resolve import resolve
 from tokenprune.reuse import content_key, find
 from tokenprune.strategy import Pipeline
-from tokenprune.summary import summarise
+from tokenprune.summary import answered_by_all, summarise
 from tokenprune.tasks import Label, Sample, Task
 from tokenprune.video import read_frames
 
@@ -81,6 +80,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
         if config.assistant is not None:
             configuration(config.assistant)
         task, config = _task(config)
+        assert config.max_new_tokens is not None  # settled
         dtype, device, options = placement(config)
         if first_process() and not config.resume:
             begin(folder, config)
@@ -90,7 +90,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
         loop = Loop(
             batch_size=config.batch_size,
             limit=config.limit,
-            max_new_tokens=config.max_new_tokens or LONGEST,
+            max_new_tokens=config.max_new_tokens,
             seed=config.seed,
             workers=_workers(config),
             stop_on_error=config.on_error == "stop",
@@ -103,7 +103,10 @@ def run(config: RunConfig, command: str) -> Finished | None:
             _reuse(systems[0], folder, key, min(len(task), config.limit or len(task)))
         if not evaluate(model, processor, task, systems, loop, assistant=assistant, journal=journal):
             return None
-        figures = {s.name: task.metrics({o.index: o.prediction for o in s.answered}) for s in systems}
+        figures = {
+            role: task.metrics({outcome.index: outcome.prediction for outcome in outcomes})
+            for role, outcomes in answered_by_all(systems).items()
+        }
         summary = {
             "spec": str(pipeline),
             "options": config.options,
@@ -148,21 +151,21 @@ def _workers(config: RunConfig) -> int:
     """Decoding overlaps with the model where videos are files; what a task makes itself is made faster than sent."""
     if config.workers is not None or config.video is not None or config.task in tasks.names():
         return config.workers or 0
-    return max(1, min(4, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 1
+    return max(1, min(4, cores() - 1))
 
 
 def _task(config: RunConfig) -> tuple[Task, RunConfig]:
     """What is asked, and the configuration with the numbers it settled on."""
     if config.video is not None and config.question is not None:
-        clip = Clip(config.video, config.question, config.frames or FILE_FRAMES)
-        longest = config.max_new_tokens or LONGEST
-        return clip, dataclasses.replace(config, frames=len(clip[0].frames), max_new_tokens=longest)
-    frames = config.frames or TASK_FRAMES
-    try:
-        task = tasks.build(
-            config.task, samples=config.samples, frames=frames, seed=config.seed, include_path=config.include_path
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+        task: Task = Clip(config.video, config.question, config.frames or FILE_FRAMES)
+        frames = len(task[0].frames)
+    else:
+        frames, folder = config.frames or TASK_FRAMES, config.include_path
+        try:
+            task = tasks.build(
+                config.task, samples=config.samples, frames=frames, seed=config.seed, include_path=folder
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
     return task, dataclasses.replace(config, frames=frames, max_new_tokens=longest)

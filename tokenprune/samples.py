@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tokenprune.processor import Processor
 from tokenprune.tasks import Sample, Task
+from tokenprune.tasks.kept import Kept
 from tokenprune.video import VideoError
 
 _SPARE = 512 << 20  # bytes of frames kept for the next system
@@ -57,24 +58,16 @@ class Batch:
 
 
 class Readable(Dataset[tuple[int, Sample] | Unreadable]):
-    """A task's samples; one whose video cannot be read says so. Kept for the next system as far as memory is spared."""
+    """A task's samples; one whose video cannot be read says so."""
 
     def __init__(self, task: Task) -> None:
-        self._task = task
-        self._made: dict[int, Sample] = {}
-        self._spare = _SPARE
+        self._samples = Kept(task, _SPARE)
 
     def __getitem__(self, index: int) -> tuple[int, Sample] | Unreadable:
-        if index in self._made:
-            return index, self._made[index]
         try:
-            sample = self._task[index]
+            return index, self._samples[index]
         except (VideoError, OSError) as error:
             return Unreadable(index, " ".join(str(error).split()))
-        if sample.frames.nbytes <= self._spare:
-            self._made[index] = sample
-            self._spare -= sample.frames.nbytes
-        return index, sample
 
 
 class Samples(LightningDataModule):

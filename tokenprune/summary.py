@@ -26,6 +26,15 @@ def roles(systems: Sequence[System]) -> dict[str, System]:
     return {"vanilla": by_name["vanilla"], "random": by_name.get("random", own), "own": own}
 
 
+def answered_by_all(systems: Sequence[System]) -> dict[str, list[Outcome]]:
+    """By role, the outcomes of samples that all systems could be evaluated on: those that figures are made of.
+
+    Raises ValueError where the systems were not asked the same.
+    """
+    lost = _lost(systems)
+    return {role: [o for o in system.outcomes if o.index not in lost] for role, system in roles(systems).items()}
+
+
 def summarise(
     systems: Sequence[System], seed: int, metrics: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
@@ -36,11 +45,9 @@ def summarise(
     A sample that one system could not be evaluated on is left out of every figure of all systems.
     `metrics` are a benchmark's own figures by role, passed on as they are.
     """
-    cast = roles(systems)
-    lost = _lost(systems)
-    answered = {role: [o for o in system.outcomes if o.index not in lost] for role, system in cast.items()}
-    scores = _Scores(answered, seed)
-    each = {role: _system(role, cast, answered[role], scores) for role in ROLES}
+    cast, outcomes, lost = roles(systems), answered_by_all(systems), _lost(systems)
+    scores = _Scores(outcomes, seed)
+    each = {role: _system(role, cast, outcomes[role], scores) for role in ROLES}
     own = each["own"]
     return {
         "samples": len(cast["own"].outcomes),

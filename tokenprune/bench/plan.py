@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
-from tokenprune import registry
 from tokenprune.adapters import VideoLLM, adapt
 from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.bench.shapes import build, is_shape, shape_configuration
-from tokenprune.config import ConfigError
+from tokenprune.config import ConfigError, RunConfig
 from tokenprune.loading import configuration, load, pick_device, pick_dtype
 from tokenprune.processor import Pixels
+from tokenprune.resolve import resolve
 from tokenprune.strategy import Extent, Pipeline, TowerReader
 
 
@@ -51,7 +49,9 @@ def lay_out(config: BenchConfig) -> Plan:
     """Raises ConfigError, StrategyError, LoadingError, UnsupportedModelError."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("a bench draws a chart: pip install matplotlib")
-    pipelines = {spec: _pipeline(config, spec) for spec in config.strategy}
+    pipelines = {
+        spec: resolve(RunConfig(strategy=spec, options=config.of(spec), seed=config.seed)) for spec in config.strategy
+    }
     for pipeline in pipelines.values():
         readers = [stage.name for stage in pipeline.of(TowerReader)]
         if readers and config.vision == RANDOM:
@@ -103,18 +103,6 @@ def outline(settings: PreTrainedConfig) -> VideoLLM:
 
 def _settings(name: str) -> PreTrainedConfig:
     return shape_configuration(name) if is_shape(name) else configuration(name)
-
-
-def _pipeline(config: BenchConfig, spec: str) -> Pipeline:
-    """Strategies with a `seed` of their own follow the bench's unless told otherwise."""
-    options = config.of(spec)
-    plain = registry.build(spec, options)
-    seeded: dict[str, Any] = {
-        f"{strategy.name}.seed": config.seed
-        for strategy in plain.strategies
-        if any(field.name == "seed" for field in dataclasses.fields(strategy))  # pyright: ignore[reportArgumentType]
-    }
-    return registry.build(spec, {**seeded, **options})
 
 
 def load_average() -> list[float] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,12 +131,3 @@ def _formula(blocks: Mapping[str, Mapping[str, Any]], turns: Turns) -> dict[str,
         "exact": own["exact"]["llm_prefill"] / full["exact"]["llm_prefill"],
         "measured": statistics.median(_llm(a) / _llm(b) for a, b in pairs),
     }
-
-
-def finite(result: Any) -> bool:
-    """Whether every number can be written as JSON."""
-    if isinstance(result, dict):
-        return all(map(finite, result.values()))
-    if isinstance(result, (list, tuple)):
-        return all(map(finite, result))
-    return not isinstance(result, float) or math.isfinite(result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from tokenprune.bench.material import Material, prepare
 from tokenprune.bench.measure import Attached, Dense, Reading, System, settled
 from tokenprune.bench.oracle import oracle, widths
 from tokenprune.bench.plan import Plan, lay_out, load_average
-from tokenprune.bench.rows import Turns, finite, row
+from tokenprune.bench.rows import Turns, row
 from tokenprune.bench.shapes import is_shape
 from tokenprune.config import ConfigError
 from tokenprune.folder import whole_folder
+from tokenprune.placement import cores
 from tokenprune.record import environment
 from tokenprune.resolve import resolved_fields
 
@@ -79,8 +79,6 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
             for turn, own in enumerate(readings["own"])
         ]
         rows.append(row(Turns(spec, readings, guide), material, config.new_tokens))
-    if not finite(rows):
-        raise RuntimeError("a measured figure is not finite")
     place = environment(material.adapter.device, material.adapter.model.dtype, command)
     return {
         "environment": {
@@ -101,7 +99,7 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
             "keep": config.keep,
             "strategies": {spec: resolved_fields(pipeline) for spec, pipeline in plan.pipelines.items()},
             "memory_method": memory.METHODS.get(material.adapter.device.type),
-            "cores": os.cpu_count() or 1,
+            "cores": cores(),
             "load_before": before,
             "load_after": load_average(),
         },

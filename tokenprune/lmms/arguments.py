@@ -7,7 +7,6 @@ out every field of every strategy and the version of tokenprune: equal lines giv
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ import tokenprune
 from tokenprune.config import ConfigError, RunConfig
 from tokenprune.lmms import LmmsError
 from tokenprune.strategy import Pipeline
+from tokenprune.words import nearest
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Arguments:
                 options[name] = _structure(name, value)
                 continue
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f" did you mean {near[0]}=?" if near else ""
+                near = nearest(name, list(known))
+                hint = f" did you mean {near}=?" if near else ""
                 raise LmmsError(f"unknown argument {name}=:{hint} Known: {', '.join(known)}, and STRATEGY.FIELD")
             plain[name] = _typed(name, value, known[name])
         if "pretrained" not in plain:

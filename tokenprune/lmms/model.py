@@ -24,14 +24,13 @@ from tokenprune.lmms import MODEL, LmmsError
 from tokenprune.lmms.arguments import Arguments
 from tokenprune.lmms.media import frames_of, visuals_of
 from tokenprune.loading import load
+from tokenprune.processor import GREEDY
 from tokenprune.session import attach
 from tokenprune.video import VideoError
 
 # what a task may set; the rest of its generation_kwargs is for other models, and `until` is what ends their answers
 _PASSED = ("do_sample", "num_beams", "temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")
 _DROPPED = ("until", "image_aspect_ratio")
-# neutral sampling values: a checkpoint's own would only draw a warning that greedy search ignores them
-_GREEDY = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
 
 
 class TokenPrune(lmms):
@@ -103,7 +102,7 @@ class TokenPrune(lmms):
         for chosen, numbers in alike.items():
             settings = {"num_beams": 1, "max_new_tokens": self.arguments.max_new_tokens, **dict(chosen)}
             if not settings.get("do_sample") or settings.get("temperature") == 0:
-                settings |= _GREEDY
+                settings |= GREEDY | {"num_beams": settings["num_beams"]}  # beams are the task's to choose
             for start in range(0, len(numbers), self.batch_size):
                 yield numbers[start : start + self.batch_size], settings
 

@@ -6,20 +6,16 @@ Light to import: the command line reads its help from here.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenprune.config import ConfigError
+from tokenprune.words import ConfigError, check_counts, key, nearest, one_of, structured
+from tokenprune.words import read as read_word
 
 SELF = "self"  # the assistant that is the model itself
-
-
-def _key(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={"help": meaning})
 
 
 @dataclass(frozen=True)
@@ -36,35 +32,28 @@ class Method:
 class StudyConfig:
     """Everything a study can be told, and the schema of its file."""
 
-    name: str = _key("", "what its files are called; the task by default")
+    name: str = key("", "what its files are called; the task by default")
     strategies: list[Method] = field(default_factory=list)
-    retentions: list[float] = field(
-        default_factory=lambda: [1.0, 0.5, 0.25], metadata={"help": "fractions of tokens, as whole tokens per frame"}
-    )
-    allocator: str | None = _key("dytok", "strategy added to each that has a budget; null for none")
-    assistants: list[str] = field(
-        default_factory=lambda: [SELF], metadata={"help": "models that guide the allocator; self: the model itself"}
-    )
-    model: str = _key("tiny", "tiny (embedded), a folder, or a hub id")
-    task: str = _key("tinyvqa", "samples to evaluate on, as in `tokenprune run`")
-    frames: int = _key(16, "frames per video")
-    samples: int | None = _key(None, "how many samples the task makes; its own number by default")
-    limit: int | None = _key(None, "evaluate at most this many samples")
-    seed: int = _key(0, "of samples, random draws and resampling")
-    max_new_tokens: int = _key(48, "longest answer, in tokens")
-    batch_size: int = _key(1, "samples per forward pass")
-    device: str = _key("auto", "auto, cpu, cuda, cuda:1 or mps")
-    dtype: str = _key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's")
-    resamples: int = _key(10_000, "of the bootstrap")
-    workers: int | None = _key(None, "processes; as many as cores on a CPU, else 1")
-    out: str | None = _key(None, "folder for finished cells, which a second call does not run again; runs/<file>")
-    report: str | None = _key(None, "folder for the page, its plots and table; out by default")
+    retentions: list[float] = key(lambda: [1.0, 0.5, 0.25], "fractions of tokens, as whole tokens per frame")
+    allocator: str | None = key("dytok", "strategy added to each that has a budget; null for none")
+    assistants: list[str] = key(lambda: [SELF], "models that guide the allocator; self: the model itself")
+    model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
+    task: str = key("tinyvqa", "samples to evaluate on, as in `tokenprune run`")
+    frames: int = key(16, "frames per video")
+    samples: int | None = key(None, "how many samples the task makes; its own number by default")
+    limit: int | None = key(None, "evaluate at most this many samples")
+    seed: int = key(0, "of samples, random draws and resampling")
+    max_new_tokens: int = key(48, "longest answer, in tokens")
+    batch_size: int = key(1, "samples per forward pass")
+    device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
+    dtype: str = key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's")
+    resamples: int = key(10_000, "of the bootstrap")
+    workers: int | None = key(None, "processes; as many as cores on a CPU, else 1")
+    out: str | None = key(None, "folder for finished cells, which a second call does not run again; runs/<file>")
+    report: str | None = key(None, "folder for the page, its plots and table; out by default")
 
     def __post_init__(self) -> None:
-        for key in ("frames", "samples", "limit", "max_new_tokens", "batch_size", "workers", "resamples"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ConfigError(f"{key}={value} is no number of anything: write at least 1")
+        check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers", "resamples")
         if not self.strategies or not all(method.spec for method in self.strategies):
             raise ConfigError("a study needs strategies: write `strategies: [{spec: dycoke}, {spec: random}]`")
         if not self.retentions or not all(0.0 < ratio <= 1.0 for ratio in self.retentions):
@@ -93,7 +82,7 @@ def read(words: Sequence[str]) -> tuple[Path, StudyConfig]:
 
     for word in words:
         if word.startswith(("-", "=")):
-            raise ConfigError(f"{word!r} is no KEY=VALUE: write one of {', '.join(f'{key}=' for key in WORDS)}")
+            raise one_of(word, WORDS)
     files = [word for word in words if "=" not in word]
     if len(files) != 1:
         found = f"not {len(files)}" if files else "as in `tokenprune study experiments/tinyvqa_retention.yaml`"
@@ -114,36 +103,26 @@ def read(words: Sequence[str]) -> tuple[Path, StudyConfig]:
             continue
         name = word.partition("=")[0]
         _known([name], WORDS, word)
-        try:
-            given[name] = OmegaConf.to_container(OmegaConf.from_dotlist([word]))[name]  # pyright: ignore
-        except (OmegaConfBaseException, YAMLError) as error:
-            raise ConfigError(f"{word!r} cannot be read: {str(error).splitlines()[0]}") from None
+        given[name] = read_word(word)
     return file, _typed(given, files[0])
 
 
 def _typed(given: Mapping[str, Any], where: str) -> StudyConfig:
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     methods = given.get("strategies") or []
     if not isinstance(methods, list) or not all(isinstance(method, Mapping) for method in methods):
         raise ConfigError(f"strategies in {where} is no list of strategies: write `- spec: dycoke`, one a line")
     for method in methods:
         _known(method, [key.name for key in dataclasses.fields(Method)], f"strategies in {where}")
-    typed: Any = OmegaConf.structured(StudyConfig)
-    for key, value in given.items():
-        try:
-            typed = OmegaConf.merge(typed, {key: value})
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{key}={value}: {str(error).splitlines()[0]}") from None
-    return OmegaConf.to_object(typed)  # pyright: ignore[reportReturnType]  the dataclass itself
+    return OmegaConf.to_object(structured(StudyConfig, given))  # pyright: ignore[reportReturnType]  the dataclass itself
 
 
 def _known(names: Mapping[str, Any] | Sequence[str], keys: Sequence[str], where: str) -> None:
     for name in names:
         if name not in keys:
-            near = difflib.get_close_matches(str(name), keys, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            near = nearest(str(name), keys)
+            hint = f"did you mean {near!r}? " if near else ""
             raise ConfigError(f"unknown key {name!r} in {where}: {hint}Keys: {', '.join(keys)}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.config import ConfigError
+from tokenprune.folder import replace
 from tokenprune.lock import exclusive
 from tokenprune.study import frame, plot, store, tables
-from tokenprune.study.bench import build_task
 from tokenprune.study.config import StudyConfig, command, read
 from tokenprune.study.grid import Grid, lay_grid
 from tokenprune.study.page import page
 from tokenprune.study.plan import Cell, lay_out
 from tokenprune.study.results import Results, gather
+from tokenprune.study.runner import build_task
 from tokenprune.study.sweep import SweepConfig
 from tokenprune.study.work import Job, default_workers, work
 
@@ -65,7 +65,8 @@ def sweep(config: SweepConfig) -> Swept:
     grid, folder = lay_grid(config), Path(config.folder).expanduser()
     with _measured(grid.study, grid.cells, folder) as (results, made_with):
         table = frame.lines(config, grid, results)
-        _replace({folder / "results.csv": frame.csv(table).encode(), folder / "results.parquet": frame.parquet(table)})
+        replace(folder / "results.csv", frame.csv(table))
+        replace(folder / "results.parquet", frame.parquet(table))
         plot.over(results, "tokens", folder / "score_over_tokens.png")
         plot.over(results, "flops", folder / "score_over_flops.png")
     return Swept(folder, config, grid, results, made_with)
@@ -79,7 +80,7 @@ def _needs(package: str, why: str) -> None:
 @contextmanager
 def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator[tuple[Results, Mapping[str, Any]]]:
     """Results of all cells, and the settings of the first; nobody else writes into `out` before the block ends."""
-    place, task = store.place_of(config), build_task(config).fingerprint()
+    place, task = store.place_of(config, cells), build_task(config).fingerprint()
     jobs = [
         Job(cell, store.settings(config, cell, place, task), out / "cells" / f"{cell.slug}.jsonl")
         for cell in cells
@@ -99,20 +100,9 @@ def _write(folder: Path, config: StudyConfig, results: Results, line: str, where
     """The page, its plots and its table; each replaces an earlier one as a whole."""
     name = config.name or config.task.rpartition("/")[2].partition(".")[0].replace(":", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(
-        {
-            folder / f"{name}.md": page(config, results, line, where, name).encode(),
-            folder / f"{name}.csv": tables.tidy(results).encode(),
-        }
-    )
+    replace(folder / f"{name}.md", page(config, results, line, where, name))
+    replace(folder / f"{name}.csv", tables.tidy(results))
     if results.budgets:
         plot.retention(results, folder / f"{name}.png")
         plot.families(results, min(results.budgets), folder / f"{name}_families.png")
     return folder / f"{name}.md"
-
-
-def _replace(files: Mapping[Path, bytes]) -> None:
-    for file, content in files.items():
-        draft = file.with_name(f".{file.name}.{os.getpid()}")
-        draft.write_bytes(content)
-        draft.replace(file)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,11 @@ from typing import Any
 import torch
 
 import tokenprune
-from tokenprune import models
 from tokenprune.config import ConfigError
+from tokenprune.folder import replace
 from tokenprune.loading import configuration, pick_device, pick_dtype
 from tokenprune.resolve import resolved_fields
+from tokenprune.reuse import content_key
 from tokenprune.study.config import SELF, StudyConfig
 from tokenprune.study.plan import Cell
 
@@ -27,16 +25,20 @@ _COMPARED = ("task", "model", "frames", "samples", "limit", "seed", "max_new_tok
 
 @dataclass(frozen=True)
 class Place:
-    """Where the study's model runs."""
+    """Where the study's models run, and what they are at the moment."""
 
     device: torch.device
     dtype: str
+    weights: Mapping[str, str]  # fingerprints of what a model's folder holds, by its name
 
 
-def place_of(config: StudyConfig) -> Place:
+def place_of(config: StudyConfig, cells: Sequence[Cell]) -> Place:
+    """Raises LoadingError, UnsupportedModelError."""
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device, configuration(config.model))
-    return Place(device, str(dtype).removeprefix("torch."))
+    names = {config.model, *(cell.guided_by for cell in cells)} - {SELF, None}
+    weights = {str(name): content_key(str(name))[:16] for name in names}
+    return Place(device, str(dtype).removeprefix("torch."), weights)
 
 
 def settings(config: StudyConfig, cell: Cell, place: Place, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def settings(config: StudyConfig, cell: Cell, place: Place, task: Mapping[str, A
         "device": place.device.type,
         "dtype": place.dtype,
         "versions": {"tokenprune": tokenprune.__version__, **{n: version(n) for n in ("torch", "transformers")}},
-        **{key: _digest(name) for key, name in names.items() if name is not None and name != SELF},
+        **{key: place.weights[name] for key, name in names.items() if name in place.weights},
         "pipeline": resolved_fields(cell.pipeline) if cell.pipeline else None,
         "guide": cell.guided_by,
         "task_fingerprint": dict(task),
@@ -55,26 +57,10 @@ def settings(config: StudyConfig, cell: Cell, place: Place, task: Mapping[str, A
     return json.loads(json.dumps(found))
 
 
-@cache
-def _digest(name: str) -> str | None:
-    """A fingerprint of an embedded model's weights, which may be trained anew under the same name."""
-    if name not in models.names():
-        return None
-    digest = hashlib.sha256()
-    for file in sorted(models.path(name).glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def write(file: Path, made_with: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
     """The whole file or none of it."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}.partial")
     lines = [json.dumps(line, allow_nan=False) for line in ({"made_with": made_with}, *records)]
-    try:
-        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    replace(file, "\n".join(lines) + "\n")
 
 
 def finished(file: Path, wanted: Mapping[str, Any]) -> bool:

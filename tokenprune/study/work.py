@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tokenprune.config import ConfigError
+from tokenprune.placement import cores
 from tokenprune.study import store
-from tokenprune.study.bench import Bench
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.plan import Cell
+from tokenprune.study.runner import Runner
 
-_BENCH: list[Bench] = []  # of a worker process, which has exactly one
+_RUNNER: list[Runner] = []  # of a worker process, which has exactly one
 
 
 class Job(NamedTuple):
@@ -60,10 +61,7 @@ def work(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
 
 def default_workers(device: torch.device) -> int:
     """One per core that this process may use; an accelerator is not shared."""
-    if device.type != "cpu":
-        return 1
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return len(cores)
+    return cores() if device.type == "cpu" else 1
 
 
 def _alone(config: StudyConfig, jobs: Sequence[Job]) -> Generator[str, None, None]:
@@ -71,9 +69,9 @@ def _alone(config: StudyConfig, jobs: Sequence[Job]) -> Generator[str, None, Non
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        bench = Bench(config)
+        runner = Runner(config)
         for job in jobs:
-            store.write(job.file, job.made_with, bench.run(job.cell))
+            store.write(job.file, job.made_with, runner.run(job.cell))
             yield job.cell.label
     finally:
         torch.set_num_threads(threads)
@@ -107,7 +105,7 @@ def _begin(config: StudyConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, which ends its workers
     torch.set_num_threads(1)
     threading.Thread(target=_outlive_nobody, daemon=True).start()
-    _BENCH[:] = [Bench(config)]
+    _RUNNER[:] = [Runner(config)]
 
 
 def _outlive_nobody() -> None:
@@ -118,7 +116,7 @@ def _outlive_nobody() -> None:
 
 
 def _do(job: Job) -> str:
-    store.write(job.file, job.made_with, _BENCH[0].run(job.cell))
+    store.write(job.file, job.made_with, _RUNNER[0].run(job.cell))
     return job.cell.label
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from functools import cached_property
 from typing import Any
@@ -18,47 +18,10 @@ from tokenprune.outcome import Outcome, System
 from tokenprune.processor import Processor
 from tokenprune.study.config import SELF, StudyConfig
 from tokenprune.study.plan import Cell
-from tokenprune.tasks import Sample, Task
-from tokenprune.tasks.base import Label
+from tokenprune.tasks import Task
+from tokenprune.tasks.kept import Kept
 
 _SPARE = 2 << 30  # bytes of frames kept per process
-
-
-class Kept(Task):
-    """The first `limit` samples of a task, made once as far as memory is spared for them."""
-
-    def __init__(self, task: Task, limit: int | None = None, spare: int = _SPARE) -> None:
-        self.name, self._task, self._spare = task.name, task, spare
-        self._size = len(task) if limit is None else min(limit, len(task))
-        self._made: dict[int, Sample] = {}
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        return self._task.categories
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, index: int) -> Sample:
-        if index in self._made:
-            return self._made[index]
-        sample = self._task[index]
-        if sample.frames.nbytes <= self._spare:
-            self._made[index] = sample
-            self._spare -= sample.frames.nbytes
-        return sample
-
-    def label(self, index: int) -> Label:
-        return self._task.label(index)
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        return self._task.fingerprint()
-
-    def metrics(self, predictions: Mapping[int, str]) -> dict[str, float]:
-        return self._task.metrics(predictions)
-
-    def score(self, prediction: str, sample: Sample) -> float:
-        return self._task.score(prediction, sample)
 
 
 def build_task(config: StudyConfig) -> Task:
@@ -69,7 +32,7 @@ def build_task(config: StudyConfig) -> Task:
         raise ConfigError(str(error)) from None
 
 
-class Bench:
+class Runner:
     """Runs cells one after the other; models are loaded and samples made when the first cell asks for them."""
 
     def __init__(self, config: StudyConfig) -> None:
@@ -78,7 +41,7 @@ class Bench:
 
     @cached_property
     def task(self) -> Task:
-        return Kept(build_task(self.config), self.config.limit)
+        return Kept(build_task(self.config), _SPARE, self.config.limit)
 
     @cached_property
     def subject(self) -> tuple[PreTrainedModel, Processor]:
