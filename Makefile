@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FLAGS  ?=
 
-.PHONY: help run study test check bench bench-quick docs clean
+.PHONY: help run study test check bench bench-quick efficiency docs clean
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -32,11 +32,14 @@ check: $(STAMP) ## checks format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pyright --pythonpath $(BIN)/python
 
-bench: $(STAMP) ## operators against naive loops and memory, decoding, batches, start-up, the loop: a quarter of an hour
+bench: $(STAMP) ## times operators, decoding, batches, start-up and the loop: a quarter of an hour
 	@for script in operators decode batches startup loop_overhead; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
-bench-quick: $(STAMP) ## the ratios that have a bar beside benchmarks/baseline.json: under 3 minutes
+bench-quick: $(STAMP) ## the ratios that have a bar beside those in benchmarks/baseline.json: three minutes
 	@$(BIN)/python benchmarks/quick.py $(FLAGS)
+
+efficiency: $(STAMP) ## measures at real size, into docs/results/efficiency.md: half an hour
+	@$(BIN)/python benchmarks/efficiency.py $(FLAGS)
 
 docs: $(STAMP) ## refreshes the generated parts of the documentation
 	@$(BIN)/python docs/generate.py
