@@ -17,7 +17,7 @@ from transformers.masking_utils import create_causal_mask
 from tokenprune.adapters import VideoLLM
 from tokenprune.attention import Tap, last_row, rows_at
 from tokenprune.cache import CompressedLayer, compressed_cache
-from tokenprune.layout import Layout, flat_mask, prompt_layout, take, visible_mask
+from tokenprune.layout import Layout, flat_mask, prompt_layout, take
 from tokenprune.paging import PagedLayer
 from tokenprune.probing import PROMPT, Guide, PromptProbe
 from tokenprune.prompt import Prompt
@@ -148,7 +148,7 @@ class Flight:
             self.prompt.pages.reveal(given["past_key_values"].layers)
         self.prompt.extend(columns, flat_mask(given.get("attention_mask")))
         if self.prompt.pipeline.strategies:
-            given["attention_mask"] = visible_mask(self.prompt.validity(0))
+            given["attention_mask"] = self.prompt.mask(0)
             given["position_ids"] = self.prompt.step_positions(given.get("position_ids"), columns)
 
     # layers
@@ -165,11 +165,11 @@ class Flight:
             def tap(query: Tensor, key: Tensor, scale: float) -> None:
                 with self._choosing():
                     number = self.prompt.at(layer)
-                    layout = self.prompt.layouts[number]
-                    last = layout.last if self.prefill else torch.zeros_like(layout.last)
-                    mask = visible_mask(self.prompt.validity(number).to(key.device))
+                    layout, mask = self.prompt.layouts[number], self.prompt.mask(number)
+                    row = rows_at(query, layout.last) if self.prefill else query[:, :, 0]
                     # layers may live on different devices; layouts stay on the first
-                    self._rows[layer] = last_row(rows_at(query, last), key, scale, mask).to(last.device)
+                    mask = None if mask is None else mask.to(key.device)
+                    self._rows[layer] = last_row(row, key, scale, mask).to(layout.valid.device)
 
             return tap
 
@@ -216,7 +216,7 @@ class Flight:
         elif self._visible is not None:
             self._visible = self.prompt.carry(self._visible, number) & self.prompt.validity(number)
         if self._visible is None:
-            mask = visible_mask(self.prompt.validity(number))
+            mask = self.prompt.mask(number)
         else:
             layers = given["past_key_values"].layers[layer : self.prompt.until(number, self.adapter.depth)]
             mask = self.prompt.pages.show(number, layers, self._visible)

@@ -32,6 +32,8 @@ class Prompt:
         self.shift: Int[Tensor, "b"] | None = None  # rows a vision stage took out: positions moved up by as many
         self.seen = layout.valid.shape[1]  # columns the caller has sent so far
         self.generated = layout.valid[:, :0]  # validity of the columns after the prompt
+        self._gaps = False  # whether one of them is not real
+        self._padded: dict[int, bool] = {}  # by number of a layout
         self.reports: list[SampleReport | None] = [
             SampleReport(layout.frames, layout.cells) if sample in videos else None
             for sample in range(len(layout.valid))
@@ -51,6 +53,12 @@ class Prompt:
     def validity(self, number: int) -> Bool[Tensor, "b t"]:
         """Which cached columns of a layout are real, generated ones included."""
         return self.layouts[number].grow(self.generated)
+
+    def mask(self, number: int) -> Bool[Tensor, "b t"] | None:
+        """`validity`, or None where every column is real; asks the device about a layout only once."""
+        if number not in self._padded:
+            self._padded[number] = self.layouts[number].mask is not None
+        return self.validity(number) if self._padded[number] or self._gaps else None
 
     def realign(self, given: dict[str, Any]) -> dict[str, Any]:
         """Drops what a second turn repeats.
@@ -76,6 +84,7 @@ class Prompt:
     def extend(self, columns: int, mask: Bool[Tensor, "b t"] | Int[Tensor, "b t"] | None) -> None:
         """Takes note of columns that follow the prompt."""
         tail = self.generated.new_ones(len(self.generated), columns) if mask is None else mask[:, -columns:].bool()
+        self._gaps = self._gaps or (mask is not None and not bool(tail.all()))
         self.generated = torch.cat([self.generated, tail], dim=1)
         self.seen += columns
 
@@ -166,25 +175,27 @@ class Prompt:
     def attend(self, stage: DecodeStage, attention: Float[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
         """Runs the decode stage for one generated token: the cached columns it attends to from `stage.layer` up."""
         number = self.at(stage.layer)
-        layout, valid = self.layouts[number], self.validity(number)
-        tail = self.generated.shape[1]
-        visible = valid.clone()
+        layout, valid, tail = self.layouts[number], self.mask(number), self.generated.shape[1]
+        text, width = layout.frame.new_full((tail,), TEXT), layout.valid.shape[1]
+        visible = self.validity(number)  # just made, so it may be written to
         for sample in self.videos:
-            here = valid[sample]
-            rows = int(layout.valid[sample].sum())
+            # without padding nothing has to be looked up, which would wait for the device
+            here = slice(None) if valid is None else valid[sample]
+            rows = width if valid is None else int(layout.valid[sample].sum())
             view = SequenceView(
-                frame=torch.cat([layout.frame[sample], layout.frame.new_full((tail,), TEXT)])[here],
-                position=torch.cat([layout.row[sample], torch.arange(rows, rows + tail, device=here.device)])[here],
+                frame=torch.cat([layout.frame[sample], text])[here],
+                position=torch.cat([layout.row[sample], torch.arange(rows, rows + tail, device=text.device)])[here],
                 attention=attention[sample][here],
                 frames=layout.frames,
             )
             state = self._states.get(sample, None)
             shown, self._states[sample] = stage.attend(view, stage.start() if state is None else state)
             # text is always visible; checking instead would make every step wait for the device
-            visible[sample, here] = shown = shown | ~view.visual
+            visual = view.visual
+            visible[sample, here] = shown = shown | ~visual
             report = self.reports[sample]
             assert report is not None
-            report.steps.append((shown & view.visual).sum())
+            report.steps.append((shown & visual).sum())
             if (before := self._shown.get(sample)) is not None:
                 report.changes = report.changes + (shown[: len(before)] != before).any()
             self._shown[sample] = shown
