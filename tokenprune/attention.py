@@ -23,7 +23,7 @@ Tap = Callable[[Tensor, Tensor, float], None]  # queries [b h s e], keys [b g t 
 
 PREFIX = "tokenprune"
 # attention weights that `received` holds at once: what a core's cache holds, or enough to keep an accelerator busy
-BLOCK = {"cpu": 1 << 20}
+BLOCK = {"cpu": 1 << 19}
 ACCELERATED = 1 << 24
 
 
