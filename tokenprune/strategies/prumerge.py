@@ -94,8 +94,7 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         attention, valid = self._attention(tokens)
         counts = tokens.counts
         keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
-        whole = budget == counts
-        extra = (budget > 1) & ~whole
+        extra = (budget > 1) & ~(whole := budget == counts)
         selected, top = self._select(attention, valid, budget - extra.long())
 
         # outliers by attention, then the grid in raster order, then the most attended of the rest as the extra token
@@ -103,22 +102,25 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         tier = torch.where(top, 0, torch.where(selected, 1, 2)).masked_fill(~valid, 3)
         within = torch.where(tier == 1, -place, attention).masked_fill(~valid, 0)
         by_value = ops.ranking(within)
-        order = by_value.gather(1, tier.gather(1, by_value).argsort(dim=-1, stable=True))
-        order = torch.where(whole.unsqueeze(-1), place, order)
+        by_tier = by_value.gather(1, tier.gather(1, by_value).argsort(dim=-1, stable=True))
+        order = torch.where(whole.unsqueeze(-1), place, by_tier)
 
         centres = budget.masked_fill(whole, 0)  # a frame that stays whole merges nothing
         width = max(1, int(centres.max()) if len(centres) else 0)
         near, real = neighbours(keys, valid, order[:, :width])
         weight = attention.gather(1, near.flatten(1)).view_as(near) * (real & ~whole.view(-1, 1, 1))
-        kept, last = tokens[ops.leading(order, counts, budget)], budget.cumsum(0) - 1
-        nth = torch.arange(len(kept), device=budget.device) - (last + 1 - budget)[kept.frame]
-        row = (kept.frame, nth.clamp(max=width - 1))
+        rows, last = ops.leading(order, counts, budget), budget.cumsum(0) - 1
+        frame = tokens.frame[rows]
+        row = (frame, (torch.arange(len(rows), device=frame.device) - (last + 1 - budget)[frame]).clamp(max=width - 1))
         # each centre plus the attention-weighted sum of its neighbours; a bag sums rows without writing them out first
         features, start = tokens.features.float(), counts.cumsum(0) - counts
         near, weight = (near + start.view(-1, 1, 1))[row], weight[row]
-        merged = functional.embedding_bag(near, features, mode="sum", per_sample_weights=weight).add_(kept.features)
+        merged = functional.embedding_bag(near, features, mode="sum", per_sample_weights=weight)
         every, weight = torch.arange(len(features), device=budget.device), (attention * ~selected)[valid]
         rest = functional.embedding_bag(every, features, start, mode="sum", per_sample_weights=weight)
+        del features  # the largest temporary where the model is in half precision
+        kept = tokens[rows]
+        merged += kept.features
         merged[last[extra]] = rest[extra]
         return kept.with_features(merged)
 
