@@ -152,7 +152,7 @@ def dytok(frames: int, cells: int) -> Iterator[Case]:
     for name, number, cap in (
         ("DyToK allocation", frames, cells // 2),
         ("DyToK allocation, 128 frames", 4 * frames, cells // 2),
-        ("DyToK allocation, no cap", frames, cells),
+        ("DyToK allocation, cap of a whole frame", frames, cells),
     ):
         weights = torch.randn(number, generator=seeded(6)).mul(1.5).softmax(0)
         total, caps = cells // 4 * number, torch.full((number,), cap)
