@@ -91,17 +91,19 @@ def apportion(
 
     Raises ValueError for weights that are negative, not finite or all zero, and for a total the caps cannot hold.
     """
-    weights, cap = weights.float(), cap.to(weights.device)
-    if not 0 <= total <= int(cap.sum()):
+    # a few numbers and many decisions about them: on the host, whatever device asks
+    device, weights, cap = weights.device, weights.float().cpu(), cap.cpu()
+    mass, most = weights.sum(), int(cap.sum())
+    if not 0 <= total <= most:
         raise ValueError(
-            f"{total} tokens do not fit: {len(cap)} frames hold at most {int(cap.sum())} under their caps, "
+            f"{total} tokens do not fit: {len(cap)} frames hold at most {most} under their caps, "
             "raise the cap or keep fewer tokens"
         )
-    if not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()) or not float(weights.sum()) > 0:
+    if not (float(mass) > 0 and float(weights.min()) >= 0 and float(weights.max()) < math.inf):
         raise ValueError("frame weights must be finite, not negative and not all zero")
-    ideal = weights / weights.sum() * total
-    share = ideal.floor().long()
-    by_remainder = ranking(ideal - share)
+    ideal = weights / mass * total
+    floor = ideal.floor()
+    share, by_remainder = floor.long(), ranking(ideal - floor)
     left = total - int(share.sum())
     if left < 0:  # float32 rounding made the floors too large: the smallest remainders give way
         share = share - _in_turns(share, by_remainder.flip(0), -left)
@@ -109,9 +111,10 @@ def apportion(
         share[by_remainder[:left]] += 1
     else:
         share = share + _in_turns((cap - share).clamp(min=0), by_remainder, left)
-    excess = int((share - cap).clamp(min=0).sum())
-    share = share.minimum(cap)
-    return share + _in_turns(cap - share, ranking(weights), excess)
+    within = share.minimum(cap)
+    if excess := int((share - within).sum()):
+        within = within + _in_turns(cap - within, ranking(weights), excess)
+    return within.to(device)
 
 
 def _in_turns(room: Int[Tensor, "f"], order: Int[Tensor, "f"], amount: int) -> Int[Tensor, "f"]:

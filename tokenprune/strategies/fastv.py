@@ -37,8 +37,10 @@ class FastV(PrefillStage, Adjustable, name="fastv"):
         ops.fraction("fastv.drop", self.drop)
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
-        top = ops.keep_top(view.attention, ops.count(int(view.visual.sum()), 1.0 - self.drop), view.visual)
-        return torch.bincount(view.frame[top], minlength=view.frames)
+        visual = view.visual
+        scores, frame = view.attention[visual], view.frame[visual]
+        top = ops.keep_top(scores, ops.count(len(scores), 1.0 - self.drop))
+        return torch.bincount(frame[top], minlength=view.frames)
 
     def retaining(self, ratio: float, extent: Extent) -> FastV:
         whole = self.layer / extent.depth  # of the layers, those below see every token

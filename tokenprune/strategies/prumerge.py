@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from tokenprune import ops
 from tokenprune.strategies.uniform import evenly_spaced
@@ -33,28 +34,22 @@ def grid(selected: Int[Tensor, "f"], counts: Int[Tensor, "f"], width: int) -> Bo
     return (index % stride == 0) & (index < counts.unsqueeze(-1) - 1)
 
 
-def merge(
-    features: Float[Tensor, "f m d"],
-    keys: Float[Tensor, "f m k"],
-    attention: Float[Tensor, "f m"],
-    valid: Bool[Tensor, "f m"],
-    centre: Int[Tensor, "f c"],
-) -> Float[Tensor, "f c d"]:
-    """Each centre plus the attention-weighted sum of its 32 nearest tokens by key cosine: weights are not normalised."""
+def neighbours(
+    keys: Float[Tensor, "f m k"], valid: Bool[Tensor, "f m"], centre: Int[Tensor, "f c"]
+) -> tuple[Int[Tensor, "f c b"], Bool[Tensor, "f c b"]]:
+    """The 32 tokens nearest to each centre by key cosine, and which of them are real: small frames have fewer."""
+    keys = keys.float()
+    norms = keys.norm(dim=-1).clamp(min=1e-12)  # the centre's own norm does not change its ranking
     pick = torch.arange(len(centre), device=centre.device).unsqueeze(-1)
-    norms = keys.float().norm(dim=-1).clamp(min=1e-12)  # the centre's own norm does not change its ranking
-    similarity = keys[pick, centre].float() @ keys.float().mT / norms.unsqueeze(1)
-    itself = centre.unsqueeze(-1) == torch.arange(valid.shape[1], device=valid.device)
-    near = nearest(similarity.masked_fill(itself | ~valid.unsqueeze(1), -torch.inf))
-    return features[pick, centre].float() + (near * attention.unsqueeze(1)) @ features.float()
-
-
-def nearest(similarity: Float[Tensor, "f c m"]) -> Bool[Tensor, "f c m"]:
-    """Marks the 32 largest finite entries of each row (ties: lower index), without sorting the others."""
-    least = similarity.topk(min(NEIGHBOURS, similarity.shape[-1])).values[..., -1:]
-    above, level = similarity > least, similarity == least
-    room = NEIGHBOURS - above.sum(-1, keepdim=True)
-    return (above | (level & (level.cumsum(-1) <= room))) & similarity.isfinite()
+    similarity = (keys[pick, centre] @ keys.mT).div_(norms.unsqueeze(1))
+    similarity.masked_fill_(~valid.unsqueeze(1), -torch.inf).scatter_(2, centre.unsqueeze(2), -torch.inf)
+    largest, near = similarity.topk(min(NEIGHBOURS + 1, similarity.shape[-1]))
+    if largest.shape[-1] > NEIGHBOURS:
+        # topk takes any of equal entries: where the last one in equals the first one out, the lower index decides
+        tied = (largest[..., -1] == largest[..., -2]) & largest[..., -1].isfinite()
+        near[tied] = ops.ranking(similarity[tied])[..., : NEIGHBOURS + 1]
+    real = largest[..., :NEIGHBOURS].isfinite()
+    return near[..., :NEIGHBOURS] * real, real
 
 
 @dataclass(frozen=True)
@@ -97,10 +92,9 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         attention, valid = self._attention(tokens)
-        keys, _ = ops.by_frame(self.recorded(tokens, "keys"), tokens.counts)
-        features, _ = ops.by_frame(tokens.features, tokens.counts)
-        whole = budget == tokens.counts
-        extra = (budget > 1) & ~whole
+        counts = tokens.counts
+        keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
+        extra = (budget > 1) & ~(whole := budget == counts)
         selected, top = self._select(attention, valid, budget - extra.long())
 
         # outliers by attention, then the grid in raster order, then the most attended of the rest as the extra token
@@ -108,17 +102,27 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         tier = torch.where(top, 0, torch.where(selected, 1, 2)).masked_fill(~valid, 3)
         within = torch.where(tier == 1, -place, attention).masked_fill(~valid, 0)
         by_value = ops.ranking(within)
-        order = by_value.gather(1, tier.gather(1, by_value).argsort(dim=-1, stable=True))
+        by_tier = by_value.gather(1, tier.gather(1, by_value).argsort(dim=-1, stable=True))
+        order = torch.where(whole.unsqueeze(-1), place, by_tier)
 
-        width = int(budget.max()) if len(budget) else 0
-        merged = merge(features, keys, attention, valid, order[:, :width])
-        rest = (attention * (valid & ~selected)).unsqueeze(1) @ features.float()
-        is_extra = (place[:, :width] == budget.unsqueeze(-1) - 1) & extra.unsqueeze(-1)
-        merged = torch.where(is_extra.unsqueeze(-1), rest, merged)
-        merged = torch.where(whole.view(-1, 1, 1), features[:, :width].float(), merged)
-        order = torch.where(whole.unsqueeze(-1), place, order)
-        kept = tokens[ops.leading(order, tokens.counts, budget)]
-        return kept.with_features(merged[place[:, :width] < budget.unsqueeze(-1)])
+        centres = budget.masked_fill(whole, 0)  # a frame that stays whole merges nothing
+        width = max(1, int(centres.max()) if len(centres) else 0)
+        near, real = neighbours(keys, valid, order[:, :width])
+        weight = attention.gather(1, near.flatten(1)).view_as(near) * (real & ~whole.view(-1, 1, 1))
+        rows, last = ops.leading(order, counts, budget), budget.cumsum(0) - 1
+        frame = tokens.frame[rows]
+        row = (frame, (torch.arange(len(rows), device=frame.device) - (last + 1 - budget)[frame]).clamp(max=width - 1))
+        # each centre plus the attention-weighted sum of its neighbours; a bag sums rows without writing them out first
+        features, start = tokens.features.float(), counts.cumsum(0) - counts
+        near, weight = (near + start.view(-1, 1, 1))[row], weight[row]
+        merged = functional.embedding_bag(near, features, mode="sum", per_sample_weights=weight)
+        every, weight = torch.arange(len(features), device=budget.device), (attention * ~selected)[valid]
+        rest = functional.embedding_bag(every, features, start, mode="sum", per_sample_weights=weight)
+        del features  # the largest temporary where the model is in half precision
+        kept = tokens[rows]
+        merged += kept.features
+        merged[last[extra]] = rest[extra]
+        return kept.with_features(merged)
 
     def _attention(self, tokens: VisualTokens) -> tuple[Float[Tensor, "f m"], Bool[Tensor, "f m"]]:
         return ops.by_frame(self.recorded(tokens, "saliency").float(), tokens.counts)

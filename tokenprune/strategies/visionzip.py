@@ -18,11 +18,10 @@ Merge = Literal["target_plus_mean", "mean"]
 
 
 class Plan(NamedTuple):
-    """Which tokens live and who follows whom, for `f` frames padded to `m` tokens and `c` targets."""
+    """Who lives and who follows whom, for `f` frames padded to `m` tokens."""
 
-    dominant: Bool[Tensor, "f m"]
-    target: Bool[Tensor, "f m"]
-    follows: Bool[Tensor, "f c m"]  # whether token m follows the c-th target of its frame
+    order: Int[Tensor, "f m"]  # places of the dominant tokens, then of the targets, then of the others
+    leader: Int[Tensor, "f m"]  # the target a token follows, all targets of the video numbered; see `plan`
 
 
 def split(budget: Int[Tensor, "f"]) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"]]:
@@ -38,29 +37,37 @@ def plan(
     dominant: Int[Tensor, "f"],
     contextual: Int[Tensor, "f"],
 ) -> Plan:
-    """The most salient tokens dominate; of the rest, evenly spaced targets each gather their nearest by key cosine."""
+    """The most salient tokens dominate; of the rest, evenly spaced targets each gather their nearest by key cosine.
+
+    Behind the numbers of the targets, one means a follower of nobody (no target in its frame), two no follower.
+    """
     top = ops.keep_top(saliency, dominant, valid)
     rest = valid & ~top
     place = rest.cumsum(-1) - 1
     step = (rest.sum(-1) // contextual.clamp(min=1)).clamp(min=1).unsqueeze(-1)
     target = rest & (place % step == 0) & (place // step < contextual.unsqueeze(-1))
+    order = torch.where(top, 0, torch.where(target, 1, 2)).argsort(dim=-1, stable=True)
+
     column = torch.arange(max(1, int(contextual.max())), device=keys.device)
-    real = column < contextual.unsqueeze(-1)
-    unit = functional.normalize(keys.float(), dim=-1)
-    centres = unit.new_zeros(*real.shape, unit.shape[-1])
-    centres[real] = unit[target]
-    nearest = (centres @ unit.mT).masked_fill(~real.unsqueeze(-1), -torch.inf).argmax(dim=1, keepdim=True)
-    follows = (nearest == column.unsqueeze(-1)) & (rest & ~target).unsqueeze(1)
-    return Plan(top, target, follows)
+    centre = order.gather(1, (dominant.unsqueeze(-1) + column).clamp(max=order.shape[1] - 1))
+    keys, frame = keys.float(), torch.arange(len(keys), device=keys.device).unsqueeze(-1)
+    # a follower's own norm does not change which target is nearest
+    similarity = functional.normalize(keys[frame, centre], dim=-1) @ keys.mT
+    similarity.masked_fill_((column >= contextual.unsqueeze(-1)).unsqueeze(-1), -torch.inf)
+    nearest = similarity.mT.contiguous().argmax(dim=-1)  # along the last axis it is ten times faster
+    leader = nearest + (contextual.cumsum(0) - contextual).unsqueeze(-1)
+    nobody = contextual.sum()
+    leader = torch.where((contextual > 0).unsqueeze(-1), leader, nobody)
+    return Plan(order, torch.where(rest & ~target, leader, nobody + 1))
 
 
 def gather(
-    target: Float[Tensor, "q d"], followers: Float[Tensor, "q d"], number: Float[Tensor, "q 1"], merge: Merge
+    followers: Float[Tensor, "q d"], number: Int[Tensor, "q 1"], target: Float[Tensor, "q d"], merge: Merge
 ) -> Float[Tensor, "q d"]:
-    """Contextual tokens from their targets, and the sum and number of the followers of each."""
+    """Contextual tokens from the float32 sum and the number of their followers, over which they are written."""
     if merge == "mean":
-        return (target + followers) / (1 + number)
-    return target + followers / number.clamp(min=1)
+        return followers.add_(target).div_(1 + number)
+    return followers.div_(number.clamp(min=1)).add_(target)
 
 
 def core(
@@ -74,16 +81,18 @@ def core(
     """Of frame f `dominant[f]` tokens as they are, in order, then `contextual[f]` merged ones in target order."""
     counts = tokens.counts
     saliency, valid = ops.by_frame(saliency, counts)
-    top, target, follows = plan(saliency, ops.by_frame(keys, counts)[0], valid, dominant, contextual)
-    order = torch.where(top, 0, torch.where(target, 1, 2)).argsort(dim=-1, stable=True)
-    rows = ops.leading(order, counts, dominant + contextual)
-    kept, merged = tokens[rows], target[valid][rows]
-    real = torch.arange(follows.shape[1], device=counts.device) < contextual.unsqueeze(-1)
-    weights = follows.float()
-    followers = (weights @ ops.by_frame(tokens.features, counts)[0].float())[real]
-    features = kept.features.float()
-    features[merged] = gather(features[merged], followers, weights.sum(-1, keepdim=True)[real], merge)
-    return kept.with_features(features)
+    order, leader = plan(saliency, ops.by_frame(keys, counts)[0], valid, dominant, contextual)
+    kept = tokens[ops.leading(order, counts, dominant + contextual)]
+    # followers by target: a bag sums rows of features without writing them out first
+    leader, token = leader[valid].sort(stable=True)
+    row = dominant.cumsum(0).repeat_interleave(contextual)
+    number = torch.arange(len(row) + 1, device=row.device)
+    start, token = torch.searchsorted(leader, number), token[: len(tokens) - len(kept)]
+    followers = functional.embedding_bag(token, tokens.features.float(), start, mode="sum")[:-1]
+    row = row + number[:-1]  # where the targets are among the kept, which are a copy already
+    merged = gather(followers, start.diff().unsqueeze(-1), kept.features[row], merge)
+    kept.features[row] = merged.to(kept.features.dtype)
+    return kept
 
 
 @dataclass(frozen=True)
