@@ -12,67 +12,17 @@ and `w` widths.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tokenprune.arrangement import Arrangement, Exchange
 from tokenprune.cache import HidingLayer
 from tokenprune.layout import take
 
 ROOM = 128  # rows that fit behind the prompt before the first growth; every growth makes twice as much room as the last
-
-
-class Exchange(NamedTuple):
-    """What a change of the selection does to each layer of a layout: pairs of rows swap their slots."""
-
-    sample: Int[Tensor, "k"]
-    low: Int[Tensor, "k"]  # slots among the hidden ones, of rows that are visible now
-    high: Int[Tensor, "k"]  # slots among the visible ones, of rows that are hidden now
-    start: int  # first slot that any sample sees
-    order: Int[Tensor, "b n"]  # the column that lies in each slot afterwards
-
-
-class Arrangement:
-    """Which column lies in which slot, for the layers of one layout; they hide the same rows."""
-
-    def __init__(self, visible: Bool[Tensor, "b t"]) -> None:
-        # of the columns at the last exchange; later ones are visible and in their own slots
-        self._visible = visible[:, :0]
-        self._order = self._visible.long()
-        self._hidden = self._order.sum(1)
-        self._ragged = False
-
-    def step(self, visible: Bool[Tensor, "b t"]) -> tuple[Exchange | None, Bool[Tensor, "b t"] | None]:
-        """The exchange that brings the visible rows together, None if nothing changes, and a mask by slot.
-
-        No mask means that all samples see every slot from the first visible one. The last column is this step's own.
-        """
-        cached, known = visible[:, :-1], self._visible.shape[1]
-        changed = (cached[:, :known] != self._visible).any() | ~cached[:, known:].all()
-        # the one time that a step waits for the device: a view needs its bounds on the host
-        different, void = torch.stack([changed, ~visible[:, -1].all()]).tolist()
-        exchange = self._exchange(cached) if different else None
-        if not self._ragged and not void:
-            return exchange, None
-        mask = torch.arange(visible.shape[1], device=visible.device) >= self._hidden.unsqueeze(-1)
-        mask[:, -1] &= visible[:, -1]
-        return exchange, mask
-
-    def _exchange(self, visible: Bool[Tensor, "b n"]) -> Exchange:
-        slots = torch.arange(visible.shape[1], device=visible.device)
-        later = slots[self._order.shape[1] :].expand(len(visible), -1)
-        order = torch.cat([self._order, later], dim=1)
-        shown, self._hidden = visible.gather(1, order), (~visible).sum(1)
-        below = slots < self._hidden.unsqueeze(-1)
-        # as many visible rows lie below the bound as hidden ones above it, and both come sorted by sample
-        sample, low = (shown & below).nonzero().unbind(1)
-        high = (~shown & ~below).nonzero()[:, 1]
-        order[sample, low], order[sample, high] = order[sample, high], order[sample, low]
-        start, most = torch.stack(self._hidden.aminmax()).tolist()
-        self._visible, self._order, self._ragged = visible, order, start != most
-        return Exchange(sample, low, high, start, order)
 
 
 class PagedLayer(HidingLayer):
@@ -88,8 +38,7 @@ class PagedLayer(HidingLayer):
         self._empty()
 
     def _empty(self) -> None:
-        self._rows = 0
-        self._start = 0  # first visible slot
+        self._rows, self._start = 0, 0  # cached ones, and the first visible slot
         self._base = 0  # slots on the host; the device holds the others
         self._room = ROOM
         self._device: list[Tensor] = []  # keys and values, [b g capacity e]
@@ -148,15 +97,18 @@ class PagedLayer(HidingLayer):
 
     def _exchange(self, exchange: Exchange) -> None:
         self._own()
-        if self._offloads:  # rows to be shown come to the device before they are swapped, rows to be hidden leave after
-            self._rebase(min(self._base, exchange.start))
-        pairs, base = torch.stack(exchange[:3]), self._base
-        near, far = (pairs, None) if base == 0 else (pairs[:, pairs[1] >= base], pairs[:, pairs[1] < base])
-        for part in self._device:
-            _swap(part, part, near[0], near[1] - base, near[2] - base)
-        if far is not None:
+        # rows to be shown come to the device before they are swapped, rows to be hidden leave after
+        self._rebase(min(self._base, exchange.start))
+        (sample, slot, source), base = exchange.moves.to(self.device), self._base
+        if base:
+            pairs = exchange.moves[:, : len(slot) // 2]
+            far, near = pairs[:, pairs[1] < base], (slot >= base) & (source >= base)
             for host, part in zip(self._host, self._device, strict=True):
                 _swap(host, part, far[0], far[1], far[2] - base)
+            sample, slot, source = sample[near], slot[near] - base, source[near] - base
+        for part in self._device:
+            rows = part.transpose(1, 2)
+            rows[sample, slot] = rows[sample, source]
         if self._offloads:
             self._rebase(exchange.start)
         self._start, self._order = exchange.start, exchange.order
@@ -206,7 +158,7 @@ def _swap(
     low: Int[Tensor, "k"],
     high: Int[Tensor, "k"],
 ) -> None:
-    """Rows `low` of one storage and rows `high` of another, or of the same, change places; each may have its device."""
+    """Rows `low` of one storage and rows `high` of another change places; each may have its device."""
     left, right = one.transpose(1, 2), other.transpose(1, 2)
     at_left = sample.to(left.device), low.to(left.device)
     at_right = sample.to(right.device), high.to(right.device)
