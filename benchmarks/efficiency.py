@@ -156,7 +156,11 @@ def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
     for row in rows:
         if (changes := row["own"]["decode_selection_changes"]) is not None:
             yield ""
-            yield f"{row['strategy']} changed its selection in {changes} of {where['new_tokens'] - 1} decoding steps."
+            yield (
+                f"{row['strategy']} changed its selection in {changes} of {where['new_tokens'] - 1} decoding steps. "
+                "Random weights attend almost evenly and hold a selection longer than trained ones: *Decoding* below has "
+                "what a change at every step costs."
+            )
     yield from ("", f"![Where the time goes]({chart})")
 
 

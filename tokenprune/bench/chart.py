@@ -41,6 +41,8 @@ def chart(result: Mapping[str, Any], file: Path) -> None:
     lengths = [parts(block, where["new_tokens"]) for _, block in bars]
     for index, (label, colour) in enumerate([*((label, colour) for _, label, colour in _PARTS), _DECODE]):
         width = [length[index] for length in lengths]
+        if not any(width):  # nobody does it: made-up features need no tower
+            continue
         axis.barh(places, width, left=left, color=colour, label=label, height=0.8)
         left = [start + more for start, more in zip(left, width, strict=True)]
     axis.set_yticks(places, [label for label, _ in bars])
