@@ -158,8 +158,8 @@ def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
             yield ""
             yield (
                 f"{row['strategy']} changed its selection in {changes} of {where['new_tokens'] - 1} decoding steps. "
-                "Random weights attend almost evenly and hold a selection longer than trained ones: *Decoding* below has "
-                "what a change at every step costs."
+                "Random weights attend almost evenly and hold a selection longer than trained ones: *Decoding* below "
+                "has what a change at every step costs."
             )
     yield from ("", f"![Where the time goes]({chart})")
 
