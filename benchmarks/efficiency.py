@@ -85,7 +85,8 @@ def run() -> None:
         with tempfile.TemporaryDirectory() as out:
             words = [*bench.words.split(), f"out={out}/{name}"]
             subprocess.run([sys.executable, "-m", "tokenprune", "bench", *words], check=True)
-            shutil.move(f"{out}/{name}/bench.json", FOLDER / f"{name}.json")
+            written = Path(out, name, "bench.json").read_text(encoding="utf-8")
+            (FOLDER / f"{name}.json").write_text(written.replace(f"out={out}/", "out="), encoding="utf-8")
             shutil.move(f"{out}/{name}/bench.png", FOLDER / f"{name}.png")
     if torch.cuda.is_available():
         return
@@ -128,9 +129,9 @@ def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
     yield from ("", f"## {title}", "")
     yield (
         f"{where['device_name']}, {where['threads']} threads, torch {where['versions']['torch']}, transformers "
-        f"{where['versions']['transformers']}, {where['dtype']}, load {(where['load_before'] or ['?'])[0]} before."
+        f"{where['versions']['transformers']}, {where['dtype']}."
     )
-    yield from ("", "```sh", where["command"].split(" out=")[0] + " out=DIR", "```", "")
+    yield from ("", "```sh", where["command"], "```", "")
     yield "| system | visual tokens | tower | strategy | probe | prefill | TTFT | decode / token | peak GB | KV MB |"
     yield "|--|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     yield line("full model", rows[0]["full"])

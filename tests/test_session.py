@@ -235,3 +235,17 @@ def test_the_probe_stops_after_its_last_layer(model):
         handle.remove()
     assert calls == [0, 1, *range(5)]
     assert session.report.probe_layers == 3
+
+
+@pytest.mark.parametrize("spec", ["dycoke", "fastv+dytok", "visionzip"])
+def test_compiled_parts_of_a_model_stay_compiled(spec):
+    """torch.compile is optional: what has no hook of ours may be compiled before `attach`."""
+    model, compiled = llava_onevision(), llava_onevision()
+    for layer in compiled.model.language_model.layers:
+        layer.mlp.compile(backend="eager")
+        layer.input_layernorm.compile(backend="eager")
+    answers = []
+    for each in (model, compiled):
+        with attach(each, spec):
+            answers.append(each.generate(**prompt(6, ((4, 5), (2, 3))), max_new_tokens=4, do_sample=False))
+    assert torch.equal(*answers)
