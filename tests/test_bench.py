@@ -292,6 +292,21 @@ def test_the_oracle_is_the_stock_model_on_as_many_rows(vision: str) -> None:
     assert not stock._forward_pre_hooks and not given.adapter.language_model._forward_pre_hooks
 
 
+@pytest.mark.parametrize("spec", [None, "fastv+dytok", "dycoke"])
+def test_a_device_that_works_behind_the_cpu_gets_two_passes(spec: str | None) -> None:
+    given = material("tower")
+    system = Dense(given, NEW, 18) if spec is None else Attached(given, NEW, registry.build(spec))
+    once = system.turn()
+    system.at_once = False
+    twice = system.turn()
+    assert (twice.layers, twice.decode, twice.cache) == (once.layers, once.decode, once.cache)
+    timed = {name for name, ms in once.times.items() if ms > 0}
+    assert timed == {name for name, ms in twice.times.items() if ms > 0}
+    assert {"vision_ms", "prefill_ms", "ttft_ms", "decode_ms_per_token", "total_ms"} <= timed
+    assert ("probe_ms" in timed) == (spec == "fastv+dytok")
+    assert sum(once.times[name] for name in PARTS) < once.times["ttft_ms"], "parts of one pass fit into it"
+
+
 def test_an_oracle_of_layers_is_put_together_from_dense_ones() -> None:
     def at(rows: int, slow: float, peak: float) -> Reading:
         times = dict.fromkeys(PARTS, 0.0) | {"prefill_ms": slow, "ttft_ms": slow + 1.0}

@@ -69,6 +69,7 @@ class System(ABC):
 
     def __init__(self, material: Material, tokens: int) -> None:
         self.material, self.tokens = material, tokens
+        self.at_once = material.adapter.device.type == "cpu"  # one pass gives both: nothing is waited for
         self._peak: float | None = None
 
     @property
@@ -114,18 +115,17 @@ class System(ABC):
         device = self.material.adapter.device
         if self._peak is None and device.type == "cpu":
             self.warm_up()
-        at_once = device.type == "cpu"
         parts: Mapping[str, float | None] = {}
-        if not at_once:
+        if not self.at_once:
             with self.attached(timed=True) as held:
                 self.generate(1)
                 parts = self.split(held)
         memory.reset(device)
         stamps, clock = _Stamps(), Clock(device, on=True)
-        with self.attached(timed=at_once) as held:
+        with self.attached(timed=self.at_once) as held:
             since = clock.now()
             done = self.generate(self.tokens, stamps)
-            if at_once:
+            if self.at_once:
                 parts = self.split(held)
             seen = self.seen(held)
         _, first, *_, last = [1e3 * (at - since) for at in stamps.at]  # the prompt itself comes first
