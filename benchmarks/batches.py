@@ -1,9 +1,9 @@
 """Whether batches scale under a strategy as they do without: `python benchmarks/batches.py [WORD=VALUE ...]`.
 
 LLaVA-OneVision-0.5B's language model with random weights in bfloat16, features made up, prompts of unequal lengths in
-batches of 1, 4 and 16. Tokens per second of prefill (uncompressed prompts: what a user hands in) and of decoding, and
-how many times those of a batch of one they are; the claim is that ours grow as the full model's do. Words go to
-`tokenprune bench` and replace these.
+batches of 1, 4 and 16. Tokens per second up to the first new one (of uncompressed prompts: what a user hands in) and of
+decoding, and how many times those of a batch of one they are; the claim is that ours grow as the full model's do. Words
+go to `tokenprune bench` and replace these.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import sys
 import tempfile
 from typing import Any
+
+import where
 
 from tokenprune.bench.config import parse_bench
 from tokenprune.bench.run import bench
@@ -28,9 +30,9 @@ WORDS = {
 
 
 def systems(result: dict[str, Any], batch: int) -> dict[str, tuple[float, float]]:
-    """Tokens per second at prefill and decoding, by system."""
-    rows, where = result["rows"], result["environment"]
-    prompt = where["text_tokens"] - where["ragged"] / 2 + where["frames"] * where["tokens_per_frame"]
+    """Tokens per second up to the first new token and in decoding, by system."""
+    rows, made = result["rows"], result["environment"]
+    prompt = made["mean_text_tokens"] + made["frames"] * made["tokens_per_frame"]
     blocks = {"full": rows[0]["full"], **{row["strategy"]: row["own"] for row in rows}}
     return {
         name: (1e3 * batch * prompt / block["ttft_ms"], block["decode_tokens_per_s"]) for name, block in blocks.items()
@@ -46,8 +48,9 @@ def main() -> None:
             words = {**given, **ragged, "batch": str(batch), "out": f"{folder}/out"}
             config = parse_bench([f"{key}={value}" for key, value in words.items()])
             found[batch] = systems(bench(config, "benchmarks/batches.py").result, batch)
+    print(where.line())
     print(f"{given['model']}, {given['frames']} frames: tokens per second of the whole batch (times a batch of one)")
-    print(f"{'':16s}{'batch':>6s}{'prefill':>18s}{'decoding':>18s}")
+    print(f"{'':16s}{'batch':>6s}{'to first token':>18s}{'decoding':>18s}")
     for name, (first, later) in found[1].items():
         for batch in BATCHES:
             prefill, decoding = found[batch][name]

@@ -1,10 +1,11 @@
-"""The bars of this project in under three minutes, beside the last committed figures: `make bench-quick`.
+"""Whether a change made anything slower, in under three minutes: `make bench-quick`.
 
     python benchmarks/quick.py [--save]
 
-Ratios of `tokenprune bench` at LLaVA-OneVision-0.5B's size on the CPU (made-up features, and one frame through the
-tower), operators against naive loops and the memory, and start-up. It informs: a busy machine moves the figures,
-so it is no test. `--save` writes `benchmarks/baseline.json`.
+The ratios that have a bar, beside the last committed ones: `tokenprune bench` at LLaVA-OneVision-0.5B's size on the CPU
+(four made-up frames, DyCoke choosing anew at every step; one frame through the tower), operators against naive loops
+and the memory, and start-up. DyToK's probe, lengths and batches are in `make efficiency`. It informs: a busy machine
+moves the figures, so it is no test. `--save` writes `benchmarks/baseline.json`, of a clean checkout only.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
+import efficiency
 import operators
 import startup
 import torch
+import where
 from rich.console import Console
 from rich.table import Table
 
@@ -26,62 +30,68 @@ from tokenprune.bench.run import bench
 from tokenprune.record import environment
 
 BASELINE = Path(__file__).with_name("baseline.json")
-SHAPE = ("model=shape:llava-onevision-0.5b", "dtype=bfloat16", "repeats=2")
+SHAPE = ("model=shape:llava-onevision-0.5b", "dtype=bfloat16", "device=cpu", "repeats=2")
 BENCHES = (
-    ("strategy=dycoke,fastv", "vision=random", "frames=4", "new_tokens=16"),
+    ("strategy=dycoke,fastv", "dycoke.threshold=2", "vision=random", "frames=4", "new_tokens=16"),
     ("strategy=visionzip", "frames=1", "new_tokens=2"),
 )
-BARS = {  # the most that the issue of each figure allows
-    "llm_prefill_over_oracle": 1.05,
-    "strategy_over_full_prefill": 0.05,
-    "memory_over_oracle": 1.02,
-    "decode_over_oracle": 1.05,
-    "decode_over_full": 1.0,
-}
 
 
-def benched(words: tuple[str, ...]) -> dict[str, tuple[float, str]]:
-    """Ratios of each strategy that have a bar, and the bar."""
+class Figure(NamedTuple):
+    value: float
+    bar: float | None = None
+    least: bool = False  # whether the bar is a minimum
+
+    def claim(self) -> str:
+        if self.bar is None:
+            return ""
+        missed = self.value < self.bar if self.least else self.value > self.bar
+        return f"{'>=' if self.least else '<='} {self.bar:g} {'missed' if missed else 'met'}"
+
+
+def benched(words: tuple[str, ...]) -> dict[str, Figure]:
+    """Ratios of each strategy that have a bar."""
     with tempfile.TemporaryDirectory() as folder:
         config = parse_bench([*words, *SHAPE, f"out={folder}/out"])
         rows = bench(config, "make bench-quick").result["rows"]
-    found = {}
-    for row in rows:
-        for name, bar in BARS.items():
-            if name == "decode_over_full" and row["own"]["decode_selection_changes"] is None:
-                continue  # without a decode stage it decodes as a dense model of what it kept
-            found[f"{row['strategy']}: {name}"] = (row["ratios"][name], f"<= {bar:g}")
-    return found
-
-
-def measured() -> dict[str, tuple[float, str]]:
-    """Every figure by name, and what is claimed about it."""
-    found = {
-        name: (took / 1e3, f"<= {startup.CLAIMS[name] / 1e3:g} s") for name, took in startup.milliseconds(3).items()
+    return {
+        f"{row['strategy']}: {label}": Figure(row["ratios"][name], bar)
+        for row in rows
+        for name, label, bar in efficiency.bars("cpu")
+        if name in efficiency.compared(row, config.new_tokens)
     }
+
+
+def measured() -> dict[str, Figure]:
+    found = {name: Figure(took, startup.CLAIMS[name]) for name, took in startup.milliseconds(3).items()}
+    found = {f"{name}, ms": figure for name, figure in found.items()}
     for name, ratio in operators.ratios(rounds=2).items():
-        claim = operators.CLAIMS.get(name)
-        found[f"{name}: times faster"] = (ratio, "" if claim is None else f">= {claim:g}")
+        found[f"{name}: times faster"] = Figure(ratio, operators.CLAIMS.get(name), least=True)
     for words in BENCHES:
         found |= benched(words)
     return found
 
 
 def main() -> None:
-    before = json.loads(BASELINE.read_text(encoding="utf-8")) if BASELINE.exists() else {"figures": {}}
-    busy = os.getloadavg()[0]
+    save = "--save" in sys.argv[1:]
+    if save and not where.clean():
+        sys.exit(
+            "benchmarks/quick.py: error: figures to be saved belong to a commit: commit or stash your changes first"
+        )
+    before = json.loads(BASELINE.read_text(encoding="utf-8"))["figures"] if BASELINE.exists() else {}
+    print(where.line())
     now = measured()
     table = Table(title="now, and as last committed")
     for heading in ("figure", "now", "committed", "claim"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
-    for name, (value, claim) in now.items():
-        old = before["figures"].get(name)
-        table.add_row(name, f"{value:.3g}", "-" if old is None else f"{old:.3g}", claim)
+    for name, figure in now.items():
+        old = f"{before[name]:.3g}" if name in before else "-"
+        table.add_row(name, f"{figure.value:.3g}", old, figure.claim())
     Console(width=110).print(table)
-    print(f"load {busy:.1f} before, {os.getloadavg()[0]:.1f} after, {os.cpu_count()} cores")
-    if "--save" in sys.argv[1:]:
-        where = environment(torch.device("cpu"), torch.bfloat16, "python benchmarks/quick.py --save")
-        result = {"environment": {**where, "load": busy}, "figures": {name: value for name, (value, _) in now.items()}}
+    print(f"load {os.getloadavg()[0]:.1f} after")
+    if save:
+        made = environment(torch.device("cpu"), torch.bfloat16, "python benchmarks/quick.py --save")
+        result = {"environment": made, "figures": {name: figure.value for name, figure in now.items()}}
         BASELINE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(f"saved in {BASELINE}")
 

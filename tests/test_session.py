@@ -12,7 +12,8 @@ from traces import fingerprint
 from transformers import AttentionInterface, DynamicCache, LogitsProcessorList, MaxLengthCriteria, StoppingCriteriaList
 from transformers.masking_utils import AttentionMaskInterface
 
-from tokenprune import attach
+from tokenprune import attach, registry
+from tokenprune.strategy import Allocator
 
 GREEDY = {"max_new_tokens": 5, "do_sample": False}
 
@@ -237,6 +238,16 @@ def test_the_probe_stops_after_its_last_layer(model):
     assert session.report.probe_layers == 3
 
 
+@pytest.mark.parametrize("name", registry.names())
+def test_gradients_flow_through_what_is_kept(name):
+    """Nobody has to write `torch.no_grad()` around a forward pass, and who trains behind a strategy can."""
+    model = llava_onevision()
+    spec = f"uniform+{name}" if issubclass(registry.get(name), Allocator) else name
+    with attach(model, spec):
+        model(**prompt(6, ((4, 5), (2, 3)))).logits.sum().backward()
+    assert float(model.model.vision_tower.embeddings.patch_embedding.weight.grad.abs().sum()) > 0
+
+
 @pytest.mark.parametrize("spec", ["dycoke", "fastv+dytok", "visionzip"])
 def test_compiled_parts_of_a_model_stay_compiled(spec):
     """torch.compile is optional: what has no hook of ours may be compiled before `attach`."""
@@ -249,3 +260,4 @@ def test_compiled_parts_of_a_model_stay_compiled(spec):
         with attach(each, spec):
             answers.append(each.generate(**prompt(6, ((4, 5), (2, 3))), max_new_tokens=4, do_sample=False))
     assert torch.equal(*answers)
+    assert all(layer.mlp._compiled_call_impl is not None for layer in compiled.model.language_model.layers)

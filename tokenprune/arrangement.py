@@ -37,7 +37,7 @@ class Arrangement:
         """
         cached, known = visible[:, :-1], self._visible.shape[1]
         changed = (cached[:, :known] != self._visible).any() | ~cached[:, known:].all()
-        # the one time that a step waits for the device: a view needs its bounds on the host
+        # here a step waits for the device: a view needs its bounds on the host
         different, void = torch.stack([changed, ~visible[:, -1].all()]).tolist()
         exchange = self._exchange(cached) if different else None
         if not self._ragged and not void:

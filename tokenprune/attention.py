@@ -84,6 +84,7 @@ def last_row(
     return scores.softmax(dim=-1).mean(dim=(1, 2))
 
 
+@torch.no_grad()  # it ranks, and sums are written in place
 def received(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], scale: float) -> Float[Tensor, "b s"]:
     """Attention each key receives, mean over heads and query rows, in fp32; blockwise over samples, heads and rows.
 

@@ -38,6 +38,7 @@ class Material:
     features: Float[Tensor, "b n d"] | None  # of all cells and separators; None where the tower makes them
     video_ms: list[float]
     preprocess_ms: list[float]
+    idle: int = 0  # bytes of an assistant's weights, which lie on an accelerator while others are measured, too
     prompts: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # made so far: not while a clock runs
 
     @property

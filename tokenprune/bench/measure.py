@@ -131,8 +131,10 @@ class System(ABC):
         _, first, *_, last = [1e3 * (at - since) for at in stamps.at]  # the prompt itself comes first
         named: dict[str, float] = {name: parts.get(name) or 0.0 for name in PARTS}
         named |= {"ttft_ms": first, "decode_ms_per_token": (last - first) / (self.tokens - 1), "total_ms": last}
-        cache, reached = memory.cache_bytes(done.past_key_values, device), memory.reached(device)
-        return Reading(named, self._peak if reached is None else float(reached), float(cache), *seen)
+        cache, peak = memory.cache_bytes(done.past_key_values, device), self._peak
+        if (reached := memory.reached(device)) is not None:
+            peak = float(reached - (self.material.idle if self.assistant is None else 0))
+        return Reading(named, peak, float(cache), *seen)
 
 
 class Dense(System):

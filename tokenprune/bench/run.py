@@ -51,13 +51,17 @@ def bench(config: BenchConfig, command: str) -> Done:
     plan = lay_out(config)
     with whole_folder(config.out) as (draft, final):
         try:
-            result = _measure(plan, command)
+            content = json.dumps(result := _measure(plan, command), indent=1, allow_nan=False) + "\n"
         except torch.OutOfMemoryError:
             raise ConfigError(
                 f"model={config.model} with frames={config.frames} batch={config.batch} does not fit on {plan.device}: "
                 "ask for fewer frames, a smaller batch, dtype=bfloat16 or a smaller model"
             ) from None
-        (draft / JSON).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        except ValueError as error:
+            if "JSON" not in str(error):
+                raise
+            raise ConfigError("a measured figure is infinite or no number: measure again, with more repeats=") from None
+        (draft / JSON).write_text(content, encoding="utf-8")
         chart(result, draft / CHART)
     return Done(final, config, result)
 
@@ -67,6 +71,8 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
     before = load_average()
     model, assistant, pixels = plan.models()
     material = prepare(config, adapt(settled(model)), pixels)
+    if assistant is not None:
+        material.idle = memory.weights([assistant])
     systems, lines = _systems(plan, material, assistant)
     taken = _turns(systems, config)
     guide = None if assistant is None else assistant.config
@@ -93,6 +99,7 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
             "batch": config.batch,
             "text_tokens": config.text,
             "ragged": config.ragged,
+            "mean_text_tokens": material.text,
             "new_tokens": config.new_tokens,
             "repeats": config.repeats,
             "warmup": config.warmup,

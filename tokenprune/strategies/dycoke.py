@@ -16,12 +16,12 @@ from tokenprune.tokens import SequenceView, VisualTokens
 WINDOW = 4  # frames that share an anchor
 
 
+@torch.no_grad()  # it ranks, and is written in place
 def similarity(features: Float[Tensor, "f n d"], anchors: bool = False) -> Float[Tensor, "f n"]:
     """Cosine in float32 of every token with the token in the same place of its frame's reference.
 
-    In a window f0 f1 f2 f3 the references are f1 -> f0, f2 -> f0, f3 -> f2 (section 3.2), all of them uncompressed.
-    An anchor f0, which only an allocator cuts, is its own reference; with `anchors` it is compared with the anchor
-    before, and the first one with f1.
+    In a window f0 f1 f2 f3 the references are f1 -> f0, f2 -> f0, f3 -> f2 (section 3.2), all of them uncompressed. An
+    anchor f0, which only an allocator cuts, is its own; with `anchors`, the anchor before, and of the first one f1.
     """
     frame = torch.arange(len(features), device=features.device)
     reference = frame - frame % WINDOW + 2 * (frame % WINDOW == 3)
