@@ -90,23 +90,30 @@ tokens were made.
 
 
 def run() -> None:
-    """Every bench of this machine, one after the other, and the scripts; keeps JSON, chart and output."""
+    """Every bench of this machine, one after the other, and the scripts; keeps JSON, chart and output.
+
+    Nothing is written into the checkout before the end, so that all figures belong to the same commit.
+    """
     import torch
 
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, bench in (GPU if torch.cuda.is_available() else CPU).items():
-        with tempfile.TemporaryDirectory() as out:
-            words = [*bench.words.split(), f"out={out}/{name}"]
-            subprocess.run([sys.executable, "-m", "tokenprune", "bench", *words], check=True)
-            written = Path(out, name, "bench.json").read_text(encoding="utf-8")
-            (FOLDER / f"{name}.json").write_text(written.replace(f"out={out}/", "out="), encoding="utf-8")
-            shutil.move(f"{out}/{name}/bench.png", FOLDER / f"{name}.png")
-    if torch.cuda.is_available():
-        return
-    for name in SCRIPTS:
-        script = Path(__file__).with_name(f"{name}.py")
-        done = subprocess.run([sys.executable, script], check=True, stdout=subprocess.PIPE, text=True)
-        (FOLDER / f"{name}.txt").write_text(done.stdout, encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        try:
+            for name, bench in (GPU if torch.cuda.is_available() else CPU).items():
+                words = [*bench.words.split(), f"out={out / name}"]
+                subprocess.run([sys.executable, "-m", "tokenprune", "bench", *words], check=True)
+                written = (out / name / "bench.json").read_text(encoding="utf-8")
+                (out / f"{name}.json").write_text(written.replace(f"out={out}/", "out="), encoding="utf-8")
+                shutil.move(out / name / "bench.png", out / f"{name}.png")
+            for name in () if torch.cuda.is_available() else SCRIPTS:
+                script = Path(__file__).with_name(f"{name}.py")
+                done = subprocess.run([sys.executable, script], check=True, stdout=subprocess.PIPE, text=True)
+                (out / f"{name}.txt").write_text(done.stdout, encoding="utf-8")
+        finally:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            for file in out.iterdir():
+                if file.is_file():
+                    shutil.move(file, FOLDER / file.name)
 
 
 def page() -> Iterator[str]:

@@ -1,8 +1,11 @@
-"""The methods in the plainest way their descriptions read: what the operators of `tokenprune` are measured against.
+"""The methods word by word as their descriptions read: the loops that the claims of `operators.py` are set against.
 
-Loops over frames and over tokens, vector operations for what is written as one formula over the width or over all
-tokens of a frame. Nothing is batched and nothing is slowed down. Scores are float32, ties go to the lower index, and
-the decisions are those the strategies' docstrings state.
+This is a first reading in code, and slow code. Tensors are indexed one element at a time, keys are normalised again
+for every centre, membership is looked up in lists, and a pair of tokens is one product. That makes each rule easy to
+check, which is what these loops are for. Careful code for the same rules (`careful.py`) is many times faster: the
+ratio to a loop here says what vectorising gains over such a loop, and nothing about good code.
+
+Scores are float32, ties go to the lower index, and the decisions are those the strategies' docstrings state.
 
 Axes: `f` frames, `n` tokens of a frame, `d` width, `k` key width, `s` sequence rows. Every method returns what it
 keeps as numbers: `frame * n + token`, in output order.
@@ -80,24 +83,32 @@ def visionzip(features: Tensor, saliency: Tensor, keys: Tensor, budget: list[int
     return kept, torch.stack(merged)
 
 
-def dycoke(features: Tensor, merge: float) -> list[int]:
-    """DyCoke's temporal merging: features [f, n, d]; of four frames the first stays whole."""
+def dycoke(features: Tensor, merge: float, budget: list[int] | None = None) -> tuple[list[int], Tensor]:
+    """DyCoke's temporal merging: features [f, n, d]; of four frames the first stays whole.
+
+    With `budget`, how many tokens an allocator gives each frame. An anchor that it cuts is ranked against the anchor
+    before, the first one against the next frame.
+    """
     frames, n, _ = features.shape
     number = int((1 - merge) * n)
-    kept = []
+    kept, rows = [], []
     for frame in range(frames):
         place = frame % WINDOW
-        if place == 0:
-            kept += [frame * n + token for token in range(n)]
-            continue
-        reference = frame - 1 if place in (1, 3) else frame - 2
-        similar = [
-            float(torch.cosine_similarity(features[frame, token], features[reference, token], dim=0))
-            for token in range(n)
-        ]
-        least = sorted(range(n), key=lambda token: similar[token])[:number]
-        kept += [frame * n + token for token in sorted(least)]
-    return kept
+        keep = budget[frame] if budget is not None else n if place == 0 else number
+        tokens = list(range(n))
+        if keep < n:
+            if place == 0:
+                reference = frame - WINDOW if frame > 0 else 1
+            else:
+                reference = frame - 1 if place in (1, 3) else frame - 2
+            similar = [
+                float(torch.cosine_similarity(features[frame, token], features[reference, token], dim=0))
+                for token in range(n)
+            ]
+            tokens = sorted(sorted(range(n), key=lambda token: similar[token])[:keep])
+        kept += [frame * n + token for token in tokens]
+        rows += [features[frame, token] for token in tokens]
+    return kept, torch.stack(rows)
 
 
 def fastv(attention: Tensor, frame: Tensor, drop: float) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,15 +14,16 @@ from tokenprune.cli import main
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-def test_operators_equal_their_naive_references(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_equal_their_naive_and_their_careful_references(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-    operators = __import__("operators")
-    monkeypatch.setattr(operators, "WIDTH", 24)
+    cases, claims = __import__("cases"), __import__("operators").CLAIMS
+    monkeypatch.setattr(cases, "WIDTH", 24)
     names = set()
-    for case in operators.cases(frames=9, cells=49, patches=100):
-        case.check(case.reference(), case.ours())
+    for case in (*cases.copies(9, 49), *cases.operators(9, 49, 100)):
+        for reference in case.references:
+            case.check(reference(), case.ours())
         names.add(case.name)
-    assert names >= set(operators.CLAIMS)
+    assert names >= set(claims)
 
 
 def test_the_page_of_results_is_made_of_what_a_bench_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,10 +38,21 @@ def test_the_page_of_results_is_made_of_what_a_bench_wrote(tmp_path: Path, monke
     lines = list(efficiency.page())
     tables = [line for line in lines if line.startswith("|")]
     systems, strategies = tables[:9], tables[9:]
-    assert {line.count("|") for line in systems} == {11} and {line.count("|") for line in strategies} == {13}
+    assert {line.count("|") for line in systems} == {11} and {line.count("|") for line in strategies} == {15}
     assert [line.split(" | ")[0] for line in strategies[2:]] == ["| dycoke", "| fastv+dytok"]
     assert "| full model | 36 | 0.0 | 0.0 | 0.0 |" in systems[2]
     assert any(line.startswith("dycoke changed its selection in") and "of 3 decoding steps" in line for line in lines)
     assert any("No GPU was at hand" in line for line in lines)
+    assert all(line.split(" | ")[4:6] == ["-", "-"] for line in strategies[2:]), "four tokens compare nothing"
+    result = json.loads((tmp_path / "cpu_llm.json").read_text())
+    result["environment"]["new_tokens"], result["rows"][0]["ratios"]["decode_over_full"] = 40, 1.04
+    (tmp_path / "cpu_llm.json").write_text(json.dumps(result))
+    assert any(" | **1.040** | " in line for line in efficiency.page()), "what misses its bar is seen"
     assert "as quick as ever" in lines and "![Where the time goes]" in "".join(lines)
     assert not any("cpu_tower" in line for line in lines), "what was not measured is not on the page"
+
+
+def test_the_committed_page_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    efficiency = __import__("efficiency")
+    assert efficiency.PAGE.read_text() == "\n".join(efficiency.page()) + "\n", "stale: benchmarks/efficiency.py --page"
