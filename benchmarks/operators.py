@@ -9,7 +9,6 @@ most often, so that neighbours slow them most.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import time
@@ -157,7 +156,7 @@ def main() -> None:
     print(
         "\nInputs are float32. Times are medians of so many runs, of each reference and of ours, after one to warm up."
     )
-    print(f"load {os.getloadavg()[0]:.1f}")
+    print(where.load())
 
 
 if __name__ == "__main__":

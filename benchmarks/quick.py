@@ -11,7 +11,6 @@ moves the figures, so it is no test. `--save` writes `benchmarks/baseline.json`,
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -88,7 +87,7 @@ def main() -> None:
         old = f"{before[name]:.3g}" if name in before else "-"
         table.add_row(name, f"{figure.value:.3g}", old, figure.claim())
     Console(width=110).print(table)
-    print(f"load {os.getloadavg()[0]:.1f} after")
+    print(f"{where.load()} after")
     if save:
         made = environment(torch.device("cpu"), torch.bfloat16, "python benchmarks/quick.py --save")
         result = {"environment": made, "figures": {name: figure.value for name, figure in now.items()}}

@@ -13,6 +13,11 @@ import time
 import where
 
 ROUNDS = 7
+CLAIMS = {  # milliseconds, at most
+    "import tokenprune, beyond python": 50,
+    "tokenprune --help, all of it": 300,
+    "tokenprune list, beyond torch": 300,
+}
 COMMAND = "import sys; from tokenprune.cli import main; sys.exit(main(sys.argv[1:]))"
 PROCESSES = {
     "python": ["-c", "pass"],
@@ -34,13 +39,6 @@ def milliseconds(rounds: int = ROUNDS) -> dict[str, float]:
     middle = {name: statistics.median(times[1:]) for name, times in taken.items()}
     found = (middle["import"] - middle["python"], middle["help"], middle["list"] - middle["torch"])
     return dict(zip(CLAIMS, found, strict=True))
-
-
-CLAIMS = {
-    "import tokenprune, beyond python": 50,
-    "tokenprune --help, all of it": 300,
-    "tokenprune list, beyond torch": 300,
-}
 
 
 def main() -> None:

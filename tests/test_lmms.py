@@ -243,9 +243,9 @@ def test_the_model_says_what_it_cannot_do() -> None:
 
     model = TokenPrune(pretrained="tiny", device="cpu")
     assert model.device == torch.device("cpu")
-    with pytest.raises(NotImplementedError, match="does not rank given ones"):
+    with pytest.raises(LmmsError, match="ranks given ones by likelihood: choose one whose output_type is"):
         model.loglikelihood([])
-    with pytest.raises(NotImplementedError, match="no second round"):
+    with pytest.raises(LmmsError, match="has several rounds: choose one whose output_type is"):
         model.generate_until_multi_round([])
     with pytest.raises(LmmsError, match="batch_size=auto is not supported"):
         TokenPrune(pretrained="tiny", batch_size="auto")

@@ -68,7 +68,10 @@ def shown(done: Swept) -> str:
         (["strategy=dycoke", "keep=0.5,0.501"], "keep=0.5 and keep=0.501 are both 18 of the 36 tokens of a frame"),
         (["strategy=dycoke", "keep=1"], "keep=1 is the full model, which every sweep has: add smaller ones"),
         (["strategy=dycoke", "keep=0.5", "keep=0.25"], "keep= is given twice: write all its values at once"),
-        (["strategy=dycoke", "kep=0.5"], "unknown key 'kep': did you mean keep=? Keys: strategy, keep, model"),
+        (
+            ["strategy=dycoke", "kep=0.5"],
+            "unknown key 'kep': did you mean keep=? Keys: strategy, keep, assistant, out, model",
+        ),
         (["strategy=dycoke", "samples=0"], "samples=0 is no number of anything: write at least 1"),
         (["strategy=dycoke", "frames=many"], "frames=many is no number: write one whole number"),
         (["strategy=dycoke", "frames=4"], "frames must be at least 8"),

@@ -16,6 +16,7 @@ from tokenprune.config import ConfigError, ExportConfig, RunConfig, parse, parse
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.config import read as read_study
 from tokenprune.study.sweep import SweepConfig, parse_sweep
+from tokenprune.words import own_first
 
 _WIDTH = 140  # of tables that go to a file or another program
 
@@ -206,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _keys(schema: type[RunConfig | ExportConfig | StudyConfig | SweepConfig | BenchConfig]) -> str:
     lines = []
-    for key in dataclasses.fields(schema):
+    for key in own_first(schema):
         if "help" in key.metadata:
             value = key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
             default = "" if value in (None, "", {}, []) else f" {value}" if isinstance(value, list) else f" [{value}]"

@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import Field, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 Number = TypeVar("Number")
@@ -26,6 +26,12 @@ def key(default: Any, meaning: str) -> Any:
     if callable(default):
         return field(default_factory=default, metadata={"help": meaning})
     return field(default=default, metadata={"help": meaning})
+
+
+def own_first(schema: type) -> list[Field[Any]]:
+    """The fields of a command's dataclass in the order of its help: those it has to itself, then inherited ones."""
+    inherited = {one.name for base in schema.__bases__ if is_dataclass(base) for one in fields(base)}
+    return sorted(fields(schema), key=lambda one: one.name in inherited)
 
 
 def pair(word: str, keys: Sequence[str], joined: str = "+") -> tuple[str, str]:

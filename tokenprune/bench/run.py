@@ -51,15 +51,15 @@ def bench(config: BenchConfig, command: str) -> Done:
     plan = lay_out(config)
     with whole_folder(config.out) as (draft, final):
         try:
-            content = json.dumps(result := _measure(plan, command), indent=1, allow_nan=False) + "\n"
+            result = _measure(plan, command)
         except torch.OutOfMemoryError:
             raise ConfigError(
                 f"model={config.model} with frames={config.frames} batch={config.batch} does not fit on {plan.device}: "
                 "ask for fewer frames, a smaller batch, dtype=bfloat16 or a smaller model"
             ) from None
-        except ValueError as error:
-            if "JSON" not in str(error):
-                raise
+        try:
+            content = json.dumps(result, indent=1, allow_nan=False) + "\n"
+        except ValueError:
             raise ConfigError("a measured figure is infinite or no number: measure again, with more repeats=") from None
         (draft / JSON).write_text(content, encoding="utf-8")
         chart(result, draft / CHART)

@@ -84,10 +84,16 @@ class TokenPrune(lmms):
         return answers
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        raise NotImplementedError("--model tokenprune answers one question about one video: it takes no second round")
+        raise LmmsError(
+            "--model tokenprune answers one question about one video, and this task has several rounds: choose one "
+            "whose output_type is generate_until"
+        )
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        raise NotImplementedError("--model tokenprune generates answers: it does not rank given ones by likelihood")
+        raise LmmsError(
+            "--model tokenprune generates answers, and this task ranks given ones by likelihood: choose one whose "
+            "output_type is generate_until"
+        )
 
     def _batches(self, requests: Sequence[Any]) -> Iterator[tuple[list[int], dict[str, Any]]]:
         """Numbers of requests that are generated alike, `batch_size` of them, and how."""

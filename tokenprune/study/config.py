@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenprune.words import ConfigError, check_counts, key, nearest, one_of, structured
+from tokenprune.words import ConfigError, check_counts, key, nearest, one_of, own_first, structured
 from tokenprune.words import read as read_word
 
 SELF = "self"  # the assistant that is the model itself
@@ -29,14 +29,9 @@ class Method:
 
 
 @dataclass(frozen=True)
-class StudyConfig:
-    """Everything a study can be told, and the schema of its file."""
+class CellConfig:
+    """What all cells of a study, or of a sweep, are run with."""
 
-    name: str = key("", "what its files are called; the task by default")
-    strategies: list[Method] = field(default_factory=list)
-    retentions: list[float] = key(lambda: [1.0, 0.5, 0.25], "fractions of tokens, as whole tokens per frame")
-    allocator: str | None = key("dytok", "strategy added to each that has a budget; null for none")
-    assistants: list[str] = key(lambda: [SELF], "models that guide the allocator; self: the model itself")
     model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
     task: str = key("tinyvqa", "samples to evaluate on, as in `tokenprune run`")
     frames: int = key(16, "frames per video")
@@ -47,13 +42,28 @@ class StudyConfig:
     batch_size: int = key(1, "samples per forward pass")
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
     dtype: str = key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's")
-    resamples: int = key(10_000, "of the bootstrap")
     workers: int | None = key(None, "processes; as many as cores on a CPU, else 1")
+
+    def __post_init__(self) -> None:
+        check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers")
+
+
+@dataclass(frozen=True)
+class StudyConfig(CellConfig):
+    """Everything a study can be told, and the schema of its file."""
+
+    name: str = key("", "what its files are called; the task by default")
+    strategies: list[Method] = field(default_factory=list)
+    retentions: list[float] = key(lambda: [1.0, 0.5, 0.25], "fractions of tokens, as whole tokens per frame")
+    allocator: str | None = key("dytok", "strategy added to each that has a budget; null for none")
+    assistants: list[str] = key(lambda: [SELF], "models that guide the allocator; self: the model itself")
+    resamples: int = key(10_000, "of the bootstrap")
     out: str | None = key(None, "folder for finished cells, which a second call does not run again; runs/<file>")
     report: str | None = key(None, "folder for the page, its plots and table; out by default")
 
     def __post_init__(self) -> None:
-        check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers", "resamples")
+        super().__post_init__()
+        check_counts(self, "resamples")
         if not self.strategies or not all(method.spec for method in self.strategies):
             raise ConfigError("a study needs strategies: write `strategies: [{spec: dycoke}, {spec: random}]`")
         if not self.retentions or not all(0.0 < ratio <= 1.0 for ratio in self.retentions):
@@ -70,7 +80,7 @@ def label_of(method: Method) -> str:
 
 
 _FILE_ONLY = ("strategies",)
-KEYS = tuple(key.name for key in dataclasses.fields(StudyConfig))
+KEYS = tuple(key.name for key in own_first(StudyConfig))
 WORDS = tuple(key for key in KEYS if key not in _FILE_ONLY)
 
 

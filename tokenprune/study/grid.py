@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from tokenprune import ops
 from tokenprune.config import ConfigError
 from tokenprune.strategy import Adjustable, StrategyError
-from tokenprune.study.config import Method, StudyConfig
+from tokenprune.study.config import CellConfig, Method, StudyConfig
 from tokenprune.study.plan import Cell, extent_of, hosts, lay_out, pipeline_of
 from tokenprune.study.results import CONTROL
 from tokenprune.study.sweep import SweepConfig, Variant, variants
-
-_SHARED = ("model", "task", "frames", "samples", "limit", "seed", "max_new_tokens", "batch_size", "device", "dtype")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +56,8 @@ def _study(config: SweepConfig, found: dict[str, Variant]) -> StudyConfig:
         methods.append(Method(variant.spec, label, variant.options, config.assistant if takes else None))
     if config.assistant is not None and not guided:
         raise ConfigError("assistant= guides an allocator, and no strategy has one: add +dytok to one, or leave it out")
-    shared = {key: getattr(config, key) for key in _SHARED}
-    return StudyConfig(
-        strategies=methods, retentions=config.keep, allocator=None, assistants=[], workers=config.workers, **shared
-    )
+    shared = {key.name: getattr(config, key.name) for key in dataclasses.fields(CellConfig)}
+    return StudyConfig(strategies=methods, retentions=config.keep, allocator=None, assistants=[], **shared)
 
 
 def _budgets(config: SweepConfig) -> dict[int, float]:

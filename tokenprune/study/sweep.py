@@ -5,7 +5,6 @@ Light to import: the command line reads its help from here.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -14,15 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tokenprune.study.config import CellConfig
 from tokenprune.words import (
     ConfigError,
-    check_counts,
     check_fraction,
     check_once,
     check_owners,
     key,
     number,
     options_of,
+    own_first,
     pairs,
     plain,
     read,
@@ -34,28 +34,17 @@ KEEP = (0.5, 0.25, 0.1)
 
 
 @dataclass(frozen=True)
-class SweepConfig:
+class SweepConfig(CellConfig):
     """Everything `tokenprune sweep` can be told, and the schema of it."""
 
     strategy: list[str] = key(list, "methods to compare, as in dycoke,fastv,prumerge+dytok")
     keep: list[float] = key(lambda: list(KEEP), "visual tokens left, mean over LLM layers, as 0.5,0.25")
-    model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
     assistant: str | None = key(None, "a smaller model of the same family that weighs frames for dytok")
-    task: str = key("tinyvqa", "samples to evaluate on, as in `tokenprune run`")
-    frames: int = key(16, "frames per video")
-    samples: int | None = key(None, "how many samples the task makes; its own number by default")
-    limit: int | None = key(None, "evaluate at most this many samples")
-    seed: int = key(0, "of samples, random draws and resampling")
-    max_new_tokens: int = key(48, "longest answer, in tokens")
-    batch_size: int = key(1, "samples per forward pass")
-    device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
-    dtype: str = key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's")
-    workers: int | None = key(None, "processes; as many as cores on a CPU, else 1")
     out: str | None = key(None, "folder for results and finished cells; runs/sweep-..., named after the other words")
     options: dict[str, list[Any]] = field(default_factory=dict)  # of strategies, as {"fastv.layer": [1, 2]}
 
     def __post_init__(self) -> None:
-        check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers")
+        super().__post_init__()
         if not self.strategy:
             raise ConfigError("nothing to sweep: write strategy=NAME,NAME, as in strategy=dycoke,fastv,prumerge+dytok")
         if not self.keep:
@@ -105,7 +94,7 @@ def variants(config: SweepConfig) -> list[Variant]:
     return found
 
 
-_SCHEMA = {key.name: str(key.type) for key in dataclasses.fields(SweepConfig) if key.name != "options"}
+_SCHEMA = {key.name: str(key.type) for key in own_first(SweepConfig) if key.name != "options"}
 KEYS = tuple(_SCHEMA)
 
 
