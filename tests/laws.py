@@ -14,7 +14,8 @@ import torch
 from arbitrary import TableProbe
 from torch import Tensor
 
-from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, StrategyError, VisionStage
+from tokenprune.errors import StrategyError
+from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, VisionStage
 from tokenprune.tokens import LastRow, SequenceView, VisualTokens
 
 Sources = Callable[[int], set[int]]  # the other frames that may decide what a frame keeps

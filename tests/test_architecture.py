@@ -22,6 +22,7 @@ STRATEGIES = {name: path for name, path in MODULES.items() if name.startswith("t
 STRATEGIES.pop("tokenprune.strategies.__init__")
 PURE = {"tokenprune.ops": MODULES["tokenprune.ops"], **STRATEGIES}
 LOOP = {"tokenprune.evaluate", "tokenprune.samples", "tokenprune.progress"}
+CONTRACT = ("errors", "ops", "tokens", "strategy")
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 
@@ -50,10 +51,11 @@ def foreign(path: Path) -> set[str]:
 
 
 def test_dependencies_point_one_way() -> None:
-    assert own(MODULES["tokenprune.ops"]) == own(MODULES["tokenprune.words"]) == set()
+    assert own(MODULES["tokenprune.ops"]) == own(MODULES["tokenprune.errors"]) == set()
+    assert own(MODULES["tokenprune.words"]) == {"tokenprune.errors"}
     assert own(MODULES["tokenprune.tokens"]) <= {"tokenprune.ops"}
-    assert own(MODULES["tokenprune.strategy"]) <= {"tokenprune.ops", "tokenprune.tokens"}
-    assert own(MODULES["tokenprune.registry"]) <= {"tokenprune.strategy", "tokenprune.strategies"}
+    assert own(MODULES["tokenprune.strategy"]) <= {"tokenprune.errors", "tokenprune.ops", "tokenprune.tokens"}
+    assert own(MODULES["tokenprune.registry"]) <= {"tokenprune.errors", "tokenprune.strategy", "tokenprune.strategies"}
     for name in ("ops", "tokens", "strategy"):
         assert foreign(MODULES[f"tokenprune.{name}"]) <= MATHS
 
@@ -62,7 +64,7 @@ def test_dependencies_point_one_way() -> None:
 def test_strategies_import_the_contract_and_each_other(name: str) -> None:
     assert foreign(STRATEGIES[name]) <= MATHS
     for imported in own(STRATEGIES[name]):
-        assert imported in STRATEGIES or imported in {"tokenprune.ops", "tokenprune.tokens", "tokenprune.strategy"}
+        assert imported in STRATEGIES or imported in {f"tokenprune.{part}" for part in CONTRACT}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -22,7 +22,7 @@ from tokenprune.bench.oracle import oracle, widths
 from tokenprune.bench.plan import outline
 from tokenprune.bench.shapes import SHAPES, build, shape_configuration
 from tokenprune.cli import main
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.flops import Decoder, cs, prefill
 
 FRAMES, CELLS, TEXT, NEW = 4, 9, 8, 4

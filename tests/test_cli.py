@@ -12,7 +12,8 @@ import pytest
 
 from tokenprune import __version__, registry, show
 from tokenprune.cli import main
-from tokenprune.config import ConfigError, RunConfig, parse
+from tokenprune.config import RunConfig, parse
+from tokenprune.errors import ConfigError
 from tokenprune.resolve import resolve
 from tokenprune.strategy import REGISTERED, PrefillStage
 

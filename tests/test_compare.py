@@ -16,7 +16,7 @@ from rich.console import Console
 from scipy import stats
 
 from tokenprune.compare import Comparison, compare, parse, table
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 
 
 def run(

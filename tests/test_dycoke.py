@@ -11,8 +11,8 @@ from arbitrary import blank, draws, later, video
 from test_golden import decode_attention
 from torch import Tensor
 
+from tokenprune.errors import StrategyError
 from tokenprune.strategies.dycoke import DyCoke
-from tokenprune.strategy import StrategyError
 from tokenprune.tokens import TEXT, SequenceView
 
 

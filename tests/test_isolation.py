@@ -9,7 +9,8 @@ import torch
 from models import llava_onevision, prompt
 from traces import fingerprint
 
-from tokenprune import StrategyError, attach
+from tokenprune import attach
+from tokenprune.errors import StrategyError
 
 GREEDY = {"max_new_tokens": 5, "do_sample": False}
 

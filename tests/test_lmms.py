@@ -19,11 +19,10 @@ import torch
 
 from tokenprune import registry, tasks
 from tokenprune.adapters import adapt
-from tokenprune.lmms import LmmsError
+from tokenprune.errors import LmmsError, VideoError
 from tokenprune.loading import load
 from tokenprune.session import attach
 from tokenprune.tasks import Task
-from tokenprune.video import VideoError
 
 if find_spec("lmms_eval") is None:
     pytest.skip("lmms-eval is not installed: it has an environment of its own", allow_module_level=True)

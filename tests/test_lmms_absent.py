@@ -9,10 +9,9 @@ from importlib.util import find_spec
 import pytest
 
 from tokenprune import tasks
-from tokenprune.lmms import LmmsError
+from tokenprune.errors import LmmsError, StrategyError
 from tokenprune.lmms.arguments import Arguments
 from tokenprune.lmms.command import run
-from tokenprune.strategy import StrategyError
 
 absent = pytest.mark.skipif(find_spec("lmms_eval") is not None, reason="lmms-eval is installed here")
 INSTALL = r"lmms-eval is not installed: pip install 'tokenprune-video\[lmms\]'"

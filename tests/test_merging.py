@@ -8,11 +8,11 @@ import pytest
 import torch
 from arbitrary import blank, draws, video
 
+from tokenprune.errors import StrategyError
 from tokenprune.strategies.prumerge import PruMerge, outliers
 from tokenprune.strategies.random import Random
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategies.visionzip import VisionZip, core
-from tokenprune.strategy import StrategyError
 from tokenprune.tokens import VisualTokens
 
 

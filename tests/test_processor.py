@@ -16,10 +16,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlavaOnevisionProcessor
 
 from tokenprune import models
-from tokenprune.adapters import UnsupportedModelError
-from tokenprune.hub import LoadingError
+from tokenprune.errors import LoadingError, PromptError, UnsupportedModelError
 from tokenprune.loading import configuration, load, pick_device, pick_dtype
-from tokenprune.processor import CHAT_TEMPLATE, Pixels, Processor, PromptError
+from tokenprune.processor import CHAT_TEMPLATE, Pixels, Processor
 
 TINY = models.path("tiny")
 

@@ -13,7 +13,8 @@ from models import llava_onevision, prompt
 from torch import Tensor
 
 from tokenprune import attach, registry
-from tokenprune.strategy import Allocator, Pipeline, StrategyError
+from tokenprune.errors import StrategyError
+from tokenprune.strategy import Allocator, Pipeline
 
 STEPS = 3
 MODEL = llava_onevision()

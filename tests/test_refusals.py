@@ -10,10 +10,11 @@ import torch
 from arbitrary import blank
 
 from tokenprune import registry
+from tokenprune.errors import StrategyError
 from tokenprune.registry import build
 from tokenprune.strategies.dytok import DyToK
 from tokenprune.strategies.uniform import Uniform
-from tokenprune.strategy import PrefillStage, StrategyError, VisionStage
+from tokenprune.strategy import PrefillStage, VisionStage
 
 
 def refusal(action: Any, *arguments: Any) -> str:

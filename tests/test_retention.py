@@ -12,7 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tokenprune import registry
-from tokenprune.strategy import Adjustable, Extent, Pipeline, PrefillStage, StrategyError, VisionStage
+from tokenprune.errors import StrategyError
+from tokenprune.strategy import Adjustable, Extent, Pipeline, PrefillStage, VisionStage
 from tokenprune.tokens import SequenceView, VisualTokens
 
 ADJUSTABLE = [pytest.param(kind, id=n) for n in registry.names() if issubclass(kind := registry.get(n), Adjustable)]

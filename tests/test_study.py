@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tokenprune import models
 from tokenprune.cli import main
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.statistics import Estimate, Resamples
 from tokenprune.study import config, plan, store
 from tokenprune.study.keyframes import expected_reciprocal, importance, reciprocal_rank

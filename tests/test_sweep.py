@@ -16,7 +16,7 @@ import pytest
 from pyarrow.parquet import read_table
 from rich.console import Console
 
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.lock import exclusive
 from tokenprune.study import frame, store
 from tokenprune.study.grid import lay_grid

@@ -10,10 +10,8 @@ from models import CELLS, VIDEO, llava_onevision, prompt
 from traces import fingerprint
 from transformers.cache_utils import StaticCache
 
-from tokenprune import StrategyError, attach, build
-from tokenprune.adapters import UnsupportedModelError
-from tokenprune.cache import UnsupportedGenerationError
-from tokenprune.layout import LayoutError
+from tokenprune import attach, build
+from tokenprune.errors import LayoutError, StrategyError, UnsupportedGenerationError, UnsupportedModelError
 from tokenprune.strategies.random import Random
 
 GREEDY = {"max_new_tokens": 5, "do_sample": False}

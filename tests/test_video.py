@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tokenprune.video import VideoError, frame_indices, read_frames
+from tokenprune.errors import VideoError
+from tokenprune.video import frame_indices, read_frames
 
 STEP = 6  # grey level of frame i is i * STEP
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tokenprune.errors import StrategyError as StrategyError
+    from tokenprune.errors import TokenpruneError as TokenpruneError
     from tokenprune.registry import build as build
     from tokenprune.registry import get as get
     from tokenprune.registry import names as names
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from tokenprune.strategy import Extent as Extent
     from tokenprune.strategy import Pipeline as Pipeline
     from tokenprune.strategy import PrefillStage as PrefillStage
-    from tokenprune.strategy import StrategyError as StrategyError
     from tokenprune.strategy import TowerReader as TowerReader
     from tokenprune.strategy import VisionStage as VisionStage
     from tokenprune.tokens import Probe as Probe
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tokenprune.tokens import VisualTokens as VisualTokens
 
 _HOME = {
+    "tokenprune.errors": ("StrategyError", "TokenpruneError"),
     "tokenprune.registry": ("build", "get", "names"),
     "tokenprune.session": ("Session", "attach"),
     "tokenprune.strategy": (
@@ -45,7 +47,6 @@ _HOME = {
         "Extent",
         "Pipeline",
         "PrefillStage",
-        "StrategyError",
         "TowerReader",
         "VisionStage",
     ),

@@ -9,9 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
-
-class UnsupportedGenerationError(ValueError):
-    """A way of generating that token selection cannot honour; the message says what to do instead."""
+from tokenprune.errors import UnsupportedGenerationError
 
 
 class CompressedLayer(DynamicLayer):

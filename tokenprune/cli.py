@@ -12,24 +12,14 @@ from typing import Any
 
 from tokenprune import __version__, manual
 from tokenprune.bench.config import BenchConfig, parse_bench
-from tokenprune.config import ConfigError, ExportConfig, RunConfig, parse, parse_export
+from tokenprune.config import ExportConfig, RunConfig, parse, parse_export
+from tokenprune.errors import TokenpruneError
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.config import read as read_study
 from tokenprune.study.sweep import SweepConfig, parse_sweep
 from tokenprune.words import own_first
 
 _WIDTH = 140  # of tables that go to a file or another program
-
-_SPEAKING = {
-    "tokenprune.strategy": "StrategyError",
-    "tokenprune.video": "VideoError",
-    "tokenprune.hub": "LoadingError",
-    "tokenprune.processor": "PromptError",
-    "tokenprune.adapters": "UnsupportedModelError",
-    "tokenprune.layout": "LayoutError",
-    "tokenprune.lmms": "LmmsError",
-    "tokenprune.cache": "UnsupportedGenerationError",
-}  # errors whose message is for the user, by module
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,9 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `tokenprune list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
-        if not _expected(error):
-            raise
+    except (TokenpruneError, OSError) as error:  # all others are defects and keep their traceback
         return _fail(" ".join(str(error).split()), 2)
     return 0
 
@@ -59,15 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(reason: str, status: int) -> int:
     print(f"tokenprune: error: {reason}", file=sys.stderr)
     return status
-
-
-def _expected(error: Exception) -> bool:
-    """Whether an error speaks to the user; all others are defects and keep their traceback."""
-    if isinstance(error, (ConfigError, OSError)):
-        return True
-    # only a module that is loaded can have raised
-    loaded = [(sys.modules[module], name) for module, name in _SPEAKING.items() if module in sys.modules]
-    return any(isinstance(error, getattr(module, name)) for module, name in loaded)
 
 
 def _run(arguments: argparse.Namespace, command: str) -> None:

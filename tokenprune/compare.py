@@ -17,7 +17,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.statistics import DRAWS, Paired, Resamples, points, probability, verdict, within
 
 _EXAMPLE = "tokenprune compare runs/a runs/b"

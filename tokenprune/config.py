@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenprune.words import AND_OPTIONS, ConfigError, check_counts, key, known, meant, one_of, pair, read, structured
+from tokenprune.errors import ConfigError
+from tokenprune.words import AND_OPTIONS, check_counts, key, known, meant, one_of, pair, read, structured
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from tokenprune import registry
 from tokenprune.adapters import adapt
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError, VideoError
 from tokenprune.flops import Decoder, flops_ratio
 from tokenprune.journal import Journal
 from tokenprune.outcome import Outcome, System
@@ -35,7 +35,6 @@ from tokenprune.scores import FamilyScores
 from tokenprune.session import attach
 from tokenprune.strategy import Pipeline
 from tokenprune.tasks import Task
-from tokenprune.video import VideoError
 
 _PATIENCE = timedelta(days=2)  # of a process for the others at the end of a system: shares differ in length
 

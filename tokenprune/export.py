@@ -14,7 +14,7 @@ from torch import Tensor
 
 import tokenprune
 from tokenprune import tasks
-from tokenprune.config import ConfigError, ExportConfig
+from tokenprune.config import ExportConfig
 from tokenprune.folder import whole_folder
 from tokenprune.tasks import Sample
 
@@ -23,12 +23,9 @@ RATE = 8  # frames per second
 
 
 def export(config: ExportConfig) -> str:
-    """Writes the samples, all of them or none; returns what to tell the user. Raises ConfigError, OSError."""
+    """Writes the samples, all of them or none; returns what to tell the user. Raises TokenpruneError, OSError."""
     settings = {"samples": config.n, "frames": config.frames, "size": config.size, "seed": config.seed}
-    try:
-        task = tasks.kind(config.task)(**settings)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    task = tasks.kind(config.task)(**settings)
     with whole_folder(config.out) as (draft, final):
         (draft / VIDEOS).mkdir()
         bar = track(range(len(task)), f"{config.task}", console=Console(stderr=True))

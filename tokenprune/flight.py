@@ -17,12 +17,13 @@ from transformers.masking_utils import create_causal_mask
 from tokenprune.adapters import VideoLLM
 from tokenprune.attention import Tap, last_row, rows_at
 from tokenprune.cache import CompressedLayer, compressed_cache
+from tokenprune.errors import StrategyError
 from tokenprune.layout import Layout, flat_mask, prompt_layout, take
 from tokenprune.paging import PagedLayer
 from tokenprune.probing import PROMPT, Guide, PromptProbe
 from tokenprune.prompt import Prompt
 from tokenprune.report import Clock, Report
-from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, StrategyError, VisionStage
+from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, VisionStage
 from tokenprune.tower import TowerReading, matching, visual_tokens
 
 

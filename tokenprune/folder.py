@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tokenprune.config import ConfigError, RunConfig
+from tokenprune.config import RunConfig
+from tokenprune.errors import ConfigError, VideoError
 from tokenprune.journal import count
 from tokenprune.lock import NAME as LOCK
 from tokenprune.lock import exclusive
-from tokenprune.video import VideoError
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"  # written first, and last
 _SHARED = "TOKENPRUNE_RUN"  # how processes that Lightning starts learn of the folder

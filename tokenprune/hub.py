@@ -8,13 +8,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
 from tokenprune import models
+from tokenprune.errors import LoadingError
 
 SETTINGS = ["*.json", "*.jinja", "*.txt"]  # configuration, tokenizer, chat template
 WEIGHTS = ["*.safetensors"]
-
-
-class LoadingError(ValueError):
-    """A model that is not there, is not whole, or does not fit this machine; the message says what to write instead."""
 
 
 def folder(name: str, weights: bool = True) -> Path:

@@ -12,12 +12,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tokenprune.cache import UnsupportedGenerationError
+from tokenprune.errors import LayoutError, UnsupportedGenerationError
 from tokenprune.tokens import TEXT
-
-
-class LayoutError(ValueError):
-    """The prompt is laid out in a way that token selection cannot honour; the message says what to do instead."""
 
 
 @dataclass(frozen=True)

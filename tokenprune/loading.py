@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from tokenprune.adapters import UnsupportedModelError, families
-from tokenprune.hub import LoadingError, folder
+from tokenprune.adapters import families
+from tokenprune.errors import LoadingError, UnsupportedModelError
+from tokenprune.hub import folder
 from tokenprune.processor import Processor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

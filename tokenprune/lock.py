@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 
 NAME = ".lock"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from tokenprune.config import ConfigError, RunConfig
+from tokenprune.config import RunConfig
+from tokenprune.errors import ConfigError
 from tokenprune.loading import configuration, pick_device, pick_dtype
 
 _SPREAD = {"accelerator", "devices", "num_nodes", "strategy"}

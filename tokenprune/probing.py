@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.attention import Tap, rows_at
-from tokenprune.cache import UnsupportedGenerationError
+from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.layout import Layout
 from tokenprune.tokens import LastRow, Probe
 from tokenprune.tower import TowerReading

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from tokenprune.hub import LoadingError, folder
+from tokenprune.errors import LoadingError, PromptError
+from tokenprune.hub import folder
 
 # how an answer is generated; the neutral sampling values are there because a checkpoint's own would only draw a warning
 # that greedy search ignores them
@@ -29,10 +30,6 @@ CHAT_TEMPLATE = (
 )
 _RESAMPLE = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-
-class PromptError(ValueError):
-    """A question or a batch that cannot become a prompt; the message says what to write instead."""
 
 
 @dataclass(frozen=True)

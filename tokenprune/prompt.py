@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from tokenprune.errors import StrategyError
 from tokenprune.layout import Layout, take
 from tokenprune.paging import Pages
 from tokenprune.report import SampleReport, StageReport
-from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, StrategyError, VisionStage
+from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, VisionStage
 from tokenprune.tokens import TEXT, SequenceView, VisualTokens
 
 

@@ -17,7 +17,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from tokenprune import strategies
-from tokenprune.strategy import REGISTERED, Pipeline, Strategy, StrategyError
+from tokenprune.errors import StrategyError
+from tokenprune.strategy import REGISTERED, Pipeline, Strategy
 
 Options = Mapping[str, Any]
 

@@ -9,8 +9,9 @@ import traceback
 from pathlib import Path
 
 from tokenprune import registry
-from tokenprune.config import ConfigError, RunConfig
-from tokenprune.strategy import Pipeline, StrategyError
+from tokenprune.config import RunConfig
+from tokenprune.errors import ConfigError, StrategyError
+from tokenprune.strategy import Pipeline
 
 
 def resolve(config: RunConfig) -> Pipeline:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune import registry, tasks
-from tokenprune.config import ConfigError, RunConfig
+from tokenprune.config import RunConfig
 from tokenprune.evaluate import Loop, evaluate
 from tokenprune.folder import first_process, run_folder
 from tokenprune.journal import Journal
@@ -70,8 +70,8 @@ class Clip(Task):
 def run(config: RunConfig, command: str) -> Finished | None:
     """Evaluates the full model, the strategy, and `random` at the same measured budget, and writes the results.
 
-    None from a process that is not the first of several. Raises ConfigError, StrategyError, VideoError, LoadingError,
-    UnsupportedModelError, OSError; what is left then, `folder.run_folder` says.
+    None from a process that is not the first of several. Raises TokenpruneError, OSError; what is left then,
+    `folder.run_folder` says.
     """
     pipeline = resolve(config)
     with run_folder(config, str(pipeline)) as folder:
@@ -161,11 +161,6 @@ def _task(config: RunConfig) -> tuple[Task, RunConfig]:
         frames = len(task[0].frames)
     else:
         frames, folder = config.frames or TASK_FRAMES, config.include_path
-        try:
-            task = tasks.build(
-                config.task, samples=config.samples, frames=frames, seed=config.seed, include_path=folder
-            )
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+        task = tasks.build(config.task, samples=config.samples, frames=frames, seed=config.seed, include_path=folder)
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
     return task, dataclasses.replace(config, frames=frames, max_new_tokens=longest)

@@ -11,10 +11,10 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tokenprune.errors import VideoError
 from tokenprune.processor import Processor
 from tokenprune.tasks import Sample, Task
 from tokenprune.tasks.kept import Kept
-from tokenprune.video import VideoError
 
 _SPARE = 512 << 20  # bytes of frames kept for the next system
 

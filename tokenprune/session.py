@@ -13,12 +13,12 @@ from transformers.cache_utils import Cache
 
 from tokenprune import attention, registry
 from tokenprune.adapters import VideoLLM, adapt
-from tokenprune.cache import UnsupportedGenerationError
+from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.flight import Flight, named
 from tokenprune.probing import Guide
 from tokenprune.prompt import Prompt
 from tokenprune.report import Clock, Report
-from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, StrategyError
+from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage
 from tokenprune.tower import TowerReading, tower_tap
 
 

@@ -14,16 +14,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune import ops
+from tokenprune.errors import StrategyError
 from tokenprune.tokens import Probe, SequenceView, Signals, VisualTokens
 
 State = TypeVar("State")
 S = TypeVar("S")
 
 REGISTERED: dict[str, type[Strategy]] = {}
-
-
-class StrategyError(ValueError):
-    """A strategy, option or combination that cannot work; the message says what to write instead."""
 
 
 class Strategy(ABC):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tokenprune import attention
 from tokenprune.adapters import VideoLLM
-from tokenprune.cache import UnsupportedGenerationError
+from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.layout import Layout
 from tokenprune.report import Clock
 from tokenprune.strategy import Pipeline

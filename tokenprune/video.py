@@ -17,9 +17,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from torch import Tensor
 
-
-class VideoError(ValueError):
-    """A file from which no video can be read whole; the message names it and says why."""
+from tokenprune.errors import VideoError
 
 
 def frame_indices(count: int, frames: int) -> list[int]:

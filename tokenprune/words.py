@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, field, fields, is_dataclass
 from typing import Any, TypeVar
 
+from tokenprune.errors import ConfigError
+
 Number = TypeVar("Number")
 
 AND_OPTIONS = ", and STRATEGY.FIELD"  # after the keys of a command that takes them
-
-
-class ConfigError(ValueError):
-    """A word on the command line that means nothing, or that contradicts another; the message says what to write."""
 
 
 def key(default: Any, meaning: str) -> Any:

@@ -8,7 +8,8 @@ from functools import cache
 
 from transformers import PreTrainedModel
 
-from tokenprune.adapters.base import FAMILIES, UnsupportedModelError, VideoLLM
+from tokenprune.adapters.base import FAMILIES, VideoLLM
+from tokenprune.errors import UnsupportedModelError
 
 __all__ = ["UnsupportedModelError", "VideoLLM", "adapt", "families"]
 

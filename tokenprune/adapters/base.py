@@ -10,11 +10,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-
-class UnsupportedModelError(ValueError):
-    """The model is of no supported family, or lacks what a video LLM needs."""
-
-
 FAMILIES: dict[str, type[VideoLLM]] = {}
 
 

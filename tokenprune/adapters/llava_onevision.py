@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tokenprune import ops
-from tokenprune.adapters.base import UnsupportedModelError, VideoLLM
+from tokenprune.adapters.base import VideoLLM
+from tokenprune.errors import UnsupportedModelError
 
 
 class LlavaOnevision(VideoLLM, model_type="llava_onevision"):

@@ -10,18 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenprune.words import (
-    ConfigError,
-    check_fraction,
-    check_once,
-    check_owners,
-    key,
-    options_of,
-    pairs,
-    plain,
-    read,
-    split,
-)
+from tokenprune.errors import ConfigError
+from tokenprune.words import check_fraction, check_once, check_owners, key, options_of, pairs, plain, read, split
 
 SHAPE = "shape:"  # before the name of an architecture that is built with random weights
 TOWER, RANDOM = "tower", "random"  # where visual features come from

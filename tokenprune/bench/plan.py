@@ -12,7 +12,8 @@ from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrain
 from tokenprune.adapters import VideoLLM, adapt
 from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.bench.shapes import build, is_shape, shape_configuration
-from tokenprune.config import ConfigError, RunConfig
+from tokenprune.config import RunConfig
+from tokenprune.errors import ConfigError
 from tokenprune.loading import configuration, load, pick_device, pick_dtype
 from tokenprune.processor import Pixels
 from tokenprune.resolve import resolve

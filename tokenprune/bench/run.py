@@ -25,7 +25,7 @@ from tokenprune.bench.oracle import oracle, widths
 from tokenprune.bench.plan import Plan, lay_out, load_average
 from tokenprune.bench.rows import Turns, row
 from tokenprune.bench.shapes import is_shape
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.folder import whole_folder
 from tokenprune.placement import cores
 from tokenprune.record import environment

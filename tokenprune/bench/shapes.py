@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText, LlavaOnevisionConfig, PreTrainedConfig, PreTrainedModel
 
 from tokenprune.bench.config import SHAPE
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.loading import configuration
 
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tokenprune.errors import LmmsError
+
 MODEL = "tokenprune"  # as in `lmms-eval --model tokenprune`
-
-
-class LmmsError(ValueError):
-    """Something about lmms-eval that the user can change; the message says what to write instead."""
 
 
 def require() -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tokenprune
-from tokenprune.config import ConfigError, RunConfig
-from tokenprune.lmms import LmmsError
+from tokenprune.config import RunConfig
+from tokenprune.errors import ConfigError, LmmsError
 from tokenprune.strategy import Pipeline
 from tokenprune.words import nearest
 

@@ -12,7 +12,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from tokenprune.lmms import LmmsError, require
+from tokenprune.errors import LmmsError
+from tokenprune.lmms import require
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tokenprune.lmms import MODEL, LmmsError, manifest, require
+from tokenprune.errors import LmmsError
+from tokenprune.lmms import MODEL, manifest, require
 from tokenprune.lmms.arguments import Arguments
 
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tokenprune.lmms import LmmsError
-from tokenprune.video import VideoError, frame_indices, read_frames
+from tokenprune.errors import LmmsError, VideoError
+from tokenprune.video import frame_indices, read_frames
 
 
 def visuals_of(doc_to_visual: Callable[[Any], Any], doc: Any) -> list[Any]:

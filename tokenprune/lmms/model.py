@@ -20,13 +20,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tokenprune.adapters import adapt
-from tokenprune.lmms import MODEL, LmmsError
+from tokenprune.errors import LmmsError, VideoError
+from tokenprune.lmms import MODEL
 from tokenprune.lmms.arguments import Arguments
 from tokenprune.lmms.media import frames_of, visuals_of
 from tokenprune.loading import load
 from tokenprune.processor import GREEDY
 from tokenprune.session import attach
-from tokenprune.video import VideoError
 
 # what a task may set; the rest of its generation_kwargs is for other models, and `until` is what ends their answers
 _PASSED = ("do_sample", "num_beams", "temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenprune.words import ConfigError, check_counts, key, nearest, one_of, own_first, structured
+from tokenprune.errors import ConfigError
+from tokenprune.words import check_counts, key, nearest, one_of, own_first, structured
 from tokenprune.words import read as read_word
 
 SELF = "self"  # the assistant that is the model itself

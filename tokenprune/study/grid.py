@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from tokenprune import ops
-from tokenprune.config import ConfigError
-from tokenprune.strategy import Adjustable, StrategyError
+from tokenprune.errors import ConfigError, StrategyError
+from tokenprune.strategy import Adjustable
 from tokenprune.study.config import CellConfig, Method, StudyConfig
 from tokenprune.study.plan import Cell, extent_of, hosts, lay_out, pipeline_of
 from tokenprune.study.results import CONTROL

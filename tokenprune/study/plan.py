@@ -16,9 +16,10 @@ from transformers import AutoModelForImageTextToText
 from tokenprune import ops, registry
 from tokenprune.adapters import adapt
 from tokenprune.config import RunConfig
+from tokenprune.errors import StrategyError
 from tokenprune.loading import configuration
 from tokenprune.resolve import resolve
-from tokenprune.strategy import Extent, Pipeline, PrefillStage, StrategyError, VisionStage
+from tokenprune.strategy import Extent, Pipeline, PrefillStage, VisionStage
 from tokenprune.study.config import SELF, Method, StudyConfig, label_of
 
 VANILLA = "vanilla"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.statistics import FEW, Estimate, Resamples
 from tokenprune.study.keyframes import Importance, importance
 from tokenprune.study.plan import VANILLA, Cell

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.folder import replace
 from tokenprune.lock import exclusive
 from tokenprune.study import frame, plot, store, tables

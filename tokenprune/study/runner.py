@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from tokenprune import tasks
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.evaluate import Loop, evaluate
 from tokenprune.loading import load, pick_device
 from tokenprune.outcome import Outcome, System
@@ -25,11 +25,8 @@ _SPARE = 2 << 30  # bytes of frames kept per process
 
 
 def build_task(config: StudyConfig) -> Task:
-    """The study's task; ConfigError where there is none."""
-    try:
-        return tasks.build(config.task, samples=config.samples, frames=config.frames, seed=config.seed)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    """The study's task; TaskError where there is none."""
+    return tasks.build(config.task, samples=config.samples, frames=config.frames, seed=config.seed)
 
 
 class Runner:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import tokenprune
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.folder import replace
 from tokenprune.loading import configuration, pick_device, pick_dtype
 from tokenprune.resolve import resolved_fields

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tokenprune.errors import ConfigError
 from tokenprune.study.config import CellConfig
 from tokenprune.words import (
-    ConfigError,
     check_fraction,
     check_once,
     check_owners,

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tokenprune.config import ConfigError
+from tokenprune.errors import ConfigError
 from tokenprune.placement import cores
 from tokenprune.study import store
 from tokenprune.study.config import StudyConfig

@@ -9,6 +9,7 @@ import difflib
 import importlib
 from collections.abc import Callable
 
+from tokenprune.errors import TaskError
 from tokenprune.tasks.base import Label, Sample, Task
 
 __all__ = ["Label", "Sample", "Task", "build", "kind", "names"]
@@ -25,19 +26,17 @@ def names() -> list[str]:
 def build(name: str, *, samples: int | None, frames: int, seed: int, include_path: str | None = None) -> Task:
     """The task `name` with `samples` samples (None: as many as it has by default) of `frames` frames each.
 
-    `include_path` is a folder of lmms-eval tasks besides its own. Raises ValueError.
+    `include_path` is a folder of lmms-eval tasks besides its own. Raises TaskError.
     """
     if include_path is not None and not name.startswith(_LMMS):
-        raise ValueError(f"include_path= is a folder of lmms-eval tasks, and {name} is none: write {_LMMS}NAME")
+        raise TaskError(f"include_path= is a folder of lmms-eval tasks, and {name} is none: write {_LMMS}NAME")
     if not name.startswith((_FILES, _LMMS)):
         if name.endswith((".json", ".jsonl")):
-            raise ValueError(f"unknown task {name!r}: for an annotations file write {_FILES}{name}")
+            raise TaskError(f"unknown task {name!r}: for an annotations file write {_FILES}{name}")
         return kind(name)(samples=samples, frames=frames, seed=seed)
     if samples is not None:
         holder = "a file" if name.startswith(_FILES) else "lmms-eval"
-        raise ValueError(
-            f"samples= is for tasks that make samples, and {holder} has its own: write limit= to use fewer"
-        )
+        raise TaskError(f"samples= is for tasks that make samples, and {holder} has its own: write limit= to use fewer")
     if name.startswith(_LMMS):
         from tokenprune.tasks.lmms import LmmsTask
 
@@ -52,7 +51,7 @@ def kind(name: str) -> Callable[..., Task]:
     if name not in _KNOWN:
         near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown task {name!r}; known tasks: {', '.join(names())}.{hint}")
+        raise TaskError(f"unknown task {name!r}; known tasks: {', '.join(names())}.{hint}")
     module, _, attribute = _KNOWN[name].partition(":")
     made: Callable[..., Task] = getattr(importlib.import_module(module), attribute)
     return made

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenprune.errors import TaskError
 from tokenprune.tasks.base import Label, Sample, Task
 from tokenprune.tasks.scoring import METRICS
 from tokenprune.video import frame_indices, read_frames
@@ -31,7 +32,7 @@ class _Entry:
 class Files(Task):
     """The samples of an annotations file, `frames` frames of each video, spread evenly.
 
-    The whole file is checked at once, so that a mistake in its last line costs no run. Raises ValueError.
+    The whole file is checked at once, so that a mistake in its last line costs no run. Raises TaskError.
     """
 
     name = "files"
@@ -41,11 +42,11 @@ class Files(Task):
         self._frames = frames
         self._entries = [_entry(where, raw, path.parent) for where, raw in _raw(path)]
         if not self._entries:
-            raise ValueError(f"{path} holds no samples")
+            raise TaskError(f"{path} holds no samples")
         names: dict[str, int] = {}
         for number, entry in enumerate(self._entries, 1):
             if names.setdefault(entry.id, number) != number:
-                raise ValueError(f"{path}: samples {names[entry.id]} and {number} have the same id {entry.id!r}")
+                raise TaskError(f"{path}: samples {names[entry.id]} and {number} have the same id {entry.id!r}")
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -79,7 +80,7 @@ class Files(Task):
 def _raw(path: Path) -> list[tuple[str, Any]]:
     """The entries of a JSON or JSONL file, each with the words that say where it stands."""
     if not path.is_file():
-        raise ValueError(f"there is no annotations file {path}")
+        raise TaskError(f"there is no annotations file {path}")
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":
@@ -88,12 +89,12 @@ def _raw(path: Path) -> list[tuple[str, Any]]:
             ]
         whole = _parsed(text, 1)
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no text in UTF-8") from None
+        raise TaskError(f"{path} is no text in UTF-8") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: no valid JSON ({error.msg})") from None
+        raise TaskError(f"{path}, line {error.lineno}: no valid JSON ({error.msg})") from None
     samples = whole.get("samples") if isinstance(whole, dict) else whole
     if not isinstance(samples, list):
-        raise ValueError(f'{path} is neither a list of samples nor an object with a list "samples"')
+        raise TaskError(f'{path} is neither a list of samples nor an object with a list "samples"')
     return [(f"{path}, sample {n}", raw) for n, raw in enumerate(samples, 1)]
 
 
@@ -108,20 +109,20 @@ def _parsed(text: str, line: int) -> Any:
 
 def _entry(where: str, raw: Any, folder: Path) -> _Entry:
     if not isinstance(raw, dict):
-        raise ValueError(f"{where}: a sample is an object with id, video, question and answer")
+        raise TaskError(f"{where}: a sample is an object with id, video, question and answer")
     metric = _text(where, raw, "metric", "exact_match")
     if metric not in METRICS:
-        raise ValueError(f"{where}: unknown metric {metric!r}; metrics: {', '.join(METRICS)}")
+        raise TaskError(f"{where}: unknown metric {metric!r}; metrics: {', '.join(METRICS)}")
     video = folder / Path(_text(where, raw, "video")).expanduser()
     if not video.is_file():
-        raise ValueError(f"{where}: there is no video {video}")
+        raise TaskError(f"{where}: there is no video {video}")
     frames, evidence = raw.get("frames"), raw.get("evidence") or []
     if frames is not None and not _number(frames, 1):
-        raise ValueError(f"{where}: frames counts the video's frames: write a whole number above 0, not {frames!r}")
+        raise TaskError(f"{where}: frames counts the video's frames: write a whole number above 0, not {frames!r}")
     if not isinstance(evidence, list) or not all(_number(frame, 0) for frame in evidence):
-        raise ValueError(f"{where}: evidence is a list of frame numbers from 0 on, not {evidence!r}")
+        raise TaskError(f"{where}: evidence is a list of frame numbers from 0 on, not {evidence!r}")
     if evidence and (frames is None or max(evidence) >= frames):
-        raise ValueError(f'{where}: evidence numbers the video\'s frames: add how many there are, as in "frames": 16')
+        raise TaskError(f'{where}: evidence numbers the video\'s frames: add how many there are, as in "frames": 16')
     return _Entry(
         id=_text(where, raw, "id"),
         video=video,
@@ -138,9 +139,9 @@ def _text(where: str, raw: Mapping[str, Any], field: str, default: str | None = 
     if field not in raw and default is not None:
         return default
     if field not in raw:
-        raise ValueError(f"{where}: the field {field!r} is missing")
+        raise TaskError(f"{where}: the field {field!r} is missing")
     if not isinstance(raw[field], str) or not raw[field].strip():
-        raise ValueError(f"{where}: the field {field!r} has to be text, not {raw[field]!r}")
+        raise TaskError(f"{where}: the field {field!r} has to be text, not {raw[field]!r}")
     return raw[field]
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import tokenprune.lmms.benchmark as benchmark
-from tokenprune.lmms import LmmsError
+from tokenprune.errors import LmmsError, VideoError
 from tokenprune.lmms.media import frames_of, visuals_of
 from tokenprune.tasks.base import Label, Sample, Task
-from tokenprune.video import VideoError
 
 _SOURCES = {".py", ".yaml", ".yml", ""}  # of a task; lmms-eval's shared templates have no suffix
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Generator, tensor
 
+from tokenprune.errors import TaskError
 from tokenprune.tasks.base import Label, Sample, Task
 from tokenprune.tasks.render import render
 from tokenprune.tasks.scenes import COLOURS, CROWD, DIRECTIONS, SHAPES, SIZE, THIRDS, Scenes, Thing, draw
@@ -173,11 +174,11 @@ class TinyVQA(Task):
 
     def __init__(self, *, samples: int | None = None, frames: int = 16, seed: int = 0, size: int = SIZE) -> None:
         if frames < MIN_FRAMES:
-            raise ValueError(f"tinyvqa asks about motion and order: frames must be at least {MIN_FRAMES}, not {frames}")
+            raise TaskError(f"tinyvqa asks about motion and order: frames must be at least {MIN_FRAMES}, not {frames}")
         if size < SIZE:
-            raise ValueError(f"tinyvqa's shapes need room: size must be at least {SIZE} pixels, not {size}")
+            raise TaskError(f"tinyvqa's shapes need room: size must be at least {SIZE} pixels, not {size}")
         if samples is not None and samples < 1:
-            raise ValueError(f"samples must be at least 1, not {samples}")
+            raise TaskError(f"samples must be at least 1, not {samples}")
         self.frames, self.seed, self.size = frames, seed, size
         self._samples = 220 if samples is None else samples
 
