@@ -136,7 +136,10 @@ def test_conflicts_between_stages() -> None:
     assert build("prumerge+fromtower").signals == Signals("mean_query", "full")
     greedy = define("greedy", (VisionStage,), quota=lambda _, tokens: tokens.counts + 1)()
     message = refusal(Pipeline((greedy,)).budget, greedy, blank(2, 3), None)
-    assert message == "greedy.quota asks for [4, 4] tokens per frame, there are [3, 3]"
+    assert message == (
+        "test_composition.py: Greedy.quota asks for [4, 4] tokens per frame, there are [3, 3]: from 0 to all of them "
+        "(docs/write-a-strategy.md)"
+    )
 
 
 @pytest.mark.usefixtures("scratch")
