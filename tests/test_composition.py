@@ -148,7 +148,7 @@ def test_names() -> None:
     assert taken == "the strategy name 'fastv' is taken by tokenprune.strategies.fastv.FastV: choose another"
     for name in ("none", "a+b", "a.b", "two words", ""):
         message = refusal(define, name, (VisionStage,))
-        assert message == f"{name!r} is no strategy name: write letters, digits and _ (and not 'none')"
+        assert message == f"{name!r} is not a strategy name: write letters, digits and _ (and not 'none')"
     unnamed = type("Unnamed", (PrefillStage,), {})
     assert unnamed.name == "Unnamed"
     assert unnamed not in REGISTERED.values()
@@ -179,7 +179,7 @@ def test_fields_are_the_schema() -> None:
     assert "missing mandatory value: amount" in refusal(build, "needy")
 
     type("Bare", (PrefillStage,), {"quota": None, "prune": None}, name="bare")
-    assert refusal(build, "bare") == "bare is no dataclass: write @dataclass(frozen=True) above class Bare"
+    assert "class Bare is not a dataclass: write @dataclass(frozen=True) above class Bare" in refusal(build, "bare")
 
 
 class EntryPoint(SimpleNamespace):

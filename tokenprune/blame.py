@@ -21,10 +21,10 @@ def foreign(kind: type) -> bool:
     return not kind.__module__.startswith("tokenprune.")
 
 
-def home(kind: type, method: str) -> str:
-    """The name of the file that holds a class's method, or of the class's module where there is no file."""
+def home(kind: type, method: str | None = None) -> str:
+    """The name of the file that holds a class, or one of its methods; of its module where there is no file."""
     file = _file(kind, method)
-    return Path(file).name if file is not None and Path(file).is_file() else kind.__module__
+    return kind.__module__ if file is None else Path(file).name
 
 
 def call(kind: type, method: str, action: Callable[..., Any], *arguments: Any, sample: int | None = None) -> Any:
@@ -77,10 +77,14 @@ def line(error: BaseException, kind: type, method: str) -> int | None:
     return lines[-1] if lines else None
 
 
-def _file(kind: type, method: str) -> str | None:
-    """As frames call it; a method's own file, since a class may inherit it, or be made by a function."""
-    code = getattr(inspect.unwrap(getattr(kind, method, None)), "__code__", None)
-    return getattr(sys.modules.get(kind.__module__), "__file__", None) if code is None else code.co_filename
+def _file(kind: type, method: str | None) -> str | None:
+    """Where the code is, if it is in a file: a class may inherit its method, or be made by a function elsewhere."""
+    known = vars(kind).values() if method is None else [getattr(kind, method, None)]
+    for function in filter(inspect.isfunction, known):
+        file = inspect.unwrap(function).__code__.co_filename
+        if Path(file).is_file():
+            return file
+    return getattr(sys.modules.get(kind.__module__), "__file__", None)
 
 
 def _steps(trace: TracebackType | None) -> Iterator[TracebackType]:

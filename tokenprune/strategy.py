@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune import contract, ops
-from tokenprune.errors import StrategyError
+from tokenprune.errors import NameTakenError, StrategyError
 from tokenprune.tokens import Probe, SequenceView, Signals, VisualTokens
 
 State = TypeVar("State")
@@ -36,11 +36,11 @@ class Strategy(ABC):
         known = REGISTERED.get(name)
         # the same definition run again (a notebook cell, a reloaded module) replaces itself
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise StrategyError(
-                f"the strategy name {name!r} is taken by {known.__module__}.{known.__qualname__}: choose another"
+            raise NameTakenError(
+                f"the strategy name {name!r} is taken by {known.__module__}.{known.__qualname__}: choose another", name
             )
         if not name.isidentifier() or name == "none":
-            raise StrategyError(f"{name!r} is no strategy name: write letters, digits and _ (and not 'none')")
+            raise StrategyError(f"{name!r} is not a strategy name: write letters, digits and _ (and not 'none')")
         cls.name = name
         REGISTERED[name] = cls
 
