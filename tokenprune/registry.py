@@ -15,6 +15,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any
 
 from tokenprune import blame, strategies
@@ -83,6 +84,18 @@ def get(name: str) -> type[Strategy]:
     near = difflib.get_close_matches(name, names(), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise StrategyError(f"unknown strategy {name!r}: {hint}Known: {', '.join([*names(), 'none'])}")
+
+
+def defined_by(module: ModuleType) -> list[str]:
+    """Names of third parties' strategies that a module defines, imports, or imports the module or package of."""
+    values = list(vars(module).values())
+    homes = [module.__name__, *(value.__name__ for value in values if isinstance(value, ModuleType))]
+    found = []
+    for name, kind in REGISTERED.items():
+        inside = any(f"{kind.__module__}.".startswith(f"{home}.") for home in homes)
+        if blame.foreign(kind) and (inside or any(value is kind for value in values)):
+            found.append(name)
+    return found
 
 
 def build(spec: str, options: Options | None = None) -> Pipeline:

@@ -22,6 +22,7 @@ def resolve(config: RunConfig) -> Pipeline:
     if not config.strategy:
         raise ConfigError("nothing to run: write strategy=NAME, as in strategy=dycoke+dytok")
     if config.plugin is not None:
+        registry.names()  # first, so that a name that is taken is the file's mistake
         _load(Path(config.plugin).expanduser())
     pipeline = registry.build(config.strategy, config.options)
     seeded = {
@@ -37,19 +38,28 @@ def resolve(config: RunConfig) -> Pipeline:
 def _load(file: Path) -> None:
     """Runs a file that defines strategies, which registers them. ConfigError says where it fails."""
     if not file.is_file():
-        raise ConfigError(f"plugin={file} is no file: name a Python file that defines a strategy")
+        what = "a folder" if file.is_dir() else "not a file"
+        raise ConfigError(f"plugin={file} is {what}: name a Python file that defines a strategy")
     name = f"tokenprune_plugin_{file.stem}"  # never in the way of a real module
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"plugin={file} is no Python file: its name has to end in .py")
+        raise ConfigError(f"plugin={file} is not a Python file: its name has to end in .py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except StrategyError:
         raise
-    except Exception as error:
-        line = error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
-        raise ConfigError(f"plugin={file} fails in line {line}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(file)]
+        if isinstance(error, SyntaxError) and error.filename == str(file):
+            lines = [error.lineno]
+        where = f"in line {lines[-1]}" if lines else "to load"
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"plugin={file} fails {where}: {type(error).__name__}: {reason}") from error
+    if not registry.defined_by(module):
+        raise ConfigError(
+            f'plugin={file} defines no strategy: write class Mine(VisionStage, name="mine") in it, with that name'
+        )
 
 
 def resolved_fields(pipeline: Pipeline) -> dict[str, dict[str, object]]:
