@@ -38,12 +38,11 @@ def resolve(config: RunConfig) -> Pipeline:
 def _load(file: Path) -> None:
     """Runs a file that defines strategies, which registers them. ConfigError says where it fails."""
     if not file.is_file():
-        what = "a folder" if file.is_dir() else "not a file"
-        raise ConfigError(f"plugin={file} is {what}: name a Python file that defines a strategy")
+        raise ConfigError(f"plugin={file} is no file: name a Python file that defines a strategy")
     name = f"tokenprune_plugin_{file.stem}"  # never in the way of a real module
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"plugin={file} is not a Python file: its name has to end in .py")
+        raise ConfigError(f"plugin={file} is no Python file: its name has to end in .py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
