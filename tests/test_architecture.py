@@ -54,8 +54,13 @@ def test_dependencies_point_one_way() -> None:
     assert own(MODULES["tokenprune.ops"]) == own(MODULES["tokenprune.errors"]) == set()
     assert own(MODULES["tokenprune.words"]) == {"tokenprune.errors"}
     assert own(MODULES["tokenprune.tokens"]) <= {"tokenprune.ops"}
-    assert own(MODULES["tokenprune.strategy"]) <= {"tokenprune.errors", "tokenprune.ops", "tokenprune.tokens"}
-    assert own(MODULES["tokenprune.registry"]) <= {"tokenprune.errors", "tokenprune.strategy", "tokenprune.strategies"}
+    below = {"tokenprune.errors", "tokenprune.ops", "tokenprune.tokens"}
+    guards = {"tokenprune.blame", "tokenprune.watch", "tokenprune.contract"}  # what calls strategies and checks results
+    assert own(MODULES["tokenprune.blame"]) == {"tokenprune.errors"}
+    assert all(own(MODULES[name]) <= below | guards for name in guards)
+    assert own(MODULES["tokenprune.strategy"]) <= {*below, "tokenprune.contract"}
+    above = {"tokenprune.strategy", "tokenprune.strategies", "tokenprune.declaration"}
+    assert own(MODULES["tokenprune.registry"]) <= {"tokenprune.errors", "tokenprune.blame", *above}
     for name in ("ops", "tokens", "strategy"):
         assert foreign(MODULES[f"tokenprune.{name}"]) <= MATHS
 

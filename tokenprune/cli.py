@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tokenprune import __version__, manual
+from tokenprune import __version__, blame, manual
 from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.config import ExportConfig, RunConfig, parse, parse_export
 from tokenprune.errors import TokenpruneError
@@ -23,7 +23,10 @@ _WIDTH = 140  # of tables that go to a file or another program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 2 after a one-line message about something the user can change, or 130 after Ctrl-C."""
+    """Exit status: 0, or 2 after a one-line message about something the user can change, or 130 after Ctrl-C.
+
+    1 as Python has it after any other exception; from within somebody's strategy only its author's part is shown.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     arguments, stray = _parser().parse_known_args(words)
     if arguments.command is None:
@@ -39,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `tokenprune list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (TokenpruneError, OSError) as error:  # all others are defects and keep their traceback
+    except Exception as error:
+        if (trace := blame.shortened(error)) is not None:
+            print(trace, file=sys.stderr)
+            return _fail("; ".join(error.__notes__), 1)
+        if not isinstance(error, (TokenpruneError, OSError)):
+            raise  # all others are defects and keep their traceback
         return _fail(" ".join(str(error).split()), 2)
     return 0
 

@@ -142,8 +142,20 @@ def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
             "all figures are of the others."
         )
     for system in _systems(summary):
+        yield from _blind(system, summary["samples"] - summary["errors"])
         if system["reused"] is not None:
             yield f"{system['label']} was not run again: its answers and times are from {system['reused']}."
+
+
+def _blind(system: Mapping[str, Any], samples: int) -> Iterator[str]:
+    """Answers that were made without the video, in whole or in part."""
+    if unseen := system["unseen"]:
+        yield (
+            f"{system['label']} left no visual token in some LLM layer for {unseen} of {samples} samples: "
+            "those answers were made without the video, or with what lower layers saw of it."
+        )
+    elif system["tokens"]["decode_ratio"] == 0:
+        yield f"{system['label']} hid all visual tokens from every decoding step."
 
 
 def _percent(ratio: float | None) -> str:

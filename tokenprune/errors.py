@@ -15,7 +15,15 @@ class ConfigError(TokenpruneError):
 
 
 class StrategyError(TokenpruneError):
-    """A strategy, option or combination that cannot work."""
+    """A strategy, option or combination that cannot work, or a strategy that breaks its contract."""
+
+
+class NameTakenError(StrategyError):
+    """A second strategy with a name; `taken` is that name."""
+
+    def __init__(self, message: str, taken: str) -> None:
+        super().__init__(message)
+        self.taken = taken
 
 
 class LoadingError(TokenpruneError):

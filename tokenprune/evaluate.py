@@ -20,7 +20,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from transformers import PreTrainedModel
 
-from tokenprune import registry
+from tokenprune import blame, registry
 from tokenprune.adapters import adapt
 from tokenprune.errors import ConfigError, VideoError
 from tokenprune.flops import Decoder, flops_ratio
@@ -87,7 +87,8 @@ class Evaluation(LightningModule):
         for video in batch.unreadable:
             self._record(self._failed(video))
         for group in batch.groups:
-            with attach(self.model, self.pipeline, assistant=self.guide, timed=True) as session:
+            named = blame.asking([sample.id for sample in group.samples])
+            with named, attach(self.model, self.pipeline, assistant=self.guide, timed=True) as session:
                 ids = self.model.generate(  # pyright: ignore[reportCallIssue]
                     **group.inputs,
                     max_new_tokens=self.loop.max_new_tokens,

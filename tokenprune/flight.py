@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 
-from tokenprune import compat
+from tokenprune import compat, contract
 from tokenprune.adapters import VideoLLM
 from tokenprune.attention import Tap, last_row, rows_at
 from tokenprune.cache import CompressedLayer, compressed_cache
-from tokenprune.errors import StrategyError
 from tokenprune.layout import Layout, flat_mask, prompt_layout, take
 from tokenprune.paging import PagedLayer
 from tokenprune.probing import PROMPT, Guide, PromptProbe
@@ -111,18 +110,12 @@ class Flight:
         self.probing = True
         try:
             weights = {
-                sample: allocator.weigh(PromptProbe(self.guide, layout, sample, once)).float()
+                sample: contract.ask(allocator, "weigh", PromptProbe(self.guide, layout, sample, once), sample=sample)
                 for sample in self.prompt.videos
             }
         finally:
             self.probing = False
-        for weight in weights.values():
-            if weight.shape != (layout.frames,):
-                raise StrategyError(
-                    f"{allocator.name}.weigh returned {tuple(weight.shape)} weights for {layout.frames} frames: "
-                    "return one per frame"
-                )
-        return weights
+        return {sample: contract.weights(allocator, layout.frames, weight) for sample, weight in weights.items()}
 
     # decode
 

@@ -20,6 +20,7 @@ def quiet() -> Iterator[None]:
     console = dict(vars(rich.get_console()))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers", UserWarning)  # a hint
+        warnings.filterwarnings("ignore", ".* leaves no token of a video", UserWarning)  # the results say so
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # Lightning 2.6 on torch 2.13, November 2026
         for logger in loggers:
             logger.setLevel(logging.ERROR)

@@ -22,6 +22,7 @@ def resolve(config: RunConfig) -> Pipeline:
     if not config.strategy:
         raise ConfigError("nothing to run: write strategy=NAME, as in strategy=dycoke+dytok")
     if config.plugin is not None:
+        registry.names()  # first, so that a name that is taken is the file's mistake
         _load(Path(config.plugin).expanduser())
     pipeline = registry.build(config.strategy, config.options)
     seeded = {
@@ -47,9 +48,17 @@ def _load(file: Path) -> None:
         spec.loader.exec_module(module)
     except StrategyError:
         raise
-    except Exception as error:
-        line = error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
-        raise ConfigError(f"plugin={file} fails in line {line}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(file)]
+        if isinstance(error, SyntaxError) and error.filename == str(file):
+            lines = [error.lineno]
+        where = f"in line {lines[-1]}" if lines else "to load"
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"plugin={file} fails {where}: {type(error).__name__}: {reason}") from error
+    if not registry.defined_by(module):
+        raise ConfigError(
+            f'plugin={file} defines no strategy: write class Mine(VisionStage, name="mine") in it, with that name'
+        )
 
 
 def resolved_fields(pipeline: Pipeline) -> dict[str, dict[str, object]]:

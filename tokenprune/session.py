@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from transformers.cache_utils import Cache
 from tokenprune import attention, compat, registry
 from tokenprune.adapters import VideoLLM, adapt
 from tokenprune.compat import named
+from tokenprune.declaration import check_classes
 from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.flight import Flight
 from tokenprune.probing import Guide
@@ -41,6 +43,7 @@ def attach(
     if isinstance(spec, Pipeline) and options:
         raise StrategyError("options go with a spec string: a pipeline already has its fields")
     pipeline = spec if isinstance(spec, Pipeline) else registry.build(spec, options)
+    check_classes(pipeline)
     adapter = adapt(model)
     pipeline.check(adapter.depth)
     guide = None if assistant is None else adapt(assistant)
@@ -191,4 +194,15 @@ class Session:
         if output is not None:  # None: the forward pass raised
             flight.report.clock.add("prefill" if flight.prefill else "decode", self._since)
             if flight.land(self._hider):
+                self._warn(flight.report)
                 self.reports.append(flight.report)
+
+    def _warn(self, report: Report) -> None:
+        """Once per session: a budget of nothing is legal, for a baseline without the video, but seldom meant."""
+        layer = report.unseen_from
+        if layer is not None and all(earlier.unseen_from is None for earlier in self.reports):
+            warnings.warn(
+                f"{self.pipeline} leaves no token of a video from LLM layer {layer} on: the answer is made without it",
+                UserWarning,
+                stacklevel=2,
+            )

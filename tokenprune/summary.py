@@ -136,6 +136,7 @@ def _system(role: str, cast: Mapping[str, System], outcomes: Sequence[Outcome], 
         found["against_random"] = None if paired is None else paired._asdict()
     return {
         **found,
+        "unseen": sum(outcome.tokens.get("unseen_from") is not None for outcome in outcomes),
         "tokens": {name: _mean(outcome.tokens.get(name) for outcome in outcomes) for name in _TOKENS},
         "flops_ratio": _mean(outcome.flops_ratio for outcome in outcomes),
         "guide_flops_ratio": _mean(outcome.guide_flops_ratio for outcome in outcomes),
