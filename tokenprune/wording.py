@@ -49,6 +49,6 @@ def probability(p: float) -> str:
 def verdict(found: Paired, other: str) -> str:
     """What a comparison claims."""
     if found.sign is None:
-        return f"no interval tells them apart ({UNTOLD})"
+        return f"the samples give no interval to tell them apart ({UNTOLD})"
     told = {1: f"above {other}", -1: f"below {other}", 0: "the interval does not tell them apart"}
     return told[found.sign]
