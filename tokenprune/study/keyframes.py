@@ -56,7 +56,7 @@ def importance(
     return Importance(
         guide,
         len(known),
-        drawn.estimate(ranks),
+        Estimate(*drawn.paired(ranks, np.zeros(len(ranks)))[:2]),  # no proportion, even where all are 1
         float(chance.mean()),
         drawn.paired(ranks, chance),
         float((ranks == 1).mean()),
