@@ -89,7 +89,7 @@ def test_the_other_way_round_the_sign_turns(two: tuple[str, str]) -> None:
     assert there.interval and back.interval
     assert there.interval == pytest.approx([-back.interval[1], -back.interval[0]])
     same = compare((two[0], two[0]))
-    assert all(row.change == (0.0, [0.0, 0.0], 1.0) for row in same.rows)
+    assert all(row.change == (0.0, [0.0, 0.0], 1.0, 1.0, None) for row in same.rows)
 
 
 def test_what_differs_is_said(tmp_path: Path, two: tuple[str, str]) -> None:

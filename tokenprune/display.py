@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tokenprune.run import Finished
-from tokenprune.statistics import points, probability, verdict, within
+from tokenprune.statistics import Paired
 from tokenprune.summary import ROLES
+from tokenprune.wording import UNTOLD, between, points, probability, verdict, within
 
 _UNBOUNDED = 10_000  # characters, more than any table takes
 _BAR = 40  # characters of a whole frame
@@ -115,16 +116,15 @@ def _systems(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _score(system: Mapping[str, Any]) -> str:
     if system["score"] is None:
         return "-"
-    between = "" if system["interval"] is None else "\n[{:.1f}, {:.1f}]".format(*(100 * x for x in system["interval"]))
-    return f"{100 * system['score']:.1f}{between}"
+    return f"{100 * system['score']:.1f}\n{between(system['interval'])}".rstrip()
 
 
-def _change(paired: Mapping[str, Any] | None, between: str = "\n") -> str:
+def _change(paired: Mapping[str, Any] | None, apart: str = "\n") -> str:
     """A difference in points with its p, and its interval."""
     if paired is None:
         return "-"
     p = "" if paired["mcnemar_p"] is None else f" {probability(paired['mcnemar_p'])}"
-    return f"{points(paired['value'])}{p}{between}{within(paired['interval'])}".rstrip()
+    return f"{points(paired['value'])}{p}{apart}{within(paired['interval'])}".rstrip()
 
 
 def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -132,8 +132,8 @@ def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
     own, random = summary["systems"]["own"], summary["systems"]["random"]
     if (paired := own["against_random"]) is not None:
         yield (
-            f"{own['label']} against {random['label']} at the same measured budget: {_change(paired, between=' ')} "
-            f"points: {verdict(paired['interval'], random['label'])}."
+            f"{own['label']} against {random['label']} at the same measured budget: {_change(paired, apart=' ')} "
+            f"points: {verdict(Paired(**paired), random['label'])}."
         )
     if summary["errors"]:
         reason = shorten(summary["first_error"], _REASON, placeholder=" ...")
@@ -171,14 +171,17 @@ def _legend(summary: Mapping[str, Any]) -> str:
     systems = {system["label"]: system for system in summary["systems"].values()}
     text = ""
     if (count := len(summary["categories"])) > 1:
-        known = any(system["interval"] for system in systems.values())
-        text = f"Score: mean over {count} families{'' if known else '; too few samples for an interval'}. "
+        text = f"Score: mean over {count} families. "
+    if summary["score"] is not None and not any(system["interval"] for system in systems.values()):
+        text += f"No intervals: {UNTOLD}. "
     text += (
         "Visual tokens of the full model = 100 %: as asked for, measured at the LLM's input, averaged over its layers "
         "(random gets the same), and visible to a decoding step."
     )
     if any(system["difference"] is not None for system in systems.values()):
-        text += " Δ: difference in points, paired by sample; p: McNemar's exact test, where answers are right or wrong."
+        text += " Δ: difference in points, paired by sample."
+    if any((system["difference"] or {}).get("mcnemar_p") is not None for system in systems.values()):
+        text += " p: McNemar's exact test."
     for label, system in systems.items():
         if guide := system["guide_flops_ratio"]:
             rest = system["flops_ratio"] - guide

@@ -128,6 +128,7 @@ class Evaluation(LightningModule):
             category=sample.category,
             question=sample.question,
             answer=sample.answer,
+            group=sample.group,
             prediction=text,
             score=None if math.isnan(score) else score,
             tokens=own.as_dict(),

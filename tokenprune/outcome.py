@@ -19,6 +19,7 @@ class Outcome:
     category: str
     question: str
     answer: str
+    group: str | None = None  # of its sample; None: the sample itself
     prediction: str = ""
     score: float | None = None  # None where nobody knows the answer
     tokens: dict[str, Any] = field(default_factory=dict)  # `SampleReport.as_dict`

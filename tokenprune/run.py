@@ -116,6 +116,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
             "video": config.video,
             "question": config.question,
             "frames": config.frames,
+            "seed": config.seed,
             **summarise(systems, config.seed, figures if any(figures.values()) else None),
             **({"note": NOTE} if config.model in embedded() else {}),
             "vanilla_key": key,

@@ -71,6 +71,7 @@ def records(outcomes: Sequence[Outcome], task: Task) -> list[dict[str, Any]]:
     found = []
     for outcome in outcomes:
         whose = {"id": outcome.id, "category": outcome.category}
+        whose |= {} if outcome.group is None else {"group": outcome.group}
         if outcome.error is not None:
             found.append({**whose, "error": outcome.error})
             continue

@@ -23,6 +23,7 @@ class Sample:
     frames: Tensor  # uint8 [f h w 3], RGB
     evidence: tuple[int, ...] = ()  # the frames without which nobody can answer, where that is known
     metric: str = "exact_match"  # a name in scoring.METRICS
+    group: str | None = None  # samples of one group, such as questions about one video, are not independent
 
 
 class Label(NamedTuple):
@@ -32,6 +33,7 @@ class Label(NamedTuple):
     category: str
     question: str
     answer: str
+    group: str | None = None  # as of its `Sample`; None: a group of its own
 
 
 class Task(ABC):

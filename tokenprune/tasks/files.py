@@ -27,6 +27,7 @@ class _Entry:
     metric: str
     frames: int | None  # how many the video has; needed to know which of them are evidence
     evidence: tuple[int, ...]
+    group: str  # the video by default: questions about one are not independent
 
 
 class Files(Task):
@@ -57,7 +58,7 @@ class Files(Task):
 
     def label(self, index: int) -> Label:
         entry = self._entries[index]
-        return Label(entry.id, entry.category, entry.question, entry.answer)
+        return Label(entry.id, entry.category, entry.question, entry.answer, entry.group)
 
     def fingerprint(self) -> dict[str, Any]:
         """Annotations as they stand; of the videos, which may be large, sizes and times of change."""
@@ -74,7 +75,9 @@ class Files(Task):
         frames = read_frames(entry.video, self._frames)
         chosen = frame_indices(entry.frames or 0, self._frames)
         evidence = tuple(place for place, frame in enumerate(chosen) if frame in entry.evidence)
-        return Sample(entry.id, entry.question, entry.answer, entry.category, frames, evidence, entry.metric)
+        return Sample(
+            entry.id, entry.question, entry.answer, entry.category, frames, evidence, entry.metric, entry.group
+        )
 
 
 def _raw(path: Path) -> list[tuple[str, Any]]:
@@ -132,7 +135,14 @@ def _entry(where: str, raw: Any, folder: Path) -> _Entry:
         metric=metric,
         frames=frames,
         evidence=tuple(evidence),
+        group=_named(video, folder) if raw.get("group") is None else _text(where, raw, "group"),
     )
+
+
+def _named(video: Path, folder: Path) -> str:
+    """One name for one file, however it is written; without the place of `folder`, where it lies inside."""
+    found, home = video.resolve(), folder.resolve()
+    return (found.relative_to(home) if found.is_relative_to(home) else found).as_posix()
 
 
 def _text(where: str, raw: Mapping[str, Any], field: str, default: str | None = None) -> str:

@@ -58,10 +58,12 @@ class LmmsTask(Task):
         subtask, doc = self._places[index]
         label = self.label(index)
         try:
-            frames = frames_of(visuals_of(subtask.task.doc_to_visual, subtask.task.eval_docs[doc]), self._frames)
+            shown = visuals_of(subtask.task.doc_to_visual, subtask.task.eval_docs[doc])
+            frames = frames_of(shown, self._frames)
         except LmmsError as error:
             raise LmmsError(f"{label.id}: {error}") from None
-        return Sample(label.id, label.question, label.answer, label.category, frames, metric=self.name)
+        group = shown[0] if isinstance(shown[0], str) else None  # the video's path
+        return Sample(label.id, label.question, label.answer, label.category, frames, metric=self.name, group=group)
 
     def score(self, prediction: str, sample: Sample) -> float:
         subtask, judged = self._judge(sample.id, prediction)
