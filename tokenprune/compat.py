@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 
 def open_video(file: str) -> InputContainer:
@@ -22,13 +23,24 @@ def open_video(file: str) -> InputContainer:
         return av.open(file)
 
 
+def pictures(container: InputContainer) -> list[VideoStream]:
+    """The video streams without cover art, which for PyAV 14.0 is a JPEG or PNG beside another stream."""
+    streams = list(container.streams.video)
+    if streams and hasattr(streams[0], "disposition"):
+        from av.stream import Disposition
+
+        return [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
+    moving = [stream for stream in streams if stream.codec_context.name not in ("mjpeg", "png")]
+    return moving or streams
+
+
 def rotation(frame: VideoFrame) -> float:
     """Degrees, counter-clockwise, that a frame is to be turned by; PyAV 14.0 has the matrix only.
 
     There it holds on to every frame asked, until Python collects cycles.
     """
     if hasattr(frame, "rotation"):
-        return frame.rotation
+        return float(frame.rotation)
     import math
     import struct
 

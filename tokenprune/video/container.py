@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from tokenprune.compat import open_video
+from tokenprune.compat import open_video, pictures
 from tokenprune.errors import VideoError
 from tokenprune.video.entry import entry_test
 
@@ -72,17 +71,15 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         # "file:" keeps a colon in a name from being read as a protocol
         with open_video(f"file:{path}") as container:
-            attached = Disposition.attached_pic  # cover art
-            pictures = [s for s in container.streams.video if not s.disposition & attached]
             if container.format.name == "tty":
                 raise VideoError(f"{path} is a text file, not a video")
-            if not pictures:
+            if not (streams := pictures(container)):
                 raise VideoError(
                     f"{path} holds sound but no video"
                     if container.streams.audio
                     else f"{path} is truncated or corrupt: no video stream was found in it"
                 )
-            yield container, pictures[0]
+            yield container, streams[0]
     except FFmpegError as error:
         if _is_animated_webp(path):
             said = "is an animated WebP, which FFmpeg cannot decode: convert it to MP4 or GIF first"
@@ -105,7 +102,8 @@ def scan(container: InputContainer, stream: VideoStream) -> Index:
         for packet in container.demux(stream)
         if packet.size
     ]
-    return Index(packets, stream.time_base or Fraction(1))
+    tick = stream.time_base
+    return Index(packets, Fraction(tick.numerator, tick.denominator) if tick else Fraction(1))
 
 
 def _is_animated_webp(path: Path) -> bool:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tokenprune.compat import rotation
 
-# Matrices by their number in a stream (ITU-T H.273), as swscale numbers them: BT.709, FCC, SMPTE 240M, BT.2020.
-# All else, and what says nothing, is BT.601 whatever the size of the picture, as in the field's evaluation codes.
-_MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}
-_BT601 = 5
+# Matrices by their number in a stream (ITU-T H.273). BT.2020 (9, 10) has no name in every PyAV: None is the frame's own.
+# All else is BT.601, also what says nothing, whatever its size, as in the field's evaluation codes.
+_MATRICES = {1: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: None, 10: None}
+_BT601 = "ITU601"
 
 
 class Canvas:
@@ -49,10 +49,9 @@ def _rgb(frame: VideoFrame, width: int, height: int) -> UInt8[np.ndarray, "h w 3
         format="rgb24",
         width=width,
         height=height,
-        # numbers, since not every release has names for all of them; before 17 the frame's own matrix is ignored
         src_colorspace=_MATRICES.get(int(frame.colorspace), _BT601),
         dst_colorspace=_BT601,
-        src_color_range=(ColorRange.JPEG if full else ColorRange.MPEG),
-        # of no meaning for RGB, but before 17 nothing of this counts unless the two ranges differ
-        dst_color_range=(ColorRange.MPEG if full else ColorRange.JPEG),
+        src_color_range="JPEG" if full else "MPEG",
+        # no meaning for RGB, but before PyAV 17 none of this counts unless source and target differ
+        dst_color_range="MPEG" if full else "JPEG",
     )
