@@ -127,6 +127,7 @@ class Evaluation(LightningModule):
             category=sample.category,
             question=sample.question,
             answer=sample.answer,
+            frame_times=None if sample.times is None else list(sample.times),
             prediction=text,
             score=None if math.isnan(score) else score,
             tokens=own.as_dict(),

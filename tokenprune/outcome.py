@@ -19,6 +19,7 @@ class Outcome:
     category: str
     question: str
     answer: str
+    frame_times: list[float] | None = None  # seconds at which the frames appear in their file, where known
     prediction: str = ""
     score: float | None = None  # None where nobody knows the answer
     tokens: dict[str, Any] = field(default_factory=dict)  # `SampleReport.as_dict`

@@ -48,5 +48,5 @@ def _vanilla(records: Path) -> Iterator[Outcome]:
     with records.open(encoding="utf-8") as lines:
         for line in lines:
             record: Mapping[str, Any] = json.loads(line)
-            shared = {name: record[name] for name in ("index", "id", "category", "question", "answer")}
+            shared = {name: record[name] for name in ("index", "id", "category", "question", "answer", "frame_times")}
             yield Outcome.from_dict({**shared, **record["vanilla"]})

@@ -23,6 +23,7 @@ class Sample:
     frames: Tensor  # uint8 [f h w 3], RGB
     evidence: tuple[int, ...] = ()  # the frames without which nobody can answer, where that is known
     metric: str = "exact_match"  # a name in scoring.METRICS
+    times: tuple[float, ...] | None = None  # seconds at which the frames appear in their video file, where known
 
 
 class Label(NamedTuple):

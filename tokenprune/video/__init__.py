@@ -24,6 +24,7 @@ class Clip(NamedTuple):
 
     frames: UInt8[Tensor, "f h w 3"]  # RGB, upright
     times: tuple[float, ...] | None  # seconds from the first picture; None where the file does not say
+    indices: tuple[int, ...]  # the frames' numbers in the video
 
 
 class _Decoded(NamedTuple):
@@ -103,7 +104,7 @@ def _clip(canvas: Canvas, wanted: Sequence[int], times: Sequence[int] | None, in
     seconds = None
     if times is not None:
         seconds = tuple(float((times[number] - times[0]) * index.tick) for number in wanted)
-    return Clip(canvas.frames(), seconds)
+    return Clip(canvas.frames(), seconds, tuple(wanted))
 
 
 def _sequential(path: Path, index: Index, frames: int, sampling: str) -> Clip:
