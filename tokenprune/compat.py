@@ -106,7 +106,7 @@ def rotation(frame: VideoFrame) -> float:
 
     from av.sidedata.sidedata import Type
 
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # pyright: ignore  its stub names the key's type wrongly
     if matrix is None:
         return 0.0
     a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,8 @@ class Clip(NamedTuple):
     indices: tuple[int, ...]  # the frames' numbers in the video
 
 
-class _Decoded(NamedTuple):
+@dataclass(frozen=True)
+class _Decoded:
     """What a sequential pass found."""
 
     canvas: Canvas | None

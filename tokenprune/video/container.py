@@ -51,8 +51,7 @@ class Index:
     def seconds(self, times: Sequence[int], end: int) -> tuple[float, float, float]:
         """When pictures at `times`, the last of them until `end`, begin and end, and how long one stays at most."""
         stay = max((later - time for time, later in itertools.pairwise(times)), default=0)
-        start, end, stay = (float(ticks * self.tick) for ticks in (times[0], end, stay))
-        return start, end, stay
+        return float(times[0] * self.tick), float(end * self.tick), float(stay * self.tick)
 
 
 def in_order(pts: list[int | None]) -> list[int] | None:

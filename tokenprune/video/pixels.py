@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tokenprune.compat import rotation
 
-# Matrices by their number in a stream (ITU-T H.273). BT.2020 (9, 10) has no name in every PyAV: None is the frame's own.
+# Matrices by their number in a stream (ITU-T H.273). BT.2020 (9, 10) has no name in every PyAV: None: the frame's own.
 # All else is BT.601, also what says nothing, whatever its size, as in the field's evaluation codes.
 _MATRICES = {1: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: None, 10: None}
 _BT601 = "ITU601"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from av.container import InputContainer
@@ -31,59 +31,51 @@ def by_seeking(container: InputContainer, stream: VideoStream, index: Index, wan
     exactly the pictures that its packets announce, which two fields in two packets, packets without a picture, and
     decoders that drop some do not.
     """
-    if not _SEEKABLE & set(container.format.name.split(",")):
-        return None
     packets, shown = index.packets, index.shown
-    if shown is None or any(p.corrupt or p.pts is None for p in packets):
+    times = [packet.pts for packet in packets if packet.pts is not None and not packet.corrupt]
+    if not _SEEKABLE & set(container.format.name.split(",")) or shown is None:
         return None
-    place = {p.pts: number for number, p in enumerate(packets)}
-    if len(place) < len(packets):
+    if len(set(times)) < len(packets):
         return None
     rows = {shown[number]: row for row, number in enumerate(wanted)}
-    stretches = plan(packets, [place[pts] for pts in sorted({*rows, shown[-1]})])
+    place = {time: number for number, time in enumerate(times)}
+    stretches = plan(times, [packet.entry for packet in packets], [place[time] for time in sorted({*rows, shown[-1]})])
     if stretches == [Stretch(0, len(packets) - 1)]:
         return None  # nothing to skip
+    canvas, size, missing = Canvas(len(rows)), None, set(rows)
     try:
-        return _filled(container, stream, packets, place, stretches, rows)
+        for stretch in stretches:
+            begin = times[stretch.first] if stretch.first else min(times)
+            inside = packets[stretch.first : stretch.last + 1]
+            expected = iter(sorted(p.pts for p in inside if p.pts is not None and p.pts >= begin and not p.hidden))
+            for frame in _decoded(container, stream, packets, place, stretch):
+                if frame.pts is not None and frame.pts < begin:
+                    continue  # of an open group: not for this stretch, and not whole
+                size = size or (frame.width, frame.height)
+                if frame.pts != next(expected, None) or size != (frame.width, frame.height):
+                    return None
+                if frame.pts in missing:
+                    canvas.put(rows[frame.pts], frame)
+                    missing.remove(frame.pts)
+            if next(expected, None) is not None:
+                return None
     except FFmpegError:  # decoding everything finds out what is wrong
         return None
-
-
-def _filled(
-    container: InputContainer,
-    stream: VideoStream,
-    packets: Sequence[Packet],
-    place: dict[int | None, int],
-    stretches: Sequence[Stretch],
-    rows: dict[int, int],
-) -> Canvas | None:
-    """The pictures of `rows`, by their times, out of `stretches` that all give what they announce."""
-    canvas, size, missing = Canvas(len(rows)), None, set(rows)
-    for stretch in stretches:
-        expected = iter(_expected(packets, stretch))
-        for frame in _decoded(container, stream, packets, place, stretch):
-            if frame.pts is not None and stretch.first and frame.pts < packets[stretch.first].pts:
-                continue  # of an open group: not for this stretch, and not whole
-            size = size or (frame.width, frame.height)
-            if frame.pts != next(expected, None) or size != (frame.width, frame.height):
-                return None
-            if frame.pts in rows:
-                canvas.put(rows[frame.pts], frame)
-                missing.discard(frame.pts)
-        if next(expected, None) is not None:
-            return None
     return None if missing else canvas
 
 
-def plan(packets: Sequence[Packet], targets: Sequence[int]) -> list[Stretch]:
-    """The shortest stretches that begin where decoding can and hold `targets`, which are in the order of display."""
-    entries = [number for number, packet in enumerate(packets) if packet.entry and number]
+def plan(times: Sequence[int], entries: Sequence[bool], targets: Sequence[int]) -> list[Stretch]:
+    """The shortest stretches that begin where decoding can and hold `targets`, which are in the order of display.
+
+    `times` are when packets are shown, `entries` whether decoding can begin at them, both in decoding order.
+    """
+    begins = [number for number, entry in enumerate(entries) if entry and number]
     found: list[Stretch] = []
     for target in targets:
-        at = bisect_right(entries, target)
-        while at and packets[entries[at - 1]].pts > packets[target].pts:  # pyright: ignore[reportOptionalOperand]
+        at = bisect_right(begins, target)
+        while at and times[begins[at - 1]] > times[target]:
             at -= 1  # shown before that entry, decoded after it
-        first = entries[at - 1] if at else 0
+        first = begins[at - 1] if at else 0
         if found and first <= found[-1].last + 1:
             found[-1] = Stretch(found[-1].first, max(found[-1].last, target))
         else:
@@ -91,39 +83,28 @@ def plan(packets: Sequence[Packet], targets: Sequence[int]) -> list[Stretch]:
     return found
 
 
-def _expected(packets: Sequence[Packet], stretch: Stretch) -> list[int]:
-    """Times of the pictures that a stretch shows, in order; those before its entry do not count."""
-    inside = packets[stretch.first : stretch.last + 1]
-    begin = packets[stretch.first].pts if stretch.first else None
-    times = [p.pts for p in inside if p.pts is not None and not p.hidden]
-    return sorted(time for time in times if begin is None or time >= begin)
-
-
 def _decoded(
     container: InputContainer,
     stream: VideoStream,
     packets: Sequence[Packet],
-    place: dict[int | None, int],
+    place: Mapping[int, int],
     stretch: Stretch,
 ) -> Iterator[VideoFrame]:
     """The frames of a stretch; too few of them where the container does not lead to its first packet."""
     start = packets[stretch.first].pts
-    assert start is not None
+    assert start is not None, "every packet has its time"
     container.seek(start, stream=stream)  # to it or before it, and forgets what the decoder knew
-    at = None
+    due = stretch.first
     for packet in container.demux(stream):
-        if not packet.size:
+        number = None if packet.pts is None else place.get(packet.pts)
+        if number is None or packets[number].size != packet.size or number > due:
             return
-        number = place.get(packet.pts)
-        if number is None or packets[number].size != packet.size or (at is None and number > stretch.first):
+        if number < stretch.first:
+            continue
+        if number < due:
             return
-        if at is not None and number != at + 1:
-            return
-        if number >= stretch.first:
-            at = number
-            yield from stream.decode(packet)
-        elif at is not None:
-            return
+        due += 1
+        yield from stream.decode(packet)
         if number == stretch.last:
             yield from stream.decode(None)
             return
