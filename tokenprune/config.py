@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import ConfigError
-from tokenprune.words import AND_OPTIONS, check_counts, key, known, meant, one_of, pair, read, structured
+from tokenprune.words import (
+    AND_OPTIONS,
+    check_counts,
+    check_sampling,
+    key,
+    known,
+    meant,
+    one_of,
+    pair,
+    read,
+    structured,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class RunConfig:
     video: str | None = key(None, "a video file to ask about, instead of a task")
     question: str | None = key(None, "what to ask about the video")
     frames: int | None = key(None, "frames per video, spread evenly; 32 of a file, 16 of a task")
+    sampling: str = key("index", "frames of a file evenly by number (index, the papers' rule) or by the clock (time)")
     samples: int | None = key(None, "how many samples the task makes; its own number by default")
     limit: int | None = key(None, "evaluate at most this many samples")
     max_new_tokens: int | None = key(None, "longest answer, in tokens; a benchmark's own, or 48")
@@ -49,6 +61,7 @@ class RunConfig:
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size")
         if self.workers is not None and self.workers < 0:
             raise ConfigError(f"workers={self.workers}: write 0 to decode in the process that evaluates, or more")
+        check_sampling(self.sampling)
         if self.on_error not in ("record", "stop"):
             raise ConfigError(f"on_error={self.on_error} is unknown: write record or stop")
         for name in self.trainer:
@@ -123,7 +136,7 @@ def _changed(name: str, before: Any, now: Any, folder: str) -> str:
 def _typed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, Any]) -> RunConfig:
     text = {key: value for key, value in plain.items() if key in _TEXT}
     plain = {key: value for key, value in plain.items() if key not in ("options", "trainer")}
-    for name in ("strategy", "model", "task", "device", "dtype", "on_error"):
+    for name in ("strategy", "model", "task", "device", "dtype", "on_error", "sampling"):
         if name in text and not text[name]:
             raise ConfigError(f"{name}= is empty: write {name}=NAME")
     chosen = {key: value for key, value in plain.items() if key not in text}

@@ -129,6 +129,7 @@ class Evaluation(LightningModule):
             question=sample.question,
             answer=sample.answer,
             group=sample.group,
+            frame_times=None if sample.times is None else list(sample.times),
             prediction=text,
             score=None if math.isnan(score) else score,
             tokens=own.as_dict(),

@@ -20,6 +20,7 @@ class Outcome:
     question: str
     answer: str
     group: str | None = None  # of its sample; None: the sample itself
+    frame_times: list[float] | None = None  # seconds at which the frames appear in their file, where known
     prediction: str = ""
     score: float | None = None  # None where nobody knows the answer
     tokens: dict[str, Any] = field(default_factory=dict)  # `SampleReport.as_dict`

@@ -70,6 +70,7 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
             "question": own.question,
             "prompt": prompts[own.id],
             "answer": own.answer,
+            "frame_times": own.frame_times,
             "prediction": own.prediction,
             "score": own.score,
             "own": _outcome(own),
@@ -80,7 +81,7 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
     line = outcome.as_dict()
-    for shared in ("index", "id", "category", "question", "answer", "group"):
+    for shared in ("index", "id", "category", "question", "answer", "group", "frame_times"):
         del line[shared]
     if not line["tokens"].get("stages"):  # then its slots are all of them
         line["tokens"] = {name: value for name, value in line["tokens"].items() if name != "slots"}

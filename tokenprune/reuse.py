@@ -49,4 +49,5 @@ def _vanilla(records: Path) -> Iterator[Outcome]:
         for line in lines:
             record: Mapping[str, Any] = json.loads(line)
             shared = {name: record[name] for name in ("index", "id", "category", "question", "answer")}
-            yield Outcome.from_dict({**shared, "group": record.get("group"), **record["vanilla"]})
+            given = {name: record.get(name) for name in ("group", "frame_times")}
+            yield Outcome.from_dict({**shared, **given, **record["vanilla"]})

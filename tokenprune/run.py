@@ -24,7 +24,7 @@ from tokenprune.reuse import content_key, find
 from tokenprune.strategy import Pipeline
 from tokenprune.summary import answered_by_all, summarise
 from tokenprune.tasks import Label, Sample, Task
-from tokenprune.video import read_frames
+from tokenprune.video import read_clip
 
 FILE_FRAMES, TASK_FRAMES = 32, 16
 LONGEST = 48  # new tokens
@@ -48,8 +48,9 @@ class Clip(Task):
 
     name = "video"
 
-    def __init__(self, path: str, question: str, frames: int) -> None:
-        self._sample = Sample(Path(path).name, question, "", self.name, read_frames(path, frames))
+    def __init__(self, path: str, question: str, frames: int, sampling: str = "index") -> None:
+        clip = read_clip(path, frames, sampling)
+        self._sample = Sample(Path(path).name, question, "", self.name, clip.frames, times=clip.times)
 
     def __len__(self) -> int:
         return 1
@@ -117,6 +118,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
             "question": config.question,
             "frames": config.frames,
             "seed": config.seed,
+            "sampling": None if config.video is None and config.task in tasks.names() else config.sampling,
             **summarise(systems, config.seed, figures if any(figures.values()) else None),
             **({"note": NOTE} if config.model in embedded() else {}),
             "vanilla_key": key,
@@ -158,10 +160,11 @@ def _workers(config: RunConfig) -> int:
 def _task(config: RunConfig) -> tuple[Task, RunConfig]:
     """What is asked, and the configuration with the numbers it settled on."""
     if config.video is not None and config.question is not None:
-        task: Task = Clip(config.video, config.question, config.frames or FILE_FRAMES)
+        task: Task = Clip(config.video, config.question, config.frames or FILE_FRAMES, config.sampling)
         frames = len(task[0].frames)
     else:
         frames, folder = config.frames or TASK_FRAMES, config.include_path
-        task = tasks.build(config.task, samples=config.samples, frames=frames, seed=config.seed, include_path=folder)
+        made = {"samples": config.samples, "frames": frames, "seed": config.seed, "sampling": config.sampling}
+        task = tasks.build(config.task, **made, include_path=folder)
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
     return task, dataclasses.replace(config, frames=frames, max_new_tokens=longest)

@@ -23,7 +23,7 @@ from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
 from tokenprune.lmms import MODEL
 from tokenprune.lmms.arguments import Arguments
-from tokenprune.lmms.media import frames_of, visuals_of
+from tokenprune.lmms.media import clip_of, visuals_of
 from tokenprune.loading import load
 from tokenprune.processor import GREEDY
 from tokenprune.session import attach
@@ -119,7 +119,7 @@ class TokenPrune(lmms):
             context, _, doc_to_visual, doc_id, task, split = requests[number].args
             try:
                 visuals = visuals_of(doc_to_visual, self.task_dict[task][split][doc_id])
-                frames = frames_of(visuals, self.arguments.max_frames_num)
+                frames = clip_of(visuals, self.arguments.max_frames_num, self.arguments.sampling).frames
             except LmmsError as error:
                 raise LmmsError(f"{task}/{doc_id}: {error}") from None
             except (VideoError, OSError) as error:

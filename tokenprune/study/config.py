@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import ConfigError
-from tokenprune.words import check_counts, key, nearest, one_of, own_first, structured
+from tokenprune.words import check_counts, check_sampling, key, nearest, one_of, own_first, structured
 from tokenprune.words import read as read_word
 
 SELF = "self"  # the assistant that is the model itself
@@ -36,6 +36,7 @@ class CellConfig:
     model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
     task: str = key("tinyvqa", "samples to evaluate on, as in `tokenprune run`")
     frames: int = key(16, "frames per video")
+    sampling: str = key("index", "frames of a file evenly by number (index) or by the clock (time)")
     samples: int | None = key(None, "how many samples the task makes; its own number by default")
     limit: int | None = key(None, "evaluate at most this many samples")
     seed: int = key(0, "of samples, random draws and resampling")
@@ -47,6 +48,7 @@ class CellConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers")
+        check_sampling(self.sampling)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ _SPARE = 2 << 30  # bytes of frames kept per process
 
 def build_task(config: StudyConfig) -> Task:
     """The study's task; TaskError where there is none."""
-    return tasks.build(config.task, samples=config.samples, frames=config.frames, seed=config.seed)
+    return tasks.build(
+        config.task, samples=config.samples, frames=config.frames, seed=config.seed, sampling=config.sampling
+    )
 
 
 class Runner:

@@ -20,7 +20,7 @@ from tokenprune.reuse import content_key
 from tokenprune.study.config import SELF, StudyConfig
 from tokenprune.study.plan import Cell
 
-_COMPARED = ("task", "model", "frames", "samples", "limit", "seed", "max_new_tokens", "batch_size")
+_COMPARED = ("task", "model", "frames", "sampling", "samples", "limit", "seed", "max_new_tokens", "batch_size")
 
 
 @dataclass(frozen=True)

@@ -23,27 +23,39 @@ def names() -> list[str]:
     return sorted(_KNOWN)
 
 
-def build(name: str, *, samples: int | None, frames: int, seed: int, include_path: str | None = None) -> Task:
+def build(
+    name: str,
+    *,
+    samples: int | None,
+    frames: int,
+    seed: int,
+    include_path: str | None = None,
+    sampling: str = "index",
+) -> Task:
     """The task `name` with `samples` samples (None: as many as it has by default) of `frames` frames each.
 
-    `include_path` is a folder of lmms-eval tasks besides its own. Raises TaskError.
+    `sampling` is how the frames of a video file are chosen, see `video.read_clip`; `include_path`
+    a folder of lmms-eval tasks besides its own. Raises TaskError.
     """
     if include_path is not None and not name.startswith(_LMMS):
         raise TaskError(f"include_path= is a folder of lmms-eval tasks, and {name} is none: write {_LMMS}NAME")
     if not name.startswith((_FILES, _LMMS)):
         if name.endswith((".json", ".jsonl")):
             raise TaskError(f"unknown task {name!r}: for an annotations file write {_FILES}{name}")
-        return kind(name)(samples=samples, frames=frames, seed=seed)
+        make = kind(name)
+        if sampling != "index":
+            raise TaskError(f"{name} draws its frames itself, evenly in time: leave sampling={sampling} out")
+        return make(samples=samples, frames=frames, seed=seed)
     if samples is not None:
         holder = "a file" if name.startswith(_FILES) else "lmms-eval"
         raise TaskError(f"samples= is for tasks that make samples, and {holder} has its own: write limit= to use fewer")
     if name.startswith(_LMMS):
         from tokenprune.tasks.lmms import LmmsTask
 
-        return LmmsTask(name.removeprefix(_LMMS), frames=frames, include_path=include_path)
+        return LmmsTask(name.removeprefix(_LMMS), frames=frames, include_path=include_path, sampling=sampling)
     from tokenprune.tasks.files import Files
 
-    return Files(name.removeprefix(_FILES), frames=frames)
+    return Files(name.removeprefix(_FILES), frames=frames, sampling=sampling)
 
 
 def kind(name: str) -> Callable[..., Task]:

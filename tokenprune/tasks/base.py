@@ -24,6 +24,7 @@ class Sample:
     evidence: tuple[int, ...] = ()  # the frames without which nobody can answer, where that is known
     metric: str = "exact_match"  # a name in scoring.METRICS
     group: str | None = None  # samples of one group, such as questions about one video, are not independent
+    times: tuple[float, ...] | None = None  # seconds at which the frames appear in their video file, where known
 
 
 class Label(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 from tokenprune.errors import TaskError
 from tokenprune.tasks.base import Label, Sample, Task
 from tokenprune.tasks.scoring import METRICS
-from tokenprune.video import frame_indices, read_frames
+from tokenprune.video import read_clip
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class _Entry:
 
 
 class Files(Task):
-    """The samples of an annotations file, `frames` frames of each video, spread evenly.
+    """The samples of an annotations file, `frames` frames of each video, spread evenly by number or by `time`.
 
     The whole file is checked at once, so that a mistake in its last line costs no run. Raises TaskError.
     """
 
     name = "files"
 
-    def __init__(self, path: str | Path, *, frames: int) -> None:
+    def __init__(self, path: str | Path, *, frames: int, sampling: str = "index") -> None:
         path = Path(path).expanduser()
-        self._frames = frames
+        self._frames, self._sampling = frames, sampling
         self._entries = [_entry(where, raw, path.parent) for where, raw in _raw(path)]
         if not self._entries:
             raise TaskError(f"{path} holds no samples")
@@ -66,17 +66,24 @@ class Files(Task):
         for entry in self._entries:
             state = entry.video.stat()
             digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
-        return {"task": self.name, "frames": self._frames, "digest": digest.hexdigest()}
+        return {"task": self.name, "frames": self._frames, "sampling": self._sampling, "digest": digest.hexdigest()}
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         entry = self._entries[index]
-        frames = read_frames(entry.video, self._frames)
-        chosen = frame_indices(entry.frames or 0, self._frames)
-        evidence = tuple(place for place, frame in enumerate(chosen) if frame in entry.evidence)
+        clip = read_clip(entry.video, self._frames, self._sampling)
+        evidence = tuple(place for place, frame in enumerate(clip.indices) if frame in entry.evidence)
         return Sample(
-            entry.id, entry.question, entry.answer, entry.category, frames, evidence, entry.metric, entry.group
+            id=entry.id,
+            question=entry.question,
+            answer=entry.answer,
+            category=entry.category,
+            frames=clip.frames,
+            evidence=evidence,
+            metric=entry.metric,
+            group=entry.group,
+            times=clip.times,
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import tokenprune.lmms.benchmark as benchmark
 from tokenprune.errors import LmmsError, VideoError
-from tokenprune.lmms.media import frames_of, visuals_of
+from tokenprune.lmms.media import clip_of, visuals_of
 from tokenprune.tasks.base import Label, Sample, Task
 
 _SOURCES = {".py", ".yaml", ".yml", ""}  # of a task; lmms-eval's shared templates have no suffix
@@ -29,10 +29,16 @@ class LmmsTask(Task):
     name = "lmms"
 
     def __init__(
-        self, name: str, *, frames: int, include_path: str | None = None, model_name: str = "llava_onevision"
+        self,
+        name: str,
+        *,
+        frames: int,
+        include_path: str | None = None,
+        model_name: str = "llava_onevision",
+        sampling: str = "index",
     ) -> None:
         self.name = f"lmms:{name}"
-        self._frames, self._model_name = frames, model_name
+        self._frames, self._model_name, self._sampling = frames, model_name, sampling
         self._benchmark = benchmark.find(name, include_path, model_name)
         self._places = [(s, doc) for s in self._benchmark.subtasks for doc in range(len(s.docs))]
         self._judged: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
@@ -59,11 +65,19 @@ class LmmsTask(Task):
         label = self.label(index)
         try:
             shown = visuals_of(subtask.task.doc_to_visual, subtask.task.eval_docs[doc])
-            frames = frames_of(shown, self._frames)
+            clip = clip_of(shown, self._frames, self._sampling)
         except LmmsError as error:
             raise LmmsError(f"{label.id}: {error}") from None
-        group = shown[0] if isinstance(shown[0], str) else None  # the video's path
-        return Sample(label.id, label.question, label.answer, label.category, frames, metric=self.name, group=group)
+        return Sample(
+            id=label.id,
+            question=label.question,
+            answer=label.answer,
+            category=label.category,
+            frames=clip.frames,
+            metric=self.name,
+            group=shown[0] if isinstance(shown[0], str) else None,  # the video's path
+            times=clip.times,
+        )
 
     def score(self, prediction: str, sample: Sample) -> float:
         subtask, judged = self._judge(sample.id, prediction)
@@ -104,6 +118,7 @@ class LmmsTask(Task):
             self._fingerprint = {
                 "task": self.name,
                 "frames": self._frames,
+                "sampling": self._sampling,
                 "prompts": self._model_name,
                 "lmms_eval": version("lmms_eval"),
                 "versions": {s.name: str(s.task.VERSION) for s in self._benchmark.subtasks},
