@@ -33,12 +33,17 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def interruptible(trainer: Any) -> Iterator[None]:
-    """Ctrl-C stays KeyboardInterrupt: Lightning turns it into an exit of the process and switches the signal off."""
+    """Ctrl-C stays KeyboardInterrupt: Lightning turns it into an exit of the process and switches the signal off.
+
+    However the block ends early, processes that Lightning started end with it: they would go on writing.
+    """
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit:
-        if not trainer.interrupted:
+    except BaseException as error:
+        if kill := getattr(trainer.strategy.launcher, "kill", None):
+            kill(signal.SIGKILL)
+        if not (isinstance(error, SystemExit) and trainer.interrupted):
             raise
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None
