@@ -20,8 +20,8 @@ from tokenprune import models, tasks
 from tokenprune.cli import main
 from tokenprune.display import results
 from tokenprune.run import Finished
-from tokenprune.statistics import interval, macro_interval
 from tokenprune.slots import unpack
+from tokenprune.statistics import interval, macro_interval
 from tokenprune.tasks.tinyvqa import FAMILIES, TinyVQA
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]

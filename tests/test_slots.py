@@ -65,7 +65,7 @@ def test_earlier_records_and_whole_videos_are_read() -> None:
 
 @pytest.mark.parametrize("slots", [{"list": "AA=="}, {"list": "5"}, {"runs": ""}, None, 3])
 def test_damaged_slots_are_refused(slots: Any) -> None:
-    with pytest.raises(ValueError, match="slots|base64|padding"):
+    with pytest.raises(ValueError, match=r"slots|base64|padding"):
         unpack({"full": 800, "kept_per_frame": [3, 3], "slots": slots})
 
 

@@ -14,10 +14,9 @@ from tokenprune import __version__, manual
 from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.config import ExportConfig, RunConfig, parse, parse_export
 from tokenprune.errors import TokenpruneError
-from tokenprune.folder import first_process
+from tokenprune.stopping import stoppable
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.config import read as read_study
-from tokenprune.stopping import stoppable
 from tokenprune.study.sweep import SweepConfig, parse_sweep
 from tokenprune.terminal import adapt
 from tokenprune.words import own_first
@@ -53,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupted(interrupt: KeyboardInterrupt, status: int) -> int:
+    from tokenprune.folder import first_process
+
     if not first_process():  # the first one says it for all of them
         return status
     return _fail(str(interrupt) or ", ".join(["interrupted", *(_notes(interrupt) or ["nothing was written"])]), status)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def pack(slots: Sequence[Sequence[int]], cells: int) -> dict[str, str]:
     if flat.size and not 0 <= flat.min() <= flat.max() < cells:
         raise ValueError(f"slots from {flat.min()} to {flat.max()} of a frame of {cells} cells")
     width = _bits(cells)
-    rising = all(a < b for frame in slots for a, b in zip(frame, frame[1:], strict=False))
+    rising = all(a < b for frame in slots for a, b in pairwise(frame))
     if not rising or flat.size * width < len(slots) * cells:
         return {"list": _text((flat[:, None] >> np.arange(width)[::-1]) & 1)}
     kept = np.zeros((len(slots), cells), dtype=np.int64)

@@ -17,18 +17,18 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Stop:
     """What has arrived so far."""
 
-    signal: int = signal.SIGINT  # the first
+    first: int = signal.SIGINT
     times: int = 0
 
     @property
     def status(self) -> int:
         """The exit status that shells expect: 130 after Ctrl-C, 143 after SIGTERM."""
-        return 128 + self.signal
+        return 128 + self.first
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.times += 1
         if self.times == 1:
-            self.signal = number
+            self.first = number
             raise KeyboardInterrupt
         if self.times > 2:  # it does not end by itself, and answers are on the disk already
             os._exit(self.status)
