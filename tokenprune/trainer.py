@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from tokenprune.errors import ConfigError
+from tokenprune.quiet import quiet
 
 _PATIENCE = timedelta(days=2)  # of a process for the others at the end of a system: shares differ in length
 _STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
@@ -34,7 +35,8 @@ def check(options: Mapping[str, Any], device: torch.device) -> None:
     on_cpu = options.get("accelerator") == "cpu" or ("accelerator" not in options and device.type == "cpu")
     if on_cpu and _AUTOCAST.get(str(precision)) == "16-mixed":
         raise ConfigError(f"trainer.precision={precision} needs a GPU: write trainer.precision=bf16-mixed, or 32-true")
-    trainer_of(device, options, [])
+    with quiet():
+        trainer_of(device, options, [])
 
 
 def _reason(name: str) -> str:
