@@ -14,42 +14,60 @@ from tokenprune import __version__, blame, manual
 from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.config import ExportConfig, RunConfig, parse, parse_export
 from tokenprune.errors import TokenpruneError
+from tokenprune.stopping import stoppable
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.config import read as read_study
 from tokenprune.study.sweep import SweepConfig, parse_sweep
+from tokenprune.terminal import adapt
 from tokenprune.words import own_first
 
 _WIDTH = 140  # of tables that go to a file or another program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 2 after a one-line message about something the user can change, or 130 after Ctrl-C.
+    """Exit status: 0; 2 after a one-line message about something the user can change; 130 after Ctrl-C, 143 after TERM.
 
     1 as Python has it after any other exception; from within somebody's strategy only its author's part is shown.
+    What is kept of a run that did not end well, and how to go on with it, is said in any case.
     """
+    adapt()
     words = list(sys.argv[1:] if argv is None else argv)
     arguments, stray = _parser().parse_known_args(words)
     if arguments.command is None:
         _parser().print_help()
         return 0
-    try:
-        if stray:
-            arguments.parse(stray)  # says what to write instead of --option
-        arguments.command(arguments, shlex.join(["tokenprune", *words]))
-        sys.stdout.flush()
-    except KeyboardInterrupt as interrupt:
-        return _fail(str(interrupt) or "interrupted, nothing was written", 130)
-    except BrokenPipeError:  # `tokenprune list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if (trace := blame.shortened(error)) is not None:
-            print(trace, file=sys.stderr)
-            return _fail("; ".join(error.__notes__), 1)
-        if not isinstance(error, (TokenpruneError, OSError)):
-            raise  # all others are defects and keep their traceback
-        return _fail(" ".join(str(error).split()), 2)
+    with stoppable() as stop:
+        try:
+            if stray:
+                arguments.parse(stray)  # says what to write instead of --option
+            arguments.command(arguments, shlex.join(["tokenprune", *words]))
+            sys.stdout.flush()
+        except KeyboardInterrupt as interrupt:
+            return _interrupted(interrupt, stop.status)
+        except BrokenPipeError:  # `tokenprune list | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except Exception as error:
+            if (trace := blame.shortened(error)) is not None:
+                print(trace, file=sys.stderr)
+                return _fail("; ".join(_notes(error)), 1)
+            if not isinstance(error, (TokenpruneError, OSError)):
+                raise  # all others are defects and keep their traceback
+            return _fail("; ".join([" ".join(str(error).split()), *_notes(error)]), 2)
     return 0
+
+
+def _interrupted(interrupt: KeyboardInterrupt, status: int) -> int:
+    from tokenprune.folder import first_process
+
+    if not first_process():  # the first one says it for all of them
+        return status
+    return _fail(str(interrupt) or ", ".join(["interrupted", *(_notes(interrupt) or ["nothing was written"])]), status)
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What `run_folder` has to say about a run that did not end well; a traceback shows it by itself."""
+    return getattr(error, "__notes__", [])
 
 
 def _fail(reason: str, status: int) -> int:

@@ -15,12 +15,10 @@ import torch
 
 import tokenprune
 from tokenprune.config import RunConfig
-from tokenprune.folder import CONFIG, SUMMARY, replace
+from tokenprune.folder import CONFIG, RECORDS, SUMMARY, replace
 from tokenprune.outcome import Outcome, System
 from tokenprune.resolve import resolved_fields
 from tokenprune.summary import roles
-
-RECORDS = "records.jsonl"
 
 
 def begin(folder: Path, config: RunConfig) -> None:

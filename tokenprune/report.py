@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tokenprune.slots import pack
+
 
 @dataclass(frozen=True)
 class StageReport:
@@ -79,7 +81,7 @@ class SampleReport:
         return statistics.fmean(self.decode) / self.full if self.steps else None
 
     def as_dict(self) -> dict[str, Any]:
-        """For `records.jsonl`: plain numbers and lists."""
+        """For `records.jsonl`: plain numbers and lists; `slots.unpack` gives the slots back."""
         return {
             "full": self.full,
             "kept": self.kept,
@@ -93,7 +95,7 @@ class SampleReport:
             "decode_visible": self.decode,
             "decode_changes": self.decode_changes,
             "stages": [vars(stage) for stage in self.stages],
-            "slots": self.slots,
+            "slots": pack(self.slots, self.cells),
             **({"frame_weights": self.frame_weights} if self.frame_weights is not None else {}),
         }
 

@@ -11,19 +11,22 @@ from typing import Any
 
 from tokenprune import registry, tasks
 from tokenprune.config import RunConfig
+from tokenprune.errors import PromptError
 from tokenprune.evaluate import Loop, evaluate
 from tokenprune.folder import first_process, run_folder
 from tokenprune.journal import Journal
-from tokenprune.loading import configuration, load
+from tokenprune.loading import configuration, load, pick_device
 from tokenprune.models import names as embedded
-from tokenprune.outcome import System
+from tokenprune.outcome import Outcome, System
 from tokenprune.placement import cores, placement
+from tokenprune.processor import Processor
 from tokenprune.record import begin, environment, write
 from tokenprune.resolve import resolve
 from tokenprune.reuse import content_key, find
 from tokenprune.strategy import Pipeline
 from tokenprune.summary import answered_by_all, summarise
 from tokenprune.tasks import Label, Sample, Task
+from tokenprune.trainer import check
 from tokenprune.video import read_clip
 
 FILE_FRAMES, TASK_FRAMES = 32, 16
@@ -83,6 +86,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
         task, config = _task(config)
         assert config.max_new_tokens is not None  # settled
         dtype, device, options = placement(config)
+        check(options, pick_device(device))
         if first_process() and not config.resume:
             begin(folder, config)
         model, processor = load(config.model, dtype, device)
@@ -94,7 +98,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
             max_new_tokens=config.max_new_tokens,
             seed=config.seed,
             workers=_workers(config),
-            stop_on_error=config.on_error == "stop",
+            stop_on_error=config.on_error == "stop" or config.video is not None,
             trainer=options,
         )
         systems = _systems(pipeline)
@@ -124,10 +128,18 @@ def run(config: RunConfig, command: str) -> Finished | None:
             "vanilla_key": key,
             "environment": place,
         }
-        prompts = {outcome.id: processor.prompt(outcome.question) for outcome in systems[0].outcomes}
+        prompts = {outcome.id: _prompt(processor, outcome) for outcome in systems[0].outcomes}
         write(folder, summary, systems, prompts, config)
         journal.discard()
     return Finished(folder, summary, systems)
+
+
+def _prompt(processor: Processor, outcome: Outcome) -> str:
+    """The chat turn; empty where there is none, which is why that sample has an error."""
+    try:
+        return processor.prompt(outcome.question)
+    except PromptError:
+        return ""
 
 
 def _systems(pipeline: Pipeline) -> list[System]:
