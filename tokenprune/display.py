@@ -17,6 +17,11 @@ from tokenprune.summary import ROLES
 
 _UNBOUNDED = 10_000  # characters, more than any table takes
 _BAR = 40  # characters of a whole frame
+_READINGS = {
+    "empty": "Empty answers",
+    "unparsed": "Answers that could not be read as one of the options, and count as wrong",
+    "guessed": "Answers that the benchmark's code could not read and replaced by a random option",
+}
 _REASON = 160  # characters shown of why a sample could not be evaluated
 
 
@@ -141,6 +146,9 @@ def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
             f"{summary['errors']} of {summary['samples']} samples could not be evaluated (first: {reason}); "
             "all figures are of the others."
         )
+    for kind, meaning in _READINGS.items():
+        if counts := [f"{n} of {s['label']}" for s in _systems(summary) if (n := s.get("readings", {}).get(kind))]:
+            yield f"{meaning}: {', '.join(counts)}."
     for system in _systems(summary):
         if system["reused"] is not None:
             yield f"{system['label']} was not run again: its answers and times are from {system['reused']}."

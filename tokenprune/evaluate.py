@@ -111,7 +111,7 @@ class Evaluation(LightningModule):
         label = self.task.label(video.index)
         if self.loop.stop_on_error:
             raise VideoError(f"sample {label.id}: {video.reason} (on_error=record goes on without it)")
-        return Outcome(video.index, *label, error=video.reason)
+        return Outcome(video.index, **label._asdict(), error=video.reason)
 
     def _outcome(self, group: Group, row: int, text: str, report: Report) -> Outcome:
         sample, own = group.samples[row], report[row]
@@ -129,6 +129,8 @@ class Evaluation(LightningModule):
             answer=sample.answer,
             prediction=text,
             score=None if math.isnan(score) else score,
+            reading=self.task.reading(text, sample),
+            options=sample.options,
             tokens=own.as_dict(),
             time=time,
             flops_ratio=guided,

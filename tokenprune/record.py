@@ -67,6 +67,7 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
             "id": own.id,
             "category": own.category,
             "question": own.question,
+            **({"options": own.options} if own.options else {}),
             "prompt": prompts[own.id],
             "answer": own.answer,
             "prediction": own.prediction,
@@ -79,7 +80,7 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
     line = outcome.as_dict()
-    for shared in ("index", "id", "category", "question", "answer"):
+    for shared in ("index", "id", "category", "question", "answer", "options"):
         del line[shared]
     if not line["tokens"].get("stages"):  # then its slots are all of them
         line["tokens"] = {name: value for name, value in line["tokens"].items() if name != "slots"}

@@ -49,4 +49,4 @@ def _vanilla(records: Path) -> Iterator[Outcome]:
         for line in lines:
             record: Mapping[str, Any] = json.loads(line)
             shared = {name: record[name] for name in ("index", "id", "category", "question", "answer")}
-            yield Outcome.from_dict({**shared, **record["vanilla"]})
+            yield Outcome.from_dict({**shared, "options": record.get("options", ()), **record["vanilla"]})

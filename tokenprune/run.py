@@ -24,6 +24,7 @@ from tokenprune.reuse import content_key, find
 from tokenprune.strategy import Pipeline
 from tokenprune.summary import answered_by_all, summarise
 from tokenprune.tasks import Label, Sample, Task
+from tokenprune.tasks.choice import asked
 from tokenprune.video import read_frames
 
 FILE_FRAMES, TASK_FRAMES = 32, 16
@@ -121,7 +122,9 @@ def run(config: RunConfig, command: str) -> Finished | None:
             "vanilla_key": key,
             "environment": place,
         }
-        prompts = {outcome.id: processor.prompt(outcome.question) for outcome in systems[0].outcomes}
+        prompts = {
+            outcome.id: processor.prompt(asked(outcome.question, outcome.options)) for outcome in systems[0].outcomes
+        }
         write(folder, summary, systems, prompts, config)
         journal.discard()
     return Finished(folder, summary, systems)

@@ -108,7 +108,7 @@ class Samples(LightningDataModule):
         groups = []
         for members in alike.values():
             indices, samples = [index for index, _ in members], [sample for _, sample in members]
-            asked = [(sample.frames, sample.question) for sample in samples]
+            asked = [(sample.frames, sample.full_question) for sample in samples]
             groups.append(Group(indices, samples, self.processor.encode(asked, *self._shape)))
         return Batch(groups, [one for one in drawn if isinstance(one, Unreadable)])
 
