@@ -146,6 +146,9 @@ def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
             f"{summary['errors']} of {summary['samples']} samples could not be evaluated (first: {reason}); "
             "all figures are of the others."
         )
+    if (keep := summary.get("keep")) is not None:
+        left = _percent(own["tokens"]["layer_average_ratio"])
+        yield f"keep={keep:g} was asked for; {left} of the visual tokens were left, mean over LLM layers."
     for kind, meaning in _READINGS.items():
         if counts := [f"{n} of {s['label']}" for s in _systems(summary) if (n := s.get("readings", {}).get(kind))]:
             yield f"{meaning}: {', '.join(counts)}."

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tokenprune import models
-from tokenprune.run import NOTE
 from tokenprune.statistics import FEW, Estimate
 from tokenprune.study.plan import VANILLA, Cell
 from tokenprune.study.results import TOLERANCE, Row
@@ -73,8 +72,8 @@ def _notes(done: Swept) -> Iterator[str]:
         yield f"{cell.method} at keep={_asked(done, cell):g}: {cell.reason}"
     if not results.tells:
         yield f"Samples in the smallest family: {results.fewest}. Intervals need {FEW}."
-    if done.config.model in models.names():
-        yield NOTE
+    if (note := models.note(done.config.model, done.config.assistant)) is not None:
+        yield note
 
 
 def _where(done: Swept) -> str:
