@@ -102,7 +102,14 @@ def _show(arguments: argparse.Namespace, command: str) -> None:
     from tokenprune.resolve import resolve
     from tokenprune.show import plan
 
-    _console().print(plan(resolve(config)))
+    pipeline = resolve(config)
+    if config.keep is not None:  # which options that sets depends on the model
+        from tokenprune.extent import extent_of
+        from tokenprune.retention import retaining
+
+        extent = extent_of(config.model, config.frames_asked)
+        pipeline = retaining(pipeline.check(extent.depth), config.keep, extent, config.options)
+    _console().print(plan(pipeline))
 
 
 def _export(arguments: argparse.Namespace, command: str) -> None:

@@ -140,7 +140,7 @@ def _json_of(text: str, where: str) -> dict[str, Any]:
 
 def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Whether two records with one id are of one sample."""
-    return all(first.get(key) == second.get(key) for key in ("category", "question", "answer"))
+    return all(first.get(key) == second.get(key) for key in ("category", "question", "options", "answer"))
 
 
 def _error(record: Mapping[str, Any]) -> str | None:

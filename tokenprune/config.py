@@ -17,6 +17,7 @@ from tokenprune.errors import ConfigError
 from tokenprune.words import (
     AND_OPTIONS,
     check_counts,
+    check_fraction,
     check_sampling,
     key,
     known,
@@ -39,11 +40,14 @@ class RunConfig:
     include_path: str | None = key(None, "a folder of task YAML files of yours, for task=lmms:NAME")
     video: str | None = key(None, "a video file to ask about, instead of a task")
     question: str | None = key(None, "what to ask about the video")
-    frames: int | None = key(None, "frames per video, spread evenly; 32 of a file, 16 of a task")
+    keep: float | None = key(None, "visual tokens left, mean over LLM layers; the strategy's own options by default")
+    frames: int | None = key(None, "frames per video, spread evenly; 32 of video= and lmms:NAME, else 16")
     sampling: str = key("index", "frames of a file evenly by number (index, the papers' rule) or by the clock (time)")
     samples: int | None = key(None, "how many samples the task makes; its own number by default")
     limit: int | None = key(None, "evaluate at most this many samples")
-    max_new_tokens: int | None = key(None, "longest answer, in tokens; a benchmark's own, or 48")
+    max_new_tokens: int | None = key(
+        None, "longest answer, in tokens; a benchmark's own, else 1024 of lmms:NAME and 48"
+    )
     batch_size: int = key(1, "samples per forward pass")
     seed: int = key(0, "of the task's samples and of random draws")
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
@@ -59,6 +63,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size")
+        if self.keep is not None:
+            check_fraction("keep", self.keep, "0.25")
         if self.workers is not None and self.workers < 0:
             raise ConfigError(f"workers={self.workers}: write 0 to decode in the process that evaluates, or more")
         check_sampling(self.sampling)
@@ -73,6 +79,21 @@ class RunConfig:
             raise ConfigError(f'video={self.video} needs a question about it: add question="What happens?"')
         if self.question is not None and self.video is None:
             raise ConfigError("question= needs a video to ask about: add video=FILE")
+
+    @property
+    def frames_asked(self) -> int:
+        """`frames`, or what it is by default."""
+        return self.frames or (FILE_FRAMES if self.video is not None else default_frames(self.task))
+
+
+LMMS = "lmms:"  # before the name of a task of lmms-eval
+FILE_FRAMES = 32
+LONGEST = 48  # new tokens, where neither the task nor the user says
+
+
+def default_frames(task: str) -> int:
+    """Frames per video of a task where the user names none; of lmms-eval's, as in `lmms-eval --model tokenprune`."""
+    return 32 if task.startswith(LMMS) else 16
 
 
 TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")  # of Lightning's Trainer

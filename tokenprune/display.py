@@ -18,6 +18,11 @@ from tokenprune.wording import UNTOLD, between, points, probability, verdict, wi
 
 _UNBOUNDED = 10_000  # characters, more than any table takes
 _BAR = 40  # characters of a whole frame
+_READINGS = {
+    "empty": "Empty answers",
+    "unparsed": "Answers that could not be read as one of the options, and count as wrong",
+    "guessed": "Answers that the benchmark's code could not read and replaced by a random option",
+}
 _REASON = 160  # characters shown of why a sample could not be evaluated
 
 
@@ -141,6 +146,12 @@ def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
             f"{summary['errors']} of {summary['samples']} samples could not be evaluated (first: {reason}); "
             "all figures are of the others."
         )
+    if (keep := summary.get("keep")) is not None:
+        left = _percent(own["tokens"]["layer_average_ratio"])
+        yield f"keep={keep:g} was asked for; {left} of the visual tokens were left, mean over LLM layers."
+    for kind, meaning in _READINGS.items():
+        if counts := [f"{n} of {s['label']}" for s in _systems(summary) if (n := s.get("readings", {}).get(kind))]:
+            yield f"{meaning}: {', '.join(counts)}."
     for system in _systems(summary):
         yield from _blind(system, summary["samples"] - summary["errors"])
         if system["reused"] is not None:

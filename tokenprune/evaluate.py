@@ -122,7 +122,7 @@ class Evaluation(LightningModule):
         if self.loop.stop_on_error:
             hint = " (on_error=record goes on without it)" if len(self.task) > 1 else ""
             raise TaskError(f"sample {label.id}: {sample.reason}{hint}")
-        return Outcome(sample.index, *label, error=sample.reason)
+        return Outcome(sample.index, **label._asdict(), error=sample.reason)
 
     def _outcome(self, group: Group, row: int, text: str, report: Report) -> Outcome:
         sample, own = group.samples[row], report[row]
@@ -142,6 +142,8 @@ class Evaluation(LightningModule):
             frame_times=None if sample.times is None else list(sample.times),
             prediction=text,
             score=None if math.isnan(score) else score,
+            reading=self.task.reading(text, sample),
+            options=sample.options,
             tokens=own.as_dict(),
             time=time,
             flops_ratio=guided,

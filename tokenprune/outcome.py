@@ -22,7 +22,9 @@ class Outcome:
     group: str | None = None  # of its sample; None: the sample itself
     frame_times: list[float] | None = None  # seconds at which the frames appear in their file, where known
     prediction: str = ""
-    score: float | None = None  # None where nobody knows the answer
+    score: float | None = None  # None where the right answer is not known
+    reading: str = "read"  # or empty, unparsed, guessed: what the score could make of the prediction
+    options: tuple[str, ...] = ()  # of a multiple-choice question
     tokens: dict[str, Any] = field(default_factory=dict)  # `SampleReport.as_dict`
     time: dict[str, float | None] = field(default_factory=dict)  # milliseconds, a batch's share; see `Report.time`
     flops_ratio: float = 0.0
@@ -36,7 +38,7 @@ class Outcome:
     @classmethod
     def from_dict(cls, line: Mapping[str, Any]) -> Outcome:
         """What `as_dict` was made of."""
-        return cls(**line)
+        return cls(**{**line, "options": tuple(line.get("options", ()))})
 
 
 @dataclass

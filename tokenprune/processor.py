@@ -113,6 +113,10 @@ class Processor:
         except TemplateError as error:
             raise PromptError(f"the chat template does not take the question {shorten(question)}: {error}") from None
 
+    def text_tokens(self, question: str) -> int:
+        """Tokens of the prompt that asks `question`, without its video."""
+        return len(self.tokenizer(self.prompt(question))["input_ids"]) - 1  # pyright: ignore[reportArgumentType]
+
     def encode(
         self, samples: Sequence[tuple[UInt8[Tensor, "f _ _ 3"], str]], cells: int, separators: int = 1
     ) -> dict[str, Tensor]:

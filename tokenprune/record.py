@@ -66,6 +66,7 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
             "category": own.category,
             "group": own.group,
             "question": own.question,
+            **({"options": own.options} if own.options else {}),
             "prompt": prompts[own.id],
             "answer": own.answer,
             "frame_times": own.frame_times,
@@ -79,7 +80,7 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
     line = outcome.as_dict()
-    for shared in ("index", "id", "category", "question", "answer", "group", "frame_times"):
+    for shared in ("index", "id", "category", "question", "answer", "group", "options", "frame_times"):
         del line[shared]
     if not line["tokens"].get("stages"):  # then its slots are all of them
         line["tokens"] = {name: value for name, value in line["tokens"].items() if name != "slots"}

@@ -49,5 +49,5 @@ def _vanilla(records: Path) -> Iterator[Outcome]:
         for line in lines:
             record: Mapping[str, Any] = json.loads(line)
             shared = {name: record[name] for name in ("index", "id", "category", "question", "answer")}
-            given = {name: record.get(name) for name in ("group", "frame_times")}
+            given = {name: record[name] for name in ("group", "options", "frame_times") if name in record}
             yield Outcome.from_dict({**shared, **given, **record["vanilla"]})

@@ -10,31 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune import registry, tasks
-from tokenprune.config import RunConfig
+from tokenprune.config import LONGEST, RunConfig
 from tokenprune.errors import PromptError
 from tokenprune.evaluate import Loop, evaluate
+from tokenprune.extent import check_context, longest_text, outline, questions_of
 from tokenprune.folder import first_process, run_folder
 from tokenprune.journal import Journal
 from tokenprune.loading import configuration, load, pick_device
-from tokenprune.models import names as embedded
+from tokenprune.models import note
 from tokenprune.outcome import Outcome, System
 from tokenprune.placement import cores, placement
 from tokenprune.processor import Processor
 from tokenprune.record import begin, environment, write
 from tokenprune.resolve import resolve
+from tokenprune.retention import retaining
 from tokenprune.reuse import content_key, find
-from tokenprune.strategy import Pipeline
+from tokenprune.strategy import Extent, Pipeline
 from tokenprune.summary import answered_by_all, summarise
 from tokenprune.tasks import Label, Sample, Task
 from tokenprune.trainer import check
 from tokenprune.video import read_clip
-
-FILE_FRAMES, TASK_FRAMES = 32, 16
-LONGEST = 48  # new tokens
-NOTE = (
-    "tiny is the embedded model: these figures show how a strategy behaves and that every part works; "
-    "they are not the papers' results."
-)
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,13 @@ def run(config: RunConfig, command: str) -> Finished | None:
         if config.assistant is not None:
             configuration(config.assistant)
         task, config = _task(config)
-        assert config.max_new_tokens is not None  # settled
+        assert config.max_new_tokens is not None and config.frames is not None  # settled
+        adapter, processor = outline(settings), Processor.load(config.model)
+        text = longest_text(processor, questions_of(task, config.limit))
+        check_context(config.model, adapter, config.frames, text, config.max_new_tokens)
+        if config.keep is not None:
+            extent = Extent(config.frames, adapter.cells, adapter.depth)
+            pipeline = retaining(pipeline, config.keep, extent, config.options)
         dtype, device, options = placement(config)
         check(options, pick_device(device))
         if first_process() and not config.resume:
@@ -115,6 +116,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
         summary = {
             "spec": str(pipeline),
             "options": config.options,
+            "keep": config.keep,
             "model": config.model,
             "assistant": config.assistant,
             "task": config.task if config.video is None else None,
@@ -124,7 +126,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
             "seed": config.seed,
             "sampling": None if config.video is None and config.task in tasks.names() else config.sampling,
             **summarise(systems, config.seed, figures if any(figures.values()) else None),
-            **({"note": NOTE} if config.model in embedded() else {}),
+            **({"note": text} if (text := note(config.model, config.assistant)) else {}),
             "vanilla_key": key,
             "environment": place,
         }
@@ -172,10 +174,10 @@ def _workers(config: RunConfig) -> int:
 def _task(config: RunConfig) -> tuple[Task, RunConfig]:
     """What is asked, and the configuration with the numbers it settled on."""
     if config.video is not None and config.question is not None:
-        task: Task = Clip(config.video, config.question, config.frames or FILE_FRAMES, config.sampling)
+        task: Task = Clip(config.video, config.question, config.frames_asked, config.sampling)
         frames = len(task[0].frames)
     else:
-        frames, folder = config.frames or TASK_FRAMES, config.include_path
+        frames, folder = config.frames_asked, config.include_path
         made = {"samples": config.samples, "frames": frames, "seed": config.seed, "sampling": config.sampling}
         task = tasks.build(config.task, **made, include_path=folder)
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST

@@ -130,7 +130,7 @@ class Samples(LightningDataModule):
 
     def _group(self, members: Sequence[tuple[int, Sample]]) -> Group:
         indices, samples = [index for index, _ in members], [sample for _, sample in members]
-        asked = [(sample.frames, sample.question) for sample in samples]
+        asked = [(sample.frames, sample.full_question) for sample in samples]
         inputs = self.processor.encode(asked, *self._shape)
         longest = inputs["input_ids"].shape[1]
         if self._context is not None and longest > self._context:

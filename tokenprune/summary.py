@@ -16,6 +16,7 @@ from tokenprune.statistics import Estimate, Paired, Resamples
 
 ROLES = ("vanilla", "random", "own")  # the full model, the control, the strategy
 _KEYS = {"own": "score", "vanilla": "vanilla_score", "random": "random_score"}
+_READINGS = ("empty", "unparsed", "guessed")  # of answers that a score could not take as they stand
 _TOKENS = ("full", "kept", "asked_ratio", "input_ratio", "layer_average_ratio", "decode_ratio")
 
 
@@ -123,6 +124,7 @@ def _system(role: str, cast: Mapping[str, System], outcomes: Sequence[Outcome], 
         "pipeline": None if system.pipeline is None else str(system.pipeline),
         "reused": system.reused,
         "errors": len(system.outcomes) - len(system.answered),
+        "readings": {kind: sum(outcome.reading == kind for outcome in outcomes) for kind in _READINGS},
         "score": score,
         "interval": interval,
         "difference": None,

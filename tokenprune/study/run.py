@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenprune.config import LONGEST
 from tokenprune.errors import ConfigError
+from tokenprune.extent import check_context, longest_text, outline, questions_of
 from tokenprune.folder import replace
+from tokenprune.loading import configuration
 from tokenprune.lock import exclusive
+from tokenprune.processor import Processor
 from tokenprune.study import frame, plot, store, tables
 from tokenprune.study.config import StudyConfig, command, read
 from tokenprune.study.grid import Grid, lay_grid
@@ -21,6 +26,7 @@ from tokenprune.study.results import Results, gather
 from tokenprune.study.runner import build_task
 from tokenprune.study.sweep import SweepConfig
 from tokenprune.study.work import Job, default_workers, work
+from tokenprune.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ def study(words: Sequence[str]) -> Studied:
     with _measured(config, cells, out) as (results, made_with):
         versions = ", ".join(f"{name} {text}" for name, text in made_with["versions"].items())
         where = f"{made_with['dtype']} on {made_with['device']}, {versions}"
+        config = dataclasses.replace(config, max_new_tokens=made_with["max_new_tokens"])
         return Studied(_write(folder, config, results, command(file, words), where), results)
 
 
@@ -80,7 +87,8 @@ def _needs(package: str, why: str) -> None:
 @contextmanager
 def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator[tuple[Results, Mapping[str, Any]]]:
     """Results of all cells, and the settings of the first; nobody else writes into `out` before the block ends."""
-    place, task = store.place_of(config, cells), build_task(config).fingerprint()
+    place, questions = store.place_of(config, cells), build_task(config)
+    config, task = _settled(config, questions), questions.fingerprint()
     jobs = [
         Job(cell, store.settings(config, cell, place, task), out / "cells" / f"{cell.slug}.jsonl")
         for cell in cells
@@ -94,6 +102,16 @@ def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator
         work(config, waiting, config.workers or default_workers(place.device))
         records = {job.cell.slug: store.read(job.file) for job in jobs}
         yield gather(cells, records, config.resamples, config.seed), jobs[0].made_with
+
+
+def _settled(config: StudyConfig, task: Task) -> StudyConfig:
+    """With the length of answers. ConfigError where the model's context does not hold the full model's prompts."""
+    assert config.frames is not None  # settled
+    config = dataclasses.replace(config, max_new_tokens=config.max_new_tokens or task.max_new_tokens or LONGEST)
+    assert config.max_new_tokens is not None
+    text = longest_text(Processor.load(config.model), questions_of(task, config.limit))
+    check_context(config.model, outline(configuration(config.model)), config.frames, text, config.max_new_tokens)
+    return config
 
 
 def _write(folder: Path, config: StudyConfig, results: Results, line: str, where: str) -> Path:

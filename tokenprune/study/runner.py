@@ -26,6 +26,7 @@ _SPARE = 2 << 30  # bytes of frames kept per process
 
 def build_task(config: StudyConfig) -> Task:
     """The study's task; TaskError where there is none."""
+    assert config.frames is not None  # settled
     return tasks.build(
         config.task, samples=config.samples, frames=config.frames, seed=config.seed, sampling=config.sampling
     )
@@ -48,7 +49,7 @@ class Runner:
 
     def run(self, cell: Cell) -> list[dict[str, Any]]:
         """One record per sample."""
-        assert cell.pipeline is not None
+        assert cell.pipeline is not None and self.config.max_new_tokens is not None  # settled
         config, system = self.config, System(cell.slug, cell.label, cell.pipeline)
         model, processor = self.subject
         assistant, place = self._assistant(cell.guided_by), pick_device(config.device)

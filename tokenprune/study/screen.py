@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tokenprune import models
-from tokenprune.run import NOTE
 from tokenprune.study.plan import VANILLA, Cell
 from tokenprune.study.prose import fewest, out_of_reach, sets
 from tokenprune.study.results import TOLERANCE, Row
@@ -76,8 +75,8 @@ def _notes(done: Swept) -> Iterator[str]:
         yield f"{fewest(results)}."
     if results.told and results.out_of_reach:
         yield out_of_reach(results)
-    if done.config.model in models.names():
-        yield NOTE
+    if (note := models.note(done.config.model, done.config.assistant)) is not None:
+        yield note
 
 
 def _where(done: Swept) -> str:

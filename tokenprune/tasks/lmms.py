@@ -12,8 +12,9 @@ from typing import Any
 import tokenprune.lmms.benchmark as benchmark
 from tokenprune.errors import LmmsError, VideoError
 from tokenprune.lmms.media import clip_of, visuals_of
-from tokenprune.tasks.base import Label, Sample, Task
+from tokenprune.tasks.base import EMPTY, GUESSED, READ, UNPARSED, Label, Sample, Task
 
+LONGEST = 1024  # new tokens where a task names none: what lmms-eval gives LLaVA-OneVision
 _SOURCES = {".py", ".yaml", ".yml", ""}  # of a task; lmms-eval's shared templates have no suffix
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -22,7 +23,8 @@ class LmmsTask(Task):
     """The samples of an lmms-eval task, or of a group, whose subtasks follow one another.
 
     `model_name` is the backbone's name in lmms-eval, by which tasks choose their prompts. Sampling settings of the task
-    are not followed: `max_new_tokens`, the largest that its subtasks name, is all there is of its generation_kwargs.
+    are not followed: `max_new_tokens`, the largest of its subtasks', is all there is of its generation_kwargs.
+    What its code draws at random, for an answer that it cannot read, depends on the document and `seed` alone.
     Raises LmmsError, a ValueError, where lmms-eval or the task is missing or the task is of another kind.
     """
 
@@ -36,15 +38,16 @@ class LmmsTask(Task):
         include_path: str | None = None,
         model_name: str = "llava_onevision",
         sampling: str = "index",
+        seed: int = 0,
     ) -> None:
         self.name = f"lmms:{name}"
-        self._frames, self._model_name, self._sampling = frames, model_name, sampling
+        self._frames, self._model_name, self._sampling, self._seed = frames, model_name, sampling, seed
         self._benchmark = benchmark.find(name, include_path, model_name)
         self._places = [(s, doc) for s in self._benchmark.subtasks for doc in range(len(s.docs))]
-        self._judged: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+        self._judged: dict[tuple[str, str], benchmark.Judged] = {}
         self._fingerprint: dict[str, Any] | None = None
         lengths = [(s.task.config.generation_kwargs or {}).get("max_new_tokens") for s in self._benchmark.subtasks]
-        self.max_new_tokens: int | None = max((length for length in lengths if length is not None), default=None)
+        self.max_new_tokens: int | None = max((length or LONGEST for length in lengths), default=LONGEST)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -81,23 +84,29 @@ class LmmsTask(Task):
 
     def score(self, prediction: str, sample: Sample) -> float:
         subtask, judged = self._judge(sample.id, prediction)
-        return subtask.score(judged)
+        return subtask.score(judged.results)
+
+    def reading(self, prediction: str, sample: Sample) -> str:
+        _, judged = self._judge(sample.id, prediction)
+        if judged.guessed:
+            return GUESSED
+        return EMPTY if not prediction.strip() else UNPARSED if judged.unread else READ
 
     def metrics(self, predictions: Mapping[int, str]) -> dict[str, float]:
         """lmms-eval's figures over the samples given: `metric`, in a group `task/metric`; without standard errors."""
-        judged: dict[str, list[dict[str, dict[str, Any]]]] = {name: [] for name in self.categories}
+        judged: dict[str, list[benchmark.Judged]] = {name: [] for name in self.categories}
         for index in sorted(predictions):
             subtask, doc = self._places[index]
             judged[subtask.name].append(self._judge(f"{subtask.name}/{doc}", predictions[index])[1])
         return self._benchmark.aggregate(list(judged.values()))
 
-    def _judge(self, name: str, prediction: str) -> tuple[benchmark.Subtask, dict[str, dict[str, Any]]]:
+    def _judge(self, name: str, prediction: str) -> tuple[benchmark.Subtask, benchmark.Judged]:
         """Each answer once: some tasks ask a paid model."""
         task, _, doc = name.rpartition("/")
         (subtask,) = (subtask for subtask in self._benchmark.subtasks if subtask.name == task)
         key = name, prediction
         if key not in self._judged:
-            self._judged[key] = subtask.judge(int(doc), prediction)
+            self._judged[key] = subtask.judge(int(doc), prediction, self._seed)
         return subtask, self._judged[key]
 
     def fingerprint(self) -> dict[str, Any]:
@@ -119,6 +128,7 @@ class LmmsTask(Task):
                 "task": self.name,
                 "frames": self._frames,
                 "sampling": self._sampling,
+                "seed": self._seed,
                 "prompts": self._model_name,
                 "lmms_eval": version("lmms_eval"),
                 "versions": {s.name: str(s.task.VERSION) for s in self._benchmark.subtasks},
