@@ -16,6 +16,7 @@ from tokenprune.lock import NAME as LOCK
 from tokenprune.lock import exclusive
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"  # written first, and last
+RECORDS = "records.jsonl"
 _SHARED = "TOKENPRUNE_RUN"  # how processes that Lightning starts learn of the folder
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # of torchrun, Slurm, Lightning, in Lightning's order
 

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenprune import registry, tasks
+from tokenprune import begun, provenance, registry, tasks
 from tokenprune.config import RunConfig
 from tokenprune.evaluate import Loop, evaluate
 from tokenprune.folder import first_process, run_folder
-from tokenprune.journal import Journal
+from tokenprune.journal import Journal, count
 from tokenprune.loading import configuration, load
 from tokenprune.models import names as embedded
 from tokenprune.outcome import System
 from tokenprune.placement import cores, placement
 from tokenprune.record import begin, environment, write
 from tokenprune.resolve import resolve
-from tokenprune.reuse import content_key, find
+from tokenprune.reuse import content_key, offer
 from tokenprune.strategy import Pipeline
 from tokenprune.summary import answered_by_all, summarise
 from tokenprune.tasks import Label, Sample, Task
@@ -61,7 +61,9 @@ class Clip(Task):
         return Label(self._sample.id, self.name, self._sample.question, "")
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"task": self.name, "frames": self._sample.frames.tolist(), "question": self._sample.question}
+        frames = provenance.digest(self._sample.frames.numpy().tobytes())
+        shape = "x".join(map(str, self._sample.frames.shape))
+        return {"task": self.name, "frames": f"{shape} {frames}", "question": self._sample.question}
 
     def score(self, prediction: str, sample: Sample) -> float:
         return math.nan
@@ -74,6 +76,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
     `folder.run_folder` says.
     """
     pipeline = resolve(config)
+    code = provenance.code_of_pipeline(pipeline) | provenance.code_of(registry.get("random"))
     with run_folder(config, str(pipeline)) as folder:
         settings = configuration(config.model)
         pipeline.check(settings.get_text_config().num_hidden_layers)
@@ -81,12 +84,23 @@ def run(config: RunConfig, command: str) -> Finished | None:
             configuration(config.assistant)
         task, config = _task(config)
         assert config.max_new_tokens is not None  # settled
-        dtype, device, options = placement(config)
-        if first_process() and not config.resume:
-            begin(folder, config)
+        loop_code = provenance.code_of_package() | provenance.code_of(type(task))
+        before = begun.read(folder) if config.resume or not first_process() else None
+        dtype, device, options = placement(config, before and before["dtype"])
+        models = [config.model, *([config.assistant] if config.assistant else [])]
+        samples, mixed = task.fingerprint(), options.get("precision")
+        made_with = begun.made_with(code | loop_code, models, samples, dtype, mixed)
+        if before is not None:
+            begun.check(folder, config.video or config.task, before, made_with)
+        elif first_process():
+            begin(folder, config, made_with)
+            begun.write_plugins(folder, code)
         model, processor = load(config.model, dtype, device)
         assistant = None if config.assistant is None else load(config.assistant, dtype, device)[0]
         place = environment(model.device, model.dtype, command)  # Lightning takes the model back to the CPU
+        place["packages"] = code.versions()
+        if first_process():
+            begun.sit_down(folder, place, count(folder))
         loop = Loop(
             batch_size=config.batch_size,
             limit=config.limit,
@@ -97,16 +111,18 @@ def run(config: RunConfig, command: str) -> Finished | None:
             trainer=options,
         )
         systems = _systems(pipeline)
-        key = _vanilla_key(config, task, place)
+        key = _vanilla_key(config, samples, loop_code, place)
         journal = Journal(folder)
-        if config.reuse and config.video is None and not journal.read("vanilla"):
-            _reuse(systems[0], folder, key, min(len(task), config.limit or len(task)))
+        size = min(len(task), config.limit or len(task))
+        if config.reuse and config.video is None and len(journal.read("vanilla")) < size:
+            offer(systems[0], folder, key, size)
         if not evaluate(model, processor, task, systems, loop, assistant=assistant, journal=journal):
             return None
         figures = {
             role: task.metrics({outcome.index: outcome.prediction for outcome in outcomes})
             for role, outcomes in answered_by_all(systems).items()
         }
+        earlier = begun.earlier(folder)
         summary = {
             "spec": str(pipeline),
             "options": config.options,
@@ -118,11 +134,11 @@ def run(config: RunConfig, command: str) -> Finished | None:
             "frames": config.frames,
             **summarise(systems, config.seed, figures if any(figures.values()) else None),
             **({"note": NOTE} if config.model in embedded() else {}),
-            "vanilla_key": key,
-            "environment": place,
+            "vanilla_key": None if begun.moved(place, earlier) else key,
+            "environment": place if not earlier else {**place, "earlier": earlier},
         }
         prompts = {outcome.id: processor.prompt(outcome.question) for outcome in systems[0].outcomes}
-        write(folder, summary, systems, prompts, config)
+        write(folder, summary, systems, prompts, config, made_with)
         journal.discard()
     return Finished(folder, summary, systems)
 
@@ -136,15 +152,10 @@ def _systems(pipeline: Pipeline) -> list[System]:
     return systems
 
 
-def _vanilla_key(config: RunConfig, task: Task, place: Mapping[str, Any]) -> str:
+def _vanilla_key(config: RunConfig, samples: Mapping[str, Any], code: provenance.Code, place: Mapping[str, Any]) -> str:
     machine = {name: place[name] for name in ("versions", "platform", "device", "device_name", "dtype", "threads")}
     loop = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens, "trainer": config.trainer}
-    return content_key(config.model, task=task.fingerprint(), loop=loop, machine=machine)
-
-
-def _reuse(vanilla: System, folder: Path, key: str, size: int) -> None:
-    if (found := find(folder, key, size)) is not None:
-        vanilla.reused, vanilla.outcomes = str(found[0]), found[1]
+    return content_key(config.model, task=dict(samples), loop=loop, machine=machine, code=code.digests())
 
 
 def _workers(config: RunConfig) -> int:

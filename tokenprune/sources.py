@@ -26,7 +26,8 @@ class Source(NamedTuple):
     @property
     def name(self) -> str:
         """`package/module.py`, or `module.py`, wherever it lies."""
-        if "." not in self.module and self.file.stem != "__init__":
+        alone = "." not in self.module and self.file.stem != "__init__"
+        if alone or not self.file.is_absolute():  # a class without a file has a name only
             return self.file.name
         return self.file.relative_to(root_of(self.module, self.file)).as_posix()
 
