@@ -12,12 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tokenprune.copies import copy_of
 from tokenprune.errors import ConfigError
 from tokenprune.folder import CONFIG, replace
-from tokenprune.provenance import Code, differing, plugin_files
+from tokenprune.provenance import Code, differing
 from tokenprune.reuse import weights
 
-PLUGINS = "plugins"  # the folder of a run's own copies
 _SAMPLES = {  # what digests in a task's fingerprint are of
     "annotations": "annotations",
     "videos": "video files (sizes or times of change)",
@@ -74,23 +74,15 @@ def _differences(folder: Path, task: str, then: Mapping[str, Any], now: Mapping[
 
 
 def _code(folder: Path, names: Sequence[str], then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    name = next((name for name in names if (folder / PLUGINS / name).is_file()), names[0])
+    copies = {name: copy_of(folder, name, then[name]) for name in names if name in then}
+    name = next((name for name, copy in copies.items() if copy is not None), names[0])
     others = f" (and {len(names) - 1} other files)" if len(names) > 1 else ""
     what = f"without {name}{others}" if name not in then else f"with another {name}{others}"
     if name not in now:
         what = f"with {name}{others}, which nothing imports now"
-    copy = folder / PLUGINS / name
-    if copy.is_file():
+    if (copy := copies.get(name)) is not None:
         return f"{what}: the run's own copy is {copy}: write plugin={copy} to go on with it"
     return f"{what}: go on with the code it was begun with"
-
-
-def write_plugins(folder: Path, code: Code) -> None:
-    """Copies a plug-in, and what it imports from its own folder, into the run's: what made a result stays with it."""
-    for name, content in plugin_files(code).items():
-        file = folder / PLUGINS / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace(file, content)
 
 
 def sit_down(folder: Path, place: Mapping[str, Any], answers: int) -> None:

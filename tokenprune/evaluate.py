@@ -30,7 +30,7 @@ from tokenprune.processor import GREEDY, Processor
 from tokenprune.progress import Bar
 from tokenprune.quiet import interruptible, quiet
 from tokenprune.report import Report
-from tokenprune.reuse import rounds
+from tokenprune.rounds import rounds
 from tokenprune.samples import Batch, Group, Readable, Samples, Unreadable
 from tokenprune.scores import FamilyScores
 from tokenprune.session import attach

@@ -1,25 +1,23 @@
 """The full model's answers from an earlier run, where nothing they depend on has changed.
 
-Answers only, never times: another hour's load would look like a difference between systems. A few
-samples are asked again for their times, and their answers have to be the ones that are reused.
+Answers only, never times: another hour's load would look like a difference between systems. What
+becomes of them in the loop is in `rounds`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tokenprune.folder import RECORDS, SUMMARY
 from tokenprune.hub import folder as home
-from tokenprune.journal import Journal
 from tokenprune.outcome import Outcome, System
 
 _HASHED = 64 << 20  # bytes of a weight file up to which its content counts; above, its size and time of change
-_TIMED = 8  # samples whose times are measured anew
 
 
 def weights(model: str) -> dict[str, str]:
@@ -48,41 +46,10 @@ def content_key(model: str, **known: Any) -> str:
 
 
 def offer(vanilla: System, folder: Path, key: str, size: int) -> None:
-    """Gives the full model the answers of a run beside `folder`, if there is one; `rounds` takes them or not."""
+    """Gives the full model the answers of a run beside `folder`, if there is one."""
     if (found := find(folder, key, size)) is not None:
         vanilla.reused, outcomes = found
         vanilla.known = {outcome.index: replace(outcome, time={}) for outcome in outcomes}
-
-
-def rounds(system: System, pending: Sequence[int], journal: Journal, batch_size: int) -> Iterator[list[int]]:
-    """The samples to evaluate: all that are pending or, where answers are known, a few of them.
-
-    Where one of the few gets another answer than the known one, none of those is taken, the system
-    says why, and the others follow in a second round. Several processes decide the same.
-    """
-    few: list[int] = []
-    if system.known:
-        few = [index for index in _spread(sorted(system.known), batch_size) if index in set(pending)]
-        yield few
-        made = journal.read(system.name)
-        differ = [outcome for outcome in made.values() if _another(outcome, system.known.get(outcome.index))]
-        if not differ:
-            return
-        reason = differ[0].error or "it gets another answer now"
-        system.refused = f"{system.reused}: sample {differ[0].id}: {reason}"
-        system.reused, system.known = None, {}
-    yield [index for index in pending if index not in few]
-
-
-def _spread(indices: Sequence[int], batch_size: int) -> list[int]:
-    """Some of `indices`, evenly: whole batches, but not more than half of them."""
-    wanted = -(-_TIMED // batch_size) * batch_size
-    number = min(wanted, -(-len(indices) // 2))
-    return [indices[place * len(indices) // number] for place in range(number)]
-
-
-def _another(made: Outcome, known: Outcome | None) -> bool:
-    return known is not None and (made.error is not None or made.prediction != known.prediction)
 
 
 def find(folder: Path, key: str, size: int) -> tuple[str, list[Outcome]] | None:

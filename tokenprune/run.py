@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenprune import begun, provenance, registry, tasks
+from tokenprune import begun, copies, provenance, registry, tasks
 from tokenprune.config import RunConfig
 from tokenprune.evaluate import Loop, evaluate
 from tokenprune.folder import first_process, run_folder
@@ -94,7 +94,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
             begun.check(folder, config.video or config.task, before, made_with)
         elif first_process():
             begin(folder, config, made_with)
-            begun.write_plugins(folder, code)
+            copies.keep(folder, code)
         model, processor = load(config.model, dtype, device)
         assistant = None if config.assistant is None else load(config.assistant, dtype, device)[0]
         place = environment(model.device, model.dtype, command)  # Lightning takes the model back to the CPU
