@@ -17,12 +17,13 @@ from tokenprune.folder import RECORDS, SUMMARY
 from tokenprune.hub import folder as home
 from tokenprune.outcome import Outcome, System
 
+_SUFFIXES, _WORDS = (".json", ".safetensors", ".jinja"), ("merges.txt", "vocab.txt")  # what a model is read from
 _HASHED = 64 << 20  # bytes of a weight file up to which its content counts; above, its size and time of change
 
 
 def weights(model: str) -> dict[str, str]:
     """Digests of the model's files by their names."""
-    files = (file for file in sorted(home(model).iterdir()) if file.suffix in (".json", ".safetensors", ".jinja"))
+    files = (file for file in sorted(home(model).iterdir()) if file.suffix in _SUFFIXES or file.name in _WORDS)
     return {file.name: hashlib.sha256(_state(file)).hexdigest()[:16] for file in files}
 
 

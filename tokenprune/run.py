@@ -86,7 +86,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
         assert config.max_new_tokens is not None  # settled
         loop_code = provenance.code_of_package() | provenance.code_of(type(task))
         before = begun.read(folder) if config.resume or not first_process() else None
-        dtype, device, options = placement(config, before and before["dtype"])
+        dtype, device, options = placement(config, None if before is None else before["dtype"])
         models = [config.model, *([config.assistant] if config.assistant else [])]
         samples, mixed = task.fingerprint(), options.get("precision")
         made_with = begun.made_with(code | loop_code, models, samples, dtype, mixed)

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -50,7 +50,8 @@ def follow(starts: Iterable[tuple[str, Path]], author: str) -> tuple[list[Source
         found[file] = Source(name, file, content)
         if file.suffix != ".py":  # compiled by somebody else
             continue
-        for imported in _imports(found[file]):
+        package = name if file.stem == "__init__" else name.rpartition(".")[0]
+        for imported in _imports(content, package):
             there = _find(imported, root_of(name, file))
             if there is None:
                 continue
@@ -107,14 +108,15 @@ def _places() -> tuple[Path, ...]:
     return tuple(Path(paths[kind]).resolve() for kind in kinds)
 
 
-def _imports(source: Source) -> Iterator[str]:
+@lru_cache(maxsize=1024)  # a study asks for each of its strategies, and parsing takes the time
+def _imports(content: bytes, package: str) -> tuple[str, ...]:
     """Full names of what may be a module among a file's imports, also inside functions, and of parents."""
-    package = source.module if source.file.stem == "__init__" else source.module.rpartition(".")[0]
     try:
         with warnings.catch_warnings(action="ignore"):  # Python has said it when it ran the file
-            tree = ast.parse(source.content)
+            tree = ast.parse(content)
     except (SyntaxError, ValueError):  # of a file that nobody has imported so far
-        return
+        return ()
+    found: dict[str, None] = {}
     for node in _nodes(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -127,9 +129,9 @@ def _imports(source: Source) -> Iterator[str]:
             names = [f"{base}.{alias.name}" for alias in node.names]
         else:
             continue
-        for full in names:
-            parts = full.split(".")
-            yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+        for parts in (full.split(".") for full in names):
+            found |= dict.fromkeys(".".join(parts[:length]) for length in range(1, len(parts) + 1))
+    return tuple(found)
 
 
 def _nodes(node: ast.AST) -> Iterator[ast.AST]:

@@ -85,7 +85,9 @@ def check_code(wanted: Mapping[Path, Mapping[str, Any]]) -> None:
     stale: dict[Path, list[str]] = {}
     for file, settings in wanted.items():
         made_with = _made_with(file) or settings
-        if names := differing(made_with.get("code", {}), settings["code"]):
+        if "code" not in made_with:
+            raise ConfigError(f"{file} does not say which code made it: remove it, or write another out=")
+        if names := differing(made_with["code"], settings["code"]):
             stale[file] = names
     if not stale:
         return
