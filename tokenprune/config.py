@@ -97,7 +97,8 @@ def default_frames(task: str) -> int:
 
 
 TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")  # of Lightning's Trainer
-_FREE = ("out", "resume", "workers", "trainer", "on_error", "device")  # what a resumed run may do otherwise
+# what a resumed run may do otherwise; of a plug-in its code is compared, wherever it lies
+_FREE = ("out", "resume", "workers", "trainer", "on_error", "device", "plugin")
 
 # taken as typed: a question may hold anything that YAML would read as something else
 _TEXT = tuple(key.name for key in dataclasses.fields(RunConfig) if str(key.type).startswith("str"))
@@ -140,6 +141,9 @@ def _resumed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, 
         raise ConfigError(f"resume={plain['resume']} holds no run: name the folder that one was writing") from None
     except (OmegaConfBaseException, YAMLError, TypeError, KeyError, UnicodeDecodeError):
         raise ConfigError(f"config.yaml in resume={plain['resume']} is not that of a run of this version") from None
+    if before.plugin is not None and not Path(before.plugin).expanduser().is_file():  # gone, or of another folder
+        copy = folder / "plugins" / Path(before.plugin).name
+        saved["plugin"] = str(copy) if copy.is_file() else before.plugin
     now = _typed({**saved, "options": None, "trainer": None} | plain, {**before.options, **options}, trainer)
     for name in (*_KEYS, "options"):
         if name not in _FREE and getattr(now, name) != getattr(before, name):

@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tokenprune.begun import moved
 from tokenprune.run import Finished
 from tokenprune.statistics import Paired
 from tokenprune.summary import ROLES
@@ -155,7 +156,17 @@ def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
     for system in _systems(summary):
         yield from _blind(system, summary["samples"] - summary["errors"])
         if system["reused"] is not None:
-            yield f"{system['label']} was not run again: its answers and times are from {system['reused']}."
+            yield (
+                f"{system['label']} was not run again: its answers are from {system['reused']}. All times are medians "
+                f"over the same {summary['timed']} samples, measured in this run."
+            )
+        if system["refused"] is not None:
+            yield f"{system['label']} was run again, since answers could not be reused of {system['refused']}."
+    if earlier := summary["environment"].get("earlier"):
+        counts = ", ".join(str(sitting["until"]) for sitting in earlier)
+        yield f"This run was resumed after {counts} answers: its times are of different sittings."
+        if changes := moved(summary["environment"], earlier):
+            yield f"Its answers are of different environments: {'; '.join(changes)}."
 
 
 def _blind(system: Mapping[str, Any], samples: int) -> Iterator[str]:

@@ -31,6 +31,7 @@ from tokenprune.processor import GREEDY, Processor
 from tokenprune.progress import Bar
 from tokenprune.quiet import interruptible, quiet, workers_alive
 from tokenprune.report import Report
+from tokenprune.rounds import rounds
 from tokenprune.samples import Batch, Failed, Group, Readable, Samples
 from tokenprune.scores import FamilyScores
 from tokenprune.session import attach
@@ -181,7 +182,9 @@ def evaluate(
                 continue
             if system.pipeline is None:
                 system.pipeline = _control(systems, loop.seed)
-            if pending := waiting[system.name]:
+            for pending in rounds(system, waiting[system.name], journal, loop.batch_size):
+                if not pending:
+                    continue
                 module = Evaluation(model, assistant, processor, task, system, journal, loop)
                 shape = adapter.cells, adapter.separators
                 data = Samples(
@@ -199,7 +202,8 @@ def evaluate(
                 bar.label, bar.scores = f"{number}/{len(systems)} {system.label}", module.scores
                 with interruptible(trainer), workers_alive(), closing(journal):
                     trainer.predict(module, datamodule=data, return_predictions=False)
-            system.outcomes = [outcome for outcome in journal.read(system.name).values() if outcome.index < size]
+            found = {**system.known, **journal.read(system.name)}
+            system.outcomes = [found[index] for index in sorted(found) if index < size]
     return trainer.is_global_zero
 
 

@@ -49,7 +49,9 @@ class System:
     label: str
     pipeline: Pipeline | None
     outcomes: list[Outcome] = field(default_factory=list)  # in the task's order
-    reused: str | None = None  # the folder of the run that made them, if it was another one
+    reused: str | None = None  # the folder of the run that made its answers, if it was another one
+    known: dict[int, Outcome] = field(default_factory=dict)  # that run's answers by sample, without times
+    refused: str | None = None  # why answers of another run were not taken
 
     @property
     def answered(self) -> list[Outcome]:

@@ -8,9 +8,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from tokenprune import registry
+from tokenprune import registry, sources
 from tokenprune.config import RunConfig
 from tokenprune.errors import ConfigError, StrategyError
+from tokenprune.provenance import PLUGIN
 from tokenprune.strategy import Pipeline
 
 
@@ -23,7 +24,7 @@ def resolve(config: RunConfig) -> Pipeline:
         raise ConfigError("nothing to run: write strategy=NAME, as in strategy=dycoke+dytok")
     if config.plugin is not None:
         registry.names()  # first, so that a name that is taken is the file's mistake
-        _load(Path(config.plugin).expanduser())
+        load_plugin(config.plugin)
     pipeline = registry.build(config.strategy, config.options)
     seeded = {
         f"{strategy.name}.seed": config.seed
@@ -35,17 +36,18 @@ def resolve(config: RunConfig) -> Pipeline:
     return registry.build(config.strategy, {**seeded, **config.options})
 
 
-def _load(file: Path) -> None:
+def load_plugin(name: str) -> None:
     """Runs a file that defines strategies, which registers them. ConfigError says where it fails."""
+    file = Path(name).expanduser().absolute()
     if not file.is_file():
-        raise ConfigError(f"plugin={file} is no file: name a Python file that defines a strategy")
-    name = f"tokenprune_plugin_{file.stem}"  # never in the way of a real module
-    spec = importlib.util.spec_from_file_location(name, file)
+        raise ConfigError(f"plugin={name} is no file: name a Python file that defines a strategy")
+    module_name = f"{PLUGIN}{file.stem}"  # never in the way of a real module
+    spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"plugin={file} is no Python file: its name has to end in .py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        raise ConfigError(f"plugin={name} is no Python file: its name has to end in .py")
+    module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        sources.run(module, file.read_bytes())
     except StrategyError:
         raise
     except (Exception, SystemExit) as error:

@@ -42,13 +42,15 @@ def summarise(
     """Scores with intervals, measured tokens, FLOPs and times: per system, and the strategy's at the top.
 
     A score is the macro average: the mean over categories of their mean scores, however many samples each has.
-    `tokens` are means over samples, `time` medians over samples, `flops_ratio` a mean (see `flops.flops_ratio`).
+    `tokens` are means over samples, `flops_ratio` a mean (see `flops.flops_ratio`), `time` medians over the `timed`
+    samples: those that have times of every system, which reused answers have not.
     A sample that one system could not be evaluated on is left out of every figure of all systems.
     `metrics` are a benchmark's own figures by role, passed on as they are.
     """
     cast, outcomes, lost = roles(systems), answered_by_all(systems), _lost(systems)
     scores = _Scores(outcomes, seed)
-    each = {role: _system(role, cast, outcomes[role], scores) for role in ROLES}
+    timed = _timed(outcomes)
+    each = {role: _system(role, cast, outcomes[role], scores, timed) for role in ROLES}
     own = each["own"]
     return {
         "samples": len(cast["own"].outcomes),
@@ -63,6 +65,7 @@ def summarise(
         "flops_ratio": own["flops_ratio"],
         "guide_flops_ratio": own["guide_flops_ratio"],
         "time": {role: each[role]["time"] for role in ROLES},
+        "timed": len(timed),
         "systems": each,
         **({"metrics": {role: dict(figures) for role, figures in metrics.items()}} if metrics else {}),
     }
@@ -78,6 +81,11 @@ def _lost(systems: Sequence[System]) -> dict[int, str]:
         if reason := next((outcome.error for outcome in row if outcome.error is not None), None):
             lost[row[0].index] = f"{row[0].id}: {reason}"
     return lost
+
+
+def _timed(outcomes: Mapping[str, Sequence[Outcome]]) -> set[int]:
+    """The samples that were timed in every role, by index."""
+    return set[int].intersection(*({o.index for o in outcomes[role] if o.time} for role in ROLES))
 
 
 class _Scores:
@@ -117,12 +125,16 @@ class _Scores:
         return found
 
 
-def _system(role: str, cast: Mapping[str, System], outcomes: Sequence[Outcome], scores: _Scores) -> dict[str, Any]:
+def _system(
+    role: str, cast: Mapping[str, System], outcomes: Sequence[Outcome], scores: _Scores, timed: set[int]
+) -> dict[str, Any]:
     system, (score, interval) = cast[role], scores.estimate(role) or (None, None)
+    times = [outcome.time for outcome in outcomes if outcome.index in timed]
     found: dict[str, Any] = {
         "label": system.label,
         "pipeline": None if system.pipeline is None else str(system.pipeline),
         "reused": system.reused,
+        "refused": system.refused,
         "errors": len(system.outcomes) - len(system.answered),
         "readings": {kind: sum(outcome.reading == kind for outcome in outcomes) for kind in _READINGS},
         "score": score,
@@ -143,8 +155,8 @@ def _system(role: str, cast: Mapping[str, System], outcomes: Sequence[Outcome], 
         "flops_ratio": _mean(outcome.flops_ratio for outcome in outcomes),
         "guide_flops_ratio": _mean(outcome.guide_flops_ratio for outcome in outcomes),
         "time": {
-            name: _median(outcome.time.get(name) for outcome in outcomes)
-            for name in dict.fromkeys(name for outcome in outcomes for name in outcome.time)
+            name: _median(time.get(name) for time in times)
+            for name in dict.fromkeys(name for time in times for name in time)
         },
     }
 

@@ -48,6 +48,7 @@ class CellConfig:
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
     dtype: str = key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's")
     workers: int | None = key(None, "processes; as many as cores on a CPU, else 1")
+    plugin: str | None = key(None, "a Python file of yours that defines strategies")
 
     def __post_init__(self) -> None:
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers")

@@ -66,11 +66,12 @@ class Files(Task):
 
     def fingerprint(self) -> dict[str, Any]:
         """Annotations as they stand; of the videos, which may be large, sizes and times of change."""
-        digest = hashlib.sha256(repr(self._entries).encode())
+        annotations, videos = hashlib.sha256(repr(self._entries).encode()), hashlib.sha256()
         for entry in self._entries:
             state = entry.video.stat()
-            digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
-        return {"task": self.name, "frames": self._frames, "sampling": self._sampling, "digest": digest.hexdigest()}
+            videos.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+        digests = {"annotations": annotations.hexdigest(), "videos": videos.hexdigest()}
+        return {"task": self.name, "frames": self._frames, "sampling": self._sampling, **digests}
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
