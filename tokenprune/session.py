@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from tokenprune.compat import named
 from tokenprune.declaration import check_classes
 from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.flight import Flight
+from tokenprune.hooks import Hook, kept_loss
 from tokenprune.probing import Guide
 from tokenprune.prompt import Prompt
 from tokenprune.report import Clock, Report
@@ -75,6 +77,10 @@ class Session:
         self._stack = ExitStack()
         self._prompts: WeakKeyDictionary[Cache, tuple[Prompt, Report]] = WeakKeyDictionary()
         self._readings: list[TowerReading] = []
+        self._again: tuple[Any, list[TowerReading]] | None = None  # features that may come again, and their readings
+        self._checks: list[Callable[[], None]] = []
+        self._inside = False
+        self._passed: Prompt | None = None  # what the last forward pass of the language model made of a prompt
         self._flight: Flight | None = None
         self._clock = Clock(adapter.device, timed)
         self._since = 0.0
@@ -93,10 +99,10 @@ class Session:
                 "this model is attached already: compose strategies with +, or leave the other block first"
             )
         tap = self._stack.enter_context
-        tap(attention.tapped([adapter.text_config, adapter.tower.config], self._taps))
+        self._checks = [tap(attention.tapped([adapter.text_config, adapter.tower.config], self._taps))]
         if self._assistant is not None:
             taps: dict[nn.Module, attention.Tap] = {}
-            tap(attention.tapped([self._assistant.text_config], taps))
+            self._checks.append(tap(attention.tapped([self._assistant.text_config], taps)))
             self._guide = Guide(self._assistant, taps)
         for module, hook in (
             (adapter.tower, self._before_tower),
@@ -104,16 +110,22 @@ class Session:
             (adapter.language_model, self._before_language_model),
             *((adapter.layers[layer], partial(self._before_layer, layer)) for layer in self._hooked_layers()),
         ):
-            undo(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-        undo(adapter.language_model.register_forward_hook(self._after_language_model, always_call=True).remove)
+            undo(module.register_forward_pre_hook(Hook(hook), with_kwargs=True).remove)
+        landing = Hook(self._after_language_model)
+        undo(adapter.language_model.register_forward_hook(landing, always_call=True).remove)
+        tap(kept_loss(adapter.model, lambda: self._passed))
+        self._inside = True
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._inside = False
+        if self._flight is not None:  # another thread is in the middle of a pass, whose cache must not grow any more
+            self._flight.close()
         self._stack.close()
         self._taps.clear()
         self._readings.clear()
         self._prompts.clear()
-        self._flight = None
+        self._flight = self._again = self._passed = None
 
     def _hooked_layers(self) -> range:
         """From the lowest layer at which anything happens, up: what is narrowed there stays narrowed."""
@@ -134,14 +146,16 @@ class Session:
         cache = compat.given_cache(given)
         cached = 0 if cache is None else cache.get_seq_length()
         encoded = compat.encoded_video(given)
-        self._flight = None
+        self._flight = self._passed = None
+        for check in self._checks:
+            check()
         if given.get("pixel_values_videos") is not None or encoded is not None:
             if cached:
                 raise UnsupportedGenerationError(
                     "a video arrives behind a filled cache: send the whole conversation as one prompt, unchunked"
                 )
             placeholder = self._adapter.placeholders(given.get("input_ids"), given.get("inputs_embeds"))
-            self._flight = Flight(self._adapter, self._guide, placeholder, given.get("input_ids"))
+            self._flight = Flight(self._adapter, self._guide, placeholder, given.get("input_ids"), encoded)
         elif cache is not None and cached and cache in self._prompts:
             given = self._prompts[cache][0].realign(given)
         return (), given
@@ -162,6 +176,8 @@ class Session:
         if self._flight is not None:
             self._taps.update(self._flight.row_taps(self._pruners, self._hider))
             self._since = self._clock.now()
+            if not self._inside:  # the block was left while the lines above ran in another thread
+                self._flight.close()
         return (), given
 
     def _begin(self, flight: Flight, given: dict[str, Any]) -> None:
@@ -173,12 +189,20 @@ class Session:
             self._clock = Clock(self._adapter.device, self._timed)
         clock = self._clock
         cache = flight.cache(given, guarded=bool(self.pipeline.strategies), hider=self._hider)
+        self._recall(flight.encoded, kept=cache is None)
         with clock.inner("strategy"):
             report = flight.begin(given, self.pipeline, self._readings, clock)
         clock.forget_inner()
         if cache is not None:
             self._prompts[cache] = flight.prompt, report
         self._readings.clear()
+
+    def _recall(self, encoded: Any, kept: bool) -> None:
+        """Without a cache `generate` sends the prompt again for every token, but lets the tower see it only once."""
+        if self._readings:
+            self._again = (encoded, [*self._readings]) if kept and encoded is not None else None
+        elif self._again is not None and self._again[0] is encoded:
+            self._readings = [*self._again[1]]
 
     def _before_layer(self, layer: int, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]] | None:
         if self._flight is None or self._flight.probing:
@@ -191,11 +215,13 @@ class Session:
             return
         self._flight = None
         self._taps.clear()
+        flight.close()
         if output is not None:  # None: the forward pass raised
             flight.report.clock.add("prefill" if flight.prefill else "decode", self._since)
             if flight.land(self._hider):
                 self._warn(flight.report)
                 self.reports.append(flight.report)
+                self._passed = flight.prompt
 
     def _warn(self, report: Report) -> None:
         """Once per session: a budget of nothing is legal, for a baseline without the video, but seldom meant."""
