@@ -179,7 +179,6 @@ class Session:
                 )
             self._pass.flight = Flight(self._adapter, self._guide, placeholder, given.get("input_ids"))
             return (), given
-        self._pass.readings.clear()  # of images, which the next video must not be taken for
         if cache is not None and cached and cache in self._prompts:
             given = self._prompts[cache][0].realign(given)
         return (), given
@@ -198,7 +197,9 @@ class Session:
             prompt, report = self._prompts[cache]
             now.flight = Flight(self._adapter, self._guide, prompt=prompt, report=report)
             now.flight.resume(given, cache)
-        if now.flight is not None:
+        if now.flight is None:
+            now.readings.clear()  # of images, which the next video must not be taken for
+        else:
             self._taps.update(now.flight.row_taps(self._pruners, self._hider))
             now.since = now.clock.now()
         return (), given
