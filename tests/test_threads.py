@@ -50,14 +50,15 @@ def test_threads_get_what_each_gets_alone(spec, guided):
 
     with attach(model, spec, assistant=assistant) as session:
         alone = [answer(index)[0] for index in range(3)]
-        alike = {(len(report), report.samples[0].frames): report for report in session.reports}
+        alike = {(len(report), report[0].frames): report for report in session.reports}
         session.reports.clear()
         for answers, expected in zip(at_once(answer, 3), alone, strict=True):
             assert all(torch.equal(each, expected) for each in answers)
     assert len(session.reports) == 9
     for report in session.reports:
-        expected = alike[len(report), report.samples[0].frames]
-        assert [sample.as_dict() for sample in report.samples] == [sample.as_dict() for sample in expected.samples]
+        expected = alike[len(report), report[0].frames]
+        for sample in range(len(report)):
+            assert report[sample].as_dict() == expected[sample].as_dict()
 
 
 def test_a_thread_waits_in_the_middle_of_a_pass_while_another_answers():
@@ -73,7 +74,8 @@ def test_a_thread_waits_in_the_middle_of_a_pass_while_another_answers():
             assert done.wait(60)
 
     for place in (model.model.language_model.layers[2].mlp, model.model.vision_tower.encoder.layers[1]):
-        inside.clear(), done.clear()
+        inside.clear()
+        done.clear()
         handle = place.register_forward_pre_hook(pause)
         found: list[torch.Tensor] = []
         with torch.no_grad(), attach(model, "fastv+dycoke"):
