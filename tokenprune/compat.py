@@ -69,9 +69,9 @@ def filled_cache(output: Any) -> Cache:
     return output[next((name for name in CACHE if name in output), CACHE[0])]
 
 
-def encoded_video(given: dict[str, Any]) -> Any:
-    """A video's features that were made before this call, None if it brings pixels or none at all."""
-    return (given.get(ENCODED) or {}).get("video")
+def encoded_media(given: dict[str, Any], kind: str) -> Any:
+    """Features of `kind` ("video" or "image") that were made before this call; None if it brings pixels or nothing."""
+    return (given.get(ENCODED) or {}).get(kind)
 
 
 def encoded(features: Tensor) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Flight:
         layout, videos = prompt_layout(placeholder, valid, self.adapter.cells, self.adapter.separators)
         self.prompt = Prompt(pipeline, layout, videos)
         self.report = Report(self.prompt.reports, clock)
-        reading = matching(readings, len(videos) * layout.frames)
+        reading = matching(readings, len(videos), layout.frames)
         if (allocator := pipeline.allocator) is not None:
             self.prompt.weights = self._weigh(allocator, layout, given, reading)
         if pipeline.of(VisionStage):

@@ -1,0 +1,66 @@
+"""What belongs to one thread's forward pass, so that threads can share an attached model without seeing each other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from tokenprune.attention import Tap
+from tokenprune.flight import Flight
+from tokenprune.prompt import Prompt
+from tokenprune.report import Clock
+from tokenprune.tower import TowerReading
+
+
+class Pass(threading.local):
+    """The forward pass under way in the current thread; every thread begins with an empty one."""
+
+    def __init__(self, device: torch.device, timed: bool) -> None:
+        self.flight: Flight | None = None
+        self.readings: list[TowerReading] = []
+        self.clock = Clock(device, timed)
+        self.since = 0.0
+        self.passed: Prompt | None = None  # what the last pass of the language model made of a prompt
+        self._again: tuple[Any, list[TowerReading]] | None = None  # features that may come again, and their readings
+
+    def recall(self, encoded: Any, kept: bool) -> None:
+        """Without a cache `generate` sends the prompt again for every token, but lets the tower see it only once."""
+        if self.readings:
+            self._again = (encoded, [*self.readings]) if kept and encoded is not None else None
+        elif self._again is not None and self._again[0] is encoded:
+            self.readings = [*self._again[1]]
+
+
+class Taps(MutableMapping[nn.Module, Tap]):
+    """Taps by attention module, of the current thread."""
+
+    def __init__(self) -> None:
+        self._local = _Taps()
+
+    def __getitem__(self, module: nn.Module) -> Tap:
+        return self._local.taps[module]
+
+    def __setitem__(self, module: nn.Module, tap: Tap) -> None:
+        self._local.taps[module] = tap
+
+    def __delitem__(self, module: nn.Module) -> None:
+        del self._local.taps[module]
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self._local.taps)
+
+    def __len__(self) -> int:
+        return len(self._local.taps)
+
+    def get(self, key: nn.Module, default: Any = None) -> Any:
+        """Every attention layer of every step asks this, mostly in vain: no exception is made on the way."""
+        return self._local.taps.get(key, default)
+
+
+class _Taps(threading.local):
+    def __init__(self) -> None:
+        self.taps: dict[nn.Module, Tap] = {}
