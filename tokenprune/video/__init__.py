@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,9 +57,10 @@ def time_indices(times: Sequence[int], frames: int) -> list[int]:
     if len(times) <= frames:
         return list(range(len(times)))
     span = Fraction(times[-1] - times[0], max(1, frames - 1))
-    moments = (times[0] + number * span for number in range(frames))
-    # a tick is what the container's clock may have rounded away
-    return list(dict.fromkeys(bisect_right(times, moment + 1) - 1 for moment in moments))
+    # a fine clock, as Matroska's of milliseconds, has rounded up to a tick away; a coarse one counts pictures
+    rounded = int(min(later - time for time, later in itertools.pairwise(times)) > 8)
+    moments = (times[0] + number * span + rounded for number in range(frames))
+    return list(dict.fromkeys(bisect_right(times, moment) - 1 for moment in moments))
 
 
 def read_frames(path: str | Path, frames: int) -> UInt8[Tensor, "f h w 3"]:
