@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from tokenprune.errors import ConfigError
@@ -33,7 +33,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: write a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    lock = _acquired(folder)
+    lock, file = _acquired(folder)
     holder = folder / _HOLDER
     try:
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
@@ -41,31 +41,42 @@ def exclusive(folder: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):  # the folder may be gone
             holder.unlink()
-        if not _stands_for_itself(file := Path(lock.lock_file)):
+        if file.name == _HARD:
             with suppress(OSError):
                 file.unlink()  # while it is held: whoever has opened it sees that it is gone, and opens another
         lock.release()
 
 
-def _acquired(folder: Path) -> BaseFileLock:
+def _acquired(folder: Path) -> tuple[BaseFileLock, Path]:
     from filelock import FileLock, SoftFileLock, Timeout
 
-    for kind, name in ((FileLock, _HARD), (SoftFileLock, _SOFT)):
-        lock = kind(folder / name)
+    # FileLock would turn soft by itself, in some versions over the head of another's soft lock
+    hard = _has_locks(folder)
+    file = folder / (_HARD if hard else _SOFT)
+    lock = FileLock(file) if hard else SoftFileLock(file)
+    try:
+        lock.acquire(timeout=_patience(folder), poll_interval=0.05)
+    except Timeout:
+        who = _read(folder / _HOLDER).strip() or "another process"
+        gone = "" if hard else f"; if that process is gone, remove {file}"
+        raise ConfigError(f"{folder} is in use by {who}: wait until it ends, or write another out={gone}") from None
+    return lock, file
+
+
+def _has_locks(folder: Path) -> bool:
+    """Whether the file system knows flock; not all networks' do."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has its own
+        return True
+    with TemporaryFile(dir=folder) as probe:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that it is soft
-                lock.acquire(timeout=_patience(folder), poll_interval=0.05)
-            return lock
-        except Timeout:
-            raise ConfigError(_in_use(folder, folder / name)) from None
-        except (OSError, NotImplementedError) as error:
-            known = isinstance(error, NotImplementedError) or error.errno in _WITHOUT_LOCKS
-            if kind is SoftFileLock or not known:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
                 raise
-            with suppress(OSError):
-                (folder / name).unlink()
-    raise AssertionError("the soft lock is taken, refused or an error")
+            return False
+    return True
 
 
 def _patience(folder: Path) -> float:
@@ -80,17 +91,6 @@ def _patience(folder: Path) -> float:
     except (OSError, ValueError):
         pass
     return _SHORT
-
-
-def _in_use(folder: Path, file: Path) -> str:
-    holder = _read(folder / _HOLDER).strip() or "another process"
-    gone = f"; if that process is gone, remove {file}" if _stands_for_itself(file) else ""
-    return f"{folder} is in use by {holder}: wait until it ends, or write another out={gone}"
-
-
-def _stands_for_itself(file: Path) -> bool:
-    """Whether the file is the lock, as its content says; else the lock lies on it and it is empty."""
-    return bool(_read(file))
 
 
 def _read(file: Path) -> str:
