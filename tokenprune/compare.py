@@ -103,7 +103,8 @@ def compare(words: Sequence[str]) -> Comparison:
     }
     labels = (str(summaries[0]["systems"]["own"]["label"]), str(summaries[1]["systems"]["own"]["label"]))
     warnings = [*_differences(summaries), *_missing(told.folders, records, len(shared), len(answered))]
-    rows = _rows(answered, _seed(summaries))
+    seeds = {summary.get("seed", 0) for summary in summaries}  # one: resampled here as it was there
+    rows = _rows(answered, seeds.pop() if len(seeds) == 1 else 0)
     found = Comparison(told.folders, labels, len(answered), rows, ratios, tuple(warnings), told.out)
     if told.out is not None:
         told.out.parent.mkdir(parents=True, exist_ok=True)
@@ -162,12 +163,6 @@ def _missing(
             yield f"only {shared} of the {len(run)} samples of {folder} are in both runs; the others are left out"
     if answered < shared:
         yield f"{shared - answered} of {shared} shared samples could not be evaluated in one of the runs: left out"
-
-
-def _seed(summaries: Sequence[Mapping[str, Any]]) -> int:
-    """That of both runs, so that they are resampled here as they were there; else 0."""
-    seeds = {summary.get("seed", 0) for summary in summaries}
-    return seeds.pop() if len(seeds) == 1 else 0
 
 
 def _rows(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], seed: int) -> tuple[Row, ...]:
