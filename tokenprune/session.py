@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,11 +17,12 @@ from tokenprune.adapters import VideoLLM
 from tokenprune.attachable import attachable, check_free, guide_of
 from tokenprune.compat import named
 from tokenprune.declaration import check_classes
-from tokenprune.errors import StrategyError, UnsupportedGenerationError
+from tokenprune.errors import StrategyError
 from tokenprune.flight import Flight
 from tokenprune.hooks import Hook, kept_loss
 from tokenprune.probing import Guide
 from tokenprune.prompt import Prompt
+from tokenprune.remarks import Remarks, warn
 from tokenprune.report import Clock, Report
 from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage
 from tokenprune.threads import Pass, Taps
@@ -77,10 +77,10 @@ class Session:
         self._stack = ExitStack()
         self._open = False
         self._reports: list[Report] = []
-        self._said: set[str] = set()
+        self._remark = Remarks()
         self._begin_anew()
         message = f"attach(model, '{pipeline}') was never entered, so it compressed nothing: {HOW}"
-        self._unused = weakref.finalize(self, _warn, message)
+        self._unused = weakref.finalize(self, warn, message)
 
     def _begin_anew(self) -> None:
         """Forgets all prompts and passes."""
@@ -146,12 +146,6 @@ class Session:
             self._stack.close()
         self._begin_anew()
 
-    def _remark(self, topic: str, message: str | None) -> None:
-        """Warns about a topic once per session."""
-        if message is not None and topic not in self._said:
-            self._said.add(topic)
-            _warn(message)
-
     def _hooked_layers(self) -> range:
         """From the lowest layer at which anything happens, up: what is narrowed there stays narrowed."""
         first = [*self._pruners, *([self._hider.layer] if self._hider else [])]
@@ -178,17 +172,8 @@ class Session:
         for check in self._checks:
             check()
         if videos:
-            if cached:
-                raise UnsupportedGenerationError(
-                    "a video arrives behind a filled cache: send the whole conversation as one prompt, unchunked"
-                )
             placeholder = self._adapter.placeholders(given.get("input_ids"), given.get("inputs_embeds"))
-            media.check_one_each(placeholder, videos)
-            if images and self._assistant is not None:
-                raise UnsupportedGenerationError(
-                    "an assistant sees the words and the video of a prompt, not its images, so it would weigh frames "
-                    "for another prompt: leave out the images, or the assistant"
-                )
+            media.check(placeholder, videos, images and self._assistant is not None, bool(cached))
             encoded = compat.encoded_media(given, "video")
             self._pass.flight = Flight(self._adapter, self._guide, placeholder, given.get("input_ids"), encoded)
             return (), given
@@ -261,8 +246,3 @@ class Session:
                 self._remark("unseen", media.unseen(str(self.pipeline), flight.report.unseen_from))
                 self._reports.append(flight.report)
                 self._pass.passed = flight.prompt
-
-
-def _warn(message: str) -> None:
-    """Warns in the name of this module, from wherever it was called: a hook, or the end of the program."""
-    warnings.warn(message, stacklevel=1)
