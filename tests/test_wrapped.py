@@ -109,6 +109,7 @@ def test_what_hooks_would_not_reach_is_said_not_to_be_called(model):
         (None, "expected a loaded model, not None: load one with AutoModelForImageTextToText.from_pretrained(NAME)"),
         ("tiny", "expected a loaded model, not the text 'tiny': load one with"),
         (SimpleNamespace(image_processor=None), "not an object of type SimpleNamespace: load one with"),
+        (SimpleNamespace, "expected a loaded model, not the class SimpleNamespace: load one with"),
         (nn.Linear(2, 2), "Linear is not a model of transformers: supported families are llava_onevision"),
         (nn.DataParallel(nn.Linear(2, 2)), "DataParallel is not a model of transformers: supported families are"),
     ],

@@ -64,7 +64,11 @@ def _refuse(given: Any) -> NoReturn:
     inner = getattr(given, "model", None)  # a pipeline, a Trainer, an inference wrapper
     if isinstance(inner, nn.Module) and _fits(inner):
         raise UnsupportedModelError(f"{name} is not the model but holds it: pass what is inside (.model)")
-    said = f"the text {given!r}" if isinstance(given, str) else "None" if given is None else f"an object of type {name}"
+    said = f"an object of type {name}"
+    if given is None or isinstance(given, str):
+        said = "None" if given is None else f"the text {given!r}"
+    elif isinstance(given, type):
+        said = f"the class {given.__name__}"
     raise UnsupportedModelError(f"expected a loaded model, not {said}: {LOAD}")
 
 
