@@ -11,8 +11,10 @@ from test_files_run import FAST, annotate, read
 
 from tokenprune import tasks
 from tokenprune.cli import main
+from tokenprune.config import parse
 from tokenprune.errors import ConfigError, LmmsError, TaskError, VideoError
 from tokenprune.lmms.arguments import Arguments
+from tokenprune.run import Clip
 from tokenprune.study.config import CellConfig
 from tokenprune.study.sweep import parse_sweep
 from tokenprune.video import frame_indices, read_clip, read_frames, time_indices
@@ -105,18 +107,21 @@ def test_evidence_follows_the_frames_that_were_taken(tmp_path: Path) -> None:
         assert [clip.indices[place] for place in sample.evidence] == [i for i in (107, 149) if i in clip.indices]
 
 
-def test_records_say_which_and_when(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_say_which_and_when(tmp_path: Path) -> None:
     task = annotate(tmp_path, {"a": write_noise(tmp_path / "a.mkv", BURST, rate=50)})
-    out, again = tmp_path / "out", tmp_path / "again"
-    assert main(["run", task, *FAST, "sampling=time", f"out={out}", "workers=0"]) == 0
+    out = tmp_path / "out"
+    assert main(["run", task, *FAST, "strategy=random", "sampling=time", f"out={out}", "workers=0"]) == 0
     summary, (record,) = read(out)
     clip = read_clip(tmp_path / "a.mkv", 8, "time")
     assert clip.times is not None and record["frame_times"] == list(clip.times)
     assert "frame_times" not in record["own"] and summary["sampling"] == "time"
     assert "sampling: time" in (out / "config.yaml").read_text()
-    assert main(["run", task, *FAST, f"out={again}", "workers=0"]) == 0
-    other, (record,) = read(again)
-    assert other["sampling"] == "index" and record["frame_times"] == list(read_clip(tmp_path / "a.mkv", 8).times or ())
-    assert other["systems"]["vanilla"]["reused"] is None, "answers about other frames"
-    assert main(["run", f"video={tmp_path / 'a.mkv'}", "question=What?", *FAST, "sampling=even"]) == 2
-    assert "sampling=even is unknown: write index or time" in capsys.readouterr().err
+
+
+def test_a_run_and_one_clip_take_the_word(tmp_path: Path) -> None:
+    assert parse(["strategy=fastv", "task=files:a.json"]).sampling == "index"
+    assert parse(["strategy=fastv", "video=a.mp4", "question=What?", "sampling=time"]).sampling == "time"
+    with pytest.raises(ConfigError, match="sampling=even is unknown: write index or time"):
+        parse(["strategy=fastv", "sampling=even"])
+    path = write_noise(tmp_path / "a.mkv", BURST, rate=50)
+    assert Clip(str(path), "What?", 8, "time")[0].times == read_clip(path, 8, "time").times

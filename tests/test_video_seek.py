@@ -56,7 +56,7 @@ FILES = {
     "late.mp4": ("libx264", range(90_000, 120_000, 100), {"g": "20"}, {}),
     "negative.mp4": ("libx264", range(-400, 29_600, 100), {"g": "20"}, {}),
     "hevc.mp4": ("libx265", range(0, 10_000, 100), {"x265-params": "log-level=none:keyint=20:open-gop=1"}, {}),
-    "vp9.webm": ("libvpx-vp9", EVEN, {"g": "20", "cpu-used": "8", "deadline": "realtime"}, {}),
+    "vp9.webm": ("libvpx-vp9", EVEN, {"g": "20"}, {}),
     "mpeg4.mp4": ("mpeg4", EVEN, {"g": "20", "bf": "2"}, {}),
     "intra.mov": ("mjpeg", EVEN, {}, {}),
 }

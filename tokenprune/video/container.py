@@ -81,7 +81,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             yield container, streams[0]
     except FFmpegError as error:
         if _is_animated_webp(path):
-            said = "is an animated WebP, which FFmpeg cannot decode: convert it to MP4 or GIF first"
+            said = "is an animated WebP, which this FFmpeg cannot decode: convert it to MP4 or GIF first"
             raise VideoError(f"{path} {said}") from None
         raise VideoError(f"{path} is no video, or a truncated or corrupt one (FFmpeg: {error.strerror})") from None
 
