@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from tokenprune.errors import ConfigError
+from tokenprune.loading import pick_device
 from tokenprune.quiet import quiet
 
 _PATIENCE = timedelta(days=2)  # of a process for the others at the end of a system: shares differ in length
@@ -32,8 +33,8 @@ def check(options: Mapping[str, Any], device: torch.device) -> None:
             f"trainer.precision={precision} is not one that models are evaluated in: write one of "
             f"{', '.join((*_WHOLE, 'bf16-mixed', '16-mixed'))}"
         )
-    on_cpu = options.get("accelerator") == "cpu" or ("accelerator" not in options and device.type == "cpu")
-    if on_cpu and _AUTOCAST.get(str(precision)) == "16-mixed":
+    kind = options.get("accelerator", device.type)
+    if (pick_device("auto").type if kind == "auto" else kind) == "cpu" and _AUTOCAST.get(str(precision)) == "16-mixed":
         raise ConfigError(f"trainer.precision={precision} needs a GPU: write trainer.precision=bf16-mixed, or 32-true")
     with quiet():
         trainer_of(device, options, [])
@@ -54,6 +55,8 @@ def trainer_of(device: torch.device, options: Mapping[str, Any], callbacks: Sequ
         "devices": [device.index or 0] if device.type == "cuda" else 1,
         **options,
     }
+    if named := _AUTOCAST.get(str(chosen.get("precision"))):
+        chosen["precision"] = named
     several = chosen.pop("strategy", "auto") != "auto"
     patient = {**chosen, "strategy": DDPStrategy(timeout=_PATIENCE)}
     try:
