@@ -149,7 +149,7 @@ def _construct(kind: type[Strategy], options: Mapping[str, Any]) -> Strategy:
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0].replace(f"'{kind.__name__}'", kind.name)
             reason = reason.replace("'$VALUE' of type '$VALUE_TYPE' ", "")  # OmegaConf 2.4 leaves these in tuples
-            types = {field.name: field.type for field in dataclasses.fields(kind)}
+            types = {field.name: field.type for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
             hint = f"fields of {kind.name}: {', '.join(types) or 'none'}"
             if key in types:
                 hint = types[key] if isinstance(types[key], str) else inspect.formatannotation(types[key])

@@ -65,7 +65,7 @@ def _tensors(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
 
 
 def _mark(part: Tensor) -> tuple[int, Tensor | None]:
-    """What shows whether a tensor was written to: its version; on the CPU also its bytes, or sums of its rows'."""
+    """What shows whether a tensor was written to: its version; on the CPU also its bytes, or sums over a row's."""
     version = 0 if part.is_inference() else part._version
     if part.device.type != "cpu":
         return version, None
