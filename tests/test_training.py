@@ -31,7 +31,9 @@ def gradients(spec: str, checkpointing: bool | None, inputs: Any, **kwargs: Any)
 
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # torch's, about the vision tower's first layer
+@pytest.mark.filterwarnings(
+    "ignore:None of the inputs have requires_grad"
+)  # torch's, about the vision tower's first layer
 def test_checkpointed_layers_have_the_same_gradients(spec, reentrant):
     inputs = prompt(5, RAGGED)
     plain = gradients(spec, None, inputs, use_cache=False)

@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache
 
 from tokenprune import attention, compat, registry
 from tokenprune.adapters import VideoLLM, adapt
+from tokenprune.again import Again, recall
 from tokenprune.compat import named
 from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.flight import Flight
@@ -74,7 +75,7 @@ class Session:
         self._stack = ExitStack()
         self._prompts: WeakKeyDictionary[Cache, tuple[Prompt, Report]] = WeakKeyDictionary()
         self._readings: list[TowerReading] = []
-        self._again: tuple[Any, list[TowerReading]] | None = None  # features that may come again, and their readings
+        self._again: Again | None = None  # what `generate` may send again
         self._checks: list[Callable[[], None]] = []
         self._inside = False
         self._passed: Prompt | None = None  # what the last forward pass of the language model made of a prompt
@@ -186,20 +187,16 @@ class Session:
             self._clock = Clock(self._adapter.device, self._timed)
         clock = self._clock
         cache = flight.cache(given, guarded=bool(self.pipeline.strategies), hider=self._hider)
-        self._recall(flight.encoded, kept=cache is None)
+        self._again = recall(self._again, flight, self._readings) if cache is None else None
+        if self._again is not None:
+            self._again.check(self.pipeline)
+            self._readings = [*self._again.readings]
         with clock.inner("strategy"):
             report = flight.begin(given, self.pipeline, self._readings, clock)
         clock.forget_inner()
         if cache is not None:
             self._prompts[cache] = flight.prompt, report
         self._readings.clear()
-
-    def _recall(self, encoded: Any, kept: bool) -> None:
-        """Without a cache `generate` sends the prompt again for every token, but lets the tower see it only once."""
-        if self._readings:
-            self._again = (encoded, [*self._readings]) if kept and encoded is not None else None
-        elif self._again is not None and self._again[0] is encoded:
-            self._readings = [*self._again[1]]
 
     def _before_layer(self, layer: int, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]] | None:
         if self._flight is None or self._flight.probing:
