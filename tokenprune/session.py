@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache
 
 from tokenprune import attention, compat, media, registry
 from tokenprune.adapters import VideoLLM
+from tokenprune.again import recall
 from tokenprune.attachable import attachable, check_free, guide_of
 from tokenprune.compat import named
 from tokenprune.declaration import check_classes
@@ -214,7 +215,10 @@ class Session:
         else:
             now.clock = Clock(self._adapter.device, self._timed)
         cache = flight.cache(given, guarded=bool(self.pipeline.strategies), hider=self._hider)
-        now.recall(flight.encoded, kept=cache is None)
+        now.again = recall(now.again, flight, now.readings) if cache is None else None
+        if now.again is not None:
+            now.again.check(self.pipeline)
+            now.readings = [*now.again.readings]
         with now.clock.inner("strategy"):
             report = flight.begin(given, self.pipeline, now.readings, now.clock)
         now.clock.forget_inner()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tokenprune.again import Again
 from tokenprune.attention import Tap
 from tokenprune.flight import Flight
 from tokenprune.prompt import Prompt
@@ -25,14 +26,7 @@ class Pass(threading.local):
         self.clock = Clock(device, timed)
         self.since = 0.0
         self.passed: Prompt | None = None  # what the last pass of the language model made of a prompt
-        self._again: tuple[Any, list[TowerReading]] | None = None  # features that may come again, and their readings
-
-    def recall(self, encoded: Any, kept: bool) -> None:
-        """Without a cache `generate` sends the prompt again for every token, but lets the tower see it only once."""
-        if self.readings:
-            self._again = (encoded, [*self.readings]) if kept and encoded is not None else None
-        elif self._again is not None and self._again[0] is encoded:
-            self.readings = [*self._again[1]]
+        self.again: Again | None = None  # what `generate` may send again
 
 
 class Taps(MutableMapping[nn.Module, Tap]):
