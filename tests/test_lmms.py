@@ -84,6 +84,7 @@ def test_samples_are_the_videos(group: Task) -> None:
     for index in (0, len(group) - 1):
         sample = group[index]
         assert (sample.id, sample.category, sample.question, sample.answer) == group.label(index)[:4]
+        assert Path(str(sample.group)).name == f"{index % lmms_tasks.SAMPLES}.mp4", "both tasks ask about each video"
         assert sample.frames.shape == (FRAMES, 96, 96, 3) and sample.frames.dtype == torch.uint8
     with pytest.raises(IndexError):
         group[len(group)]
