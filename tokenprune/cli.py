@@ -14,6 +14,7 @@ from tokenprune import __version__, manual
 from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.config import ExportConfig, RunConfig, parse, parse_export
 from tokenprune.errors import TokenpruneError
+from tokenprune.installed import check
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.config import read as read_study
 from tokenprune.study.sweep import SweepConfig, parse_sweep
@@ -54,6 +55,7 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
     from tokenprune.resolve import resolve
 
     resolve(config)  # before the slow imports below
+    check()
     from tokenprune.display import results
     from tokenprune.run import run
 
@@ -78,6 +80,7 @@ def _show(arguments: argparse.Namespace, command: str) -> None:
 
     pipeline = resolve(config)
     if config.keep is not None:  # which options that sets depends on the model
+        check()
         from tokenprune.extent import extent_of
         from tokenprune.retention import retaining
 
@@ -95,6 +98,7 @@ def _export(arguments: argparse.Namespace, command: str) -> None:
 
 def _study(arguments: argparse.Namespace, command: str) -> None:
     read_study(arguments.words)  # before the slow imports below
+    check()
     from tokenprune.study.prose import findings
     from tokenprune.study.run import study
 
@@ -116,6 +120,7 @@ def _parse_compare(words: Sequence[str]) -> Any:
 
 def _sweep(arguments: argparse.Namespace, command: str) -> None:
     config = parse_sweep(arguments.words)
+    check()
     from tokenprune.study.run import sweep
     from tokenprune.study.screen import swept
 
@@ -125,6 +130,7 @@ def _sweep(arguments: argparse.Namespace, command: str) -> None:
 
 def _bench(arguments: argparse.Namespace, command: str) -> None:
     config = parse_bench(arguments.words)
+    check()
     from tokenprune.bench.run import bench
     from tokenprune.bench.screen import measured
 
