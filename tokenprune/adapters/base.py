@@ -51,7 +51,7 @@ class VideoLLM(ABC):
     @property
     @abstractmethod
     def language_model(self) -> PreTrainedModel:
-        """Receives `inputs_embeds`, `position_ids`, `attention_mask`, `past_key_values`."""
+        """Receives `inputs_embeds`, `position_ids`, `attention_mask` and a key/value cache."""
 
     @property
     @abstractmethod
