@@ -201,11 +201,14 @@ def test_an_animated_webp_is_read_or_named(tmp_path: Path) -> None:
     pictures = [Image.fromarray(np.full((48, 64, 3), 20 * i, np.uint8)) for i in range(10)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
     try:
-        frames = read_frames(path, 8)
+        found = tuple(read_frames(path, 8).shape)
     except VideoError as error:
-        assert "is an animated WebP, which this FFmpeg cannot decode: convert it to MP4 or GIF first" in str(error)
-    else:  # FFmpeg 9, of PyAV 19, can
-        assert frames.shape == (8, 48, 64, 3)
+        found = str(error)
+    read = (8, 48, 64, 3)  # by FFmpeg 9, of PyAV 19
+    assert found in (
+        read,
+        f"{path} is an animated WebP, which this FFmpeg cannot decode: convert it to MP4 or GIF first",
+    )
 
 
 def test_a_file_that_is_no_video_is_not_called_webp(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tokenprune import __version__, blame, manual
 from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.config import ExportConfig, RunConfig, parse, parse_export
 from tokenprune.errors import TokenpruneError
+from tokenprune.installed import check
 from tokenprune.stopping import stoppable
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.config import read as read_study
@@ -80,6 +81,7 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
     from tokenprune.resolve import resolve
 
     resolve(config)  # before the slow imports below
+    check()
     from tokenprune.display import results
     from tokenprune.run import run
 
@@ -104,6 +106,7 @@ def _show(arguments: argparse.Namespace, command: str) -> None:
 
     pipeline = resolve(config)
     if config.keep is not None:  # which options that sets depends on the model
+        check()
         from tokenprune.extent import extent_of
         from tokenprune.retention import retaining
 
@@ -121,6 +124,7 @@ def _export(arguments: argparse.Namespace, command: str) -> None:
 
 def _study(arguments: argparse.Namespace, command: str) -> None:
     read_study(arguments.words)  # before the slow imports below
+    check()
     from tokenprune.study.prose import findings
     from tokenprune.study.run import study
 
@@ -142,6 +146,7 @@ def _parse_compare(words: Sequence[str]) -> Any:
 
 def _sweep(arguments: argparse.Namespace, command: str) -> None:
     config = parse_sweep(arguments.words)
+    check()
     from tokenprune.study.run import sweep
     from tokenprune.study.screen import swept
 
@@ -151,6 +156,7 @@ def _sweep(arguments: argparse.Namespace, command: str) -> None:
 
 def _bench(arguments: argparse.Namespace, command: str) -> None:
     config = parse_bench(arguments.words)
+    check()
     from tokenprune.bench.run import bench
     from tokenprune.bench.screen import measured
 

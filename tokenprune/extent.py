@@ -46,10 +46,11 @@ def longest_text(processor: Processor, questions: Iterable[str]) -> int:
     return max((processor.text_tokens(question) for question in longest), default=0)
 
 
-def check_context(name: str, adapter: VideoLLM, frames: int, text: int, new_tokens: int) -> None:
+def check_context(name: str, adapter: VideoLLM, frames: int, text: int, new_tokens: int, key: str = "frames") -> None:
     """ConfigError where the uncompressed prompt and its answer need more positions than the model was made for.
 
-    `frames` is what a prompt has at most, `text` its tokens beside the video, `new_tokens` the longest answer.
+    `frames` is what a prompt has at most, under the name `key`, `text` its tokens beside the video, `new_tokens` the
+    longest answer.
     Beyond its context a model answers, and its answers mean nothing: a full model there is no baseline.
     """
     limit = context_of(adapter.model.config)
@@ -57,11 +58,11 @@ def check_context(name: str, adapter: VideoLLM, frames: int, text: int, new_toke
     if limit is None or frames * cells + rest <= limit:
         return
     fit = (limit - rest) // cells
-    instead = f"write frames={fit} or fewer" if fit > 0 else "write a smaller max_new_tokens="
+    instead = f"write {key}={fit} or fewer" if fit > 0 else "write a smaller max_new_tokens="
     if fit > 0 and frames * cells + rest - limit < new_tokens:
         instead += f", or max_new_tokens={limit - frames * cells - rest + new_tokens}"
     raise ConfigError(
-        f"frames={frames} are {frames * cells:,} visual tokens ({cells} each); with {text + adapter.separators} tokens "
+        f"{key}={frames} are {frames * cells:,} visual tokens ({cells} each); with {text + adapter.separators} tokens "
         f"of text and answers of up to {new_tokens} they need {frames * cells + rest:,} positions, and the context of "
         f"{name} holds {limit:,}: {instead}"
     )

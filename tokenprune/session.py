@@ -80,8 +80,8 @@ class Session:
         self._reports: list[Report] = []
         self._remark = Remarks()
         self._begin_anew()
-        message = f"attach(model, '{pipeline}') was never entered, so it compressed nothing: {HOW}"
-        self._unused = weakref.finalize(self, warn, message)
+        unused = f"attach(model, '{pipeline}') was never entered, so it compressed nothing: {HOW}"
+        self._unused = weakref.finalize(self, warn, unused)
 
     def _begin_anew(self) -> None:
         """Forgets all prompts and passes."""
@@ -120,8 +120,7 @@ class Session:
         return self
 
     def _hook(self, stack: ExitStack) -> None:
-        adapter = self._adapter
-        tap = stack.enter_context
+        adapter, tap = self._adapter, stack.enter_context
         self._checks = [tap(attention.tapped([adapter.text_config, adapter.tower.config], self._taps))]
         if self._assistant is not None:
             self._guide = Guide(self._assistant, Taps())
@@ -178,15 +177,14 @@ class Session:
             encoded = compat.encoded_media(given, "video")
             self._pass.flight = Flight(self._adapter, self._guide, placeholder, given.get("input_ids"), encoded)
             return (), given
-        if cache is not None and cached and cache in self._prompts:
+        if cached and cache in self._prompts:
             given = self._prompts[cache][0].realign(given)
         return (), given
 
     def _before_language_model(
         self, module: nn.Module, args: Any, kwargs: Any
     ) -> tuple[tuple[()], dict[str, Any]] | None:
-        now = self._pass
-        if now.flight is not None and now.flight.probing:
+        if (now := self._pass).flight is not None and now.flight.probing:
             return None
         given = named(module, args, kwargs)
         cache = compat.given_cache(given)
@@ -227,8 +225,8 @@ class Session:
         now.readings.clear()
         self._remark("context", media.beyond(self._adapter.text_config, given, "the prompt"))
         if self.pipeline.allocator is not None:
-            full = media.beyond(self._guide.adapter.text_config, before, "the prompt that the guide reads")
-            self._remark("guide", full)
+            read = self._guide.adapter.text_config
+            self._remark("guide", media.beyond(read, before, "the prompt that the guide reads"))
 
     def _before_layer(self, layer: int, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]] | None:
         flight = self._pass.flight
