@@ -100,7 +100,7 @@ def run_folder(folder: Path, cast: list[System], seed: int) -> dict[str, Any]:
     told = {"task": "t", "video": None, "model": "tiny", "assistant": None, "frames": 8, "seed": seed}
     summary = {**told, **summarise(cast, seed), "environment": {"device": "cpu", "dtype": "float32"}}
     folder.mkdir()
-    write(folder, summary, cast, {outcome.id: "What?" for outcome in cast[0].outcomes}, RunConfig())
+    write(folder, summary, cast, {outcome.id: "What?" for outcome in cast[0].outcomes}, RunConfig(), {})
     return summary
 
 

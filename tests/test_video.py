@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -241,13 +242,13 @@ def test_cover_art_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
         for codec, size in (("mjpeg", (32, 32)), ("mpeg4", (64, 48))):
-            stream = container.add_stream(codec, rate=10)
+            stream: Any = container.add_stream(codec, rate=10)
             stream.width, stream.height = size
             stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
             if codec == "mjpeg" and not hasattr(stream, "disposition"):
                 pytest.skip("PyAV 14.0 cannot mark a picture as attached")
             if codec == "mjpeg":
-                stream.disposition = av.stream.Disposition.attached_pic.value
+                stream.disposition = av.stream.Disposition.attached_pic.value  # pyright: ignore[reportAttributeAccessIssue]
         for stream in container.streams.video:
             for i in range(1 if stream.name == "mjpeg" else 6):
                 picture = np.full((stream.height, stream.width, 3), 40 * i, np.uint8)

@@ -144,7 +144,7 @@ def test_a_damaged_end_is_found_without_decoding_everything(tmp_path: Path) -> N
             read_frames(path, frames)
 
 
-FAST = {"options": {"movflags": "faststart"}}
+FAST: dict[str, Any] = {"options": {"movflags": "faststart"}}
 
 
 def test_the_first_of_two_video_streams(tmp_path: Path) -> None:

@@ -19,17 +19,17 @@ class Outcome:
     category: str
     question: str
     answer: str
-    group: str | None = None  # of its sample; None: the sample itself
-    frame_times: list[float] | None = None  # seconds at which the frames appear in their file, where known
     prediction: str = ""
     score: float | None = None  # None where the right answer is not known
     reading: str = "read"  # or empty, unparsed, guessed: what the score could make of the prediction
-    options: tuple[str, ...] = ()  # of a multiple-choice question
     tokens: dict[str, Any] = field(default_factory=dict)  # `SampleReport.as_dict`
     time: dict[str, float | None] = field(default_factory=dict)  # milliseconds, a batch's share; see `Report.time`
     flops_ratio: float = 0.0
     guide_flops_ratio: float = 0.0  # the part of it that an allocator's guide takes
     error: str | None = None  # why there is no answer; then score is None and everything else empty
+    group: str | None = None  # of its sample; None: the sample itself
+    options: tuple[str, ...] = ()  # of a multiple-choice question
+    frame_times: list[float] | None = None  # seconds at which the frames appear in their file, where known
 
     def as_dict(self) -> dict[str, Any]:
         """For a line of JSON; `from_dict` takes it back. Shares its lists: copying them takes longer than writing."""

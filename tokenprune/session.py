@@ -177,7 +177,7 @@ class Session:
             encoded = compat.encoded_media(given, "video")
             self._pass.flight = Flight(self._adapter, self._guide, placeholder, given.get("input_ids"), encoded)
             return (), given
-        if cached and cache in self._prompts:
+        if cache is not None and cached and cache in self._prompts:
             given = self._prompts[cache][0].realign(given)
         return (), given
 
