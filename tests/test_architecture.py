@@ -22,7 +22,7 @@ STRATEGIES = {name: path for name, path in MODULES.items() if name.startswith("t
 STRATEGIES.pop("tokenprune.strategies.__init__")
 PURE = {"tokenprune.ops": MODULES["tokenprune.ops"], **STRATEGIES}
 LOOP = {"tokenprune.evaluate", "tokenprune.samples", "tokenprune.progress"}
-CONTRACT = ("errors", "ops", "tokens", "strategy")
+CONTRACT = ("errors", "ops", "precision", "tokens", "strategy")
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 
@@ -52,6 +52,7 @@ def foreign(path: Path) -> set[str]:
 
 def test_dependencies_point_one_way() -> None:
     assert own(MODULES["tokenprune.ops"]) == own(MODULES["tokenprune.errors"]) == set()
+    assert own(MODULES["tokenprune.precision"]) == set()
     assert own(MODULES["tokenprune.words"]) == {"tokenprune.errors"}
     assert own(MODULES["tokenprune.tokens"]) <= {"tokenprune.ops"}
     assert own(MODULES["tokenprune.strategy"]) <= {"tokenprune.errors", "tokenprune.ops", "tokenprune.tokens"}

@@ -21,22 +21,34 @@ ENCODED = "mm_encoder_outputs"  # features that `generate` has made before it ca
 
 def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """All arguments of a call to `module` by name; a cache by the name that `module` has for it."""
-    given = {**dict(zip(parameters(type(module)), args, strict=False)), **kwargs}
+    given = {**dict(zip(parameters(module), args, strict=False)), **kwargs}
     if len(found := [name for name in CACHE if name in given]) == 1:
-        given[cache_name(type(module))] = given.pop(found[0])
+        given[cache_name(module)] = given.pop(found[0])
     return given
 
 
-@cache
-def parameters(kind: type[nn.Module]) -> tuple[str, ...]:
-    """Names of what `forward` takes; inspecting takes longer than a hook should, and every layer has one."""
-    return tuple(inspect.signature(kind.forward).parameters)[1:]
+def parameters(module: nn.Module) -> tuple[str, ...]:
+    """Names of what `forward` takes; a wrapper that only passes on, as torch's for checkpointing, has its module's."""
+    while not (names := _declared(type(module))) and len(inner := list(module.children())) == 1:
+        module = inner[0]
+    return names
 
 
 @cache
-def cache_name(kind: type[nn.Module]) -> str:
+def _declared(kind: type[nn.Module]) -> tuple[str, ...]:
+    """Inspecting takes longer than a hook should, and every layer has one."""
+    named = inspect.signature(kind.forward).parameters.values()
+    return tuple(one.name for one in named if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))[1:]
+
+
+def cache_name(module: nn.Module) -> str:
     """What `forward` calls the cache; the older name where it does not say."""
-    return next((name for name in CACHE if name in parameters(kind)), CACHE[-1])
+    return next((name for name in CACHE if name in parameters(module)), CACHE[-1])
+
+
+def checkpoints(layer: nn.Module) -> bool:
+    """Whether a decoder layer forgets its activations and runs again in the backward pass; it then caches nothing."""
+    return layer.training and bool(getattr(layer, "gradient_checkpointing", False))
 
 
 def given_cache(given: dict[str, Any]) -> Cache | None:
@@ -46,7 +58,7 @@ def given_cache(given: dict[str, Any]) -> Cache | None:
 
 def caching(module: nn.Module, cache: Cache) -> dict[str, Cache]:
     """The argument that hands `cache` to `module`, or to its `generate`."""
-    return {cache_name(type(module)): cache}
+    return {cache_name(module): cache}
 
 
 def filled_cache(output: Any) -> Cache:

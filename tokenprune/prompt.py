@@ -17,6 +17,8 @@ from tokenprune.report import SampleReport, StageReport
 from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, VisionStage
 from tokenprune.tokens import TEXT, SequenceView, VisualTokens
 
+IGNORED = -100  # the label of what counts for no loss, in torch and in transformers
+
 
 class Prompt:
     """The layouts of a padded batch, from layer to layer, and the decode state of its samples.
@@ -29,6 +31,7 @@ class Prompt:
         self.layouts = [layout]
         self.starts = [0]  # first LLM layer of each layout
         self.columns: list[Int[Tensor, "b m"]] = []  # of each later layout, in the layout before
+        self.origin: Int[Tensor, "b m"] | None = None  # of the last layout, in the caller's; None while they are one
         self.weights: dict[int, Float[Tensor, "f"]] = {}  # an allocator's, by sample
         self.shift: Int[Tensor, "b"] | None = None  # rows a vision stage took out: positions moved up by as many
         self.seen = layout.valid.shape[1]  # columns the caller has sent so far
@@ -106,7 +109,7 @@ class Prompt:
         # the first rows of the video's span hold what is left of it
         kept = ~before.visual | (before.frame * before.cells + before.slot < number.unsqueeze(-1))
         after, columns = before.keep(kept)
-        packed = take(embeds, columns)
+        packed, self.origin = take(embeds, columns), columns
         frame, slot = after.frame.clone(), after.slot.clone()
         for sample, tokens in zip(self.videos, done, strict=True):
             span = after.visual[sample]
@@ -152,7 +155,16 @@ class Prompt:
         self.layouts.append(after_all)
         self.starts.append(layer)
         self.columns.append(columns)
+        self.origin = columns if self.origin is None else self.origin.gather(1, columns)
         return columns
+
+    def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
+        """Labels of the caller's columns, on those of the last layout; padding has none."""
+        last = self.layouts[-1].valid
+        if self.origin is None or labels.shape[1] != self.seen:
+            return labels
+        kept = labels.gather(1, self.origin.to(labels.device))
+        return kept.masked_fill(~last.to(labels.device), IGNORED)
 
     def _note(
         self,

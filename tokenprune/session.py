@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import threading
-import warnings
 import weakref
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
-from torch import nn
-from transformers.cache_utils import Cache
-
-from tokenprune import attention, compat, media, registry
+from tokenprune import registry
 from tokenprune.adapters import VideoLLM
 from tokenprune.attachable import attachable, check_free, guide_of
-from tokenprune.compat import named
-from tokenprune.errors import StrategyError, UnsupportedGenerationError
-from tokenprune.flight import Flight
-from tokenprune.probing import Guide
-from tokenprune.prompt import Prompt
-from tokenprune.report import Clock, Report
-from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage
-from tokenprune.threads import Pass, Taps
-from tokenprune.tower import TowerReading, tower_tap
+from tokenprune.errors import StrategyError
+from tokenprune.passes import Passes
+from tokenprune.remarks import Remarks, warn
+from tokenprune.report import Report
+from tokenprune.strategy import Pipeline
 
 HOW = "write `with attach(model, ...) as session:` and call model.generate inside the block"
+UNUSED = f"was never entered, so it compressed nothing: {HOW}"
 ENTERING = threading.Lock()  # whether a model is free has to be asked and answered by one thread at a time
 
 
@@ -66,30 +58,17 @@ class Session:
     def __init__(self, adapter: VideoLLM, pipeline: Pipeline, assistant: VideoLLM | None, timed: bool) -> None:
         self.pipeline = pipeline
         self._adapter, self._assistant, self._timed = adapter, assistant, timed
-        self._pruners: dict[int, list[PrefillStage]] = {}
-        for stage in pipeline.of(PrefillStage):
-            self._pruners.setdefault(stage.layer, []).append(stage)
-        self._hider: DecodeStage | None = next(iter(pipeline.of(DecodeStage)), None)
-        self._stack = ExitStack()
-        self._open = False
         self._reports: list[Report] = []
-        self._said: set[str] = set()
-        self._begin_anew()
-        message = f"attach(model, '{pipeline}') was never entered, so it compressed nothing: {HOW}"
-        self._unused = weakref.finalize(self, _warn, message)
-
-    def _begin_anew(self) -> None:
-        """Forgets all prompts and passes."""
-        self._pass = Pass(self._adapter.device, self._timed)
-        self._taps = Taps()
-        self._guide = Guide(self._adapter, self._taps)
-        self._prompts: weakref.WeakKeyDictionary[Cache, tuple[Prompt, Report]] = weakref.WeakKeyDictionary()
+        self._remark = Remarks()
+        self._passes: Passes | None = None  # while the session is open
+        self._stack = ExitStack()
+        self._unused = weakref.finalize(self, warn, f"attach(model, '{pipeline}') {UNUSED}")
 
     @property
     def reports(self) -> list[Report]:
         """One for every video prompt, oldest first; StrategyError before the session was entered."""
         if self._unused.alive:
-            raise StrategyError(f"this session was never entered, so it compressed nothing: {HOW}")
+            raise StrategyError(f"this session {UNUSED}")
         return self._reports
 
     @property
@@ -102,146 +81,20 @@ class Session:
     def __enter__(self) -> Session:
         self._unused.detach()
         with ENTERING:
-            if self._open:
+            if self._passes is not None:
                 raise StrategyError("this session is open already: leave its block before entering it again")
             check_free(self._adapter, self._assistant)
-            self._begin_anew()
+            passes = Passes(self._adapter, self.pipeline, self._assistant, self._timed, self._reports, self._remark)
             with ExitStack() as undone_on_error:
-                self._hook(undone_on_error)
+                passes.hook(undone_on_error)
                 self._stack = undone_on_error.pop_all()
-            self._open = True
+            self._passes = passes
         return self
-
-    def _hook(self, stack: ExitStack) -> None:
-        adapter = self._adapter
-        stack.enter_context(attention.tapped([adapter.text_config, adapter.tower.config], self._taps))
-        if self._assistant is not None:
-            self._guide = Guide(self._assistant, Taps())
-            stack.enter_context(attention.tapped([self._assistant.text_config], self._guide.taps))
-        for module, hook in (
-            (adapter.tower, self._before_tower),
-            (adapter.body, self._before_body),
-            (adapter.language_model, self._before_language_model),
-            *((adapter.layers[layer], partial(self._before_layer, layer)) for layer in self._hooked_layers()),
-        ):
-            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-        handle = adapter.language_model.register_forward_hook(self._after_language_model, always_call=True)
-        stack.callback(handle.remove)
 
     def __exit__(self, *_: object) -> None:
         with ENTERING:
-            if not self._open:
+            passes, self._passes = self._passes, None
+            if passes is None:
                 raise StrategyError(f"this session is not open: {HOW}")
-            self._open = False
+            passes.end()
             self._stack.close()
-        self._begin_anew()
-
-    def _remark(self, topic: str, message: str | None) -> None:
-        """Warns about a topic once per session."""
-        if message is not None and topic not in self._said:
-            self._said.add(topic)
-            _warn(message)
-
-    def _hooked_layers(self) -> range:
-        """From the lowest layer at which anything happens, up: what is narrowed there stays narrowed."""
-        first = [*self._pruners, *([self._hider.layer] if self._hider else [])]
-        return range(min(first, default=self._adapter.depth), self._adapter.depth)
-
-    def _before_tower(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        now = self._pass
-        clock = now.clock = Clock(self._adapter.device, self._timed)
-        now.since = clock.now()
-        reading = TowerReading(named(module, args, kwargs)["pixel_values"])
-        now.readings = [*now.readings[-1:], reading]  # a prompt needs at most its images' and its video's
-        if any(self.pipeline.signals):
-            self._taps[self._adapter.tower_attention] = tower_tap(self._adapter, self.pipeline.signals, reading, clock)
-
-    def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[tuple[()], dict[str, Any]]:
-        """Sees the prompt while its ids are known: finds the video, and realigns a second turn."""
-        given = named(module, args, kwargs)
-        cache = compat.given_cache(given)
-        cached = 0 if cache is None else cache.get_seq_length()
-        videos, images = media.videos_in(given), media.images_in(given)
-        if images:
-            self._remark("images", media.IMAGES)
-        self._pass.flight = None
-        if videos:
-            if cached:
-                raise UnsupportedGenerationError(
-                    "a video arrives behind a filled cache: send the whole conversation as one prompt, unchunked"
-                )
-            placeholder = self._adapter.placeholders(given.get("input_ids"), given.get("inputs_embeds"))
-            media.check_one_each(placeholder, videos)
-            if images and self._assistant is not None:
-                raise UnsupportedGenerationError(
-                    "an assistant sees the words and the video of a prompt, not its images, so it would weigh frames "
-                    "for another prompt: leave out the images, or the assistant"
-                )
-            self._pass.flight = Flight(self._adapter, self._guide, placeholder, given.get("input_ids"))
-            return (), given
-        if cache is not None and cached and cache in self._prompts:
-            given = self._prompts[cache][0].realign(given)
-        return (), given
-
-    def _before_language_model(
-        self, module: nn.Module, args: Any, kwargs: Any
-    ) -> tuple[tuple[()], dict[str, Any]] | None:
-        now = self._pass
-        if now.flight is not None and now.flight.probing:
-            return None
-        given = named(module, args, kwargs)
-        cache = compat.given_cache(given)
-        if now.flight is not None:
-            self._begin(now.flight, given)
-        elif cache is not None and cache.get_seq_length() and cache in self._prompts:
-            prompt, report = self._prompts[cache]
-            now.flight = Flight(self._adapter, self._guide, prompt=prompt, report=report)
-            now.flight.resume(given, cache)
-        if now.flight is None:
-            now.readings.clear()  # of images, which the next video must not be taken for
-        else:
-            self._taps.update(now.flight.row_taps(self._pruners, self._hider))
-            now.since = now.clock.now()
-        return (), given
-
-    def _begin(self, flight: Flight, given: dict[str, Any]) -> None:
-        """A video prompt is about to enter the language model."""
-        now, before = self._pass, {**given}
-        self._taps.pop(self._adapter.tower_attention, None)
-        if now.readings:
-            now.clock.add("vision", now.since)
-        else:
-            now.clock = Clock(self._adapter.device, self._timed)
-        cache = flight.cache(given, guarded=bool(self.pipeline.strategies), hider=self._hider)
-        with now.clock.inner("strategy"):
-            report = flight.begin(given, self.pipeline, now.readings, now.clock)
-        now.clock.forget_inner()
-        if cache is not None:
-            self._prompts[cache] = flight.prompt, report
-        now.readings.clear()
-        self._remark("context", media.beyond(self._adapter.text_config, given, "the prompt"))
-        if self.pipeline.allocator is not None:
-            full = media.beyond(self._guide.adapter.text_config, before, "the prompt that the guide reads")
-            self._remark("guide", full)
-
-    def _before_layer(self, layer: int, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]] | None:
-        flight = self._pass.flight
-        if flight is None or flight.probing:
-            return None
-        return flight.enter_layer(layer, named(module, args, kwargs), self._pruners.get(layer, []), self._hider)
-
-    def _after_language_model(self, module: nn.Module, args: Any, output: Any) -> None:
-        flight = self._pass.flight
-        if flight is None or flight.probing:
-            return
-        self._pass.flight = None
-        self._taps.clear()
-        if output is not None:  # None: the forward pass raised
-            flight.report.clock.add("prefill" if flight.prefill else "decode", self._pass.since)
-            if flight.land(self._hider):
-                self.reports.append(flight.report)
-
-
-def _warn(message: str) -> None:
-    """Warns in the name of this module, from wherever it was called: a hook, or the end of the program."""
-    warnings.warn(message, stacklevel=1)

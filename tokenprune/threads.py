@@ -11,6 +11,7 @@ from torch import nn
 
 from tokenprune.attention import Tap
 from tokenprune.flight import Flight
+from tokenprune.prompt import Prompt
 from tokenprune.report import Clock
 from tokenprune.tower import TowerReading
 
@@ -20,7 +21,9 @@ class Pass(threading.local):
 
     def __init__(self, device: torch.device, timed: bool) -> None:
         self.flight: Flight | None = None
+        self.passed: Prompt | None = None  # what the last pass of the language model made of a prompt
         self.readings: list[TowerReading] = []
+        self.again: tuple[Any, list[TowerReading]] | None = None  # features that may come again, and their readings
         self.clock = Clock(device, timed)
         self.since = 0.0
 

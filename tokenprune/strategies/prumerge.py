@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokenprune import ops
+from tokenprune.precision import exact
 from tokenprune.strategies.uniform import evenly_spaced
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
@@ -28,12 +29,12 @@ def outliers(attention: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"]) -> Int
 
 def grid(selected: Int[Tensor, "f"], counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
     """PruMerge+'s regular grid: every `int(int(1 / ratio) / 3)`-th token, the last index excluded as in the release."""
-    step = (1.0 / (selected.double() / counts.clamp(min=1))).long()
-    stride = (step // 3).clamp(min=1).unsqueeze(-1)
+    stride = ((1.0 / (selected.double() / counts.clamp(min=1))).long() // 3).clamp(min=1).unsqueeze(-1)
     index = torch.arange(width, device=counts.device)
     return (index % stride == 0) & (index < counts.unsqueeze(-1) - 1)
 
 
+@exact
 def neighbours(
     keys: Float[Tensor, "f m k"], valid: Bool[Tensor, "f m"], centre: Int[Tensor, "f c"]
 ) -> tuple[Int[Tensor, "f c b"], Bool[Tensor, "f c b"]]:
@@ -48,8 +49,7 @@ def neighbours(
         # topk takes any of equal entries: where the last one in equals the first one out, the lower index decides
         tied = (largest[..., -1] == largest[..., -2]) & largest[..., -1].isfinite()
         near[tied] = ops.ranking(similarity[tied])[..., : NEIGHBOURS + 1]
-    real = largest[..., :NEIGHBOURS].isfinite()
-    return near[..., :NEIGHBOURS] * real, real
+    return near[..., :NEIGHBOURS] * (real := largest[..., :NEIGHBOURS].isfinite()), real
 
 
 @dataclass(frozen=True)
