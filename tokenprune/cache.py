@@ -84,7 +84,7 @@ def _unfit(cache: Cache) -> str | None:
     if any(isinstance(layer, StaticLayer) for layer in cache.layers):
         return (
             "a static cache has room for the same number of rows in every layer, a compressed prompt needs different "
-            "ones: leave out cache_implementation='static', or pass a DynamicCache (the default dynamic cache)"
+            "ones: leave cache_implementation out, or pass an empty DynamicCache() (the default dynamic cache)"
         )
     kinds = sorted({type(layer).__name__ for layer in cache.layers if not _plain(layer)})
     if any("Quant" in name for name in (type(cache).__name__, *kinds)):

@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache
 
 from tokenprune import attention, compat, media
 from tokenprune.adapters import VideoLLM
+from tokenprune.again import recall
 from tokenprune.compat import named
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.flight import Flight
@@ -149,7 +150,10 @@ class Passes:
         else:
             now.clock = Clock(self._adapter.device, self._timed)
         cache = flight.cache(given, guarded=bool(self.pipeline.strategies), hider=self._hider)
-        self._recall(flight.encoded, kept=cache is None)
+        now.again = recall(now.again, flight, now.readings) if cache is None else None
+        if now.again is not None:
+            now.again.check(self.pipeline)
+            now.readings = [*now.again.readings]
         with now.clock.inner("strategy"):
             report = flight.begin(given, self.pipeline, now.readings, now.clock)
         now.clock.forget_inner()
@@ -160,14 +164,6 @@ class Passes:
         if self.pipeline.allocator is not None:
             full = media.beyond(self._guide.adapter.text_config, before, "the prompt that the guide reads")
             self._remark("guide", full)
-
-    def _recall(self, encoded: Any, kept: bool) -> None:
-        """Without a cache `generate` sends the prompt again for every token, but lets the tower see it only once."""
-        now = self._pass
-        if now.readings:
-            now.again = (encoded, [*now.readings]) if kept and encoded is not None else None
-        elif now.again is not None and now.again[0] is encoded:
-            now.readings = [*now.again[1]]
 
     def _before_layer(self, layer: int, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]] | None:
         flight = self._pass.flight

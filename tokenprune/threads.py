@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tokenprune.again import Again
 from tokenprune.attention import Tap
 from tokenprune.flight import Flight
 from tokenprune.prompt import Prompt
@@ -23,7 +24,7 @@ class Pass(threading.local):
         self.flight: Flight | None = None
         self.passed: Prompt | None = None  # what the last pass of the language model made of a prompt
         self.readings: list[TowerReading] = []
-        self.again: tuple[Any, list[TowerReading]] | None = None  # features that may come again, and their readings
+        self.again: Again | None = None  # what `generate` may send again
         self.clock = Clock(device, timed)
         self.since = 0.0
 
