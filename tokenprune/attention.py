@@ -63,8 +63,7 @@ def tapped(configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]) -
 
     def check() -> None:
         for config, name in zip(configs, names, strict=True):
-            chosen = config._attn_implementation
-            if not str(chosen).endswith(name):  # an assistant of the same configuration puts its own around ours
+            if (chosen := config._attn_implementation) != name:
                 raise StrategyError(
                     f"the attention implementation was changed to {chosen!r} inside an attach block, which reads "
                     f"attention through its own: call set_attn_implementation({chosen!r}) before attach"

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 
 from tokenprune import compat
 from tokenprune.adapters.base import context_of
-from tokenprune.errors import LayoutError, UnsupportedGenerationError
+from tokenprune.errors import LayoutError
 from tokenprune.layout import flat_mask
 
 IMAGES = (
@@ -38,26 +38,13 @@ def images_in(given: dict[str, Any]) -> bool:
     return given.get("pixel_values") is not None or compat.encoded_media(given, "image") is not None
 
 
-def check(placeholder: Bool[Tensor, "b s"], videos: int, unseen_images: bool, cached: bool) -> None:
-    """Whether the `videos` of a call are something that token selection can honour.
-
-    Raises LayoutError where a sample holds more than one, side by side or apart, and UnsupportedGenerationError where
-    the cache is filled already (`cached`) or an assistant would not see the images beside it (`unseen_images`).
-    """
-    if cached:
-        raise UnsupportedGenerationError(
-            "a video arrives behind a filled cache: send the whole conversation as one prompt, unchunked"
-        )
+def check_one_each(placeholder: Bool[Tensor, "b s"], videos: int) -> None:
+    """Raises LayoutError where a sample holds more than one video, side by side or apart."""
     samples = int(placeholder.any(1).sum())
     if samples and videos > samples:
         raise LayoutError(
             "a sample holds several videos: compress one video per sample, or concatenate their frames "
             f"(videos: {videos}, samples that have one: {samples})"
-        )
-    if unseen_images:
-        raise UnsupportedGenerationError(
-            "an assistant sees the words and the video of a prompt, not its images, so it would weigh frames for "
-            "another prompt: leave out the images, or the assistant"
         )
 
 

@@ -1,4 +1,4 @@
-"""Warnings of a session, each topic once."""
+"""Warnings in the name of this package, wherever they come from: a hook, or the end of the program."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import warnings
 
 
 class Remarks:
-    """Warns about a topic once."""
+    """What one session remarks on: every topic once."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._topics: set[str] = set()
 
     def __call__(self, topic: str, message: str | None) -> None:
-        if message is not None and topic not in self._said:
-            self._said.add(topic)
+        """Warns; None says nothing."""
+        if message is not None and topic not in self._topics:
+            self._topics.add(topic)
             warn(message)
 
 
 def warn(message: str) -> None:
-    """Warns in the name of this module, from wherever it was called: a hook, or the end of the program."""
+    """A UserWarning whose origin is this module."""
     warnings.warn(message, stacklevel=1)

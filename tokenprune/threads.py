@@ -22,11 +22,11 @@ class Pass(threading.local):
 
     def __init__(self, device: torch.device, timed: bool) -> None:
         self.flight: Flight | None = None
+        self.passed: Prompt | None = None  # what the last pass of the language model made of a prompt
         self.readings: list[TowerReading] = []
+        self.again: Again | None = None  # what `generate` may send again
         self.clock = Clock(device, timed)
         self.since = 0.0
-        self.passed: Prompt | None = None  # what the last pass of the language model made of a prompt
-        self.again: Again | None = None  # what `generate` may send again
 
 
 class Taps(MutableMapping[nn.Module, Tap]):
