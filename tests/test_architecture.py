@@ -21,7 +21,7 @@ MODULES = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): 
 STRATEGIES = {name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")}
 STRATEGIES.pop("tokenprune.strategies.__init__")
 PURE = {"tokenprune.ops": MODULES["tokenprune.ops"], **STRATEGIES}
-LOOP = {"tokenprune.evaluate", "tokenprune.samples", "tokenprune.progress"}
+LOOP = {"tokenprune.evaluate", "tokenprune.samples", "tokenprune.progress", "tokenprune.trainer"}
 CONTRACT = ("errors", "ops", "tokens", "strategy")
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
