@@ -238,10 +238,13 @@ def test_nothing_is_left_by_runs_that_fail(
         ("strategy=fastv", "dtype=int8"): "dtype=int8 is unknown",
         ("strategy=fastv+dytok", "assistant=absent"): "there is no model 'absent'",
         ("strategy=fastv", f"video={clip}", "question=a <video> of what"): "must not contain <video>",
-        ("strategy=fastv+dytok", "limit=1", "dytok.layers=[7,9]"): "does not fit the guide",
+        ("strategy=fastv+dytok", "limit=1", "assistant=absent", "out=deep/er/out"): "there is no model 'absent'",
     }.items():
-        assert message in fails(capsys, *words, "out=deep/er/out" if "limit=1" in words else "frames=8", *words[1:])
+        assert message in fails(capsys, *words, "frames=8", *words[1:])
         assert not list(work.iterdir()), words
+    said = fails(capsys, "strategy=fastv+dytok", "limit=1", "dytok.layers=[7,9]", "out=out", *FAST)
+    assert "does not fit the guide" in said, "which is found out when the guide is asked"
+    assert "1 answer is kept: go on with: tokenprune run resume=out" in said and (work / "out" / "parts").is_dir()
 
 
 def test_an_assistant_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

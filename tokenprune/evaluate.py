@@ -174,6 +174,10 @@ def evaluate(
     readable = Readable(task)
     # all of it now: once the first process writes, the others would share out something else
     waiting = {s.name: [i for i in range(size) if i not in done] for s in systems for done in [journal.read(s.name)]}
+    for system in systems:
+        if system.pipeline is not None:  # what does not fit the models is said before any of them answers
+            with attach(model, system.pipeline, assistant=assistant if system.pipeline.allocator is not None else None):
+                pass
     bar = Bar()
     with quiet():
         trainer = trainer_of(model.device, loop.trainer, [bar])

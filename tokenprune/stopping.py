@@ -38,6 +38,7 @@ class Stop:
 def stoppable() -> Iterator[Stop]:
     """SIGINT and SIGTERM raise KeyboardInterrupt inside the block, once; what is ignored stays ignored.
 
+    After one of them the process is expected to end, and that is not disturbed either: the block's handlers stay.
     Only the main thread can be told of signals: in another one nothing changes.
     """
     stop, before = Stop(), {}
@@ -49,5 +50,5 @@ def stoppable() -> Iterator[Stop]:
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if not stop.times else ():
             signal.signal(number, handler)
