@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tokenprune.begun import moved
+from tokenprune.differences import moved
 from tokenprune.run import Finished
 from tokenprune.statistics import points, probability, verdict, within
 from tokenprune.summary import ROLES

@@ -11,6 +11,7 @@ from typing import Any
 
 from tokenprune import begun, copies, provenance, registry, tasks
 from tokenprune.config import RunConfig
+from tokenprune.differences import moved
 from tokenprune.evaluate import Loop, evaluate
 from tokenprune.folder import first_process, run_folder
 from tokenprune.journal import Journal, count
@@ -134,7 +135,8 @@ def run(config: RunConfig, command: str) -> Finished | None:
             "frames": config.frames,
             **summarise(systems, config.seed, figures if any(figures.values()) else None),
             **({"note": NOTE} if config.model in embedded() else {}),
-            "vanilla_key": None if begun.moved(place, earlier) else key,
+            "code": made_with["code"],
+            "vanilla_key": None if moved(place, earlier) else key,
             "environment": place if not earlier else {**place, "earlier": earlier},
         }
         prompts = {outcome.id: processor.prompt(outcome.question) for outcome in systems[0].outcomes}
