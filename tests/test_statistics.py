@@ -277,7 +277,7 @@ def test_the_table_says_what_the_intervals_tell(width: int) -> None:
         "the interval does not tell them apart."
     ) in text
     assert "1 of 20 samples could not be evaluated (first: s7: VideoError: [torn] file)" in text
-    assert "vanilla was not run again: its answers and times are from runs/older." in text
+    assert "vanilla was not run again: its answers are from runs/older. All times are medians over the same" in text
     assert "the benchmark's own figures" in text and "0.1235" in text and "points" in text
 
 

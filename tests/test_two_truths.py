@@ -117,6 +117,18 @@ def test_a_plugin_edited_between_kill_and_resume(
     assert OmegaConf.load(out / "config.yaml").made_with.code["mine.py"] == provenance.digest(copy.read_bytes())
 
 
+def test_a_process_that_is_started_later_runs_the_same_plugin(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning starts the others once the first has loaded the model: time enough to go on editing."""
+    words = ["strategy=mine_own", f"plugin={mine}", "limit=3"]
+    out = interrupted(tmp_path / "out", *words)
+    edit(mine, *EDITED)
+    monkeypatch.setenv("RANK", "1")
+    assert main(["run", *words, *FAST, f"out={out}", "reuse=false"]) == 2
+    assert "was begun with another mine.py" in capsys.readouterr().err
+
+
 def test_a_plugin_that_is_gone_is_read_from_the_run(mine: Path, tmp_path: Path) -> None:
     out = interrupted(tmp_path / "out", "strategy=mine_own", f"plugin={mine}", "limit=3")
     mine.unlink()

@@ -23,7 +23,6 @@ _SAMPLES = {  # what digests in a task's fingerprint are of
     "videos": "video files (sizes or times of change)",
     "digest": "samples",
 }
-_MACHINE = ("versions", "packages", "platform", "device_name", "dtype", "threads")
 
 
 def made_with(
@@ -101,25 +100,6 @@ def earlier(folder: Path) -> list[dict[str, Any]]:
         for sitting, after in pairwise(sittings)
         if after["answers"] > sitting["answers"]
     ]
-
-
-def moved(place: Mapping[str, Any], sittings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was not as it is in `place` in one of the sittings before, as `torch 2.11.0, now 2.12.1`."""
-    found: dict[str, None] = {}
-    for sitting in sittings:
-        before = sitting["environment"]
-        for key in _MACHINE:
-            for name, then, now in _pairs(key, before.get(key), place.get(key)):
-                found[f"{name} {then}, now {now}"] = None
-    return list(found)
-
-
-def _pairs(key: str, then: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        for name in sorted({*then, *now}):
-            yield from _pairs(name, then.get(name), now.get(name))
-    elif then != now:
-        yield key, then, now
 
 
 def write(folder: Path, values: Mapping[str, Any]) -> None:

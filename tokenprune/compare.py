@@ -17,6 +17,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tokenprune.differences import apart
 from tokenprune.errors import ConfigError
 from tokenprune.statistics import Paired, Resamples
 from tokenprune.wording import points, probability, verdict, within
@@ -153,6 +154,7 @@ def _differences(summaries: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         first, second = (summary.get(key) for summary in summaries)
         if first != second:
             yield f"{key} differs: {first} and {second}; the difference is not the strategy's alone"
+    yield from apart(*summaries)
 
 
 def _missing(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from textwrap import shorten
 from typing import Any
 
-from tokenprune.begun import moved
+from tokenprune.differences import moved
 from tokenprune.statistics import Paired
 from tokenprune.summary import ROLES
 from tokenprune.wording import UNTOLD, points, probability, verdict, within

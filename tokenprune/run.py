@@ -11,6 +11,7 @@ from typing import Any
 
 from tokenprune import begun, copies, provenance, registry, tasks
 from tokenprune.config import LONGEST, RunConfig
+from tokenprune.differences import moved
 from tokenprune.errors import PromptError
 from tokenprune.evaluate import Loop, evaluate
 from tokenprune.extent import check_context, longest_text, outline, questions_of
@@ -143,7 +144,8 @@ def run(config: RunConfig, command: str) -> Finished | None:
             "sampling": None if config.video is None and config.task in tasks.names() else config.sampling,
             **summarise(systems, config.seed, figures if any(figures.values()) else None),
             **({"note": text} if (text := note(config.model, config.assistant)) else {}),
-            "vanilla_key": None if begun.moved(place, earlier) else key,
+            "code": made_with["code"],
+            "vanilla_key": None if moved(place, earlier) else key,
             "environment": place if not earlier else {**place, "earlier": earlier},
         }
         prompts = {outcome.id: _prompt(processor, outcome) for outcome in systems[0].outcomes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from importlib.metadata import version
@@ -15,6 +15,7 @@ import torch
 
 import tokenprune
 from tokenprune.copies import copy_of
+from tokenprune.differences import unequal
 from tokenprune.errors import ConfigError
 from tokenprune.folder import replace
 from tokenprune.loading import configuration, pick_device, pick_dtype
@@ -111,7 +112,7 @@ def finished(file: Path, wanted: Mapping[str, Any]) -> bool:
     if made_with is None:
         return False
     check_code({file: wanted})
-    for key, then, now in _differences(made_with, wanted):
+    for key, then, now in unequal(made_with, wanted):
         raise ConfigError(
             f"{file} was made with {key}={then}, which now is {now}: write another out=, or remove {file.parent}"
         )
@@ -135,11 +136,3 @@ def _made_with(file: Path) -> Mapping[str, Any] | None:
     except (ValueError, KeyError, TypeError, StopIteration):
         raise ConfigError(f"{file} is not a cell of a study: remove it, or write another out=") from None
     return made_with
-
-
-def _differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        for name in [*now, *(name for name in then if name not in now)]:
-            yield from _differences(then.get(name), now.get(name), f"{key}.{name}" if key else name)
-    elif then != now:
-        yield key, then, now
