@@ -35,6 +35,7 @@ from transformers import (
 
 from tokenprune import attach
 from tokenprune.cache import compressed_cache
+from tokenprune.compat import caching
 from tokenprune.layout import prompt_layout
 from tokenprune.paging import PagedLayer
 from tokenprune.prompt import Prompt
@@ -110,7 +111,7 @@ def pruned(model: Any, layers: int, frames: int, threshold: float) -> Iterator[t
 
 def step(model: Any, cache: DynamicCache) -> Callable[[], object]:
     word = torch.tensor([[9]])
-    return lambda: model(input_ids=word, past_key_values=cache, use_cache=True)
+    return lambda: model(input_ids=word, **caching(model, cache), use_cache=True)
 
 
 def in_turns(actions: dict[str, Callable[[], object]]) -> dict[str, list[float]]:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,3 +54,25 @@ def test_help_imports_nothing_heavy():
 def test_listing_strategies_needs_no_model_library():
     code = "from tokenprune import registry\nassert 'dycoke' in registry.names()"
     assert not imported_by(code) & {"transformers", "lightning", "av", "scipy"}
+
+
+def versions(file: str) -> dict[str, Version]:
+    """By normalised name, what a constraints file pins."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(pin.name): Version(str(pin.specifier).removeprefix("==")) for pin in pins}
+
+
+def test_both_ends_of_every_range_are_pinned():
+    """constraints-lowest.txt holds the floors of pyproject.toml, constraints.txt something newer within the range."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lowest, newest = versions("constraints-lowest.txt"), versions("constraints.txt")
+    ranges = {canonicalize_name(one.name): one.specifier for one in map(Requirement, project["dependencies"])}
+    assert ranges.keys() == lowest.keys()
+    assert ranges.keys() <= newest.keys()
+    for name, allowed in ranges.items():
+        (floor,) = (Version(one.version) for one in allowed if one.operator == ">=")
+        assert lowest[name].release[: len(floor.release)] == floor.release, f"{name}: {lowest[name]} is not the floor"
+        assert lowest[name] in allowed
+        assert newest[name] in allowed
+        assert lowest[name] <= newest[name]

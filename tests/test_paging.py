@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tokenprune import attach, build
 from tokenprune.arrangement import Arrangement
+from tokenprune.compat import caching, filled_cache
 from tokenprune.layout import visible_mask
 from tokenprune.paging import ROOM, PagedLayer, Pages
 from tokenprune.strategies.dycoke import DyCoke
@@ -67,7 +68,7 @@ def outcome(model, pipeline: Pipeline, inputs) -> tuple[list[Tensor], list[dict[
         ids = torch.cat([first.sequences, more], dim=1)
         tail = torch.ones(len(ids), ids.shape[1] - inputs["input_ids"].shape[1]).long()
         mask = torch.cat([inputs["attention_mask"], tail], dim=1)
-        second = model.generate(input_ids=ids, attention_mask=mask, past_key_values=first.past_key_values, **settings)
+        second = model.generate(input_ids=ids, attention_mask=mask, **caching(model, filled_cache(first)), **settings)
     return [*first.logits, *second.logits], [sample.as_dict() for sample in session.report.samples if sample]
 
 
@@ -124,16 +125,16 @@ def test_the_cache_is_whole_again_outside_the_session(model):
     caches = []
     for prune in (0.7, 0.0):
         with attach(model, "dycoke", {"dycoke.prune": prune, "dycoke.merge": 0.0}), torch.no_grad():
-            cache = model(**inputs).past_key_values
+            cache = filled_cache(model(**inputs))
             for _ in range(2):
-                model(input_ids=word, past_key_values=cache)
+                model(input_ids=word, **caching(model, cache))
         caches.append(cache)
     length = inputs["input_ids"].shape[1] + 2
     assert [layer.keys.shape[2] for layer in caches[0].layers] == [length] * 3 + [length - 45 + 13] * 2
     assert [caches[0].get_seq_length(layer) for layer in range(5)] == [length] * 5
     with torch.no_grad():
         for cache in caches:
-            model(input_ids=word, past_key_values=cache)
+            model(input_ids=word, **caching(model, cache))
     for one, other in zip(*(cache.layers for cache in caches), strict=True):
         assert one.keys.shape == other.keys.shape
         # rows of the prompt are the same; those of later words saw other rows
@@ -147,11 +148,11 @@ def test_a_cache_filled_in_inference_mode_goes_on_outside(model, offload):
     for mode in (torch.inference_mode, torch.no_grad):
         with attach(model, "dycoke", {"dycoke.offload": offload}):
             with mode():
-                cache = model(**inputs).past_key_values
-                model(input_ids=word, past_key_values=cache)
+                cache = filled_cache(model(**inputs))
+                model(input_ids=word, **caching(model, cache))
             with torch.no_grad():
                 for ids in (word, word, torch.tensor([[9, 8]]), word):
-                    logits.append(model(input_ids=ids, past_key_values=cache).logits)
+                    logits.append(model(input_ids=ids, **caching(model, cache)).logits)
     assert all(torch.equal(a, b) for a, b in zip(logits[:4], logits[4:], strict=True))
 
 

@@ -8,6 +8,7 @@ import torch
 from models import CELLS, llava_onevision, prompt
 
 from tokenprune import attach, build
+from tokenprune.compat import caching, filled_cache
 from tokenprune.strategies.dycoke import DyCoke
 from tokenprune.strategies.fastv import FastV
 from tokenprune.strategy import VisionStage
@@ -228,7 +229,7 @@ def test_plain_prefill_and_manual_decoding(model):
         for _ in range(3):
             ids.append(out.logits[:, -1:].argmax(-1))
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-            out = model(input_ids=ids[-1], attention_mask=mask, past_key_values=out.past_key_values)
+            out = model(input_ids=ids[-1], attention_mask=mask, **caching(model, filled_cache(out)))
     assert torch.equal(torch.cat(ids, 1), expected.sequences[:, -3:])
     assert len(session.reports) == 2
 
@@ -240,5 +241,5 @@ def test_fastv_cache_lengths_and_positions():
     length = inputs["input_ids"].shape[1]
     with attach(model, build("none") + FastV(layer=2, drop=0.75)):
         out = generate(model, inputs, max_new_tokens=3)
-    cached = [out.past_key_values.get_seq_length(layer) for layer in range(6)]
+    cached = [filled_cache(out).get_seq_length(layer) for layer in range(6)]
     assert cached == [length + 2] * 2 + [length - 36 + 9 + 2] * 4

@@ -13,6 +13,7 @@ from models import llava_onevision, prompt
 from torch import Tensor
 
 from tokenprune import attach, registry
+from tokenprune.compat import caching, filled_cache
 from tokenprune.errors import StrategyError
 from tokenprune.strategy import Allocator, Pipeline
 
@@ -43,7 +44,7 @@ def forced(inputs: dict[str, Tensor], words: Tensor) -> list[Tensor]:
     found = [out.logits[:, -1]]
     for word in words.split(1, dim=1):
         mask = torch.cat([mask, torch.ones_like(word)], dim=1)
-        out = MODEL(input_ids=word, attention_mask=mask, past_key_values=out.past_key_values)
+        out = MODEL(input_ids=word, attention_mask=mask, **caching(MODEL, filled_cache(out)))
         found.append(out.logits[:, -1])
     return found
 

@@ -13,6 +13,7 @@ from transformers import AttentionInterface, DynamicCache, LogitsProcessorList, 
 from transformers.masking_utils import AttentionMaskInterface
 
 from tokenprune import attach, registry
+from tokenprune.compat import caching, filled_cache
 from tokenprune.strategy import Allocator
 
 GREEDY = {"max_new_tokens": 5, "do_sample": False}
@@ -112,7 +113,7 @@ def test_a_second_turn_continues_the_compressed_conversation(model, padding, how
         second = model.generate(
             input_ids=sent,
             attention_mask=mask.long(),
-            past_key_values=first.past_key_values,
+            **caching(model, filled_cache(first)),
             **GREEDY,
             return_dict_in_generate=True,
             output_logits=True,
@@ -141,7 +142,7 @@ def test_inputs_embeds_and_video_pixels(model):
 def test_the_callers_cache_is_the_one_that_fills(model):
     cache = DynamicCache()
     with attach(model, "random", {"random.keep": 0.5}):
-        model.generate(**prompt(4), **GREEDY, past_key_values=cache)
+        model.generate(**prompt(4), **GREEDY, **caching(model, cache))
     assert cache.get_seq_length() == 4 + 18 + 1 + 5 + 4
 
 
@@ -149,9 +150,9 @@ def test_an_emptied_cache_begins_anew(model):
     cache, ids = DynamicCache(), torch.randint(8, 64, (1, 9))
     with attach(model, "dycoke+fastv"), torch.no_grad():
         expected = model(input_ids=ids).logits
-        model(**prompt(4), past_key_values=cache)
+        model(**prompt(4), **caching(model, cache))
         cache.reset()
-        assert torch.equal(model(input_ids=ids, past_key_values=cache).logits, expected)
+        assert torch.equal(model(input_ids=ids, **caching(model, cache)).logits, expected)
 
 
 def test_generation_without_a_cache_equals_with_one(model):

@@ -11,6 +11,7 @@ from traces import fingerprint
 from transformers.cache_utils import StaticCache
 
 from tokenprune import attach, build
+from tokenprune.compat import caching, encoded, filled_cache
 from tokenprune.errors import LayoutError, StrategyError, UnsupportedGenerationError, UnsupportedModelError
 from tokenprune.strategies.random import Random
 
@@ -50,7 +51,7 @@ def test_assisted_decoding_is_refused(model):
 def test_a_static_cache_object_is_refused(model):
     cache = StaticCache(config=model.config.text_config, max_cache_len=99)
     with pytest.raises(UnsupportedGenerationError, match="default dynamic cache"), attach(model, "random"):
-        model.generate(**prompt(4), **GREEDY, past_key_values=cache)
+        model.generate(**prompt(4), **GREEDY, **caching(model, cache))
 
 
 def test_several_videos_in_one_sample_are_refused(model):
@@ -64,9 +65,9 @@ def test_several_videos_in_one_sample_are_refused(model):
 def test_a_video_behind_a_filled_cache_is_refused(model):
     inputs = prompt(4)
     with attach(model, "random"), torch.no_grad():
-        cache = model(input_ids=torch.randint(8, 64, (1, 6))).past_key_values
+        cache = filled_cache(model(input_ids=torch.randint(8, 64, (1, 6))))
         with pytest.raises(UnsupportedGenerationError, match="behind a filled cache"):
-            model(**inputs, past_key_values=cache)
+            model(**inputs, **caching(model, cache))
 
 
 def test_a_four_dimensional_mask_is_refused(model):
@@ -103,11 +104,11 @@ def test_models_that_do_not_fit_are_refused(model):
 def test_tower_signals_need_the_tower_inside_the_block(model):
     inputs = prompt(4)
     with torch.no_grad():
-        encoded = model.model.get_video_features(inputs.pop("pixel_values_videos"), return_dict=True)
+        features = model.model.get_video_features(inputs.pop("pixel_values_videos"), return_dict=True).pooler_output
     with attach(model, "random"), torch.no_grad():
-        model(**inputs, mm_encoder_outputs={"video": encoded})
+        model(**inputs, **encoded(features))
     with pytest.raises(UnsupportedGenerationError, match="did not run inside the block"), attach(model, "visionzip"):
-        model(**inputs, mm_encoder_outputs={"video": encoded})
+        model(**inputs, **encoded(features))
 
 
 # a stage that breaks its promise

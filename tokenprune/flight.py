@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 
+from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.attention import Tap, last_row, rows_at
 from tokenprune.cache import CompressedLayer, compressed_cache
@@ -25,17 +25,6 @@ from tokenprune.prompt import Prompt
 from tokenprune.report import Clock, Report
 from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, VisionStage
 from tokenprune.tower import TowerReading, matching, visual_tokens
-
-
-def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """All arguments of a call to `module` by name."""
-    return {**dict(zip(_parameters(type(module)), args, strict=False)), **kwargs} if args else {**kwargs}
-
-
-@cache
-def _parameters(kind: type[nn.Module]) -> tuple[str, ...]:
-    """Names of what `forward` takes; inspecting takes longer than a hook should, and every layer has one."""
-    return tuple(inspect.signature(kind.forward).parameters)[1:]
 
 
 class Flight:
@@ -66,7 +55,7 @@ class Flight:
         self._rows: dict[int, Float[Tensor, "b t"]] = {}  # last row's attention, by layer
         self._narrowed: dict[str, Any] = {}
         self._visible: Bool[Tensor, "b t"] | None = None
-        self._cache: DynamicCache | None = None
+        self._cache: Cache | None = None
 
     # prefill
 
@@ -91,18 +80,15 @@ class Flight:
                 given["attention_mask"], given["position_ids"] = self.prompt.layouts[0].mask, positions
         return self.report
 
-    def cache(self, given: dict[str, Any], guarded: bool, hider: DecodeStage | None) -> DynamicCache | None:
+    def cache(self, given: dict[str, Any], guarded: bool, hider: DecodeStage | None) -> Cache | None:
         """The cache that the prompt fills, None where the caller wants none; `given` gets it if it is ours."""
-        use_cache = given.get("use_cache")
-        wanted = given.get("past_key_values") is not None or (
-            self.adapter.text_config.use_cache if use_cache is None else use_cache
-        )
+        use_cache, cache = given.get("use_cache"), compat.given_cache(given)
+        wanted = cache is not None or (self.adapter.text_config.use_cache if use_cache is None else use_cache)
         if not wanted or not guarded:
-            return given.get("past_key_values")
+            return cache
         layer = CompressedLayer if hider is None else partial(PagedLayer, hider.offload)
-        self._cache = given["past_key_values"] = compressed_cache(
-            given.get("past_key_values"), self.adapter.depth, layer
-        )
+        self._cache = compressed_cache(cache, self.adapter.depth, layer)
+        given.update(compat.caching(self.adapter.language_model, self._cache))
         return self._cache
 
     def _weigh(
@@ -140,13 +126,13 @@ class Flight:
 
     # decode
 
-    def resume(self, given: dict[str, Any], hider: DecodeStage | None) -> None:
-        """A step behind the prompt: corrects mask and positions for the rows that are gone."""
-        self._cache = given["past_key_values"]
+    def resume(self, given: dict[str, Any], cache: Cache) -> None:
+        """A step behind the prompt in `cache`: corrects mask and positions for the rows that are gone."""
+        self._cache = cache
         columns = given["inputs_embeds"].shape[1]
         self.generating = columns == 1
         if not self.generating:
-            self.prompt.pages.reveal(given["past_key_values"].layers)
+            self.prompt.pages.reveal(cache.layers)
         self.prompt.extend(columns, flat_mask(given.get("attention_mask")))
         if self.prompt.pipeline.strategies:
             given["attention_mask"] = self.prompt.mask(0)
@@ -219,7 +205,8 @@ class Flight:
         if self._visible is None:
             mask = self.prompt.mask(number)
         else:
-            layers = given["past_key_values"].layers[layer : self.prompt.until(number, self.adapter.depth)]
+            assert self._cache is not None
+            layers = self._cache.layers[layer : self.prompt.until(number, self.adapter.depth)]
             mask = self.prompt.pages.show(number, layers, self._visible)
         self._narrowed = {"attention_mask": self._causal(given["hidden_states"], mask, layer)}
         return {**given, **self._narrowed}

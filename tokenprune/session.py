@@ -11,10 +11,11 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from tokenprune import attention, registry
+from tokenprune import attention, compat, registry
 from tokenprune.adapters import VideoLLM, adapt
+from tokenprune.compat import named
 from tokenprune.errors import StrategyError, UnsupportedGenerationError
-from tokenprune.flight import Flight, named
+from tokenprune.flight import Flight
 from tokenprune.probing import Guide
 from tokenprune.prompt import Prompt
 from tokenprune.report import Clock, Report
@@ -127,9 +128,9 @@ class Session:
     def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[tuple[()], dict[str, Any]]:
         """Sees the prompt while its ids are known: finds the video, and realigns a second turn."""
         given = named(module, args, kwargs)
-        cache: Cache | None = given.get("past_key_values")
+        cache = compat.given_cache(given)
         cached = 0 if cache is None else cache.get_seq_length()
-        encoded = (given.get("mm_encoder_outputs") or {}).get("video")
+        encoded = compat.encoded_video(given)
         self._flight = None
         if given.get("pixel_values_videos") is not None or encoded is not None:
             if cached:
@@ -148,13 +149,13 @@ class Session:
         if self._flight is not None and self._flight.probing:
             return None
         given = named(module, args, kwargs)
-        cache: Cache | None = given.get("past_key_values")
+        cache = compat.given_cache(given)
         if self._flight is not None:
             self._begin(self._flight, given)
         elif cache is not None and cache.get_seq_length() and cache in self._prompts:
             prompt, report = self._prompts[cache]
             self._flight = Flight(self._adapter, self._guide, prompt=prompt, report=report)
-            self._flight.resume(given, self._hider)
+            self._flight.resume(given, cache)
         if self._flight is not None:
             self._taps.update(self._flight.row_taps(self._pruners, self._hider))
             self._since = self._clock.now()

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.bench.config import RANDOM, BenchConfig
+from tokenprune.compat import encoded
 from tokenprune.export import write_video
 from tokenprune.processor import Pixels
 from tokenprune.video import read_frames
@@ -89,12 +89,6 @@ class Material:
 
     def tensors(self) -> list[Tensor]:
         return [part for part in (self.pixels, self.features) if part is not None]
-
-
-def encoded(features: Float[Tensor, "b n d"]) -> dict[str, Any]:
-    """Features in the form in which `generate` passes on what it has encoded itself."""
-    # transformers declares its own tensor type for the field
-    return {"mm_encoder_outputs": {"video": BaseModelOutputWithPooling(pooler_output=features)}}  # pyright: ignore
 
 
 def prepare(config: BenchConfig, adapter: VideoLLM, pixels: Pixels | None) -> Material:

@@ -18,7 +18,8 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
 from tokenprune.bench import memory
-from tokenprune.bench.material import Material, encoded
+from tokenprune.bench.material import Material
+from tokenprune.compat import encoded, filled_cache
 from tokenprune.report import Clock, Report
 from tokenprune.session import attach
 from tokenprune.strategy import DecodeStage, Pipeline
@@ -131,7 +132,7 @@ class System(ABC):
         _, first, *_, last = [1e3 * (at - since) for at in stamps.at]  # the prompt itself comes first
         named: dict[str, float] = {name: parts.get(name) or 0.0 for name in PARTS}
         named |= {"ttft_ms": first, "decode_ms_per_token": (last - first) / (self.tokens - 1), "total_ms": last}
-        cache, peak = memory.cache_bytes(done.past_key_values, device), self._peak
+        cache, peak = memory.cache_bytes(filled_cache(done), device), self._peak
         if (reached := memory.reached(device)) is not None:
             peak = float(reached - (self.material.idle if self.assistant is None else 0))
         return Reading(named, peak, float(cache), *seen)
