@@ -295,7 +295,7 @@ def test_the_table_stands_upright_where_it_is_narrow(finished: Path) -> None:
         assert (
             "…" not in text
             and "score by family" in text
-            and "No intervals: an interval takes 5 samples" in " ".join(text.split())
+            and "No intervals: resampling takes at least 5 samples" in " ".join(text.split())
         )
         families = [line.split() for line in text.splitlines() if line.split()[:1] and line.split()[0] in FAMILIES]
         assert [family for family, *_ in families] == list(FAMILIES)

@@ -205,7 +205,7 @@ def test_the_page(done: tuple[Path, Path]) -> None:
         assert f"At {tokens}: the samples do not tell any method from `random`." in text
         assert f"At {tokens}: the samples do not tell any method from the full model." in text
     assert "needle frame under the weights of guide self: mean reciprocal rank" in text
-    assert "Independent samples in the smallest family: 1; an interval takes 5" in text
+    assert "Independent samples in the smallest family: 1; resampling takes at least 5" in text
     assert not re.search(r"\d \[|: above|better in|\] \*", text), "no interval, no claim"
     assert "(tinyvqa.png)" in text and "(tinyvqa.csv)" in text
 

@@ -199,7 +199,7 @@ def test_the_terminal_marks_what_cannot_be_reached(done: Swept) -> None:
     assert "dycoke at keep=0.1: dycoke retains 25.0% to 100.0% here" in text
     assert "fastv (layer=1)" in text, "brackets are no markup"
     assert (
-        "Independent samples in the smallest family: 1; an interval takes 5" in " ".join(text.split())
+        "Independent samples in the smallest family: 1; resampling takes at least 5" in " ".join(text.split())
         and "not the papers' results" in text
     )
     assert "results.parquet" in text and str(done.folder)[:20] in text

@@ -58,16 +58,16 @@ class Paired(NamedTuple):
 
 
 class Resamples:
-    """The weights of scores in a macro average, and `number` resamplings of them (Efron, 1979).
+    """The weights of scores in a macro average, and `number` resamplings (Efron, 1979).
 
     Samples are drawn anew within each family, the same for all systems; so paired comparisons need
     nothing more: a difference of averages is the average of differences. A family of n samples is
     resampled with n - 1 draws, because n would vary too little by a factor of (n - 1) / n.
 
-    Samples of one group, such as questions about one video, are drawn together (the cluster bootstrap:
-    Davison and Hinkley, 1997, section 3.8; Field and Welsh, 2007). Families that share a group, directly
-    or through others, are one stratum, whose groups are drawn as above; each family's mean is over those
-    of its samples that were drawn, and a draw without any sample of a family does not count.
+    Samples of one group, such as questions about one video, are drawn together (the cluster
+    bootstrap: Davison and Hinkley, 1997, section 3.8; Field and Welsh, 2007). Families that share a
+    group, directly or through others, are one stratum, whose groups are drawn as above; each family's
+    mean is over those of its samples that were drawn, and a draw that misses a family does not count.
 
     `groups` names each sample's; None: a group of its own.
     """
@@ -82,7 +82,8 @@ class Resamples:
         names, member = np.unique(np.asarray(families), return_inverse=True)
         self._members = [np.flatnonzero(member == index) for index in range(len(names))]
         self._group = _numbered(groups, len(member))
-        self._shared = [np.unique(self._group[inside], return_inverse=True) for inside in self._members]
+        by_family = (self._group[inside] for inside in self._members)
+        self._shared = [np.unique(groups, return_inverse=True) for groups in by_family]
         self._strata = _strata(member, self._group)
         self._shape, self._seed = (number, 1 + int(self._group.max(initial=-1))), seed
 
@@ -139,9 +140,10 @@ class Resamples:
             return np.round(np.einsum("ij,j->i", self._counts, weighted), _EXACT) + 0.0
         total = np.zeros(self._shape[0])
         known = np.logical_and.reduce([drawn > 0 for drawn in self._drawn])
-        for inside, (groups, place), drawn in zip(self._members, self._shared, self._drawn, strict=True):
-            sums = np.bincount(place, scores[inside])
-            total += np.einsum("ij,j->i", self._counts[:, groups], sums) / np.maximum(drawn, 1)
+        parts = zip(self._members, self._shared, self._drawn, strict=True)
+        for inside, (groups, place), drawn in parts:
+            sums = np.einsum("ij,j->i", self._counts[:, groups], np.bincount(place, scores[inside]))
+            total += sums / np.maximum(drawn, 1)
         return np.round(total[known] / len(self._members), _EXACT) + 0.0
 
     def estimate(self, scores: Float[np.ndarray, "n"]) -> Estimate:
@@ -162,8 +164,9 @@ class Resamples:
 
         Without an interval where a family has fewer than five groups, and where every group of a
         family changed by the same amount, unless that is 0 everywhere: then there is no difference,
-        [0, 0]. p is twice the smaller share of resamplings on either side of 0, the samples themselves
-        counted as one more (Davison and Hinkley, 1997, section 4.2): at least 2 / (resamplings + 1).
+        [0, 0]. p is twice the smaller share of resamplings on either side of 0, the samples
+        themselves counted as one more (Davison and Hinkley, 1997, section 4.2): at least
+        2 / (resamplings + 1).
         """
         value, change = self.average(scores) - self.average(baseline), scores - baseline
         mcnemar_p = mcnemar(scores, baseline) if self.independent else None
@@ -202,7 +205,7 @@ def enough(comparisons: int, draws: int) -> bool:
 
 
 def mcnemar(first: Float[np.ndarray, "n"], second: Float[np.ndarray, "n"]) -> float | None:
-    """Two-sided p of McNemar's (1947) exact test: as many right in `first` alone as in `second` alone.
+    """Two-sided p of McNemar's (1947) exact test: as many right in `first` alone as in `second`.
 
     It counts samples, so all of them weigh the same, whatever their families, and takes them as
     independent. None for scores other than 0 and 1.

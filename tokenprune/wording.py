@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tokenprune.statistics import FEW, Estimate, Paired
 
-UNTOLD = f"an interval takes {FEW} samples about different videos in each family, and some spread"
+UNTOLD = f"resampling takes at least {FEW} samples about different videos in each family, and some spread"
 
 
 def percent(value: float | None) -> str:

@@ -108,8 +108,9 @@ def _caution(results: Results) -> Iterator[str]:
         yield out_of_reach(results)
     guides = f"the ranks of guides to chance ({len(results.importance)}), " if results.importance else ""
     yield (
-        f"Above, below, better, worse and stars are claims after Holm's correction (1979), at {LEVEL:.0%} for each of "
-        f"these sets of comparisons: {sets(results)}, {guides}the pairs of methods at one budget. "
+        "Above, below, better, worse and stars are claims after Holm's correction (1979), "
+        f"at {100 * LEVEL:g} % for each of these sets of comparisons: {sets(results)}, "
+        f"{guides}the pairs of methods at one budget. "
         "Intervals are not corrected: of twenty that make no difference, one excludes 0."
     )
 

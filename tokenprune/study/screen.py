@@ -16,7 +16,8 @@ from tokenprune.study.results import TOLERANCE, Row
 from tokenprune.study.run import Swept
 from tokenprune.wording import difference, percent, score
 
-_HEADING = ("strategy", "keep\nasked", "layer avg\ntokens", "FLOPs\nprefill", "score [95 %]", "- vanilla", "- random")
+_HEADING = ("strategy", "keep\nasked", "layer avg\ntokens", "FLOPs\nprefill", "score", "- vanilla", "- random")
+_SCORE = _HEADING.index("score")
 
 
 def swept(done: Swept, width: int) -> RenderableType:
@@ -25,6 +26,8 @@ def swept(done: Swept, width: int) -> RenderableType:
     for number, heading in enumerate(_HEADING):
         table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
     rows = {row.cell.slug: row for row in done.results.rows}
+    if any(row.macro.interval for row in rows.values()):
+        table.columns[_SCORE].header = f"{_HEADING[_SCORE]} [95 %]"
     before = None
     for cell in done.grid.cells:
         if before is not None and cell.tokens != before:
@@ -69,7 +72,7 @@ def _notes(done: Swept) -> Iterator[str]:
     if results.told:
         yield (
             "Intervals: 95 %. * marks a difference after Holm's correction for the number of comparisons "
-            f"{sets(results)}."
+            f"{sets(results)}.".replace("`", "")
         )
     else:
         yield f"{fewest(results)}."
