@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,17 @@ def test_what_is_not_an_authors_bug_is_not_cut() -> None:
         blame.call(Uniform, "quota", Uniform().quota)
     assert blame.shortened(built_in.value) is None
     assert not hasattr(built_in.value, "__notes__")
+
+
+def test_it_keeps_its_author_on_the_way_to_another_process(theirs: Path) -> None:
+    pipeline = resolve(RunConfig("theirs", plugin=str(theirs)))
+    model = llava_onevision()
+    with pytest.raises(ValueError, match="shapes") as caught, blame.travelling(), attach(model, pipeline):
+        model(**prompt(4))
+    arrived = pickle.loads(pickle.dumps(caught.value))
+    assert arrived.__traceback__ is None
+    assert blame.shortened(arrived) == blame.shortened(caught.value)
+    assert arrived.__notes__ == caught.value.__notes__
 
 
 def test_a_recursion_is_cut_at_both_ends() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -13,6 +15,7 @@ from test_contract import DOCS, Guide, Hider, Keeper, Mine, Pruner
 from test_refusals import refusal
 
 from tokenprune import registry
+from tokenprune.cli import main
 from tokenprune.declaration import check_class
 from tokenprune.errors import StrategyError
 from tokenprune.session import attach
@@ -131,3 +134,20 @@ def test_most_prompts_see_something() -> None:
     with attach(model, "uniform", {"uniform.keep": 1 / 36}) as session, torch.no_grad():
         model(**prompt(4))
     assert session.report.unseen_from is session.report[0].unseen_from is None
+
+
+def test_a_run_says_for_how_many_samples_nothing_was_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "model=nano",
+        "strategy=uniform",
+        "uniform.keep=0",
+        "limit=1",
+        "max_new_tokens=2",
+        f"out={tmp_path / 'run'}",
+    ]
+    assert main(["run", *words]) == 0
+    captured = capsys.readouterr()
+    assert "uniform left no visual token in some LLM layer for 1 of 1 samples" in " ".join(captured.out.split())
+    assert "Warning" not in captured.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [summary["systems"][role]["unseen"] for role in ("vanilla", "own")] == [0, 1]

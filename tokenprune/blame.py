@@ -13,6 +13,7 @@ from typing import Any
 
 from tokenprune.errors import TokenpruneError
 
+_TRACE = "_tokenprune_trace"  # of an exception that comes from another process
 _FRAMES = 20  # shown at most, the last ones: enough for any bug but a recursion
 
 
@@ -59,6 +60,8 @@ def asking(samples: list[str]) -> Iterator[None]:
 
 def shortened(error: BaseException) -> str | None:
     """The traceback of an author's bug from the author's first frame on, without notes; None for other exceptions."""
+    if (trace := vars(error).get(_TRACE)) is not None:
+        return trace
     entry = _entry(error.__traceback__)
     if entry is None or isinstance(error, TokenpruneError):
         return None
@@ -68,6 +71,17 @@ def shortened(error: BaseException) -> str | None:
     shown = traceback.TracebackException(type(error), error, first, limit=-_FRAMES, compact=True)
     shown.__notes__ = None  # pyright: ignore[reportAttributeAccessIssue]  they are told after it, in one line
     return "".join(shown.format()).rstrip()
+
+
+@contextmanager
+def travelling() -> Iterator[None]:
+    """Lets an author's bug keep its cut traceback on the way to another process, where an exception has none."""
+    try:
+        yield
+    except Exception as error:
+        if (trace := shortened(error)) is not None:
+            vars(error)[_TRACE] = trace
+        raise
 
 
 def line(error: BaseException, kind: type, method: str) -> int | None:

@@ -19,11 +19,9 @@ class StrategyError(TokenpruneError):
 
 
 class NameTakenError(StrategyError):
-    """A second strategy with a name; `taken` is that name."""
+    """A second strategy with a name that is taken."""
 
-    def __init__(self, message: str, taken: str) -> None:
-        super().__init__(message)
-        self.taken = taken
+    taken = ""  # that name
 
 
 class LoadingError(TokenpruneError):

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tokenprune import blame
 from tokenprune.errors import ConfigError
 from tokenprune.placement import cores
 from tokenprune.resolve import load_plugin
@@ -119,7 +120,8 @@ def _outlive_nobody() -> None:
 
 
 def _do(job: Job) -> str:
-    store.write(job.file, job.made_with, _RUNNER[0].run(job.cell))
+    with blame.travelling():
+        store.write(job.file, job.made_with, _RUNNER[0].run(job.cell))
     return job.cell.label
 
 
