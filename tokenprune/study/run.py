@@ -106,9 +106,8 @@ def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator
 
 def _settled(config: StudyConfig, task: Task) -> StudyConfig:
     """With the length of answers. ConfigError where the model's context does not hold the full model's prompts."""
-    assert config.frames is not None  # settled
     config = dataclasses.replace(config, max_new_tokens=config.max_new_tokens or task.max_new_tokens or LONGEST)
-    assert config.max_new_tokens is not None
+    assert config.frames is not None and config.max_new_tokens is not None
     text = longest_text(Processor.load(config.model), questions_of(task, config.limit))
     check_context(config.model, outline(configuration(config.model)), config.frames, text, config.max_new_tokens)
     return config

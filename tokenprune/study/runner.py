@@ -47,7 +47,7 @@ class Runner:
 
     def run(self, cell: Cell) -> list[dict[str, Any]]:
         """One record per sample."""
-        assert cell.pipeline is not None and self.config.max_new_tokens is not None  # settled
+        assert cell.pipeline is not None
         config, system = self.config, System(cell.slug, cell.label, cell.pipeline)
         model, processor = self.subject
         assistant, place = self._assistant(cell.guided_by), pick_device(config.device)
@@ -55,6 +55,7 @@ class Runner:
             if moved is not None:
                 moved.to(place)  # pyright: ignore[reportArgumentType]  Lightning left it on the CPU
         with redirect_stderr(io.StringIO()):  # the study shows its own progress, and other processes have bars too
+            assert config.max_new_tokens is not None  # settled
             loop = Loop(config.batch_size, max_new_tokens=config.max_new_tokens, seed=config.seed)
             evaluate(model, processor, self.task, [system], loop, assistant=assistant)
         return records(system.outcomes, self.task)
