@@ -223,7 +223,7 @@ def test_files_that_were_joined(folder: Path) -> None:
 
 
 DAMAGED = {
-    'x.json [{"id": "a"},\n]': "x.json, line 2: not valid JSON (a comma before the closing bracket: remove it)",
+    'x.json [{"id": "a"},\n]': "x.json, line 1: not valid JSON (a comma before the closing bracket: remove it)",
     'x.json [{"id": "a",}]': "a comma before the closing bracket: remove it",
     'x.jsonl {"id": "a"},': "x.jsonl, line 1: not valid JSON (more than one object in a line: write a sample a line",
     'x.json {"id": "a"}\n{"id": "b"}': "a second object after the first: write a list of samples, or name",

@@ -131,7 +131,7 @@ def test_no_full_model_runs_beyond_its_context(
     study.write_text("strategies: [{spec: random}]\nretentions: [0.5]\nallocator: null\nlimit: 1\n")
     for loader in ("tokenprune.run.load", "tokenprune.bench.plan.load", "tokenprune.study.runner.load"):
         monkeypatch.setattr(loader, lambda *_: pytest.fail("weights were read"))
-    limit = "the context of tiny holds 4,096: write frames=11"
+    limit = "the context of tiny holds 4,096: write frames=1"
     for words in (
         ["run", "strategy=uniform", f"video={clip}", "question=What?", "frames=140"],
         ["run", "strategy=uniform", "frames=120", "limit=1"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,24 +51,20 @@ def _parsed(path: Path, text: str, line: int) -> Any:
     try:
         return json.loads(text, parse_constant=constant)
     except json.JSONDecodeError as error:
-        where = f"{path}, line {line + error.lineno - 1}"
-        raise TaskError(f"{where}: not valid JSON ({_reason(path, text, error)})") from None
+        comma = re.compile(r",\s*[\]}]").match(text, max(text.rfind(",", 0, error.pos + 1), 0))
+        at = comma.start() if comma and comma.end() > error.pos else error.pos  # Python 3.13 is at the comma already
+        reason = _reason(path, text[at:], error.msg)
+        raise TaskError(f"{path}, line {line + text.count(chr(10), 0, at)}: not valid JSON ({reason})") from None
     except RecursionError:
         raise TaskError(f"{path}{where}: not valid JSON (nested too deeply)") from None
 
 
-def _reason(path: Path, text: str, error: json.JSONDecodeError) -> str:
-    """What the parser says, or what to write where that is known."""
-    before, after = text[: error.pos].rstrip(), text[error.pos :].lstrip()
-    if (before.endswith(",") and after[:1] in ("]", "}")) or after.replace(" ", "").replace("\n", "")[:2] in (
-        ",]",
-        ",}",
-    ):
+def _reason(path: Path, rest: str, said: str) -> str:
+    """What to write where the parser came to `rest`, or what it `said`."""
+    if re.match(r",\s*[\]}]", rest):
         return "a comma before the closing bracket: remove it"
-    if error.msg == "Extra data" and path.suffix.lower() in _LINES:
+    if said == "Extra data" and path.suffix.lower() in _LINES:
         return "more than one object in a line: write a sample a line, without a comma after it"
-    if error.msg == "Extra data" and after.startswith("{"):
+    if said == "Extra data" and rest.startswith("{"):
         return "a second object after the first: write a list of samples, or name the file .jsonl"
-    if after.startswith("'"):
-        return f"{error.msg}: write double quotes"
-    return error.msg
+    return f"{said}: write double quotes" if rest.startswith("'") else said
