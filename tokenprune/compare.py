@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.text import Text
 from tokenprune.differences import apart
 from tokenprune.errors import ConfigError
 from tokenprune.statistics import Paired, Resamples
+from tokenprune.summary import mean
 from tokenprune.wording import points, probability, verdict, within
 
 _EXAMPLE = "tokenprune compare runs/a runs/b"
@@ -99,7 +99,7 @@ def compare(words: Sequence[str]) -> Comparison:
     first, second = ([run[name] for name in shared] for run in records)
     answered = [(a, b) for a, b in zip(first, second, strict=True) if not (_error(a) or _error(b))]
     ratios = {
-        name: (_mean(_ratio(a, name) for a, _ in answered), _mean(_ratio(b, name) for _, b in answered))
+        name: (mean(_ratio(a, name) for a, _ in answered), mean(_ratio(b, name) for _, b in answered))
         for name in _TOKENS
     }
     labels = (str(summaries[0]["systems"]["own"]["label"]), str(summaries[1]["systems"]["own"]["label"]))
@@ -188,11 +188,6 @@ def _ratio(record: Mapping[str, Any], name: str) -> float | None:
     return own["flops_ratio"] if name == "flops_ratio" else own["tokens"].get(name)
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
-
-
 def table(found: Comparison) -> RenderableType:
     """What `tokenprune compare` prints."""
     names = [f"{name}: {label} ({where})" for name, label, where in zip("AB", found.labels, found.folders, strict=True)]
@@ -208,7 +203,7 @@ def table(found: Comparison) -> RenderableType:
         parts.append(scores)
         parts.append(Text(f"B against A: {verdict(found.rows[-1].change, 'A')}.", overflow="fold"))
     else:
-        parts.append(Text("No sample has a score: nobody knows the answers.", overflow="fold"))
+        parts.append(Text("No sample has a score: the right answers are not known.", overflow="fold"))
     ratios = _grid("of the full model", "A", "B")
     for name, heading in _TOKENS.items():
         ratios.add_row(heading, *("-" if value is None else f"{100 * value:.1f} %" for value in found.ratios[name]))

@@ -19,9 +19,14 @@ class StrategyError(TokenpruneError):
 
 
 class NameTakenError(StrategyError):
-    """A second strategy with a name that is taken."""
+    """A second strategy with the name `taken`."""
 
-    taken = ""  # that name
+    def __init__(self, message: str, taken: str) -> None:
+        super().__init__(message, taken)
+        self.taken = taken
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 class LoadingError(TokenpruneError):

@@ -29,6 +29,7 @@ from tokenprune.reuse import content_key, offer
 from tokenprune.strategy import Extent, Pipeline
 from tokenprune.summary import answered_by_all, summarise
 from tokenprune.tasks import Label, Sample, Task
+from tokenprune.tasks.choice import asked
 from tokenprune.trainer import check
 from tokenprune.video import read_clip
 

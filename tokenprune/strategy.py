@@ -37,9 +37,7 @@ class Strategy(ABC):
         # the same definition run again (a notebook cell, a reloaded module) replaces itself
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             holder = f"{known.__module__}.{known.__qualname__}"
-            error = NameTakenError(f"the strategy name {name!r} is taken by {holder}: choose another")
-            error.taken = name
-            raise error
+            raise NameTakenError(f"the strategy name {name!r} is taken by {holder}: choose another", name)
         if not name.isidentifier() or name == "none":
             raise StrategyError(f"{name!r} is not a strategy name: write letters, digits and _ (and not 'none')")
         cls.name = name

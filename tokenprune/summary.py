@@ -151,9 +151,9 @@ def _system(
     return {
         **found,
         "unseen": sum(outcome.tokens.get("unseen_from") is not None for outcome in outcomes),
-        "tokens": {name: _mean(outcome.tokens.get(name) for outcome in outcomes) for name in _TOKENS},
-        "flops_ratio": _mean(outcome.flops_ratio for outcome in outcomes),
-        "guide_flops_ratio": _mean(outcome.guide_flops_ratio for outcome in outcomes),
+        "tokens": {name: mean(outcome.tokens.get(name) for outcome in outcomes) for name in _TOKENS},
+        "flops_ratio": mean(outcome.flops_ratio for outcome in outcomes),
+        "guide_flops_ratio": mean(outcome.guide_flops_ratio for outcome in outcomes),
         "time": {
             name: _median(time.get(name) for time in times)
             for name in dict.fromkeys(name for time in times for name in time)
@@ -166,7 +166,8 @@ def _alone(paired: Paired) -> dict[str, Any]:
     return {name: value for name, value in paired._asdict().items() if name != "p_holm"}
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of what is known; None where nothing is."""
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
 
