@@ -170,7 +170,7 @@ def test_of_this_package_counts_what_answers_go_through() -> None:
     names = set(code_of_package().digests())
     inside = ("evaluate", "loading", "session", "ops", "strategy", "registry", "processor", "adapters/llava_onevision")
     assert {f"tokenprune/{name}.py" for name in inside} <= names
-    outside = ("cli", "manual", "config", "display", "summary", "statistics", "compare", "study/tables", "bench/run")
+    outside = ("cli", "manual", "config", "display", "summary", "wording", "compare", "study/tables", "bench/run")
     assert not {f"tokenprune/{name}.py" for name in outside} & names
     assert not [name for name in names if name.startswith("tokenprune/strategies/") and "__init__" not in name]
     assert "tokenprune/strategies/fastv.py" in code_of_pipeline(registry.build("fastv")).digests()

@@ -20,6 +20,7 @@ from tokenprune.journal import Journal
 from tokenprune.outcome import Outcome, System
 from tokenprune.provenance import Code
 from tokenprune.rounds import rounds
+from tokenprune.slots import unpack
 from tokenprune.sources import Source
 from tokenprune.strategy import REGISTERED
 from tokenprune.study.plan import Cell
@@ -113,7 +114,7 @@ def test_a_plugin_edited_between_kill_and_resume(
     assert f"resume={out} was begun with another mine.py: the run's own copy is {copy}: write plugin={copy}" in said
     assert f"resume={out} was begun with another mine.py" in refused(capsys, out, f"plugin={mine}")
     assert main(["run", f"resume={out}", f"plugin={copy}"]) == 0
-    assert [record["own"]["tokens"]["slots"][0] for record in records(out)] == [list(range(18))] * 3, "one method"
+    assert [unpack(record["own"]["tokens"])[0] for record in records(out)] == [list(range(18))] * 3, "one method"
     assert OmegaConf.load(out / "config.yaml").made_with.code["mine.py"] == provenance.digest(copy.read_bytes())
 
 

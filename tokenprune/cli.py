@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupted(interrupt: KeyboardInterrupt, status: int) -> int:
-    from tokenprune.folder import first_process
+    from tokenprune.processes import first_process
 
     if not first_process():  # the first one says it for all of them
         return status

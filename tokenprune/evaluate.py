@@ -24,9 +24,9 @@ from tokenprune import blame, registry
 from tokenprune.adapters import adapt
 from tokenprune.errors import TaskError
 from tokenprune.flops import Decoder, flops_ratio
-from tokenprune.folder import first_process
 from tokenprune.journal import Journal
 from tokenprune.outcome import Outcome, System
+from tokenprune.processes import first_process
 from tokenprune.processor import GREEDY, Processor
 from tokenprune.progress import Bar
 from tokenprune.quiet import interruptible, quiet, workers_alive

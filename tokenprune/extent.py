@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -10,7 +11,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedConfig
 from tokenprune import tasks
 from tokenprune.adapters import VideoLLM, adapt
 from tokenprune.adapters.base import context_of
-from tokenprune.errors import ConfigError
+from tokenprune.errors import ConfigError, PromptError
 from tokenprune.loading import configuration
 from tokenprune.processor import Processor
 from tokenprune.strategy import Extent
@@ -40,10 +41,23 @@ def questions_of(task: Task, limit: int | None) -> Iterator[str]:
         yield asked(label.question, label.options)
 
 
-def longest_text(processor: Processor, questions: Iterable[str]) -> int:
-    """Tokens of the longest prompt that asks one of `questions`, without its video."""
-    longest = sorted(set(questions), key=len, reverse=True)[:_MEASURED]
-    return max((processor.text_tokens(question) for question in longest), default=0)
+def longest_text(processor: Processor, questions: Iterable[str], adapter: VideoLLM) -> int:
+    """Tokens of the longest prompt that asks one of `questions`, without its video.
+
+    One that is not a prompt, or that leaves no room for a single frame, does not count: no smaller number of frames
+    would help it, so that it is an error of its sample and not of the run.
+    """
+    context = context_of(adapter.model.config)
+    room = float("inf") if context is None else context - adapter.cells - adapter.separators
+    longest = (_text(processor, question) for question in sorted(set(questions), key=len, reverse=True))
+    return max(itertools.islice((text for text in longest if 0 < text < room), _MEASURED), default=0)
+
+
+def _text(processor: Processor, question: str) -> int:
+    try:
+        return processor.text_tokens(question)
+    except PromptError:
+        return 0
 
 
 def check_context(name: str, adapter: VideoLLM, frames: int, text: int, new_tokens: int, key: str = "frames") -> None:

@@ -15,16 +15,10 @@ from tokenprune.errors import ConfigError
 from tokenprune.journal import count
 from tokenprune.lock import NAMES as LOCKS
 from tokenprune.lock import exclusive
+from tokenprune.processes import first_process
 
 CONFIG, RECORDS, SUMMARY = "config.yaml", "records.jsonl", "summary.json"  # in the order of writing
 _SHARED = "TOKENPRUNE_RUN"  # how processes that Lightning starts learn of the folder
-_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # of torchrun, Slurm, Lightning, in Lightning's order
-
-
-def first_process() -> bool:
-    """Whether this process is the first of the run's, which alone writes its folder; as torchrun, Slurm and Lightning
-    have it in the environment."""
-    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
 
 
 def replace(file: Path, content: str | bytes) -> None:

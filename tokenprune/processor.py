@@ -114,8 +114,8 @@ class Processor:
             raise PromptError(f"the chat template does not take the question {shorten(question)}: {error}") from None
 
     def text_tokens(self, question: str) -> int:
-        """Tokens of the prompt that asks `question`, without its video."""
-        return len(self.tokenizer(self.prompt(question))["input_ids"]) - 1  # pyright: ignore[reportArgumentType]
+        """Tokens of the prompt that asks `question`, without its video. Raises PromptError."""
+        return len(self._tokens(self.prompt(question), question, add_special_tokens=True)) - 1
 
     def encode(
         self, samples: Sequence[tuple[UInt8[Tensor, "f _ _ 3"], str]], cells: int, separators: int = 1

@@ -15,12 +15,13 @@ from tokenprune.differences import moved
 from tokenprune.errors import PromptError
 from tokenprune.evaluate import Loop, evaluate
 from tokenprune.extent import check_context, longest_text, outline, questions_of
-from tokenprune.folder import first_process, run_folder
+from tokenprune.folder import run_folder
 from tokenprune.journal import Journal, count
 from tokenprune.loading import configuration, load, pick_device
 from tokenprune.models import note
 from tokenprune.outcome import Outcome, System
 from tokenprune.placement import cores, placement
+from tokenprune.processes import first_process
 from tokenprune.processor import Processor
 from tokenprune.record import begin, environment, write
 from tokenprune.resolve import resolve
@@ -86,7 +87,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
         task, config = _task(config)
         assert config.max_new_tokens is not None and config.frames is not None  # settled
         adapter, processor = outline(settings), Processor.load(config.model)
-        text = longest_text(processor, questions_of(task, config.limit))
+        text = longest_text(processor, questions_of(task, config.limit), adapter)
         check_context(config.model, adapter, config.frames, text, config.max_new_tokens)
         if config.keep is not None:
             extent = Extent(config.frames, adapter.cells, adapter.depth)

@@ -122,8 +122,9 @@ def _settled(config: StudyConfig, task: Task) -> StudyConfig:
     """With the length of answers. ConfigError where the model's context does not hold the full model's prompts."""
     config = dataclasses.replace(config, max_new_tokens=config.max_new_tokens or task.max_new_tokens or LONGEST)
     assert config.frames is not None and config.max_new_tokens is not None
-    text = longest_text(Processor.load(config.model), questions_of(task, config.limit))
-    check_context(config.model, outline(configuration(config.model)), config.frames, text, config.max_new_tokens)
+    adapter = outline(configuration(config.model))
+    text = longest_text(Processor.load(config.model), questions_of(task, config.limit), adapter)
+    check_context(config.model, adapter, config.frames, text, config.max_new_tokens)
     return config
 
 
