@@ -18,8 +18,7 @@ from rich.text import Text
 
 from tokenprune.differences import apart
 from tokenprune.errors import ConfigError
-from tokenprune.statistics import Paired, Resamples
-from tokenprune.summary import mean
+from tokenprune.statistics import Paired, Resamples, mean
 from tokenprune.wording import points, probability, verdict, within
 
 _EXAMPLE = "tokenprune compare runs/a runs/b"

@@ -1,16 +1,15 @@
 """Macro averages, their intervals, and comparisons of systems that answered the same samples.
 
-A macro average is the mean over families (a task's categories) of their mean scores. Intervals are
-95 %. Every comparison is paired by sample: what makes a sample hard for both systems cancels.
+A macro average is the mean over families (a task's categories) of their mean scores. Intervals are 95 %. Every
+comparison is paired by sample: what makes a sample hard for both systems cancels.
 
-What may be claimed is decided here and nowhere else: runs, sweeps, studies and comparisons print an
-`Estimate` or a `Paired` as it is. Where the samples cannot tell, both have no interval, and a
-comparison has no p and claims nothing.
+What may be claimed is decided here alone: runs, sweeps, studies and comparisons print an `Estimate` or a
+`Paired` as it is. Where the samples cannot tell, it has no interval and no p, and claims nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -244,3 +243,8 @@ def _between(draws: Float[np.ndarray, "draws"]) -> list[float]:
 
 def _right_or_wrong(scores: Float[np.ndarray, "n"]) -> bool:
     return bool(np.isin(scores, (0.0, 1.0)).all())
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of what is known; None where nothing is."""
+    return float(np.mean(known)) if (known := [value for value in values if value is not None]) else None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tokenprune.outcome import Outcome, System
-from tokenprune.statistics import Estimate, Paired, Resamples
+from tokenprune.statistics import Estimate, Paired, Resamples, mean
 
 ROLES = ("vanilla", "random", "own")  # the full model, the control, the strategy
 _KEYS = {"own": "score", "vanilla": "vanilla_score", "random": "random_score"}
@@ -164,12 +164,6 @@ def _system(
 def _alone(paired: Paired) -> dict[str, Any]:
     """As it is written; nothing is corrected for the number of comparisons of a run."""
     return {name: value for name, value in paired._asdict().items() if name != "p_holm"}
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """Of what is known; None where nothing is."""
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
 
 
 def _median(values: Iterable[float | None]) -> float | None:
