@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from arbitrary import video
@@ -58,7 +60,7 @@ def test_scores_are_the_same_inside_and_outside_autocast(name):
 
 @pytest.mark.parametrize("name", [name for name in registry.names() if issubclass(registry.get(name), VisionStage)])
 def test_every_vision_stage_keeps_the_same_tokens_under_autocast(name):
-    stage = registry.get(name)()
+    stage: Any = registry.get(name)()
     tokens = video(drawn(6 * 36, 24), 36, drawn(6 * 36, seed=1).abs(), drawn(6 * 36, 32, seed=2))
     budget = stage.quota(tokens)
     plain = stage.compress(tokens, budget)
