@@ -124,3 +124,5 @@ def test_shifted_labels_are_refused():
     ids = inputs["input_ids"]
     with attach(model, "random"), pytest.raises(UnsupportedGenerationError, match="pass labels, which are shifted"):
         model(**inputs, labels=ids, shift_labels=ids)
+    with attach(model, "none"):
+        assert float(model(**inputs, labels=ids, shift_labels=ids).loss) > 0

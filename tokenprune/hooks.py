@@ -52,7 +52,7 @@ def kept_loss(model: PreTrainedModel, prompt: Callable[[], Prompt | None]) -> It
             model.loss_function = hook
 
     def of_kept(logits: Tensor, labels: Tensor | None, *args: Any, **kwargs: Any) -> Any:
-        if (passed := prompt()) is not None and labels is not None:
+        if (passed := prompt()) is not None and passed.origin is not None and labels is not None:
             if kwargs.get("shift_labels") is not None:
                 raise UnsupportedGenerationError(
                     "shift_labels count the positions of the uncompressed prompt: pass labels, which are shifted after "
