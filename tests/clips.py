@@ -55,8 +55,7 @@ def write_noise(
     with av.open(file, "w", **container_options) as container:
         stream: Any = container.add_stream(codec, rate=rate, options={"g": "10"} if coding is None else coding)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        if sound:
-            audio: Any = container.add_stream("aac", rate=8000, layout="mono")
+        audio: Any = container.add_stream("aac", rate=8000, layout="mono") if sound else None
         for number, time in enumerate(times):
             frame = av.VideoFrame.from_ndarray(np.roll(_NOISE, number, axis=1), format="rgb24")
             frame.pts, frame.time_base = time, MS

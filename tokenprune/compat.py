@@ -95,7 +95,7 @@ def pictures(container: InputContainer) -> list[VideoStream]:
 
 
 @cache
-def converting() -> dict[str, int]:
+def converting() -> dict[str, Any]:
     """Arguments of `VideoFrame.to_ndarray` under which a process that was forked can convert, too.
 
     From 17 on PyAV converts in several threads unless told otherwise, and those of 19 are lost by a fork: a worker of a
