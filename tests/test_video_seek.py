@@ -132,7 +132,7 @@ def test_matroska_without_an_index(tmp_path: Path, decoded: list[int]) -> None:
 
 def test_a_damaged_end_is_found_without_decoding_everything(tmp_path: Path) -> None:
     """The index is in front and whole; what it points at is not there."""
-    path = write_noise(tmp_path / "a.mp4", EVEN, "libx264", {"g": "20"}, **FAST)
+    path = write_noise(tmp_path / "a.mp4", EVEN, "libx264", {"g": "20"}, options={"movflags": "faststart"})
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 3 // 4])
     for frames in (1, 2, 8):
@@ -142,9 +142,6 @@ def test_a_damaged_end_is_found_without_decoding_everything(tmp_path: Path) -> N
     for frames in (1, 2, 8):
         with pytest.raises(VideoError):
             read_frames(path, frames)
-
-
-FAST: dict[str, Any] = {"options": {"movflags": "faststart"}}
 
 
 def test_the_first_of_two_video_streams(tmp_path: Path) -> None:

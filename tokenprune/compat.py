@@ -106,6 +106,22 @@ def pictures(container: InputContainer) -> list[VideoStream]:
     return moving or streams
 
 
+@cache
+def converting() -> dict[str, Any]:
+    """Arguments of `VideoFrame.to_ndarray` under which a process that was forked can convert, too.
+
+    From 17 on PyAV converts in several threads unless told otherwise, and those of 19 are lost by a fork: a worker of a
+    loader would wait for them for ever.
+    """
+    import av
+
+    try:
+        av.VideoFrame(2, 2, "yuv420p").to_ndarray(format="rgb24", threads=1)
+    except TypeError:  # compiled: it has no signature to ask
+        return {}
+    return {"threads": 1}
+
+
 def rotation(frame: VideoFrame) -> float:
     """Degrees, counter-clockwise, that a frame is to be turned by; PyAV 14.0 has the matrix only.
 

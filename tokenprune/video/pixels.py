@@ -9,7 +9,7 @@ from av.video.reformatter import ColorRange
 from jaxtyping import UInt8
 from torch import Tensor
 
-from tokenprune.compat import rotation
+from tokenprune.compat import converting, rotation
 
 # Matrices by their number in a stream (ITU-T H.273). BT.2020 (9, 10) has no name in every PyAV: None: the frame's own.
 # All else is BT.601, also what says nothing, whatever its size, as in the field's evaluation codes.
@@ -43,7 +43,7 @@ class Canvas:
 
 def _rgb(frame: VideoFrame, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
     if frame.format.is_rgb or frame.format.has_palette:
-        return frame.to_ndarray(format="rgb24", width=width, height=height)
+        return frame.to_ndarray(format="rgb24", width=width, height=height, **converting())
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     return frame.to_ndarray(
         format="rgb24",
@@ -54,4 +54,5 @@ def _rgb(frame: VideoFrame, width: int, height: int) -> UInt8[np.ndarray, "h w 3
         src_color_range="JPEG" if full else "MPEG",
         # no meaning for RGB, but before PyAV 17 none of this counts unless source and target differ
         dst_color_range="MPEG" if full else "JPEG",
+        **converting(),
     )
