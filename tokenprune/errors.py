@@ -19,9 +19,14 @@ class StrategyError(TokenpruneError):
 
 
 class NameTakenError(StrategyError):
-    """A second strategy with a name that is taken."""
+    """A second strategy wants the name `taken`, which `holder` has."""
 
-    taken = ""  # that name
+    def __init__(self, taken: str, holder: str) -> None:
+        super().__init__(taken, holder)
+        self.taken, self.holder = taken, holder
+
+    def __str__(self) -> str:
+        return f"the strategy name {self.taken!r} is taken by {self.holder}: choose another"
 
 
 class LoadingError(TokenpruneError):
