@@ -19,14 +19,14 @@ class StrategyError(TokenpruneError):
 
 
 class NameTakenError(StrategyError):
-    """A second strategy with the name `taken`."""
+    """A second strategy wants the name `taken`, which `holder` has."""
 
-    def __init__(self, message: str, taken: str) -> None:
-        super().__init__(message, taken)
-        self.taken = taken
+    def __init__(self, taken: str, holder: str) -> None:
+        super().__init__(taken, holder)
+        self.taken, self.holder = taken, holder
 
     def __str__(self) -> str:
-        return self.args[0]
+        return f"the strategy name {self.taken!r} is taken by {self.holder}: choose another"
 
 
 class LoadingError(TokenpruneError):

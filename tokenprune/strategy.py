@@ -36,8 +36,7 @@ class Strategy(ABC):
         known = REGISTERED.get(name)
         # the same definition run again (a notebook cell, a reloaded module) replaces itself
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            holder = f"{known.__module__}.{known.__qualname__}"
-            raise NameTakenError(f"the strategy name {name!r} is taken by {holder}: choose another", name)
+            raise NameTakenError(name, f"{known.__module__}.{known.__qualname__}")
         if not name.isidentifier() or name == "none":
             raise StrategyError(f"{name!r} is not a strategy name: write letters, digits and _ (and not 'none')")
         cls.name = name
@@ -192,8 +191,8 @@ class Pipeline:
             raise StrategyError(f"{self} takes no retention: one Adjustable strategy may have a budget, here {which}")
         adjusted = contract.ask(hosts[0], "retaining", ratio, extent)
         if type(adjusted) is not type(hosts[0]):
-            did, rule = f"returned {type(adjusted).__name__}", "it returns itself with other options"
-            raise contract.breach(hosts[0], "retaining", did, rule)
+            did = f"returned {type(adjusted).__name__}"
+            raise contract.breach(hosts[0], "retaining", did, "it returns itself with other options")
         return Pipeline(tuple(adjusted if strategy is hosts[0] else strategy for strategy in self.strategies))
 
     def _check_signals(self) -> None:
