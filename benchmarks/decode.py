@@ -105,7 +105,8 @@ def pruned(model: Any, layers: int, frames: int, threshold: float) -> Iterator[t
     prompt.finish(layers)
     report = Report(prompt.reports, Clock(torch.device("cpu"), False))
     with attach(model, pipeline) as session:
-        session._prompts[cache] = prompt, report
+        assert session._passes is not None
+        session._passes._prompts[cache] = prompt, report
         yield cache, report
 
 

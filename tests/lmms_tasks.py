@@ -68,6 +68,17 @@ filter_list:
       - function: take_first
 """
 
+GUESS = """
+task: shapes_guess
+doc_to_text: question
+doc_to_target: letter
+process_results: !function made.judge_or_guess
+metric_list:
+  - metric: letters
+    aggregation: !function made.mean_of_scores
+    higher_is_better: true
+"""
+
 GROUP = """
 group: shapes
 task:
@@ -88,6 +99,7 @@ doc_to_choice: ["red", "blue"]
 """
 
 MADE = """
+import random
 import string
 import sys
 from pathlib import Path
@@ -111,6 +123,13 @@ def judge_letter(doc, results):
     return {"letters": {"id": doc["video"], "score": float(results[0].strip()[:1] == doc["letter"])}}
 
 
+def judge_or_guess(doc, results):
+    # as NExT-QA, EgoSchema and LongVideoBench: an answer without a letter becomes a random one
+    text = results[0].strip()
+    read = text if text in list(string.ascii_uppercase) else random.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    return {"letters": {"id": doc["video"], "score": float(read == doc["letter"]), "read": read}}
+
+
 def mean_of_scores(results):
     return 100 * sum(result["score"] for result in results) / len(results)
 
@@ -130,7 +149,7 @@ def submit(results, args):
 
 
 def write(folder: Path, *, post: str = "Answer with the option's letter.", version: str = "1.0") -> Path:
-    """A folder for `include_path`: `shapes_choice` and `shapes_open`, their group `shapes`, and `shapes_ranked`."""
+    """A folder for `include_path`: `shapes_choice` and `shapes_open`, their group `shapes`, `_guess` and `_ranked`."""
     task = TinyVQA(samples=len(FAMILIES) * 2, frames=FRAMES, seed=3)
     folder.mkdir(parents=True)
     lines = []
@@ -148,6 +167,8 @@ def write(folder: Path, *, post: str = "Answer with the option's letter.", versi
     common = _COMMON.format(length=4, version=version)
     (folder / "choice.yaml").write_text(CHOICE.format(post=post) + common)
     (folder / "open.yaml").write_text(OPEN + common.replace("max_new_tokens: 4", "max_new_tokens: 6"))
+    unlimited = common.replace("  max_new_tokens: 4\n", "")
+    (folder / "guess.yaml").write_text(GUESS + unlimited)
     (folder / "group.yaml").write_text(GROUP)
     (folder / "ranked.yaml").write_text(
         RANKED

@@ -21,8 +21,8 @@ MODULES = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): 
 STRATEGIES = {name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")}
 STRATEGIES.pop("tokenprune.strategies.__init__")
 PURE = {"tokenprune.ops": MODULES["tokenprune.ops"], **STRATEGIES}
-LOOP = {"tokenprune.evaluate", "tokenprune.samples", "tokenprune.progress"}
-CONTRACT = ("errors", "ops", "tokens", "strategy")
+LOOP = {f"tokenprune.{name}" for name in ("evaluate", "samples", "progress", "trainer")}
+CONTRACT = ("errors", "ops", "precision", "tokens", "strategy")
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 
@@ -52,10 +52,16 @@ def foreign(path: Path) -> set[str]:
 
 def test_dependencies_point_one_way() -> None:
     assert own(MODULES["tokenprune.ops"]) == own(MODULES["tokenprune.errors"]) == set()
+    assert own(MODULES["tokenprune.precision"]) == set()
     assert own(MODULES["tokenprune.words"]) == {"tokenprune.errors"}
     assert own(MODULES["tokenprune.tokens"]) <= {"tokenprune.ops"}
-    assert own(MODULES["tokenprune.strategy"]) <= {"tokenprune.errors", "tokenprune.ops", "tokenprune.tokens"}
-    assert own(MODULES["tokenprune.registry"]) <= {"tokenprune.errors", "tokenprune.strategy", "tokenprune.strategies"}
+    below = {"tokenprune.errors", "tokenprune.ops", "tokenprune.tokens"}
+    guards = {"tokenprune.blame", "tokenprune.watch", "tokenprune.contract"}  # what calls strategies and checks results
+    assert own(MODULES["tokenprune.blame"]) == {"tokenprune.errors"}
+    assert all(own(MODULES[name]) <= below | guards for name in guards)
+    assert own(MODULES["tokenprune.strategy"]) <= {*below, "tokenprune.contract"}
+    above = {"tokenprune.strategy", "tokenprune.strategies", "tokenprune.declaration"}
+    assert own(MODULES["tokenprune.registry"]) <= {"tokenprune.errors", "tokenprune.blame", *above}
     for name in ("ops", "tokens", "strategy"):
         assert foreign(MODULES[f"tokenprune.{name}"]) <= MATHS
 

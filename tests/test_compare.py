@@ -89,7 +89,21 @@ def test_the_other_way_round_the_sign_turns(two: tuple[str, str]) -> None:
     assert there.interval and back.interval
     assert there.interval == pytest.approx([-back.interval[1], -back.interval[0]])
     same = compare((two[0], two[0]))
-    assert all(row.change == (0.0, [0.0, 0.0], 1.0) for row in same.rows)
+    assert all(row.change == (0.0, [0.0, 0.0], 1.0, 1.0, None) for row in same.rows)
+
+
+def test_other_code_and_another_machine_are_said(tmp_path: Path) -> None:
+    """Of the files that both runs have; a strategy of one of them is what is compared."""
+    made = [
+        {
+            "code": {"mine.py": digest, "tokenprune/ops.py": "0", f"only_{digest}.py": digest},
+            "environment": {"versions": {"torch": torch, "av": "18"}, "command": digest, "dtype": "float32"},
+        }
+        for digest, torch in (("a", "2.11"), ("b", "2.12"))
+    ]
+    found = compare([run(tmp_path / f"{n}", lambda i: True, **told) for n, told in enumerate(made)])
+    alone = "the difference is not the strategy's alone"
+    assert found.warnings == ("the code differs: mine.py", f"torch differs: 2.11 and 2.12; {alone}")
 
 
 def test_what_differs_is_said(tmp_path: Path, two: tuple[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -123,7 +124,8 @@ def define(name: str, bases: tuple[type, ...], **members: Any) -> Any:
     """A new registered strategy class, from a place of its own."""
     bodies = {"weigh", "quota", "compress", "prune", "start", "attend", "signals"}
     stubs = {body: lambda *_: None for body in bodies if any(hasattr(base, body) for base in bases)}
-    return dataclass(frozen=True)(type(name.title(), bases, stubs | members, name=name))
+    fields = {"__annotations__": {member: int for member in members if member == "layer"}}
+    return dataclass(frozen=True)(type(name.title(), bases, stubs | members | fields, name=name))
 
 
 @pytest.mark.usefixtures("scratch")
@@ -136,7 +138,10 @@ def test_conflicts_between_stages() -> None:
     assert build("prumerge+fromtower").signals == Signals("mean_query", "full")
     greedy = define("greedy", (VisionStage,), quota=lambda _, tokens: tokens.counts + 1)()
     message = refusal(Pipeline((greedy,)).budget, greedy, blank(2, 3), None)
-    assert message == "greedy.quota asks for [4, 4] tokens per frame, there are [3, 3]"
+    assert message == (
+        "test_composition.py: Greedy.quota asks for [4, 4] tokens per frame, there are [3, 3]: from 0 to all of them "
+        "(docs/write-a-strategy.md)"
+    )
 
 
 @pytest.mark.usefixtures("scratch")
@@ -145,7 +150,7 @@ def test_names() -> None:
     assert taken == "the strategy name 'fastv' is taken by tokenprune.strategies.fastv.FastV: choose another"
     for name in ("none", "a+b", "a.b", "two words", ""):
         message = refusal(define, name, (VisionStage,))
-        assert message == f"{name!r} is no strategy name: write letters, digits and _ (and not 'none')"
+        assert message == f"{name!r} is not a strategy name: write letters, digits and _ (and not 'none')"
     unnamed = type("Unnamed", (PrefillStage,), {})
     assert unnamed.name == "Unnamed"
     assert unnamed not in REGISTERED.values()
@@ -176,7 +181,7 @@ def test_fields_are_the_schema() -> None:
     assert "missing mandatory value: amount" in refusal(build, "needy")
 
     type("Bare", (PrefillStage,), {"quota": None, "prune": None}, name="bare")
-    assert refusal(build, "bare") == "bare is no dataclass: write @dataclass(frozen=True) above class Bare"
+    assert "class Bare is not a dataclass: write @dataclass(frozen=True) above class Bare" in refusal(build, "bare")
 
 
 class EntryPoint(SimpleNamespace):
@@ -186,11 +191,12 @@ class EntryPoint(SimpleNamespace):
 
 @pytest.fixture
 def entry(monkeypatch: pytest.MonkeyPatch, scratch: None) -> Iterator[Any]:
-    """Installs one package with a strategy: `entry(action)`."""
+    """Installs one package for each action that importing it does: `entry(action)`."""
 
-    def install(action: Any) -> None:
-        point = EntryPoint(name="theirs", action=action, dist=SimpleNamespace(name="their-package"))
-        monkeypatch.setattr(registry, "entry_points", lambda group: [point] * (group == "tokenprune.strategies"))
+    def install(*actions: Any) -> None:
+        dist = SimpleNamespace(name="their-package")
+        points = [EntryPoint(name="theirs", action=action, dist=dist) for action in actions]
+        monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "tokenprune.strategies" else [])
         registry._discover.cache_clear()
 
     yield install
@@ -204,12 +210,73 @@ def test_entry_points(entry: Any) -> None:
     assert str(build("uniform+theirs")) == "uniform+theirs"
 
 
-def test_broken_entry_points_are_named(entry: Any) -> None:
-    entry(lambda: 1 / 0)
-    assert refusal(registry.names) == (
-        "the strategy 'theirs' of the installed package 'their-package' does not import (division by zero): "
+def half() -> None:
+    define("half", (PrefillStage,), layer=1)
+    raise ImportError("cannot import name 'gone'\nfrom their_package")
+
+
+BROKEN: dict[str, tuple[Any, str]] = {
+    "raises": (lambda: 1 / 0, "division by zero"),
+    "leaves": (lambda: sys.exit(3), "3"),
+    "leaves without a word": (sys.exit, "SystemExit"),
+    "half": (half, "cannot import name 'gone' from their_package"),
+    "taken": (
+        lambda: define("fastv", (VisionStage,)),
+        "the strategy name 'fastv' is taken by tokenprune.strategies.fastv.FastV: choose another",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_entry_point_is_told_of_once_and_fails_only_who_asks_for_it(
+    case: str, entry: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    action, reason = BROKEN[case]
+    built_in = set(registry.names())
+    entry(action)
+    told = (
+        f"the strategy 'theirs' of the installed package 'their-package' does not import ({reason}): "
         "update or uninstall that package"
     )
+    assert set(registry.names()) == built_in
+    assert str(build("fastv+dytok")) == "fastv+dytok"
+    assert refusal(build, "fastv+theirs") == told
+    assert refusal(registry.get, "theirs") == told
+    assert [record.getMessage() for record in caplog.records] == [f"tokenprune: {told}"]
+
+
+def test_an_entry_point_of_another_name_than_its_strategy(entry: Any, caplog: pytest.LogCaptureFixture) -> None:
+    entry(lambda: define("renamed", (PrefillStage,), layer=1))
+    assert str(build("renamed")) == "renamed"
+    assert refusal(build, "theirs") == (
+        "the entry point 'theirs' of the installed package 'their-package' defines no strategy of that name: "
+        "write renamed"
+    )
+    assert not caplog.records
+
+
+def test_an_entry_point_that_defines_nothing(entry: Any, caplog: pytest.LogCaptureFixture) -> None:
+    entry(lambda: None)
+    assert refusal(build, "theirs").endswith("defines no strategy of that name: update or uninstall that package")
+    assert len(caplog.records) == 1
+
+
+def test_two_packages_with_one_name(entry: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody can say which of them is meant, so neither is taken; what else they define works."""
+
+    def package(number: int) -> Any:
+        def load() -> None:
+            define(f"other{number}", (PrefillStage,), layer=1)
+            shared = type(f"Shared{number}", (PrefillStage,), {}, name="shared")
+            shared.__module__ = f"package{number}"
+
+        return load
+
+    entry(package(1), package(2))
+    assert "is taken by package1.Shared1" in refusal(build, "shared")
+    assert "other1" in registry.names() and len(caplog.records) == 1
+    mine = define("shared", (VisionStage,))  # a third one is meant, since the user's own program defines it
+    assert build("shared") == Pipeline((mine(),))
 
 
 def test_the_registry_lists_the_files() -> None:

@@ -158,7 +158,7 @@ ENTRIES: dict[str, tuple[Any, str]] = {
     "empty": (GOOD | {"answer": " "}, "the field 'answer' has to be text"),
     "no video": (GOOD | {"video": "b.mp4"}, "there is no video"),
     "no object": ("a.mp4", "a sample is an object with id, video, question and answer"),
-    "metric": (GOOD | {"metric": "bleu"}, "unknown metric 'bleu'; metrics: exact_match, event_f1"),
+    "metric": (GOOD | {"metric": "bleu"}, "unknown metric 'bleu'; metrics: exact_match, event_f1, multiple_choice"),
     "frames": (GOOD | {"frames": "8"}, "write a whole number above 0, not '8'"),
     "evidence": (GOOD | {"evidence": [1.5]}, "evidence is a list of frame numbers"),
     "evidence of what": (GOOD | {"evidence": [1]}, "add how many there are"),
@@ -179,13 +179,13 @@ def test_a_wrong_entry_is_named(kind: str, tmp_path: Path) -> None:
 
 
 FILES = {
-    "broken.json": ('{"samples": [\n{"id": }]}', "broken.json, line 2: no valid JSON"),
-    "broken.jsonl": ("\n\n{", "broken.jsonl, line 3: no valid JSON"),
+    "broken.json": ('{"samples": [\n{"id": }]}', "broken.json, line 2: not valid JSON"),
+    "broken.jsonl": ("\n\n{", "broken.jsonl, line 3: not valid JSON"),
     "other.json": ('{"rows": []}', 'neither a list of samples nor an object with a list "samples"'),
     "none.json": ("[]", "none.json holds no samples"),
     "twice.json": (json.dumps([GOOD, GOOD]), "samples 1 and 2 have the same id 'a'"),
     "absent.json": (None, "there is no annotations file"),
-    "latin.json": (b"\xe9", "is no text in UTF-8"),
+    "latin.json": (b"\xe9", "latin.json, line 1: this is not text in UTF-8"),
     "gone.json": (json.dumps([GOOD | {"video": "gone.mp4"}]), "there is no video"),
     "damaged.json": (json.dumps([GOOD]), "a.mp4 is no video, or a truncated or corrupt one"),
 }

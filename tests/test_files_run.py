@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_video import bad_files, write_video
+from clips import write_video
+from test_video import bad_files
 
 from tokenprune.cli import main
 

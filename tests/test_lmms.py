@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lmms_tasks
+import numpy as np
 import pytest
 import torch
 
@@ -81,7 +83,8 @@ def test_prompts_are_those_of_the_model(group: Task) -> None:
 def test_samples_are_the_videos(group: Task) -> None:
     for index in (0, len(group) - 1):
         sample = group[index]
-        assert (sample.id, sample.category, sample.question, sample.answer) == group.label(index)
+        assert (sample.id, sample.category, sample.question, sample.answer) == group.label(index)[:4]
+        assert Path(str(sample.group)).name == f"{index % lmms_tasks.SAMPLES}.mp4", "both tasks ask about each video"
         assert sample.frames.shape == (FRAMES, 96, 96, 3) and sample.frames.dtype == torch.uint8
     with pytest.raises(IndexError):
         group[len(group)]
@@ -117,6 +120,56 @@ def test_a_first_metric_that_is_no_score_is_nan(group: Task) -> None:
     assert open_ended.score({"none": {"exact": True}}) == 1
 
 
+def test_guesses_depend_on_the_document_and_the_seed_alone(folder: Path) -> None:
+    """Not on what was drawn before, on the order, or on the process; the random state is left as it was."""
+
+    def read(seed: int, places: Sequence[int], before: int) -> dict[int, str]:
+        task: Any = tasks.build(f"lmms:{name}", samples=None, frames=2, seed=seed, include_path=str(folder))
+        random.seed(before)
+        np.random.seed(before)
+        state = random.getstate()
+        found = {i: task._judge(f"{name}/{i}", "no letter")[1] for i in places}
+        assert random.getstate() == state and np.random.get_state()[1][0] == before  # pyright: ignore
+        assert all(judged.guessed for judged in found.values())
+        return {i: judged.results["none"]["letters"]["read"] for i, judged in found.items()}
+
+    name, size = "shapes_guess", lmms_tasks.SAMPLES
+    first = read(0, range(size), 1)
+    assert first == read(0, range(size - 1, -1, -1), 2) and len(set(first.values())) > 1
+    assert first[3] == read(0, [3], 3)[3] and first != read(1, range(size), 1)
+    code = (
+        f"from tokenprune import tasks; t = tasks.build('lmms:{name}', samples=None, frames=2, seed=0, include_path="
+        f"{str(folder)!r}); print(''.join(t._judge(f'{name}/{{i}}', 'no letter')[1].results['none']['letters']['read'] "
+        f"for i in range({size})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "".join(first.values())
+
+
+def test_what_could_not_be_read_is_told(folder: Path, group: Task) -> None:
+    task = build("shapes_guess", folder)
+    sample = task[0]
+    readings = {text: task.reading(text, sample) for text in ("A", "a shape", "")}
+    assert readings == {"A": "read", "a shape": "guessed", "": "guessed"}
+    assert task.max_new_tokens == 1024, "where the task names none"
+    word = group[lmms_tasks.SAMPLES]
+    assert group.reading("?!", word) == "unparsed", "its filter marks what it cannot read"
+    assert (group.reading("", word), group.reading("red", word)) == ("empty", "read")
+
+
+def test_a_run_counts_what_was_guessed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the defaults of a benchmark of lmms-eval: 32 frames, of which the videos have 8, and 1,024 new tokens."""
+    from tokenprune.cli import main
+
+    words = ["strategy=none", "task=lmms:shapes_guess", f"include_path={folder}", "limit=2", "device=cpu"]
+    assert main(["run", *words, f"out={tmp_path / 'out'}", "workers=0"]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["frames"] == 32 and "max_new_tokens: 1024" in (tmp_path / "out" / "config.yaml").read_text()
+    assert summary["systems"]["vanilla"]["readings"] == {"empty": 0, "unparsed": 0, "guessed": 2}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Answers that the benchmark's code could not read and replaced by a random option: 2 of vanilla." in said
+
+
 def test_the_fingerprint_knows_documents_prompts_code_and_videos(folder: Path, tmp_path: Path) -> None:
     before = build("shapes", folder).fingerprint()
     assert before == build("shapes", folder).fingerprint() and json.loads(json.dumps(before)) == before
@@ -139,7 +192,7 @@ def test_what_cannot_be_a_task(folder: Path, tmp_path: Path) -> None:
     for name, include, reason in (
         ("shapes_opne", folder, "no task 'shapes_opne': did you mean shapes_open"),
         ("shapes_ranked", folder, "of kind multiple_choice: tokenprune runs those of kind generate_until"),
-        ("shapes", tmp_path / "nowhere", "is no folder"),
+        ("shapes", tmp_path / "nowhere", "is not a folder"),
     ):
         with pytest.raises(ValueError, match=reason):
             build(name, include)

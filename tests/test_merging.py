@@ -114,6 +114,56 @@ def test_prumerge_plus_selects_a_grid_without_the_last_index() -> None:
     assert run(PruMerge(grid=True), tokens).slot.tolist() == [4, 0, 3, 6, 1]  # every third, then the extra token
 
 
+def authors_plus(tokens: VisualTokens) -> tuple[list[int], torch.Tensor]:
+    """The released PruMerge+ on one frame, in plain loops: what is selected, and the merged rows with the extra one."""
+    assert tokens.saliency is not None and tokens.keys is not None
+    a, x, n = tokens.saliency.double(), tokens.features.double(), len(tokens)
+    first, third = (torch.quantile(a, share) for share in (0.25, 0.75))
+    number = int((a > third + 1.5 * (third - first)).sum())
+    step = int(1 / (number / n))
+    top = a.argsort(descending=True)[:number].tolist()
+    selected = top + [i for i in range(0, n - 1, int(step / 3)) if i not in top]
+    rest = [i for i in range(n) if i not in selected]
+    unit = torch.nn.functional.normalize(tokens.keys.double())
+    rows = []
+    for i in selected:
+        others = torch.tensor([j for j in range(n) if j != i])
+        near = others[(unit[others] @ unit[i]).topk(min(32, n - 1)).indices]
+        rows.append(x[i] + (a[near].unsqueeze(-1) * x[near]).sum(0))
+    rows.append((a[rest].unsqueeze(-1) * x[rest]).sum(0))
+    return selected, torch.stack(rows)
+
+
+@pytest.mark.parametrize("last", [0.1, 0.9])
+def test_prumerge_plus_merges_where_the_rule_keeps_all_tokens(last: float) -> None:
+    """Many outliers put every token but the last on the grid; the last one is an outlier, too, or is not."""
+    attention = torch.full((20,), 0.1) + 0.001 * torch.arange(20)
+    attention[[2, 5, 7, 11, 19]] = torch.tensor([0.91, 0.95, 0.92, 0.94, last])
+    tokens = video(draws(1, 20, 3), 20, attention, draws(2, 20, 6))
+    selected, rows = authors_plus(tokens)
+    assert len(selected) == (20 if last > 0.5 else 19)
+    out = run(PruMerge(grid=True), tokens)
+    assert out.slot.tolist() == [*selected, 19][:20]
+    torch.testing.assert_close(out.features, rows[:20].float(), rtol=1e-5, atol=1e-5)
+    asked = PruMerge(grid=True, keep=1.0)
+    assert torch.equal(run(asked, tokens).features, tokens.features), "a full budget that was asked for"
+
+
+def test_prumerge_merges_two_tokens_into_the_outlier_and_the_extra_one() -> None:
+    tokens = video(torch.tensor([[1.0, 2.0], [3.0, 5.0]]), 2, torch.tensor([0.25, 0.5]), torch.ones(2, 1))
+    out = run(PruMerge(), tokens)
+    assert out.slot.tolist() == [1, 0]
+    assert out.features.tolist() == [[3.25, 5.5], [0.25, 0.5]]
+    assert torch.equal(run(PruMerge(keep=1.0), tokens).features, tokens.features)
+
+
+def test_prumerge_plus_under_an_allocator_stays_whole_where_the_rule_keeps_less() -> None:
+    attention = torch.tensor([0.1] * 15 + [0.9])
+    tokens = video(draws(1, 16, 3), 16, attention, draws(2, 16, 2))
+    assert int(PruMerge(grid=True).quota(tokens)) < 15
+    assert torch.equal(PruMerge(grid=True).compress(tokens, torch.tensor([16])).features, tokens.features)
+
+
 def test_prumerge_plus_with_a_fixed_share_is_half_outliers_half_grid() -> None:
     attention = torch.arange(16).flip(0).float()
     tokens = video(draws(1, 16, 3), 16, attention, draws(2, 16, 2))

@@ -120,21 +120,19 @@ def test_a_batch_that_hides_unequal_numbers_equals_its_samples(model, offload):
     assert torch.equal(mixed[1, -STEPS:], model.generate(input_ids=words, **settings)[0, -STEPS:])
 
 
-def test_the_cache_is_whole_again_outside_the_session(model):
+def test_the_cache_is_whole_again_for_a_step_of_several_tokens(model):
     inputs, word = prompt(5), torch.tensor([[9]])
-    caches = []
+    caches, length = [], inputs["input_ids"].shape[1] + 2
     for prune in (0.7, 0.0):
         with attach(model, "dycoke", {"dycoke.prune": prune, "dycoke.merge": 0.0}), torch.no_grad():
-            cache = filled_cache(model(**inputs))
+            cache: Any = filled_cache(model(**inputs))
             for _ in range(2):
                 model(input_ids=word, **caching(model, cache))
+            hidden = 45 - 13 if prune else 0
+            assert [layer.keys.shape[2] for layer in cache.layers] == [length] * 3 + [length - hidden] * 2
+            assert [cache.get_seq_length(layer) for layer in range(5)] == [length] * 5
+            model(input_ids=word.expand(1, 2), **caching(model, cache))
         caches.append(cache)
-    length = inputs["input_ids"].shape[1] + 2
-    assert [layer.keys.shape[2] for layer in caches[0].layers] == [length] * 3 + [length - 45 + 13] * 2
-    assert [caches[0].get_seq_length(layer) for layer in range(5)] == [length] * 5
-    with torch.no_grad():
-        for cache in caches:
-            model(input_ids=word, **caching(model, cache))
     for one, other in zip(*(cache.layers for cache in caches), strict=True):
         assert one.keys.shape == other.keys.shape
         # rows of the prompt are the same; those of later words saw other rows

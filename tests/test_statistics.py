@@ -20,8 +20,9 @@ from tokenprune import registry, statistics
 from tokenprune.display import results
 from tokenprune.outcome import Outcome, System
 from tokenprune.run import Finished
-from tokenprune.statistics import Resamples, mcnemar, verdict
+from tokenprune.statistics import Paired, Resamples, mcnemar
 from tokenprune.summary import summarise
+from tokenprune.wording import verdict
 
 MARKS = st.lists(st.tuples(*[st.sampled_from([0.0, 1.0])] * 2), min_size=10, max_size=40)
 
@@ -36,8 +37,10 @@ def test_the_bootstrap_is_scipys_but_for_one_draw() -> None:
     found = Resamples(["all"] * 60, 8000).estimate(scores)
     theirs = stats.bootstrap((scores,), np.mean, n_resamples=8000, method="percentile", rng=1).confidence_interval
     wider = math.sqrt(60 / 59)
-    assert found.high - found.value == pytest.approx((theirs.high - found.value) * wider, rel=0.06)
-    assert found.value - found.low == pytest.approx((found.value - theirs.low) * wider, rel=0.06)
+    assert found.interval is not None
+    low, high = found.interval
+    assert high - found.value == pytest.approx((theirs.high - found.value) * wider, rel=0.06)
+    assert found.value - low == pytest.approx((found.value - theirs.low) * wider, rel=0.06)
 
 
 def test_the_interval_of_a_difference_is_that_of_the_closed_form() -> None:
@@ -51,7 +54,7 @@ def test_the_interval_of_a_difference_is_that_of_the_closed_form() -> None:
     assert paired.value == pytest.approx((change[:200].mean() + change[200:].mean()) / 2)
     assert paired.interval == pytest.approx((paired.value - 1.96 * spread, paired.value + 1.96 * spread), abs=1e-3)
     assert paired.mcnemar_p is None, "scores are graded"
-    alone = Resamples(families, 4000).interval(first)
+    alone = Resamples(families, 4000).estimate(first).interval
     assert alone and paired.interval and alone[1] - alone[0] > 4 * (paired.interval[1] - paired.interval[0])
 
 
@@ -69,9 +72,9 @@ def test_the_interval_of_a_difference_covers_it() -> None:
 @given(MARKS, st.integers(1, 5))
 def test_a_system_does_not_differ_from_itself(pairs: list[tuple[float, float]], half: int) -> None:
     scores, families = columns(pairs)[0], ["a"] * 5 + ["b"] * (len(pairs) - 5)
-    assert Resamples(families, 50).paired(scores, scores) == (0.0, [0.0, 0.0], 1.0)
+    assert Resamples(families, 50).paired(scores, scores) == (0.0, [0.0, 0.0], 1.0, 1.0, None)
     graded = scores / half + 0.1
-    assert Resamples(families, 50).paired(graded, graded) == (0.0, [0.0, 0.0], None)
+    assert Resamples(families, 50).paired(graded, graded) == (0.0, [0.0, 0.0], 1.0, None, None)
 
 
 @given(MARKS)
@@ -107,16 +110,19 @@ def test_rounding_makes_no_difference(sizes: tuple[int, ...]) -> None:
     """Families that cancel exactly leave 0 in every resampling, not 1e-17, which would count as above or below it."""
     families = [family for family, size in enumerate(sizes) for _ in range(size)]
     amounts = (0.1, -0.1) if len(sizes) == 2 else (0.1, 0.2, -0.3)
-    assert Resamples(families, 50).estimate(np.array([amounts[family] for family in families]))[1:] == (0.0, 0.0)
+    assert set(Resamples(families, 50).draws(np.array([amounts[family] for family in families]))) == {0.0}
 
 
 def test_what_cannot_be_told() -> None:
     scores = np.array([0.0, 1.0] * 4)
     assert Resamples(["a"] * 4 + ["b"] * 4).paired(scores, 1 - scores).interval is None, "families below five"
     assert Resamples(["a"] * 8).paired(scores, scores - 1).interval is None, "every sample changed by 1: no spread"
-    assert verdict(None, "x").startswith("the samples give no interval")
-    assert verdict([0.0, 0.1], "x") == verdict([-0.1, 0.1], "x") == "the interval does not tell them apart"
-    assert (verdict([0.01, 0.1], "x"), verdict([-0.1, -0.01], "x")) == ("above x", "below x")
+    assert verdict(Paired(0.0, None, None, 0.01), "x").startswith("the samples give no interval")
+    for unsure in ([0.0, 0.1], [-0.1, 0.1]):
+        assert verdict(Paired(0.0, unsure, 0.06, None), "x") == "the interval does not tell them apart"
+    assert verdict(Paired(0.05, [0.01, 0.1], 0.01, None), "x") == "above x"
+    assert verdict(Paired(-0.05, [-0.1, -0.01], 0.01, None), "x") == "below x"
+    assert Paired(0.05, [0.01, 0.1], 0.01, None, 0.2).sign == 0, "not after the correction"
 
 
 def test_memory_stays_bounded_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +134,29 @@ def test_memory_stays_bounded_and_blocks_change_nothing(monkeypatch: pytest.Monk
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.5 * 4000 * 700, "a byte per drawn count; as floating point numbers there would be eight times that"
+
+
+def interval(*families: list[float], seed: int = 0) -> list[float] | None:
+    names = [index for index, scores in enumerate(families) for _ in scores]
+    return Resamples(names, 4000, seed).estimate(np.concatenate(families)).interval
+
+
+def test_intervals() -> None:
+    assert interval([1.0] * 7 + [0.0] * 3) == pytest.approx([0.3968, 0.8922], abs=1e-4), "Wilson, 7 of 10"
+    assert interval([1.0]) == pytest.approx([0.2065, 1.0], abs=1e-4)
+    spread = 1.96 * math.sqrt(0.05 / 40)
+    assert interval([0.2, 0.4, 0.6, 0.8] * 10) == pytest.approx([0.5 - spread, 0.5 + spread], abs=0.02), "bootstrap"
+    assert interval([0.5] * 9) is interval([0.1, 0.2, 0.3, 0.4]) is None
+
+
+def test_intervals_of_macro_averages() -> None:
+    """Within categories: what sets them apart makes no interval wider, and each counts the same."""
+    fair, rare = [0.0, 1.0] * 50, [0.0, 1.0] * 5
+    assert interval([0.0, 0.2] * 50, [0.8, 1.0] * 50) == pytest.approx((0.486, 0.514), abs=0.003)
+    spread = 1.96 * math.sqrt(0.25 / 99 + 0.25 / 9) / 2
+    assert interval(fair, rare) == pytest.approx((0.5 - spread, 0.5 + spread), abs=0.03)
+    assert interval(fair, rare, seed=1) == interval(fair, rare, seed=1) != interval(fair, rare, seed=2)
+    assert interval(fair, [1.0] * 4) is interval([1.0] * 9, [0.0] * 9) is None
 
 
 def outcome(index: int, score: float | None, error: str | None = None) -> Outcome:
@@ -162,7 +191,7 @@ def test_the_summary_compares_with_both_controls() -> None:
     assert own["difference"]["value"] == pytest.approx(-0.4) and own["difference"]["interval"][1] < 0
     assert own["difference"]["percent_of_vanilla"] == pytest.approx(100 * 0.5 / 0.9)
     assert random["difference"]["value"] == pytest.approx(-0.55) and vanilla["difference"] is None
-    assert own["against_random"].keys() == {"value", "interval", "mcnemar_p"}
+    assert own["against_random"].keys() == {"value", "interval", "p", "mcnemar_p"}
     better = sum(i % 2 == 0 and i % 3 != 0 for i in range(20))
     worse = sum(i % 2 != 0 and i % 3 == 0 for i in range(20))
     assert own["against_random"]["mcnemar_p"] == pytest.approx(stats.binomtest(better, better + worse).pvalue)
@@ -172,7 +201,7 @@ def test_the_summary_compares_with_both_controls() -> None:
     assert summary["errors"] == 0 and summary["first_error"] is None and vanilla["reused"] is None
     again = summarise(systems(), seed=3, metrics={"own": {"exact": 0.5}})
     assert json.dumps(again, allow_nan=False) == json.dumps(summary, allow_nan=False)
-    assert summarise(systems(), seed=4)["intervals"] != summary["intervals"]
+    assert summarise(systems(), seed=4)["systems"] != summary["systems"], "drawn by the seed"
 
 
 def test_a_lost_sample_is_lost_to_all_systems() -> None:
@@ -248,7 +277,7 @@ def test_the_table_says_what_the_intervals_tell(width: int) -> None:
         "the interval does not tell them apart."
     ) in text
     assert "1 of 20 samples could not be evaluated (first: s7: VideoError: [torn] file)" in text
-    assert "vanilla was not run again: its answers and times are from runs/older." in text
+    assert "vanilla was not run again: its answers are from runs/older. All times are medians over the same" in text
     assert "the benchmark's own figures" in text and "0.1235" in text and "points" in text
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from arbitrary import TableProbe, blank, draws, later, video
-from laws import check_allocator, check_decode, check_prefill, check_vision
+from laws import check_allocator, check_decode, check_prefill, check_vision, copied
 from torch import Tensor
 
 from tokenprune import ops
@@ -101,14 +101,30 @@ VISION = [
     lambda tokens, kept: kept.with_features(kept.features - kept.features.mean()),  # frames mix in the values
     lambda tokens, kept: kept.with_features(torch.rand_like(kept.features)),  # not deterministic
     brightest,  # frames mix in the choice
+    lambda tokens, kept: kept[torch.arange(len(kept)).clamp(min=1)] if len(kept) > 1 else kept,  # a slot twice
+    lambda tokens, kept: replace(kept, slot=kept.slot + tokens.cells),  # slots that never were
+    lambda tokens, kept: kept.with_features(kept.features * torch.nan),
+    lambda tokens, kept: replace(kept, features=kept.features.double()),  # another dtype
+    lambda tokens, kept: (tokens.features.add_(1), kept)[1],  # writes into its input
 ]
 
 
 @pytest.mark.parametrize("wrong", VISION)
 def test_vision_laws(wrong: Any) -> None:
-    check_vision(Vision(lambda tokens, kept: kept), TOKENS, BUDGET, disturbed=1)
+    tokens = copied(TOKENS)
+    check_vision(Vision(lambda tokens, kept: kept), tokens, BUDGET, disturbed=1)
     with pytest.raises(AssertionError):
-        check_vision(Vision(wrong), TOKENS, BUDGET, disturbed=1)
+        check_vision(Vision(wrong), tokens, BUDGET, disturbed=1)
+
+
+@pytest.mark.parametrize("share", [lambda tokens: tokens.counts / 2, lambda tokens: tokens.counts > 4])
+def test_a_quota_is_whole_numbers(share: Any) -> None:
+    class Odd(Vision):
+        def quota(self, tokens: VisualTokens) -> Tensor:
+            return share(tokens)
+
+    with pytest.raises(AssertionError):
+        check_vision(Odd(lambda tokens, kept: kept), TOKENS, BUDGET)
 
 
 def test_declared_sources_are_allowed() -> None:

@@ -121,10 +121,10 @@ def broken(**methods):
 def test_a_stage_that_does_not_keep_its_budget_is_an_error(model):
     lazy = broken(compress=lambda self, tokens, budget: tokens)
     with (
-        pytest.raises(StrategyError, match=r"broken kept .* a stage keeps exactly its budget"),
+        pytest.raises(StrategyError, match=r"Broken.compress kept .* a stage keeps exactly its budget"),
         attach(model, build("none") + lazy),
     ):
         model(**prompt(4))
     greedy = broken(quota=lambda self, tokens: tokens.counts + 1)
-    with pytest.raises(StrategyError, match=r"broken\.quota asks for"), attach(model, build("none") + greedy):
+    with pytest.raises(StrategyError, match=r"Broken\.quota asks for"), attach(model, build("none") + greedy):
         model(**prompt(4))

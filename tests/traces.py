@@ -1,6 +1,10 @@
-"""What an attachment could leave behind."""
+"""What an attachment could leave behind, and what it says."""
 
 from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
@@ -26,3 +30,11 @@ def fingerprint(model):
     ]
     registries = [sorted(AttentionInterface._global_mapping), sorted(AttentionMaskInterface._global_mapping)]
     return hooks, attributes, configs, chosen, registries
+
+
+@contextmanager
+def remarks() -> Iterator[list[warnings.WarningMessage]]:
+    """Collects every warning of the block instead of failing at the first."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught

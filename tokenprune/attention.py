@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedConfig
 from transformers.masking_utils import AttentionMaskInterface
 
+from tokenprune.errors import StrategyError
+from tokenprune.precision import exact, full_precision
+
 Tap = Callable[[Tensor, Tensor, float], None]  # queries [b h s e], keys [b g t e], softmax scale
 
 PREFIX = "tokenprune"
@@ -27,27 +30,56 @@ BLOCK = {"cpu": 1 << 19}
 ACCELERATED = 1 << 24
 
 
+class _Name(str):
+    """Our name in a live config. Copies of the config outlive us, so they get the name of the model's own kernel."""
+
+    base: str
+
+    def __new__(cls, name: str, base: str) -> _Name:
+        made = super().__new__(cls, name)
+        made.base = base
+        return made
+
+    def __deepcopy__(self, memo: Any) -> str:
+        return self.base
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return str, (self.base,)
+
+
 @contextmanager
-def tapped(configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]) -> Iterator[None]:
+def tapped(configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]) -> Iterator[Callable[[], None]]:
     """While open, modules that read `configs` call their tap in `taps` (looked up at every call) before attending.
+
+    Yields a check, which raises StrategyError if somebody has chosen another implementation meanwhile.
 
     Implementations are registered under a name of this context alone, so two models in one process never share one,
     and are gone afterwards. The name contains the base's: transformers looks for "flash" in it.
     """
     bases = [config._attn_implementation or "eager" for config in configs]
-    names = [f"{PREFIX}_{id(taps):x}_{base}" for base in bases]
+    names = [_Name(f"{PREFIX}_{id(taps):x}_{base}", base) for base in bases]
     # transformers reads the class-wide mapping of masks directly, so a local entry of the instance would not be seen
     attention, masks = AttentionInterface._global_mapping, AttentionMaskInterface._global_mapping
+
+    def check() -> None:
+        for config, name in zip(configs, names, strict=True):
+            if (chosen := config._attn_implementation) != name:
+                raise StrategyError(
+                    f"the attention implementation was changed to {chosen!r} inside an attach block, which reads "
+                    f"attention through its own: call set_attn_implementation({chosen!r}) before attach"
+                )
+
     try:
         for config, base, name in zip(configs, bases, names, strict=True):
             AttentionInterface.register(name, _with_tap(base, taps))
             if base in masks:
                 AttentionMaskInterface.register(name, masks[base])
             config._attn_implementation = name
-        yield
+        yield check
     finally:
-        for config, base in zip(configs, bases, strict=True):
-            config._attn_implementation = base
+        for config, base, name in zip(configs, bases, names, strict=True):
+            if config._attn_implementation == name:  # else somebody's own choice, which stays
+                config._attn_implementation = base
         for name in names:
             attention.pop(name, None)
             masks.pop(name, None)
@@ -62,7 +94,9 @@ def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Callable[..., tuple[T
 
     def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any):
         if (tap := taps.get(module)) is not None:
-            tap(query, key, kwargs["scaling"])
+            # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run again without them
+            with torch.no_grad(), full_precision():
+                tap(query, key, kwargs["scaling"])
         # eager attention is not in the registry: every modeling file defines its own
         run = kernel or sys.modules[type(module).__module__].eager_attention_forward
         return run(module, query, key, value, mask, **kwargs)
@@ -70,6 +104,7 @@ def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Callable[..., tuple[T
     return attend
 
 
+@exact
 def last_row(
     query: Float[Tensor, "b h e"], key: Float[Tensor, "b g t e"], scale: float, valid: Bool[Tensor, "b t"] | None
 ) -> Float[Tensor, "b t"]:
@@ -84,6 +119,7 @@ def last_row(
     return scores.softmax(dim=-1).mean(dim=(1, 2))
 
 
+@exact
 @torch.no_grad()  # it ranks, and sums are written in place
 def received(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], scale: float) -> Float[Tensor, "b s"]:
     """Attention each key receives, mean over heads and query rows, in fp32; blockwise over samples, heads and rows.
@@ -103,6 +139,7 @@ def received(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], sca
     return columns.unflatten(0, (samples, heads)).mean(1) / rows
 
 
+@exact
 def mean_query(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s"]:
     """Softmax of the mean query over all keys, one head over the full width (PruMerge's attention, AIM's CLS proxy)."""
     mean, flat = query.float().mean(2).flatten(1), side_by_side(key).float()

@@ -10,38 +10,65 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tokenprune import __version__, manual
+from tokenprune import __version__, blame, manual
 from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.config import ExportConfig, RunConfig, parse, parse_export
 from tokenprune.errors import TokenpruneError
+from tokenprune.installed import check
+from tokenprune.stopping import stoppable
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.config import read as read_study
 from tokenprune.study.sweep import SweepConfig, parse_sweep
+from tokenprune.terminal import adapt
 from tokenprune.words import own_first
 
 _WIDTH = 140  # of tables that go to a file or another program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 2 after a one-line message about something the user can change, or 130 after Ctrl-C."""
+    """Exit status: 0; 2 after a one-line message about something the user can change; 130 after Ctrl-C, 143 after TERM.
+
+    1 as Python has it after any other exception; from within somebody's strategy only its author's part is shown.
+    What is kept of a run that did not end well, and how to go on with it, is said in any case.
+    """
+    adapt()
     words = list(sys.argv[1:] if argv is None else argv)
     arguments, stray = _parser().parse_known_args(words)
     if arguments.command is None:
         _parser().print_help()
         return 0
-    try:
-        if stray:
-            arguments.parse(stray)  # says what to write instead of --option
-        arguments.command(arguments, shlex.join(["tokenprune", *words]))
-        sys.stdout.flush()
-    except KeyboardInterrupt as interrupt:
-        return _fail(str(interrupt) or "interrupted, nothing was written", 130)
-    except BrokenPipeError:  # `tokenprune list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (TokenpruneError, OSError) as error:  # all others are defects and keep their traceback
-        return _fail(" ".join(str(error).split()), 2)
+    with stoppable() as stop:
+        try:
+            if stray:
+                arguments.parse(stray)  # says what to write instead of --option
+            arguments.command(arguments, shlex.join(["tokenprune", *words]))
+            sys.stdout.flush()
+        except KeyboardInterrupt as interrupt:
+            return _interrupted(interrupt, stop.status)
+        except BrokenPipeError:  # `tokenprune list | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except Exception as error:
+            if (trace := blame.shortened(error)) is not None:
+                print(trace, file=sys.stderr)
+                return _fail("; ".join(_notes(error)), 1)
+            if not isinstance(error, (TokenpruneError, OSError)):
+                raise  # all others are defects and keep their traceback
+            return _fail("; ".join([" ".join(str(error).split()), *_notes(error)]), 2)
     return 0
+
+
+def _interrupted(interrupt: KeyboardInterrupt, status: int) -> int:
+    from tokenprune.processes import first_process
+
+    if not first_process():  # the first one says it for all of them
+        return status
+    return _fail(str(interrupt) or ", ".join(["interrupted", *(_notes(interrupt) or ["nothing was written"])]), status)
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What `run_folder` has to say about a run that did not end well; a traceback shows it by itself."""
+    return getattr(error, "__notes__", [])
 
 
 def _fail(reason: str, status: int) -> int:
@@ -54,6 +81,7 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
     from tokenprune.resolve import resolve
 
     resolve(config)  # before the slow imports below
+    check()
     from tokenprune.display import results
     from tokenprune.run import run
 
@@ -76,7 +104,15 @@ def _show(arguments: argparse.Namespace, command: str) -> None:
     from tokenprune.resolve import resolve
     from tokenprune.show import plan
 
-    _console().print(plan(resolve(config)))
+    pipeline = resolve(config)
+    if config.keep is not None:  # which options that sets depends on the model
+        check()
+        from tokenprune.extent import extent_of
+        from tokenprune.retention import retaining
+
+        extent = extent_of(config.model, config.frames_asked)
+        pipeline = retaining(pipeline.check(extent.depth), config.keep, extent, config.options)
+    _console().print(plan(pipeline))
 
 
 def _export(arguments: argparse.Namespace, command: str) -> None:
@@ -88,6 +124,7 @@ def _export(arguments: argparse.Namespace, command: str) -> None:
 
 def _study(arguments: argparse.Namespace, command: str) -> None:
     read_study(arguments.words)  # before the slow imports below
+    check()
     from tokenprune.study.prose import findings
     from tokenprune.study.run import study
 
@@ -109,6 +146,7 @@ def _parse_compare(words: Sequence[str]) -> Any:
 
 def _sweep(arguments: argparse.Namespace, command: str) -> None:
     config = parse_sweep(arguments.words)
+    check()
     from tokenprune.study.run import sweep
     from tokenprune.study.screen import swept
 
@@ -118,6 +156,7 @@ def _sweep(arguments: argparse.Namespace, command: str) -> None:
 
 def _bench(arguments: argparse.Namespace, command: str) -> None:
     config = parse_bench(arguments.words)
+    check()
     from tokenprune.bench.run import bench
     from tokenprune.bench.screen import measured
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tokenprune.differences import apart
 from tokenprune.errors import ConfigError
-from tokenprune.statistics import DRAWS, Paired, Resamples, points, probability, verdict, within
+from tokenprune.statistics import Paired, Resamples, mean
+from tokenprune.wording import points, probability, verdict, within
 
 _EXAMPLE = "tokenprune compare runs/a runs/b"
 _SAME = ("task", "model", "assistant", "frames")  # what two runs usually share
@@ -97,12 +98,14 @@ def compare(words: Sequence[str]) -> Comparison:
     first, second = ([run[name] for name in shared] for run in records)
     answered = [(a, b) for a, b in zip(first, second, strict=True) if not (_error(a) or _error(b))]
     ratios = {
-        name: (_mean(_ratio(a, name) for a, _ in answered), _mean(_ratio(b, name) for _, b in answered))
+        name: (mean(_ratio(a, name) for a, _ in answered), mean(_ratio(b, name) for _, b in answered))
         for name in _TOKENS
     }
     labels = (str(summaries[0]["systems"]["own"]["label"]), str(summaries[1]["systems"]["own"]["label"]))
     warnings = [*_differences(summaries), *_missing(told.folders, records, len(shared), len(answered))]
-    found = Comparison(told.folders, labels, len(answered), _rows(answered), ratios, tuple(warnings), told.out)
+    seeds = {summary.get("seed", 0) for summary in summaries}  # one: resampled here as it was there
+    rows = _rows(answered, seeds.pop() if len(seeds) == 1 else 0)
+    found = Comparison(told.folders, labels, len(answered), rows, ratios, tuple(warnings), told.out)
     if told.out is not None:
         told.out.parent.mkdir(parents=True, exist_ok=True)
         told.out.write_text(_csv(found) if told.out.suffix == ".csv" else _json(found), encoding="utf-8")
@@ -138,7 +141,7 @@ def _json_of(text: str, where: str) -> dict[str, Any]:
 
 def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Whether two records with one id are of one sample."""
-    return all(first.get(key) == second.get(key) for key in ("category", "question", "answer"))
+    return all(first.get(key) == second.get(key) for key in ("category", "question", "options", "answer"))
 
 
 def _error(record: Mapping[str, Any]) -> str | None:
@@ -150,6 +153,7 @@ def _differences(summaries: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         first, second = (summary.get(key) for summary in summaries)
         if first != second:
             yield f"{key} differs: {first} and {second}; the difference is not the strategy's alone"
+    yield from apart(*summaries)
 
 
 def _missing(
@@ -162,16 +166,18 @@ def _missing(
         yield f"{shared - answered} of {shared} shared samples could not be evaluated in one of the runs: left out"
 
 
-def _rows(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> tuple[Row, ...]:
+def _rows(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], seed: int) -> tuple[Row, ...]:
     scored = [(a, b) for a, b in pairs if a["own"]["score"] is not None and b["own"]["score"] is not None]
     if not scored:
         return ()
     families = [str(a["category"]) for a, _ in scored]
+    groups = np.array([a.get("group") or b.get("group") for a, b in scored], dtype=object)
     first, second = np.array([[a["own"]["score"], b["own"]["score"]] for a, b in scored], dtype=float).T.copy()
     member, rows = np.array(families), []
     for category in (*dict.fromkeys(families), _WHOLE):
         inside = np.full(len(member), True) if category is _WHOLE else member == category
-        drawn, a, b = Resamples(member[inside].tolist(), DRAWS), first[inside], second[inside]
+        drawn = Resamples(member[inside].tolist(), seed=seed, groups=groups[inside].tolist())
+        a, b = first[inside], second[inside]
         rows.append(Row(category, len(a), drawn.average(a), drawn.average(b), drawn.paired(b, a)))
     return tuple(rows)
 
@@ -179,11 +185,6 @@ def _rows(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> tuple
 def _ratio(record: Mapping[str, Any], name: str) -> float | None:
     own = record["own"]
     return own["flops_ratio"] if name == "flops_ratio" else own["tokens"].get(name)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
 
 
 def table(found: Comparison) -> RenderableType:
@@ -199,9 +200,9 @@ def table(found: Comparison) -> RenderableType:
             means = (f"{100 * mean:.1f}" for mean in (row.first, row.second))
             scores.add_row(Text(row.category), str(row.samples), *means, *change, end_section=place == len(found.rows))
         parts.append(scores)
-        parts.append(Text(f"B against A: {verdict(found.rows[-1].change.interval, 'A')}.", overflow="fold"))
+        parts.append(Text(f"B against A: {verdict(found.rows[-1].change, 'A')}.", overflow="fold"))
     else:
-        parts.append(Text("No sample has a score: nobody knows the answers.", overflow="fold"))
+        parts.append(Text("No sample has a score: the right answers are not known.", overflow="fold"))
     ratios = _grid("of the full model", "A", "B")
     for name, heading in _TOKENS.items():
         ratios.add_row(heading, *("-" if value is None else f"{100 * value:.1f} %" for value in found.ratios[name]))
@@ -224,14 +225,15 @@ def _lines(found: Comparison) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for row in found.rows:
         low, high = row.change.interval or (None, None)
-        change = {"difference": row.change.value, "low": low, "high": high, "mcnemar_p": row.change.mcnemar_p}
+        change = {"difference": row.change.value, "low": low, "high": high}
+        change |= {"p": row.change.p, "mcnemar_p": row.change.mcnemar_p}
         lines.append({"row": row.category, "samples": row.samples, "a": row.first, "b": row.second, **change})
     return lines + [{"row": name, "samples": found.samples, "a": a, "b": b} for name, (a, b) in found.ratios.items()]
 
 
 def _csv(found: Comparison) -> str:
     text = io.StringIO()
-    columns: list[str] = ["row", "samples", "a", "b", "difference", "low", "high", "mcnemar_p"]
+    columns: list[str] = ["row", "samples", "a", "b", "difference", "low", "high", "p", "mcnemar_p"]
     out = csv.DictWriter(text, columns, lineterminator="\n")
     out.writeheader()
     out.writerows(_lines(found))

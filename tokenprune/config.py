@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import ConfigError
-from tokenprune.words import AND_OPTIONS, check_counts, key, known, meant, one_of, pair, read, structured
+from tokenprune.words import (
+    AND_OPTIONS,
+    check_counts,
+    check_fraction,
+    check_sampling,
+    key,
+    known,
+    meant,
+    one_of,
+    pair,
+    read,
+    structured,
+)
 
 
 @dataclass(frozen=True)
@@ -28,10 +40,14 @@ class RunConfig:
     include_path: str | None = key(None, "a folder of task YAML files of yours, for task=lmms:NAME")
     video: str | None = key(None, "a video file to ask about, instead of a task")
     question: str | None = key(None, "what to ask about the video")
-    frames: int | None = key(None, "frames per video, spread evenly; 32 of a file, 16 of a task")
+    keep: float | None = key(None, "visual tokens left, mean over LLM layers; the strategy's own options by default")
+    frames: int | None = key(None, "frames per video, spread evenly; 32 of video= and lmms:NAME, else 16")
+    sampling: str = key("index", "frames of a file evenly by number (index, the papers' rule) or by the clock (time)")
     samples: int | None = key(None, "how many samples the task makes; its own number by default")
     limit: int | None = key(None, "evaluate at most this many samples")
-    max_new_tokens: int | None = key(None, "longest answer, in tokens; a benchmark's own, or 48")
+    max_new_tokens: int | None = key(
+        None, "longest answer, in tokens; a benchmark's own, else 1024 of lmms:NAME and 48"
+    )
     batch_size: int = key(1, "samples per forward pass")
     seed: int = key(0, "of the task's samples and of random draws")
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
@@ -47,8 +63,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size")
+        if self.keep is not None:
+            check_fraction("keep", self.keep, "0.25")
         if self.workers is not None and self.workers < 0:
             raise ConfigError(f"workers={self.workers}: write 0 to decode in the process that evaluates, or more")
+        check_sampling(self.sampling)
         if self.on_error not in ("record", "stop"):
             raise ConfigError(f"on_error={self.on_error} is unknown: write record or stop")
         for name in self.trainer:
@@ -61,9 +80,25 @@ class RunConfig:
         if self.question is not None and self.video is None:
             raise ConfigError("question= needs a video to ask about: add video=FILE")
 
+    @property
+    def frames_asked(self) -> int:
+        """`frames`, or what it is by default."""
+        return self.frames or (FILE_FRAMES if self.video is not None else default_frames(self.task))
+
+
+LMMS = "lmms:"  # before the name of a task of lmms-eval
+FILE_FRAMES = 32
+LONGEST = 48  # new tokens, where neither the task nor the user says
+
+
+def default_frames(task: str) -> int:
+    """Frames per video of a task where the user names none; of lmms-eval's, as in `lmms-eval --model tokenprune`."""
+    return 32 if task.startswith(LMMS) else 16
+
 
 TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")  # of Lightning's Trainer
-_FREE = ("out", "resume", "workers", "trainer", "on_error", "device")  # what a resumed run may do otherwise
+# what a resumed run may do otherwise; of a plug-in its code is compared, wherever it lies
+_FREE = ("out", "resume", "workers", "trainer", "on_error", "device", "plugin")
 
 # taken as typed: a question may hold anything that YAML would read as something else
 _TEXT = tuple(key.name for key in dataclasses.fields(RunConfig) if str(key.type).startswith("str"))
@@ -106,6 +141,9 @@ def _resumed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, 
         raise ConfigError(f"resume={plain['resume']} holds no run: name the folder that one was writing") from None
     except (OmegaConfBaseException, YAMLError, TypeError, KeyError, UnicodeDecodeError):
         raise ConfigError(f"config.yaml in resume={plain['resume']} is not that of a run of this version") from None
+    if before.plugin is not None and not Path(before.plugin).expanduser().is_file():  # gone, or of another folder
+        copy = folder / "plugins" / Path(before.plugin).name
+        saved["plugin"] = str(copy) if copy.is_file() else before.plugin
     now = _typed({**saved, "options": None, "trainer": None} | plain, {**before.options, **options}, trainer)
     for name in (*_KEYS, "options"):
         if name not in _FREE and getattr(now, name) != getattr(before, name):
@@ -123,7 +161,7 @@ def _changed(name: str, before: Any, now: Any, folder: str) -> str:
 def _typed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, Any]) -> RunConfig:
     text = {key: value for key, value in plain.items() if key in _TEXT}
     plain = {key: value for key, value in plain.items() if key not in ("options", "trainer")}
-    for name in ("strategy", "model", "task", "device", "dtype", "on_error"):
+    for name in ("strategy", "model", "task", "device", "dtype", "on_error", "sampling"):
         if name in text and not text[name]:
             raise ConfigError(f"{name}= is empty: write {name}=NAME")
     chosen = {key: value for key, value in plain.items() if key not in text}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from textwrap import shorten
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,13 +10,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tokenprune.notes import change, legend, percent, remarks, systems_of
 from tokenprune.run import Finished
-from tokenprune.statistics import points, probability, verdict, within
 from tokenprune.summary import ROLES
+from tokenprune.wording import between
 
 _UNBOUNDED = 10_000  # characters, more than any table takes
 _BAR = 40  # characters of a whole frame
-_REASON = 160  # characters shown of why a sample could not be evaluated
 
 
 def results(finished: Finished, width: int) -> RenderableType:
@@ -28,12 +27,12 @@ def results(finished: Finished, width: int) -> RenderableType:
         parts += [_answers(finished), _frames(finished)]
     across = _table(summary)
     fits = Console(width=_UNBOUNDED).measure(across).maximum <= width
-    parts += [across if fits else _table(summary, upright=True), Text(_legend(summary), style="dim", overflow="fold")]
+    parts += [across if fits else _table(summary, upright=True), Text(legend(summary), style="dim", overflow="fold")]
     if len(summary["categories"]) > 1:
         parts.append(_families(summary))
     if "metrics" in summary:
         parts.append(_metrics(summary))
-    parts += [Text(line, overflow="fold") for line in _remarks(summary)]
+    parts += [Text(line, overflow="fold") for line in remarks(summary)]
     parts.append(Text(_where(finished), overflow="fold"))
     if "note" in summary:
         parts.append(Text(summary["note"], style="dim"))
@@ -42,7 +41,7 @@ def results(finished: Finished, width: int) -> RenderableType:
 
 def _table(summary: Mapping[str, Any], upright: bool = False) -> Table:
     """A row (`upright`: a column) for each system; one that plays two parts is shown once."""
-    systems = _systems(summary)
+    systems = systems_of(summary)
     table = Table(box=SIMPLE_HEAD, collapse_padding=True)
     lines = [("system", [system["label"] for system in systems])]
     if summary["score"] is not None:
@@ -50,15 +49,15 @@ def _table(summary: Mapping[str, Any], upright: bool = False) -> Table:
         lines.append((heading, [_score(system) for system in systems]))
     if changes := [system["difference"] for system in systems if system["difference"] is not None]:
         heading = "Δ vanilla\n[95 %]" if any(change["interval"] for change in changes) else "Δ vanilla"
-        lines.append((heading, [_change(system["difference"]) for system in systems]))
+        lines.append((heading, [change(system["difference"]) for system in systems]))
     for heading, name in (
         ("asked\ntokens", "asked_ratio"),
         ("LLM input\ntokens", "input_ratio"),
         ("layer avg\ntokens", "layer_average_ratio"),
         ("decode\ntokens", "decode_ratio"),
     ):
-        lines.append((heading, [_percent(system["tokens"][name]) for system in systems]))
-    lines.append(("FLOPs\nprefill", [_percent(system["flops_ratio"]) for system in systems]))
+        lines.append((heading, [percent(system["tokens"][name]) for system in systems]))
+    lines.append(("FLOPs\nprefill", [percent(system["flops_ratio"]) for system in systems]))
     for heading, name in (
         ("vision\nms", "vision_ms"),
         ("strategy\nms", "strategy_ms"),
@@ -107,73 +106,14 @@ def _metrics(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _systems(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Each system once, the full model first."""
-    return list({summary["systems"][role]["label"]: summary["systems"][role] for role in ROLES}.values())
-
-
 def _score(system: Mapping[str, Any]) -> str:
     if system["score"] is None:
         return "-"
-    between = "" if system["interval"] is None else "\n[{:.1f}, {:.1f}]".format(*(100 * x for x in system["interval"]))
-    return f"{100 * system['score']:.1f}{between}"
-
-
-def _change(paired: Mapping[str, Any] | None, between: str = "\n") -> str:
-    """A difference in points with its p, and its interval."""
-    if paired is None:
-        return "-"
-    p = "" if paired["mcnemar_p"] is None else f" {probability(paired['mcnemar_p'])}"
-    return f"{points(paired['value'])}{p}{between}{within(paired['interval'])}".rstrip()
-
-
-def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
-    """What the table does not say by itself."""
-    own, random = summary["systems"]["own"], summary["systems"]["random"]
-    if (paired := own["against_random"]) is not None:
-        yield (
-            f"{own['label']} against {random['label']} at the same measured budget: {_change(paired, between=' ')} "
-            f"points: {verdict(paired['interval'], random['label'])}."
-        )
-    if summary["errors"]:
-        reason = shorten(summary["first_error"], _REASON, placeholder=" ...")
-        yield (
-            f"{summary['errors']} of {summary['samples']} samples could not be evaluated (first: {reason}); "
-            "all figures are of the others."
-        )
-    for system in _systems(summary):
-        if system["reused"] is not None:
-            yield f"{system['label']} was not run again: its answers and times are from {system['reused']}."
-
-
-def _percent(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{100 * ratio:.1f} %"
+    return f"{100 * system['score']:.1f}\n{between(system['interval'])}".rstrip()
 
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def _legend(summary: Mapping[str, Any]) -> str:
-    """What the columns mean, and what they include."""
-    systems = {system["label"]: system for system in summary["systems"].values()}
-    text = ""
-    if (count := len(summary["categories"])) > 1:
-        known = any(system["interval"] for system in systems.values())
-        text = f"Score: mean over {count} families{'' if known else '; too few samples for an interval'}. "
-    text += (
-        "Visual tokens of the full model = 100 %: as asked for, measured at the LLM's input, averaged over its layers "
-        "(random gets the same), and visible to a decoding step."
-    )
-    if any(system["difference"] is not None for system in systems.values()):
-        text += " Δ: difference in points, paired by sample; p: McNemar's exact test, where answers are right or wrong."
-    for label, system in systems.items():
-        if guide := system["guide_flops_ratio"]:
-            rest = system["flops_ratio"] - guide
-            text += (
-                f" FLOPs of {label}: {_percent(guide)} for its guide, which sees all tokens, {_percent(rest)} without."
-            )
-    return text
 
 
 def _where(finished: Finished) -> str:
@@ -195,7 +135,7 @@ def _answers(finished: Finished) -> Table:
     for role in ("vanilla", "own"):
         if role in by_name:
             tokens = systems[role]["tokens"]["layer_average_ratio"]
-            table.add_column(f"{systems[role]['label']} ({_percent(tokens)} of visual tokens)", overflow="fold")
+            table.add_column(f"{systems[role]['label']} ({percent(tokens)} of visual tokens)", overflow="fold")
     outcomes = [by_name[role].outcomes[0] for role in ("vanilla", "own") if role in by_name]
     table.add_row(*(Text(outcome.error or outcome.prediction) for outcome in outcomes))
     return table

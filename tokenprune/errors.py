@@ -15,7 +15,18 @@ class ConfigError(TokenpruneError):
 
 
 class StrategyError(TokenpruneError):
-    """A strategy, option or combination that cannot work."""
+    """A strategy, option or combination that cannot work, or a strategy that breaks its contract."""
+
+
+class NameTakenError(StrategyError):
+    """A second strategy wants the name `taken`, which `holder` has."""
+
+    def __init__(self, taken: str, holder: str) -> None:
+        super().__init__(taken, holder)
+        self.taken, self.holder = taken, holder
+
+    def __str__(self) -> str:
+        return f"the strategy name {self.taken!r} is taken by {self.holder}: choose another"
 
 
 class LoadingError(TokenpruneError):

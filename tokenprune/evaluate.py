@@ -7,36 +7,37 @@ budget. They run one after the other, since the last needs what the second has k
 from __future__ import annotations
 
 import math
+import os
+import signal
 import statistics
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch import LightningModule
 from transformers import PreTrainedModel
 
-from tokenprune import registry
+from tokenprune import blame, registry
 from tokenprune.adapters import adapt
-from tokenprune.errors import ConfigError, VideoError
+from tokenprune.errors import TaskError
 from tokenprune.flops import Decoder, flops_ratio
 from tokenprune.journal import Journal
 from tokenprune.outcome import Outcome, System
+from tokenprune.processes import first_process
 from tokenprune.processor import GREEDY, Processor
 from tokenprune.progress import Bar
-from tokenprune.quiet import interruptible, quiet
+from tokenprune.quiet import interruptible, quiet, workers_alive
 from tokenprune.report import Report
-from tokenprune.samples import Batch, Group, Readable, Samples, Unreadable
+from tokenprune.rounds import rounds
+from tokenprune.samples import Batch, Failed, Group, Readable, Samples
 from tokenprune.scores import FamilyScores
 from tokenprune.session import attach
 from tokenprune.strategy import Pipeline
 from tokenprune.tasks import Task
-
-_PATIENCE = timedelta(days=2)  # of a process for the others at the end of a system: shares differ in length
+from tokenprune.trainer import trainer_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Evaluation(LightningModule):
         self.journal, self.loop = journal, loop
         self.guide = assistant if self.pipeline.allocator is not None else None
         self.decoders = [Decoder.of(adapt(part).text_config) for part in (model, self.guide or model)]
+        self.on_sigterm = signal.getsignal(signal.SIGTERM)
+        self.parent = os.getppid()
         self.scores = FamilyScores(
             task.categories,
             torch.float32 if model.device.type == "mps" else torch.float64,
@@ -84,10 +87,13 @@ class Evaluation(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> int:
         """Records what the model makes of a batch; returns how many samples that were."""
-        for video in batch.unreadable:
-            self._record(self._failed(video))
+        if os.getppid() != self.parent and not first_process():
+            raise RuntimeError("the process that started this one is gone, and with it whoever gathers the answers")
+        for failed in batch.failed:
+            self._record(self._failed(failed))
         for group in batch.groups:
-            with attach(self.model, self.pipeline, assistant=self.guide, timed=True) as session:
+            named = blame.asking([sample.id for sample in group.samples])
+            with named, attach(self.model, self.pipeline, assistant=self.guide, timed=True) as session:
                 ids = self.model.generate(  # pyright: ignore[reportCallIssue]
                     **group.inputs,
                     max_new_tokens=self.loop.max_new_tokens,
@@ -99,6 +105,11 @@ class Evaluation(LightningModule):
                 self._record(self._outcome(group, row, text, session.report))
         return len(batch)
 
+    def on_predict_start(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            # Lightning has put itself before it, and would wait for all processes inside the handler
+            signal.signal(signal.SIGTERM, self.on_sigterm)
+
     def on_predict_end(self) -> None:
         self.trainer.strategy.barrier()  # then everything is in the journal
 
@@ -107,11 +118,12 @@ class Evaluation(LightningModule):
         if outcome.score is not None:
             self.scores.update(outcome.category, outcome.score)  # pyright: ignore[reportCallIssue]
 
-    def _failed(self, video: Unreadable) -> Outcome:
-        label = self.task.label(video.index)
+    def _failed(self, sample: Failed) -> Outcome:
+        label = self.task.label(sample.index)
         if self.loop.stop_on_error:
-            raise VideoError(f"sample {label.id}: {video.reason} (on_error=record goes on without it)")
-        return Outcome(video.index, *label, error=video.reason)
+            hint = " (on_error=record goes on without it)" if len(self.task) > 1 else ""
+            raise TaskError(f"sample {label.id}: {sample.reason}{hint}")
+        return Outcome(sample.index, **label._asdict(), error=sample.reason)
 
     def _outcome(self, group: Group, row: int, text: str, report: Report) -> Outcome:
         sample, own = group.samples[row], report[row]
@@ -127,8 +139,12 @@ class Evaluation(LightningModule):
             category=sample.category,
             question=sample.question,
             answer=sample.answer,
+            group=sample.group,
+            frame_times=None if sample.times is None else list(sample.times),
             prediction=text,
             score=None if math.isnan(score) else score,
+            reading=self.task.reading(text, sample),
+            options=sample.options,
             tokens=own.as_dict(),
             time=time,
             flops_ratio=guided,
@@ -158,25 +174,40 @@ def evaluate(
     readable = Readable(task)
     # all of it now: once the first process writes, the others would share out something else
     waiting = {s.name: [i for i in range(size) if i not in done] for s in systems for done in [journal.read(s.name)]}
+    for system in systems:
+        if system.pipeline is not None:  # what does not fit the models is said before any of them answers
+            with attach(model, system.pipeline, assistant=assistant if system.pipeline.allocator is not None else None):
+                pass
     bar = Bar()
     with quiet():
-        trainer = _trainer(model.device, loop.trainer, bar)
+        trainer = trainer_of(model.device, loop.trainer, [bar])
         for number, system in enumerate(systems, 1):
             if system.outcomes:
                 continue
             if system.pipeline is None:
                 system.pipeline = _control(systems, loop.seed)
-            if pending := waiting[system.name]:
+            for pending in rounds(system, waiting[system.name], journal, loop.batch_size):
+                if not pending:
+                    continue
                 module = Evaluation(model, assistant, processor, task, system, journal, loop)
                 shape = adapter.cells, adapter.separators
-                data = Samples(readable, pending, processor, shape, batch_size=loop.batch_size, workers=loop.workers)
+                data = Samples(
+                    readable,
+                    pending,
+                    processor,
+                    shape,
+                    batch_size=loop.batch_size,
+                    workers=loop.workers,
+                    context=getattr(adapter.text_config, "max_position_embeddings", None),
+                )
                 for outcome in journal.read(system.name).values():
                     if outcome.score is not None:
                         module.scores.update(outcome.category, outcome.score)  # pyright: ignore[reportCallIssue]
                 bar.label, bar.scores = f"{number}/{len(systems)} {system.label}", module.scores
-                with interruptible(trainer), closing(journal):
+                with interruptible(trainer), workers_alive(), closing(journal):
                     trainer.predict(module, datamodule=data, return_predictions=False)
-            system.outcomes = [outcome for outcome in journal.read(system.name).values() if outcome.index < size]
+            found = {**system.known, **journal.read(system.name)}
+            system.outcomes = [found[index] for index in sorted(found) if index < size]
     return trainer.is_global_zero
 
 
@@ -186,26 +217,3 @@ def _control(systems: Sequence[System], seed: int) -> Pipeline:
     ratios = [outcome.tokens["layer_average_ratio"] for outcome in own.answered]
     keep = min(1.0, statistics.fmean(ratios)) if ratios else 1.0
     return registry.build("random", {"random.keep": keep, "random.seed": seed})
-
-
-def _trainer(device: torch.device, options: Mapping[str, Any], bar: Bar) -> Trainer:
-    """One process on the model's device, unless Lightning's options say otherwise."""
-    chosen: dict[str, Any] = {
-        "accelerator": {"cuda": "gpu"}.get(device.type, device.type),
-        "devices": [device.index or 0] if device.type == "cuda" else 1,
-        **options,
-    }
-    if chosen.get("strategy") == "ddp":
-        chosen["strategy"] = DDPStrategy(timeout=_PATIENCE)
-    try:
-        return Trainer(
-            **chosen,
-            callbacks=[bar],
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,  # the samples are shared out already
-        )
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        told = " ".join(f"trainer.{name}={value}" for name, value in options.items())
-        raise ConfigError(f"Lightning does not take {told}: {' '.join(str(error).split())}") from None

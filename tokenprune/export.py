@@ -49,6 +49,7 @@ def _write(folder: Path, sample: Sample) -> dict[str, Any]:
         "id": sample.id,
         "video": video,
         "question": sample.question,
+        **({"options": list(sample.options)} if sample.options else {}),
         "answer": sample.answer,
         "category": sample.category,
         "metric": sample.metric,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 
-from tokenprune import compat
+from tokenprune import compat, contract
 from tokenprune.adapters import VideoLLM
 from tokenprune.attention import Tap, last_row, rows_at
-from tokenprune.cache import CompressedLayer, compressed_cache
-from tokenprune.errors import StrategyError
+from tokenprune.cache import CompressedLayer, compressed_cache, lead
 from tokenprune.layout import Layout, flat_mask, prompt_layout, take
 from tokenprune.paging import PagedLayer
+from tokenprune.precision import full_precision
 from tokenprune.probing import PROMPT, Guide, PromptProbe
 from tokenprune.prompt import Prompt
 from tokenprune.report import Clock, Report
@@ -42,11 +42,12 @@ class Flight:
         guide: Guide,
         placeholder: Bool[Tensor, "b s"] | None = None,
         input_ids: Int[Tensor, "b s"] | None = None,
+        encoded: Any = None,
         prompt: Prompt | None = None,
         report: Report | None = None,
     ) -> None:
         self.adapter, self.guide = adapter, guide
-        self.placeholder, self.input_ids = placeholder, input_ids
+        self.placeholder, self.input_ids, self.encoded = placeholder, input_ids, encoded
         self.prefill = placeholder is not None
         self.probing = False
         self.generating = False  # one token per sample, so a decode stage acts
@@ -70,12 +71,13 @@ class Flight:
         layout, videos = prompt_layout(placeholder, valid, self.adapter.cells, self.adapter.separators)
         self.prompt = Prompt(pipeline, layout, videos)
         self.report = Report(self.prompt.reports, clock)
-        reading = matching(readings, len(videos) * layout.frames)
+        reading = matching(readings, len(videos), layout.frames)
         if (allocator := pipeline.allocator) is not None:
             self.prompt.weights = self._weigh(allocator, layout, given, reading)
         if pipeline.of(VisionStage):
             tokens = [visual_tokens(embeds, layout, videos, i, reading, pipeline) for i in range(len(videos))]
-            given["inputs_embeds"] = self.prompt.compress(embeds, tokens)
+            with full_precision():
+                given["inputs_embeds"] = self.prompt.compress(embeds, tokens)
             if (positions := self.prompt.positions()) is not None:
                 given["attention_mask"], given["position_ids"] = self.prompt.layouts[0].mask, positions
         return self.report
@@ -84,11 +86,12 @@ class Flight:
         """The cache that the prompt fills, None where the caller wants none; `given` gets it if it is ours."""
         use_cache, cache = given.get("use_cache"), compat.given_cache(given)
         wanted = cache is not None or (self.adapter.text_config.use_cache if use_cache is None else use_cache)
-        if not wanted or not guarded:
+        if not wanted or not guarded or compat.checkpoints(self.adapter.layers[0]):
             return cache
         layer = CompressedLayer if hider is None else partial(PagedLayer, hider.offload)
         self._cache = compressed_cache(cache, self.adapter.depth, layer)
         given.update(compat.caching(self.adapter.language_model, self._cache))
+        lead(self._cache, True)
         return self._cache
 
     def _weigh(
@@ -100,7 +103,7 @@ class Flight:
         def once(layers: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
             if layers not in read:
                 self.report.probe_layers = max(self.report.probe_layers, max(layers) + 1)
-                with self.report.clock.inner("probe"):
+                with self.report.clock.inner("probe"), autocast():
                     if self.guide.adapter is self.adapter:
                         inputs = {name: given.get(name) for name in PROMPT}
                     else:
@@ -110,25 +113,23 @@ class Flight:
 
         self.probing = True
         try:
-            weights = {
-                sample: allocator.weigh(PromptProbe(self.guide, layout, sample, once)).float()
-                for sample in self.prompt.videos
-            }
+            with full_precision() as autocast:
+                weights = {
+                    sample: contract.ask(
+                        allocator, "weigh", PromptProbe(self.guide, layout, sample, once), sample=sample
+                    )
+                    for sample in self.prompt.videos
+                }
         finally:
             self.probing = False
-        for weight in weights.values():
-            if weight.shape != (layout.frames,):
-                raise StrategyError(
-                    f"{allocator.name}.weigh returned {tuple(weight.shape)} weights for {layout.frames} frames: "
-                    "return one per frame"
-                )
-        return weights
+        return {sample: contract.weights(allocator, layout.frames, weight) for sample, weight in weights.items()}
 
     # decode
 
     def resume(self, given: dict[str, Any], cache: Cache) -> None:
         """A step behind the prompt in `cache`: corrects mask and positions for the rows that are gone."""
         self._cache = cache
+        lead(cache, True)
         columns = given["inputs_embeds"].shape[1]
         self.generating = columns == 1
         if not self.generating:
@@ -140,9 +141,11 @@ class Flight:
 
     # layers
 
-    def _choosing(self) -> AbstractContextManager[None]:
-        """Times what a prefill or decode stage takes within the model's own layers."""
-        return self.report.clock.inner("strategy" if self.prefill else "choosing")
+    @contextmanager
+    def _choosing(self) -> Iterator[None]:
+        """Times what a prefill or decode stage takes within the model's own layers, and keeps its scores in fp32."""
+        with self.report.clock.inner("strategy" if self.prefill else "choosing"), full_precision():
+            yield
 
     def row_taps(self, pruners: Collection[int], hider: DecodeStage | None) -> dict[nn.Module, Tap]:
         """Taps that record the last row's attention in the layers below those where this pass chooses rows."""
@@ -164,14 +167,17 @@ class Flight:
 
     def enter_layer(
         self, layer: int, given: dict[str, Any], pruners: Sequence[PrefillStage], hider: DecodeStage | None
-    ) -> tuple[tuple[()], dict[str, Any]] | None:
+    ) -> tuple[tuple[Tensor], dict[str, Any]] | None:
         """The arguments that `layer` gets instead of `given`, None if they are the same."""
         given = {**given, **self._narrowed}
         if self.prefill and pruners:
             given = self._prune(layer, given, pruners)
         elif not self.prefill and self.prompt.pipeline.strategies:
             given = self._look(layer, given, hider if self.generating else None)
-        return ((), given) if self._narrowed else None
+        if not self._narrowed:
+            return None
+        # reentrant checkpointing passes gradients on to positional arguments only
+        return (given.pop("hidden_states"),), given
 
     def _prune(self, layer: int, given: dict[str, Any], pruners: Sequence[PrefillStage]) -> dict[str, Any]:
         with self._choosing():
@@ -218,6 +224,10 @@ class Flight:
         """
         mask = None if mask is None else mask.to(hidden.device)
         return create_causal_mask(self.adapter.text_config, hidden, mask, self._cache, layer_idx=layer)
+
+    def close(self) -> None:
+        """Ends the pass, whether or not it has come to its end: the cache must not grow until the next one."""
+        lead(self._cache, False)
 
     def land(self, hider: DecodeStage | None) -> bool:
         """Writes the report; True when a prefill has ended. A promised reduction that did not happen raises."""

@@ -1,8 +1,9 @@
-"""The folder of a run: one writer, and nothing left of a run that never answered anything; files that are whole."""
+"""The folder of a run: one writer, no answer ever removed, nothing left where there is none; files that are whole."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,27 +11,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tokenprune.config import RunConfig
-from tokenprune.errors import ConfigError, VideoError
+from tokenprune.errors import ConfigError
 from tokenprune.journal import count
-from tokenprune.lock import NAME as LOCK
+from tokenprune.lock import NAMES as LOCKS
 from tokenprune.lock import exclusive
+from tokenprune.processes import first_process
 
-CONFIG, SUMMARY = "config.yaml", "summary.json"  # written first, and last
+CONFIG, RECORDS, SUMMARY = "config.yaml", "records.jsonl", "summary.json"  # in the order of writing
 _SHARED = "TOKENPRUNE_RUN"  # how processes that Lightning starts learn of the folder
-_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # of torchrun, Slurm, Lightning, in Lightning's order
-
-
-def first_process() -> bool:
-    """Whether this process is the first of the run's, which alone writes its folder; as torchrun, Slurm and Lightning
-    have it in the environment."""
-    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
 
 
 def replace(file: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all. Raises OSError."""
+    """Writes a file whole or not at all; it is on the disk when this returns. Raises OSError."""
     draft = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        with draft.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())  # or a machine that loses its power may keep the name alone
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
@@ -40,11 +38,16 @@ def replace(file: Path, content: str | bytes) -> None:
 def run_folder(config: RunConfig, spec: str) -> Iterator[Path]:
     """`resume=`, or a new folder `out=`, or `runs/<time>-<spec>`, which nobody else writes until the block ends.
 
-    If the block raises before anything was answered, or something about the configuration, nothing is left of a new
-    folder; else its answers stay, and the message says how to go on. Raises ConfigError, also for a folder in use.
+    Whatever the block raises, a folder that holds an answer stays, and the error carries a note that says how to go
+    on; of a new one that holds none nothing is left. Raises ConfigError, also for a folder in use.
     """
     if not first_process():
-        yield _shared(config)
+        folder = _shared(config)
+        try:
+            yield folder
+        except BaseException as error:
+            _tell(error, folder, begun=False)
+            raise
         return
     folder = _wanted(config, spec)
     made = [parent for parent in folder.parents if not parent.exists()]
@@ -57,19 +60,26 @@ def run_folder(config: RunConfig, spec: str) -> Iterator[Path]:
         try:
             yield folder
         except BaseException as error:
-            done, wrong = count(folder), isinstance(error, ValueError) and not isinstance(error, VideoError)
-            if config.resume or (done and not wrong):
-                how = f"go on with: tokenprune run resume={folder}"
-                if isinstance(error, KeyboardInterrupt):
-                    raise KeyboardInterrupt(f"interrupted, {done} answers are kept: {how}") from None
-                error.add_note(f"{done} answers are kept: {how}")
-            else:
+            if not _tell(error, folder, begun=config.resume is not None):
                 _remove(folder, new, made)
             raise
         finally:
             os.environ.pop(_SHARED)
             if outside is not None:
                 os.environ[_SHARED] = outside
+
+
+def _tell(error: BaseException, folder: Path, begun: bool) -> bool:
+    """Whether `folder` holds what has to stay, which is then noted on the error; a run that had `begun` stays, too."""
+    if (folder / SUMMARY).exists():
+        error.add_note(f"the run is finished: its results are in {folder}")
+        return True
+    done = count(folder)
+    if done or begun or (folder / RECORDS).exists():
+        answers = "1 answer is kept" if done == 1 else f"{done} answers are kept"
+        error.add_note(f"{answers}: go on with: tokenprune run resume={shlex.quote(str(folder))}")
+        return True
+    return False
 
 
 @contextmanager
@@ -124,7 +134,7 @@ def _wanted(config: RunConfig, spec: str) -> Path:
 def _check_empty(folder: Path) -> None:
     if (folder / CONFIG).exists() and not (folder / SUMMARY).exists():
         raise ConfigError(f"out={folder} holds an unfinished run: go on with resume={folder}, or remove it")
-    if any(file.name != LOCK for file in folder.iterdir()):
+    if any(file.name not in LOCKS for file in folder.iterdir()):
         raise ConfigError(f"out={folder} is not empty: write a folder that does not exist yet, or remove it")
 
 

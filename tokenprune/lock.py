@@ -1,59 +1,100 @@
-"""One writer per folder: a lock that the system releases whatever happens to the process that holds it."""
+"""One writer per folder, whatever becomes of the process that writes, and on file systems without locks, too."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
 
 from tokenprune.errors import ConfigError
 
-NAME = ".lock"
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+_HARD, _SOFT = ".lock", ".lock.soft"
+_HOLDER = ".lock.holder"  # who it is: filelock empties the file that it locks
+NAMES = (_HARD, _SOFT, _HOLDER)  # of what lies in a folder while somebody writes it
+_WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+_SHORT, _LONG = 0.3, 10.0  # seconds
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Nobody else enters `folder`, which is made if needed, before the block ends; ConfigError if somebody is there.
 
-    The lock lies on the open file `folder/.lock`, not in it, so a process that was killed leaves none behind.
+    The lock lies on an open file, so a process that was killed leaves none behind. Where the file system has no
+    locks a file stands for it; one of a process that is gone is taken over on the same machine, and named elsewhere.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: write a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / NAME
-    while True:
-        held = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _same(held, file):
-                break
-        except BlockingIOError:
-            holder = os.read(held, 200).decode(errors="replace").strip() or "another process"
-            os.close(held)
-            raise ConfigError(f"{folder} is in use by {holder}: wait until it ends, or write another out=") from None
-        except BaseException:
-            os.close(held)
-            raise
-        os.close(held)  # of a holder that ended and removed the file meanwhile
+    lock, file = _acquired(folder)
+    holder = folder / _HOLDER
     try:
-        os.truncate(held, 0)
-        os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
-        file.unlink(missing_ok=True)  # while it is held: nobody else can have come in
-        os.close(held)
+        with suppress(OSError):  # the folder may be gone
+            holder.unlink()
+        if file.name == _HARD:
+            with suppress(OSError):
+                file.unlink()  # while it is held: whoever has opened it sees that it is gone, and opens another
+        lock.release()
 
 
-def _same(held: int, file: Path) -> bool:
-    """Whether the open file is still the one of that name."""
+def _acquired(folder: Path) -> tuple[BaseFileLock, Path]:
+    from filelock import FileLock, SoftFileLock, Timeout
+
+    # FileLock would turn soft by itself, in some versions over the head of another's soft lock
+    hard = _has_locks(folder)
+    file = folder / (_HARD if hard else _SOFT)
+    lock = FileLock(file) if hard else SoftFileLock(file)
     try:
-        return os.path.samestat(os.fstat(held), file.stat())
-    except FileNotFoundError:
-        return False
+        lock.acquire(timeout=_patience(folder), poll_interval=0.05)
+    except Timeout:
+        who = _read(folder / _HOLDER).strip() or "another process"
+        gone = "" if hard else f"; if that process is gone, remove {file}"
+        raise ConfigError(f"{folder} is in use by {who}: wait until it ends, or write another out={gone}") from None
+    return lock, file
+
+
+def _has_locks(folder: Path) -> bool:
+    """Whether the file system knows flock; not all networks' do."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has its own
+        return True
+    with TemporaryFile(dir=folder) as probe:
+        try:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            return False
+    return True
+
+
+def _patience(folder: Path) -> float:
+    """A killed process's helpers hold its lock until they notice, some seconds later."""
+    holder = _read(folder / _HOLDER).split()
+    if len(holder) != 4 or holder[3] != socket.gethostname():
+        return _SHORT
+    try:
+        os.kill(int(holder[1]), 0)
+    except ProcessLookupError:
+        return _LONG
+    except (OSError, ValueError):
+        pass
+    return _SHORT
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

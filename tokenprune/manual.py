@@ -22,6 +22,7 @@ keys (KEY=VALUE):
 
 examples:
   tokenprune run strategy=dycoke+dytok
+  tokenprune run strategy=fastv keep=0.5               half of the visual tokens, mean over LLM layers
   tokenprune run strategy=visionzip+dytok visionzip.keep=0.25 frames=8 limit=40 out=results/vz
   tokenprune run strategy=fastv task=files:DIR/annotations.json
   tokenprune run strategy=dycoke model=llava-hf/llava-onevision-qwen2-7b-ov-hf device=cuda dtype=bfloat16 \\
@@ -39,6 +40,7 @@ words as run, and loads no model.
 examples:
   tokenprune show strategy=dycoke+dytok
   tokenprune show strategy=fastv+dytok fastv.layer=3 dytok.cap=20
+  tokenprune show strategy=dycoke keep=0.4             which options that sets, for model= and frames=
 """
 STUDY = """Runs many strategies at many retentions, alone and guided by an allocator, at equal measured budgets on the
 same samples, and writes one page of tables, plots and findings. Finished cells stay in out/cells: a second call, also

@@ -20,12 +20,16 @@ class Outcome:
     question: str
     answer: str
     prediction: str = ""
-    score: float | None = None  # None where nobody knows the answer
+    score: float | None = None  # None where the right answer is not known
+    reading: str = "read"  # or empty, unparsed, guessed: what the score could make of the prediction
     tokens: dict[str, Any] = field(default_factory=dict)  # `SampleReport.as_dict`
     time: dict[str, float | None] = field(default_factory=dict)  # milliseconds, a batch's share; see `Report.time`
     flops_ratio: float = 0.0
     guide_flops_ratio: float = 0.0  # the part of it that an allocator's guide takes
     error: str | None = None  # why there is no answer; then score is None and everything else empty
+    group: str | None = None  # of its sample; None: the sample itself
+    options: tuple[str, ...] = ()  # of a multiple-choice question
+    frame_times: list[float] | None = None  # seconds at which the frames appear in their file, where known
 
     def as_dict(self) -> dict[str, Any]:
         """For a line of JSON; `from_dict` takes it back. Shares its lists: copying them takes longer than writing."""
@@ -34,7 +38,7 @@ class Outcome:
     @classmethod
     def from_dict(cls, line: Mapping[str, Any]) -> Outcome:
         """What `as_dict` was made of."""
-        return cls(**line)
+        return cls(**{**line, "options": tuple(line.get("options", ()))})
 
 
 @dataclass
@@ -45,7 +49,9 @@ class System:
     label: str
     pipeline: Pipeline | None
     outcomes: list[Outcome] = field(default_factory=list)  # in the task's order
-    reused: str | None = None  # the folder of the run that made them, if it was another one
+    reused: str | None = None  # the folder of the run that made its answers, if it was another one
+    known: dict[int, Outcome] = field(default_factory=dict)  # that run's answers by sample, without times
+    refused: str | None = None  # why answers of another run were not taken
 
     @property
     def answered(self) -> list[Outcome]:

@@ -50,6 +50,7 @@ class PagedLayer(HidingLayer):
         self, key_states: Float[Tensor, "b g q e"], value_states: Float[Tensor, "b g q w"], *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Appends rows and returns the visible ones, without a copy."""
+        self.check_led()
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         if not self._showing:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import torch
+
 from tokenprune.config import RunConfig
 from tokenprune.errors import ConfigError
 from tokenprune.loading import configuration, pick_device, pick_dtype
@@ -14,9 +16,11 @@ _DEVICES = {"gpu": "cuda", "cuda": "cuda", "mps": "mps"}
 _WHOLE = {"32-true": "float32", "32": "float32", "bf16-true": "bfloat16", "16-true": "float16"}
 
 
-def placement(config: RunConfig) -> tuple[str, str, dict[str, Any]]:
+def placement(config: RunConfig, begun: str | None = None) -> tuple[str, str, dict[str, Any]]:
     """What `load` takes as dtype and device, and what is left for the Trainer. ConfigError where the two contradict.
 
+    The dtype is settled here, so that it can be written down: `auto` is `begun`, if a run goes on that
+    was begun so, else what `pick_dtype` picks on the device.
     Where Lightning spreads the model it is loaded on the CPU: only its processes know which device is theirs.
     """
     options, dtype, device = dict(config.trainer), config.dtype, config.device
@@ -25,15 +29,19 @@ def placement(config: RunConfig) -> tuple[str, str, dict[str, Any]]:
             raise ConfigError(f"dtype={dtype} and trainer.precision={options['precision']} differ: write one of them")
         dtype = whole
         del options["precision"]
+    if dtype == "auto" and begun is not None:
+        dtype = begun
     if not _SPREAD & set(options):
-        return dtype, device, options
+        return _settled(config, dtype, pick_device(device)), device, options
     if device not in ("auto", "cpu"):
         raise ConfigError(f"device={device} is one device: leave it out, and write trainer.accelerator=gpu instead")
     options = {"accelerator": "cpu" if device == "cpu" else "auto", "devices": "auto", **options}
     where = pick_device("auto" if options["accelerator"] == "auto" else _DEVICES.get(options["accelerator"], "cpu"))
-    if dtype == "auto":
-        dtype = str(pick_dtype("auto", where, configuration(config.model))).removeprefix("torch.")
-    return dtype, "cpu", options
+    return _settled(config, dtype, where), "cpu", options
+
+
+def _settled(config: RunConfig, dtype: str, where: torch.device) -> str:
+    return str(pick_dtype(dtype, where, configuration(config.model))).removeprefix("torch.")
 
 
 def cores() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ class _Enough(Exception):  # noqa: N818  a signal, not an error
 class Guide:
     """A model that weighs frames, and the (tapped) attention of its layers."""
 
-    def __init__(self, adapter: VideoLLM, taps: dict[nn.Module, Tap]) -> None:
+    def __init__(self, adapter: VideoLLM, taps: MutableMapping[nn.Module, Tap]) -> None:
         self.adapter, self.taps = adapter, taps
 
     def see(

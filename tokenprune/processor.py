@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
+from jinja2 import TemplateError
 from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
@@ -28,6 +29,7 @@ CHAT_TEMPLATE = (
     "{{ '\\n' + content['text'] }}{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+_QUOTED = 120  # characters
 _RESAMPLE = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -99,14 +101,21 @@ class Processor:
         return cls(tokenizer, _template(home, tokenizer), Pixels.of(_settings(home)), marker)
 
     def prompt(self, question: str) -> str:
-        """The chat turn that asks `question` about one video, up to where the answer begins."""
+        """The chat turn that asks `question` about one video, up to where the answer begins. Raises PromptError."""
         turn: Any = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]}
-        return self.tokenizer.apply_chat_template(  # pyright: ignore[reportReturnType]
-            [turn],
-            chat_template=self.template,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+        try:
+            return self.tokenizer.apply_chat_template(  # pyright: ignore[reportReturnType]
+                [turn],
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except TemplateError as error:
+            raise PromptError(f"the chat template does not take the question {shorten(question)}: {error}") from None
+
+    def text_tokens(self, question: str) -> int:
+        """Tokens of the prompt that asks `question`, without its video. Raises PromptError."""
+        return len(self._tokens(self.prompt(question), question, add_special_tokens=True)) - 1
 
     def encode(
         self, samples: Sequence[tuple[UInt8[Tensor, "f _ _ 3"], str]], cells: int, separators: int = 1
@@ -114,7 +123,7 @@ class Processor:
         """`input_ids`, `attention_mask` [b s], padded on the left, and float32 `pixel_values_videos` [b f 3 h w].
 
         A video of f frames gets `f * cells + separators` placeholders. Raises PromptError for videos of unequal length
-        and for a question that contains the placeholder.
+        and for a question that holds a control token of the checkpoint, the placeholder among them.
         """
         lengths = {len(frames) for frames, _ in samples}
         if len(lengths) != 1:
@@ -131,18 +140,46 @@ class Processor:
         return {"input_ids": ids, "attention_mask": mask, "pixel_values_videos": pixels}
 
     def _ids(self, question: str, placeholders: int) -> Int[Tensor, "s"]:
+        if held := self._special(question):
+            raise PromptError(
+                f"the question {shorten(question)} must not contain {held}, which the checkpoint reads as a control "
+                "token and not as text: write it differently, with a blank inside for example"
+            )
         text = self.prompt(question)
         begun = self.tokenizer.bos_token is not None and text.startswith(str(self.tokenizer.bos_token))
-        ids = torch.tensor(self.tokenizer(text, add_special_tokens=not begun)["input_ids"])
+        ids = torch.tensor(self._tokens(text, question, add_special_tokens=not begun), dtype=torch.long)
         video = ids == self.marker
         if int(video.sum()) != 1:
             token = self.tokenizer.convert_ids_to_tokens(self.marker)
-            raise PromptError(f"the question {question!r} must not contain {token}, which stands for the video")
+            raise PromptError(
+                f"the prompt of the question {shorten(question)} holds {int(video.sum())} times {token}, which stands "
+                "for the video, and not once: the chat template of the checkpoint does not fit"
+            )
         return ids.repeat_interleave(torch.where(video, placeholders, 1))
+
+    def _special(self, question: str) -> str:
+        """The first control token that a question would be read as having; empty if it is text throughout."""
+        known = self.tokenizer.added_tokens_decoder
+        special = {self.marker, *self.tokenizer.all_special_ids, *(i for i, token in known.items() if token.special)}
+        special.discard(self.tokenizer.unk_token_id)  # of a word that the tokenizer does not know
+        found = next((i for i in self._tokens(question, question, add_special_tokens=False) if i in special), None)
+        return "" if found is None else str(self.tokenizer.convert_ids_to_tokens(found))
+
+    def _tokens(self, text: str, question: str, *, add_special_tokens: bool) -> list[int]:
+        try:
+            return self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]  # pyright: ignore[reportReturnType]
+        except Exception as error:  # a tokenizer's own: half a character, no text at all
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise PromptError(f"the tokenizer does not take the question {shorten(question)} ({reason})") from None
 
     def decode(self, ids: Int[Tensor, "b s"]) -> list[str]:
         """The texts of generated ids, without special tokens and surrounding blanks."""
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def shorten(question: str) -> str:
+    """As it is quoted in a message, where it may be a page long."""
+    return repr(question if len(question) <= _QUOTED else question[:_QUOTED] + "...")
 
 
 def _template(home: Path, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from tokenprune.errors import StrategyError
+from tokenprune import contract
 from tokenprune.layout import Layout, take
 from tokenprune.paging import Pages
 from tokenprune.report import SampleReport, StageReport
 from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, VisionStage
 from tokenprune.tokens import TEXT, SequenceView, VisualTokens
+
+IGNORED = -100  # the label of what counts for no loss, in torch and in transformers
 
 
 class Prompt:
@@ -29,6 +31,7 @@ class Prompt:
         self.layouts = [layout]
         self.starts = [0]  # first LLM layer of each layout
         self.columns: list[Int[Tensor, "b m"]] = []  # of each later layout, in the layout before
+        self.origin: Int[Tensor, "b m"] | None = None  # of the last layout, in the caller's; None while they are one
         self.weights: dict[int, Float[Tensor, "f"]] = {}  # an allocator's, by sample
         self.shift: Int[Tensor, "b"] | None = None  # rows a vision stage took out: positions moved up by as many
         self.seen = layout.valid.shape[1]  # columns the caller has sent so far
@@ -106,7 +109,7 @@ class Prompt:
         # the first rows of the video's span hold what is left of it
         kept = ~before.visual | (before.frame * before.cells + before.slot < number.unsqueeze(-1))
         after, columns = before.keep(kept)
-        packed = take(embeds, columns)
+        packed, self.origin = take(embeds, columns), columns
         frame, slot = after.frame.clone(), after.slot.clone()
         for sample, tokens in zip(self.videos, done, strict=True):
             span = after.visual[sample]
@@ -121,9 +124,9 @@ class Prompt:
 
     def _compress_one(self, sample: int, tokens: VisualTokens) -> VisualTokens:
         for stage in self.pipeline.of(VisionStage):
-            budget = self.pipeline.budget(stage, tokens, self.weights.get(sample))
-            after = stage.compress(tokens, budget)
-            self._note(stage, sample, None, tokens.counts, budget, after.counts)
+            budget = self.pipeline.budget(stage, tokens, self.weights.get(sample), sample)
+            after = contract.ask(stage, "compress", tokens, budget, sample=sample)
+            self._note(stage, sample, None, contract.kept(stage, tokens, budget, after))
             tokens = after
         return tokens
 
@@ -141,37 +144,31 @@ class Prompt:
                 view = SequenceView(
                     before.frame[sample, here], before.row[sample, here], attention[sample, here], before.frames
                 )
-                budget = self.pipeline.budget(stage, view, self.weights.get(sample))
-                survives = stage.prune(view, budget)
-                if bool((~survives & ~view.visual).any()):
-                    raise StrategyError(f"{stage.name}.prune dropped text rows: it may drop visual rows only")
-                after = torch.bincount(view.frame[survives & view.visual], minlength=view.frames)
-                self._note(stage, sample, layer, view.counts, budget, after)
-                kept[sample, here[~survives]] = False
+                budget = self.pipeline.budget(stage, view, self.weights.get(sample), sample)
+                survives = contract.ask(stage, "prune", view, budget, sample=sample)
+                self._note(stage, sample, layer, contract.survivors(stage, view, budget, survives))
+                kept[sample, here] = survives
         after_all, columns = before.keep(kept)
         self.layouts.append(after_all)
         self.starts.append(layer)
         self.columns.append(columns)
+        self.origin = columns if self.origin is None else self.origin.gather(1, columns)
         return columns
 
-    def _note(
-        self,
-        stage: VisionStage | PrefillStage,
-        sample: int,
-        layer: int | None,
-        before: Int[Tensor, "f"],
-        budget: Int[Tensor, "f"],
-        after: Int[Tensor, "f"],
-    ) -> None:
-        if not torch.equal(after, budget.to(after.device)):
-            raise StrategyError(
-                f"{stage.name} kept {after.tolist()} tokens per frame where its budget was {budget.tolist()}: "
-                "a stage keeps exactly its budget"
-            )
+    def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
+        """Labels of the caller's columns, on those of the last layout; padding has none."""
+        last = self.layouts[-1].valid
+        if self.origin is None or labels.shape[1] != self.seen:
+            return labels
+        kept = labels.gather(1, self.origin.to(labels.device))
+        return kept.masked_fill(~last.to(labels.device), IGNORED)
+
+    def _note(self, stage: VisionStage | PrefillStage, sample: int, layer: int | None, counts: contract.Counts) -> None:
+        before, budget, after = counts
         report = self.reports[sample]
         assert report is not None
-        report.stages.append(StageReport(stage.name, layer, before.tolist(), budget.tolist(), after.tolist()))
-        report.asked *= int(budget.sum()) / max(1, int(before.sum()))
+        report.stages.append(StageReport(stage.name, layer, before, budget, after))
+        report.asked *= sum(budget) / max(1, sum(before))
 
     def attend(self, stage: DecodeStage, attention: Float[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
         """Runs the decode stage for one generated token: the cached columns it attends to from `stage.layer` up."""
@@ -189,9 +186,9 @@ class Prompt:
                 attention=attention[sample][here],
                 frames=layout.frames,
             )
-            state = self._states.get(sample, None)
-            shown, self._states[sample] = stage.attend(view, stage.start() if state is None else state)
-            # text is always visible; checking instead would make every step wait for the device
+            if first := sample not in self._states:
+                self._states[sample] = contract.start(stage, sample)
+            shown, self._states[sample] = contract.shown(stage, view, self._states[sample], first, sample)
             visual = view.visual
             visible[sample, here] = shown = shown | ~visual
             report = self.reports[sample]

@@ -14,18 +14,17 @@ from typing import Any
 import torch
 
 import tokenprune
+from tokenprune import begun
 from tokenprune.config import RunConfig
-from tokenprune.folder import CONFIG, SUMMARY, replace
+from tokenprune.folder import RECORDS, SUMMARY, replace
 from tokenprune.outcome import Outcome, System
 from tokenprune.resolve import resolved_fields
 from tokenprune.summary import roles
 
-RECORDS = "records.jsonl"
 
-
-def begin(folder: Path, config: RunConfig) -> None:
-    """Writes what a run was told, from which it can be resumed."""
-    replace(folder / CONFIG, _yaml({"run": told(config)}))
+def begin(folder: Path, config: RunConfig, made_with: Mapping[str, Any]) -> None:
+    """Writes what a run was told and what it is made with, from which it can be resumed."""
+    begun.write(folder, {"run": told(config), "made_with": made_with})
 
 
 def told(config: RunConfig) -> dict[str, Any]:
@@ -39,6 +38,7 @@ def write(
     systems: Sequence[System],
     prompts: Mapping[str, str],
     config: RunConfig,
+    made_with: Mapping[str, Any],
 ) -> None:
     """The three files of a run, the summary last; `prompts` are the chat turns by sample id."""
     lines = [json.dumps(line, allow_nan=False) for line in _records(systems, prompts)]
@@ -47,15 +47,10 @@ def write(
         "run": told(config),
         "systems": {system.label: resolved_fields(system.pipeline) for system in systems if system.pipeline},
         "environment": summary["environment"],
+        "made_with": made_with,
     }
-    replace(folder / CONFIG, _yaml(resolved))
+    begun.write(folder, resolved)
     replace(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-
-
-def _yaml(values: Mapping[str, Any]) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
 
 
 def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -66,9 +61,12 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
             "index": own.index,
             "id": own.id,
             "category": own.category,
+            "group": own.group,
             "question": own.question,
+            **({"options": own.options} if own.options else {}),
             "prompt": prompts[own.id],
             "answer": own.answer,
+            "frame_times": own.frame_times,
             "prediction": own.prediction,
             "score": own.score,
             "own": _outcome(own),
@@ -79,7 +77,7 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
     line = outcome.as_dict()
-    for shared in ("index", "id", "category", "question", "answer"):
+    for shared in ("index", "id", "category", "question", "answer", "group", "options", "frame_times"):
         del line[shared]
     if not line["tokens"].get("stages"):  # then its slots are all of them
         line["tokens"] = {name: value for name, value in line["tokens"].items() if name != "slots"}

@@ -10,31 +10,62 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import logging
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any
 
-from tokenprune import strategies
-from tokenprune.errors import StrategyError
+from tokenprune import blame, strategies
+from tokenprune.declaration import check_class
+from tokenprune.errors import NameTakenError, StrategyError
 from tokenprune.strategy import REGISTERED, Pipeline, Strategy
 
 Options = Mapping[str, Any]
 
+_log = logging.getLogger(__name__)
+
 
 @cache
-def _discover() -> None:
+def _discover() -> dict[str, str]:
+    """Imports the built-in strategies and the installed ones; by name, why one of the latter cannot be used.
+
+    A package that does not import is told of once, in a line on stderr (by Python's logging, where nobody has set it
+    up), and is an error for whoever asks for its strategy; everybody else's commands work.
+    """
     for module in pkgutil.iter_modules(strategies.__path__):
         importlib.import_module(f"{strategies.__name__}.{module.name}")
+    wrong: dict[str, str] = {}
+    first = set(REGISTERED)  # the built-in ones, and what the user's own program has defined
     for point in entry_points(group="tokenprune.strategies"):
+        package = f"the installed package {point.dist.name!r}" if point.dist else f"the module {point.value!r}"
+        before = dict(REGISTERED)
         try:
             point.load()
-        except Exception as error:
-            raise StrategyError(
-                f"the strategy {point.name!r} of the installed package {point.dist and point.dist.name!r} does not "
-                f"import ({error}): update or uninstall that package"
-            ) from error
+        except (Exception, SystemExit) as error:
+            REGISTERED.clear()  # nothing of what was half imported
+            REGISTERED.update(before)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            told = (
+                f"the strategy {point.name!r} of {package} does not import ({reason}): update or uninstall that package"
+            )
+            wrong[point.name] = told
+            if isinstance(error, NameTakenError) and error.taken not in first:
+                wrong[error.taken] = told
+                del REGISTERED[error.taken]  # of two packages with one name nobody can say which is meant
+            _log.warning("tokenprune: %s", told)
+            continue
+        if point.name not in REGISTERED:
+            new = sorted(set(REGISTERED) - set(before))
+            instead = f"write {' or '.join(new)}" if new else "update or uninstall that package"
+            wrong[point.name] = (
+                f"the entry point {point.name!r} of {package} defines no strategy of that name: {instead}"
+            )
+            if not new:
+                _log.warning("tokenprune: %s", wrong[point.name])
+    return wrong
 
 
 def names() -> list[str]:
@@ -45,11 +76,26 @@ def names() -> list[str]:
 
 def get(name: str) -> type[Strategy]:
     """The strategy class called `name`; StrategyError lists the known ones and the nearest."""
-    if name in names():
+    wrong = _discover()
+    if name in REGISTERED:
         return REGISTERED[name]
+    if name in wrong:
+        raise StrategyError(wrong[name])
     near = difflib.get_close_matches(name, names(), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise StrategyError(f"unknown strategy {name!r}: {hint}Known: {', '.join([*names(), 'none'])}")
+
+
+def defined_by(module: ModuleType) -> list[str]:
+    """Names of third parties' strategies that a module defines, imports, or imports the module or package of."""
+    values = list(vars(module).values())
+    homes = [module.__name__, *(value.__name__ for value in values if isinstance(value, ModuleType))]
+    found = []
+    for name, kind in REGISTERED.items():
+        inside = any(f"{kind.__module__}.".startswith(f"{home}.") for home in homes)
+        if blame.foreign(kind) and (inside or any(value is kind for value in values)):
+            found.append(name)
+    return found
 
 
 def build(spec: str, options: Options | None = None) -> Pipeline:
@@ -89,22 +135,28 @@ def _construct(kind: type[Strategy], options: Mapping[str, Any]) -> Strategy:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    if not dataclasses.is_dataclass(kind):
-        raise StrategyError(f"{kind.name} is no dataclass: write @dataclass(frozen=True) above class {kind.__name__}")
-    config = OmegaConf.structured(kind)
+    check_class(kind)
+    try:
+        config = OmegaConf.structured(kind)
+    except (OmegaConfBaseException, NameError, TypeError) as error:
+        raise StrategyError(
+            f"{blame.home(kind)}: the fields of class {kind.__name__} are no options ({' '.join(str(error).split())}): "
+            "annotate them as numbers, words, switches, or tuples of these"
+        ) from None
     for key, value in options.items():
         try:
             config = OmegaConf.merge(config, {key: None if value == "none" else value})
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0].replace(f"'{kind.__name__}'", kind.name)
             reason = reason.replace("'$VALUE' of type '$VALUE_TYPE' ", "")  # OmegaConf 2.4 leaves these in tuples
-            types = {field.name: field.type for field in dataclasses.fields(kind)}
+            types = {field.name: field.type for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
             hint = f"fields of {kind.name}: {', '.join(types) or 'none'}"
             if key in types:
                 hint = types[key] if isinstance(types[key], str) else inspect.formatannotation(types[key])
                 hint = f"{kind.name}.{key} is {hint}"
             raise StrategyError(f"{kind.name}.{key}={value}: {reason} ({hint})") from None
     try:
-        return OmegaConf.to_object(config)  # pyright: ignore[reportReturnType]
+        return blame.call(kind, "__post_init__", OmegaConf.to_object, config)
     except (ValueError, OmegaConfBaseException) as error:
-        raise StrategyError(str(error).splitlines()[0]) from None
+        reason = str(error).splitlines() or [f"{kind.name}.__post_init__ refuses its options without a word"]
+        raise StrategyError(reason[0]) from None

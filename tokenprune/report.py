@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tokenprune.slots import pack
+
 
 @dataclass(frozen=True)
 class StageReport:
@@ -49,6 +51,11 @@ class SampleReport:
         return self.layers[0]
 
     @property
+    def unseen_from(self) -> int | None:
+        """The first LLM layer that sees no token of the video; None where all layers see some."""
+        return next((layer for layer, seen in enumerate(self.layers) if not seen), None)
+
+    @property
     def input_ratio(self) -> float:
         """Kept fraction at the LLM's input."""
         return self.kept / self.full
@@ -74,7 +81,7 @@ class SampleReport:
         return statistics.fmean(self.decode) / self.full if self.steps else None
 
     def as_dict(self) -> dict[str, Any]:
-        """For `records.jsonl`: plain numbers and lists."""
+        """For `records.jsonl`: plain numbers and lists; `slots.unpack` gives the slots back."""
         return {
             "full": self.full,
             "kept": self.kept,
@@ -84,10 +91,11 @@ class SampleReport:
             "decode_ratio": self.decode_ratio,
             "kept_per_frame": [len(slots) for slots in self.slots],
             "kept_per_layer": self.layers,
+            "unseen_from": self.unseen_from,
             "decode_visible": self.decode,
             "decode_changes": self.decode_changes,
             "stages": [vars(stage) for stage in self.stages],
-            "slots": self.slots,
+            "slots": pack(self.slots, self.cells),
             **({"frame_weights": self.frame_weights} if self.frame_weights is not None else {}),
         }
 
@@ -108,6 +116,12 @@ class Report:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def unseen_from(self) -> int | None:
+        """`SampleReport.unseen_from`, the lowest of the samples'."""
+        layers = [sample.unseen_from for sample in self.samples if sample is not None]
+        return min((layer for layer in layers if layer is not None), default=None)
 
     @property
     def time(self) -> dict[str, float | None]:

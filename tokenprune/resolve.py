@@ -8,9 +8,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from tokenprune import registry
+from tokenprune import registry, sources
 from tokenprune.config import RunConfig
 from tokenprune.errors import ConfigError, StrategyError
+from tokenprune.provenance import PLUGIN
 from tokenprune.strategy import Pipeline
 
 
@@ -22,7 +23,8 @@ def resolve(config: RunConfig) -> Pipeline:
     if not config.strategy:
         raise ConfigError("nothing to run: write strategy=NAME, as in strategy=dycoke+dytok")
     if config.plugin is not None:
-        _load(Path(config.plugin).expanduser())
+        registry.names()  # first, so that a name that is taken is the file's mistake
+        load_plugin(config.plugin)
     pipeline = registry.build(config.strategy, config.options)
     seeded = {
         f"{strategy.name}.seed": config.seed
@@ -34,22 +36,31 @@ def resolve(config: RunConfig) -> Pipeline:
     return registry.build(config.strategy, {**seeded, **config.options})
 
 
-def _load(file: Path) -> None:
+def load_plugin(name: str) -> None:
     """Runs a file that defines strategies, which registers them. ConfigError says where it fails."""
+    file = Path(name).expanduser().absolute()
     if not file.is_file():
-        raise ConfigError(f"plugin={file} is no file: name a Python file that defines a strategy")
-    name = f"tokenprune_plugin_{file.stem}"  # never in the way of a real module
-    spec = importlib.util.spec_from_file_location(name, file)
+        raise ConfigError(f"plugin={name} is no file: name a Python file that defines a strategy")
+    module_name = f"{PLUGIN}{file.stem}"  # never in the way of a real module
+    spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"plugin={file} is no Python file: its name has to end in .py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        raise ConfigError(f"plugin={name} is no Python file: its name has to end in .py")
+    module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        sources.run(module, file.read_bytes())
     except StrategyError:
         raise
-    except Exception as error:
-        line = error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
-        raise ConfigError(f"plugin={file} fails in line {line}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(file)]
+        if isinstance(error, SyntaxError) and error.filename == str(file):
+            lines = [error.lineno]
+        where = f"in line {lines[-1]}" if lines else "to load"
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"plugin={file} fails {where}: {type(error).__name__}: {reason}") from error
+    if not registry.defined_by(module):
+        raise ConfigError(
+            f'plugin={file} defines no strategy: write class Mine(VisionStage, name="mine") in it, with that name'
+        )
 
 
 def resolved_fields(pipeline: Pipeline) -> dict[str, dict[str, object]]:

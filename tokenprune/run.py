@@ -9,29 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenprune import registry, tasks
-from tokenprune.config import RunConfig
+from tokenprune import begun, copies, provenance, registry, tasks
+from tokenprune.config import LONGEST, RunConfig
+from tokenprune.differences import moved
+from tokenprune.errors import PromptError
 from tokenprune.evaluate import Loop, evaluate
-from tokenprune.folder import first_process, run_folder
-from tokenprune.journal import Journal
-from tokenprune.loading import configuration, load
-from tokenprune.models import names as embedded
-from tokenprune.outcome import System
+from tokenprune.extent import check_context, longest_text, outline, questions_of
+from tokenprune.folder import run_folder
+from tokenprune.journal import Journal, count
+from tokenprune.loading import configuration, load, pick_device
+from tokenprune.models import note
+from tokenprune.outcome import Outcome, System
 from tokenprune.placement import cores, placement
+from tokenprune.processes import first_process
+from tokenprune.processor import Processor
 from tokenprune.record import begin, environment, write
 from tokenprune.resolve import resolve
-from tokenprune.reuse import content_key, find
-from tokenprune.strategy import Pipeline
+from tokenprune.retention import retaining
+from tokenprune.reuse import content_key, offer
+from tokenprune.strategy import Extent, Pipeline
 from tokenprune.summary import answered_by_all, summarise
 from tokenprune.tasks import Label, Sample, Task
-from tokenprune.video import read_frames
-
-FILE_FRAMES, TASK_FRAMES = 32, 16
-LONGEST = 48  # new tokens
-NOTE = (
-    "tiny is the embedded model: these figures show how a strategy behaves and that every part works; "
-    "they are not the papers' results."
-)
+from tokenprune.tasks.choice import asked
+from tokenprune.trainer import check
+from tokenprune.video import read_clip
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class Clip(Task):
 
     name = "video"
 
-    def __init__(self, path: str, question: str, frames: int) -> None:
-        self._sample = Sample(Path(path).name, question, "", self.name, read_frames(path, frames))
+    def __init__(self, path: str, question: str, frames: int, sampling: str = "index") -> None:
+        clip = read_clip(path, frames, sampling)
+        self._sample = Sample(Path(path).name, question, "", self.name, clip.frames, times=clip.times)
 
     def __len__(self) -> int:
         return 1
@@ -61,7 +63,9 @@ class Clip(Task):
         return Label(self._sample.id, self.name, self._sample.question, "")
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"task": self.name, "frames": self._sample.frames.tolist(), "question": self._sample.question}
+        frames = provenance.digest(self._sample.frames.numpy().tobytes())
+        shape = "x".join(map(str, self._sample.frames.shape))
+        return {"task": self.name, "frames": f"{shape} {frames}", "question": self._sample.question}
 
     def score(self, prediction: str, sample: Sample) -> float:
         return math.nan
@@ -74,57 +78,90 @@ def run(config: RunConfig, command: str) -> Finished | None:
     `folder.run_folder` says.
     """
     pipeline = resolve(config)
+    code = provenance.code_of_pipeline(pipeline) | provenance.code_of(registry.get("random"))
     with run_folder(config, str(pipeline)) as folder:
         settings = configuration(config.model)
         pipeline.check(settings.get_text_config().num_hidden_layers)
         if config.assistant is not None:
             configuration(config.assistant)
         task, config = _task(config)
-        assert config.max_new_tokens is not None  # settled
-        dtype, device, options = placement(config)
-        if first_process() and not config.resume:
-            begin(folder, config)
+        assert config.max_new_tokens is not None and config.frames is not None  # settled
+        adapter, processor = outline(settings), Processor.load(config.model)
+        text = longest_text(processor, questions_of(task, config.limit), adapter)
+        check_context(config.model, adapter, config.frames, text, config.max_new_tokens)
+        if config.keep is not None:
+            extent = Extent(config.frames, adapter.cells, adapter.depth)
+            pipeline = retaining(pipeline, config.keep, extent, config.options)
+        loop_code = provenance.code_of_package() | provenance.code_of(type(task))
+        before = begun.read(folder) if config.resume or not first_process() else None
+        dtype, device, options = placement(config, None if before is None else before["dtype"])
+        check(options, pick_device(device))
+        models = [config.model, *([config.assistant] if config.assistant else [])]
+        samples, mixed = task.fingerprint(), options.get("precision")
+        made_with = begun.made_with(code | loop_code, models, samples, dtype, mixed)
+        if before is not None:
+            begun.check(folder, config.video or config.task, before, made_with)
+        elif first_process():
+            begin(folder, config, made_with)
+            copies.keep(folder, code)
         model, processor = load(config.model, dtype, device)
         assistant = None if config.assistant is None else load(config.assistant, dtype, device)[0]
         place = environment(model.device, model.dtype, command)  # Lightning takes the model back to the CPU
+        place["packages"] = code.versions()
+        if first_process():
+            begun.sit_down(folder, place, count(folder))
         loop = Loop(
             batch_size=config.batch_size,
             limit=config.limit,
             max_new_tokens=config.max_new_tokens,
             seed=config.seed,
             workers=_workers(config),
-            stop_on_error=config.on_error == "stop",
+            stop_on_error=config.on_error == "stop" or config.video is not None,
             trainer=options,
         )
         systems = _systems(pipeline)
-        key = _vanilla_key(config, task, place)
+        key = _vanilla_key(config, samples, loop_code, place)
         journal = Journal(folder)
-        if config.reuse and config.video is None and not journal.read("vanilla"):
-            _reuse(systems[0], folder, key, min(len(task), config.limit or len(task)))
+        size = min(len(task), config.limit or len(task))
+        if config.reuse and config.video is None and len(journal.read("vanilla")) < size:
+            offer(systems[0], folder, key, size)
         if not evaluate(model, processor, task, systems, loop, assistant=assistant, journal=journal):
             return None
         figures = {
             role: task.metrics({outcome.index: outcome.prediction for outcome in outcomes})
             for role, outcomes in answered_by_all(systems).items()
         }
+        earlier = begun.earlier(folder)
         summary = {
             "spec": str(pipeline),
             "options": config.options,
+            "keep": config.keep,
             "model": config.model,
             "assistant": config.assistant,
             "task": config.task if config.video is None else None,
             "video": config.video,
             "question": config.question,
             "frames": config.frames,
+            "seed": config.seed,
+            "sampling": None if config.video is None and config.task in tasks.names() else config.sampling,
             **summarise(systems, config.seed, figures if any(figures.values()) else None),
-            **({"note": NOTE} if config.model in embedded() else {}),
-            "vanilla_key": key,
-            "environment": place,
+            **({"note": text} if (text := note(config.model, config.assistant)) else {}),
+            "code": made_with["code"],
+            "vanilla_key": None if moved(place, earlier) else key,
+            "environment": place if not earlier else {**place, "earlier": earlier},
         }
-        prompts = {outcome.id: processor.prompt(outcome.question) for outcome in systems[0].outcomes}
-        write(folder, summary, systems, prompts, config)
+        prompts = {outcome.id: _prompt(processor, outcome) for outcome in systems[0].outcomes}
+        write(folder, summary, systems, prompts, config, made_with)
         journal.discard()
     return Finished(folder, summary, systems)
+
+
+def _prompt(processor: Processor, outcome: Outcome) -> str:
+    """The chat turn; empty where there is none, which is why that sample has an error."""
+    try:
+        return processor.prompt(asked(outcome.question, outcome.options))
+    except PromptError:
+        return ""
 
 
 def _systems(pipeline: Pipeline) -> list[System]:
@@ -136,15 +173,10 @@ def _systems(pipeline: Pipeline) -> list[System]:
     return systems
 
 
-def _vanilla_key(config: RunConfig, task: Task, place: Mapping[str, Any]) -> str:
+def _vanilla_key(config: RunConfig, samples: Mapping[str, Any], code: provenance.Code, place: Mapping[str, Any]) -> str:
     machine = {name: place[name] for name in ("versions", "platform", "device", "device_name", "dtype", "threads")}
     loop = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens, "trainer": config.trainer}
-    return content_key(config.model, task=task.fingerprint(), loop=loop, machine=machine)
-
-
-def _reuse(vanilla: System, folder: Path, key: str, size: int) -> None:
-    if (found := find(folder, key, size)) is not None:
-        vanilla.reused, vanilla.outcomes = str(found[0]), found[1]
+    return content_key(config.model, task=dict(samples), loop=loop, machine=machine, code=code.digests())
 
 
 def _workers(config: RunConfig) -> int:
@@ -157,10 +189,11 @@ def _workers(config: RunConfig) -> int:
 def _task(config: RunConfig) -> tuple[Task, RunConfig]:
     """What is asked, and the configuration with the numbers it settled on."""
     if config.video is not None and config.question is not None:
-        task: Task = Clip(config.video, config.question, config.frames or FILE_FRAMES)
+        task: Task = Clip(config.video, config.question, config.frames_asked, config.sampling)
         frames = len(task[0].frames)
     else:
-        frames, folder = config.frames or TASK_FRAMES, config.include_path
-        task = tasks.build(config.task, samples=config.samples, frames=frames, seed=config.seed, include_path=folder)
+        frames, folder = config.frames_asked, config.include_path
+        made = {"samples": config.samples, "frames": frames, "seed": config.seed, "sampling": config.sampling}
+        task = tasks.build(config.task, **made, include_path=folder)
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
     return task, dataclasses.replace(config, frames=frames, max_new_tokens=longest)

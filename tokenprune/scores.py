@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from tokenprune.statistics import FEW
+
 
 class FamilyScores(Metric):
     """Mean score of each category met so far, and their macro average.
@@ -46,9 +48,9 @@ class FamilyScores(Metric):
         return {"families": families, "macro": sum(families.values()) / len(families) if families else float("nan")}
 
     def standard_error(self) -> float:
-        """Of the macro average, from this process's samples; nan where a family has fewer than two."""
+        """Of the macro average, from this process's samples as if independent; nan below five of a family."""
         count = self.count[self.count > 0]
-        if not len(count) or bool((count < 2).any()):
+        if not len(count) or bool((count < FEW).any()):
             return float("nan")
         total, square = self.total[self.count > 0], self.square[self.count > 0]
         variance = (square / count - (total / count) ** 2).clamp(min=0) / (count - 1)

@@ -2,40 +2,36 @@
 
 A macro average is the mean over families (a task's categories) of their mean scores. Intervals are 95 %. Every
 comparison is paired by sample: what makes a sample hard for both systems cancels.
+
+What may be claimed is decided here alone: runs, sweeps, studies and comparisons print an `Estimate` or a
+`Paired` as it is. Where the samples cannot tell, it has no interval and no p, and claims nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import binomtest
 
-FEW = 5  # samples of a family below which it may show no spread by luck
-DRAWS = 4000  # resamples of a run's intervals
-_TAILS = (0.025, 0.975)
+FEW = 5  # groups of a family below which it may show no spread by luck
+DRAWS = 10_000  # resamples; the same everywhere, so that the same records give the same interval
+LEVEL = 0.05  # of a claim, after correction
+_TAILS = (LEVEL / 2, 1 - LEVEL / 2)
 _BLOCK = 4 << 20  # drawn counts that are in memory as full integers at a time
 _EXACT = 12  # decimals of an average beyond which there is only rounding
 
 
 class Estimate(NamedTuple):
-    """A number and its 95 % interval."""
+    """A macro average."""
 
     value: float
-    low: float
-    high: float
-
-    @property
-    def sign(self) -> int:
-        """1 if the interval lies above 0, -1 if below, 0 if it contains 0."""
-        return int(self.low > 0) - int(self.high < 0)
-
-    def above(self, other: Estimate) -> bool:
-        """Whether the whole interval lies above the whole interval of `other`."""
-        return self.low > other.high
+    interval: list[float] | None  # 95 %; None where the samples cannot tell
 
 
 class Paired(NamedTuple):
@@ -43,31 +39,73 @@ class Paired(NamedTuple):
 
     value: float  # of the macro averages
     interval: list[float] | None  # 95 %; None where the samples cannot tell
-    mcnemar_p: float | None  # see `mcnemar`
+    p: float | None  # of the bootstrap, two-sided; None where there is no interval
+    mcnemar_p: float | None  # see `mcnemar`; None where several samples are about one video
+    p_holm: float | None = None  # `p` after `holm`; None where this is the only comparison
+
+    @property
+    def sign(self) -> int | None:
+        """What may be claimed: 1 above, -1 below, 0 not told apart; None where there is no interval.
+
+        A claim takes both an interval without 0 and a corrected p of at most 0.05.
+        """
+        p = self.p if self.p_holm is None else self.p_holm
+        if self.interval is None or p is None:
+            return None
+        low, high = self.interval
+        return int(low > 0) - int(high < 0) if p <= LEVEL else 0
 
 
 class Resamples:
-    """The weights under which scores make a macro average, and `number` resamplings of them (Efron, 1979).
+    """The weights of scores in a macro average, and `number` resamplings (Efron, 1979).
 
-    Samples are drawn anew within each family, the same for all systems; so paired comparisons need nothing more: a
-    difference of averages is the average of differences. A family of n samples is resampled with n - 1 draws, because
-    n would vary too little by a factor of (n - 1) / n.
+    Samples are drawn anew within each family, the same for all systems; so paired comparisons need
+    nothing more: a difference of averages is the average of differences. A family of n samples is
+    resampled with n - 1 draws, because n would vary too little by a factor of (n - 1) / n.
+
+    Samples of one group, such as questions about one video, are drawn together (the cluster
+    bootstrap: Davison and Hinkley, 1997, section 3.8; Field and Welsh, 2007). Families that share a
+    group, directly or through others, are one stratum, whose groups are drawn as above; each family's
+    mean is over those of its samples that were drawn, and a draw that misses a family does not count.
+
+    `groups` names each sample's; None: a group of its own.
     """
 
-    def __init__(self, families: Sequence[str] | Sequence[int], number: int = 10_000, seed: int = 0) -> None:
+    def __init__(
+        self,
+        families: Sequence[str] | Sequence[int],
+        number: int = DRAWS,
+        seed: int = 0,
+        groups: Sequence[str | None] | None = None,
+    ) -> None:
         names, member = np.unique(np.asarray(families), return_inverse=True)
         self._members = [np.flatnonzero(member == index) for index in range(len(names))]
-        self._shape, self._seed = (number, len(member)), seed
+        self._group = _numbered(groups, len(member))
+        by_family = (self._group[inside] for inside in self._members)
+        self._shared = [np.unique(groups, return_inverse=True) for groups in by_family]
+        self._strata = _strata(member, self._group)
+        self._shape, self._seed = (number, 1 + int(self._group.max(initial=-1))), seed
+
+    @property
+    def independent(self) -> bool:
+        """Whether each sample is a group of its own."""
+        return self._shape[1] == len(self._group)
+
+    @property
+    def fewest(self) -> int:
+        """Groups of the family that has the fewest."""
+        return min((len(groups) for groups, _ in self._shared), default=0)
 
     @cached_property
-    def _counts(self) -> UInt8[np.ndarray, "draws n"]:
-        """How often each resampling drew each sample; drawn when first needed.
+    def _counts(self) -> UInt8[np.ndarray, "draws groups"]:
+        """How often each resampling drew each group; drawn when first needed.
 
-        In bytes: 40 MB for 4,000 resamplings of 10,000 samples. That one is drawn 256 times has a chance below 1e-500.
+        In bytes: 100 MB for 10,000 resamplings of 10,000. That one is drawn 256 times has a chance
+        below 1e-500.
         """
         generator = np.random.default_rng(self._seed)
         counts = np.empty(self._shape, np.uint8)
-        for inside in self._members:
+        for inside in self._strata:
             size = len(inside)
             step = max(1, _BLOCK // size)
             for begin in range(0, self._shape[0], step):
@@ -76,55 +114,100 @@ class Resamples:
                 counts[begin : begin + rows, inside] = drawn
         return counts
 
+    @cached_property
+    def _drawn(self) -> list[Float[np.ndarray, "draws"]]:
+        """How many samples of each family each resampling drew."""
+        return [
+            np.einsum("ij,j->i", self._counts[:, groups], np.bincount(place).astype(float))
+            for groups, place in self._shared
+        ]
+
     def average(self, scores: Float[np.ndarray, "n"]) -> float:
         """The macro average of `scores`."""
         return float(np.mean([scores[inside].mean() for inside in self._members]))
 
+    def draws(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "draws"]:
+        """The macro average in each resampling that has all families."""
+        # einsum and not @: the order of its sums does not depend on threads, and it makes no copy of
+        # the counts. What is equal must not differ by rounding, or an interval that ends at 0 would
+        # exclude it.
+        if self.independent:
+            weighted = np.empty(self._shape[1])
+            for inside in self._members:
+                share = max(1, len(inside) - 1) * len(self._members)
+                weighted[inside] = scores[inside] / share
+            return np.round(np.einsum("ij,j->i", self._counts, weighted), _EXACT) + 0.0
+        total = np.zeros(self._shape[0])
+        known = np.logical_and.reduce([drawn > 0 for drawn in self._drawn])
+        parts = zip(self._members, self._shared, self._drawn, strict=True)
+        for inside, (groups, place), drawn in parts:
+            sums = np.einsum("ij,j->i", self._counts[:, groups], np.bincount(place, scores[inside]))
+            total += sums / np.maximum(drawn, 1)
+        return np.round(total[known] / len(self._members), _EXACT) + 0.0
+
     def estimate(self, scores: Float[np.ndarray, "n"]) -> Estimate:
-        """The macro average of `scores` with its percentile interval."""
-        weighted = np.empty(self._shape[1])
-        for inside in self._members:
-            weighted[inside] = scores[inside] / (max(1, len(inside) - 1) * len(self._members))
-        # einsum and not @: the order of its sums does not depend on threads, and it makes no copy of the counts.
-        # What is equal must not differ by rounding, or an interval that ends at 0 would exclude it.
-        means = np.round(np.einsum("ij,j->i", self._counts, weighted), _EXACT) + 0.0
-        low, high = np.quantile(means, _TAILS)
-        return Estimate(self.average(scores), float(low), float(high))
+        """The macro average with its interval, which is None where the samples cannot tell.
 
-    def interval(self, scores: Float[np.ndarray, "n"]) -> list[float] | None:
-        """The interval of a macro average; None where the scores cannot tell.
-
-        Wilson's (1927) for one family of zeros and ones, else the bootstrap's. It cannot tell where a family has fewer
-        than five samples, or where no family shows any spread.
+        Wilson's (1927) for one family of independent zeros and ones, else the percentile bootstrap's.
+        It cannot tell where a family has fewer than five groups, or where none shows any spread.
         """
-        if len(self._members) == 1 and _right_or_wrong(scores):
-            wilson = binomtest(round(float(scores.sum())), len(scores)).proportion_ci(0.95, method="wilson")
-            return [float(wilson.low), float(wilson.high)]
-        if self._few() or self._flat(scores):
-            return None
-        return list(self.estimate(scores)[1:])
+        value = self.average(scores)
+        if len(self._members) == 1 and self.independent and _right_or_wrong(scores):
+            right = binomtest(round(float(scores.sum())), len(scores))
+            return Estimate(value, list(map(float, right.proportion_ci(0.95, method="wilson"))))
+        told = self.fewest >= FEW and not self._flat(scores)
+        return Estimate(value, _between(self.draws(scores)) if told else None)
 
     def paired(self, scores: Float[np.ndarray, "n"], baseline: Float[np.ndarray, "n"]) -> Paired:
         """How much higher `scores` are than `baseline`.
 
-        Without an interval where a family has fewer than five samples, and where every sample of a family changed by
-        the same amount, unless that is 0 everywhere: then there is no difference, [0, 0].
+        Without an interval where a family has fewer than five groups, and where every group of a
+        family changed by the same amount, unless that is 0 everywhere: then there is no difference,
+        [0, 0]. p is twice the smaller share of resamplings on either side of 0, the samples
+        themselves counted as one more (Davison and Hinkley, 1997, section 4.2): at least
+        2 / (resamplings + 1).
         """
         value, change = self.average(scores) - self.average(baseline), scores - baseline
-        told = not self._few() and (not change.any() or not self._flat(change))
-        return Paired(value, list(self.estimate(change)[1:]) if told else None, mcnemar(scores, baseline))
-
-    def _few(self) -> bool:
-        return min(map(len, self._members), default=0) < FEW
+        mcnemar_p = mcnemar(scores, baseline) if self.independent else None
+        if self.fewest < FEW or (change.any() and self._flat(change)):
+            return Paired(value, None, None, mcnemar_p)
+        draws = self.draws(change)
+        beyond = 1 + min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+        return Paired(value, _between(draws), min(1.0, 2 * beyond / (len(draws) + 1)), mcnemar_p)
 
     def _flat(self, scores: Float[np.ndarray, "n"]) -> bool:
-        return all(np.ptp(scores[inside]) == 0 for inside in self._members)
+        """Whether all groups of each family have the same mean."""
+        means = (
+            np.bincount(place, scores[inside]) / np.bincount(place)
+            for inside, (_, place) in zip(self._members, self._shared, strict=True)
+        )
+        return all(np.ptp(np.round(found, _EXACT)) == 0 for found in means)
+
+
+def holm(compared: Sequence[Paired | None]) -> list[Paired | None]:
+    """A set of comparisons with p corrected for their number (Holm, 1979); those without p stay.
+
+    Among the claims that are left, one that is wrong has a probability of at most 0.05, however the
+    comparisons depend on each other.
+    """
+    known = [(one.p, place, one) for place, one in enumerate(compared) if one and one.p is not None]
+    found, corrected = list(compared), 0.0
+    for rank, (p, place, one) in enumerate(sorted(known, key=lambda entry: entry[:2])):
+        corrected = max(corrected, min(1.0, (len(known) - rank) * p))
+        found[place] = one._replace(p_holm=corrected)
+    return found
+
+
+def enough(comparisons: int, draws: int) -> bool:
+    """Whether so many resamplings have a p small enough for a claim among so many comparisons."""
+    return comparisons * 2 / (draws + 1) <= LEVEL
 
 
 def mcnemar(first: Float[np.ndarray, "n"], second: Float[np.ndarray, "n"]) -> float | None:
-    """Two-sided p of McNemar's (1947) exact test: as many samples right in `first` alone as in `second` alone.
+    """Two-sided p of McNemar's (1947) exact test: as many right in `first` alone as in `second`.
 
-    It counts samples, so all of them weigh the same, whatever their families. None for scores other than 0 and 1.
+    It counts samples, so all of them weigh the same, whatever their families, and takes them as
+    independent. None for scores other than 0 and 1.
     """
     if not len(first) or not (_right_or_wrong(first) and _right_or_wrong(second)):
         return None
@@ -133,42 +216,35 @@ def mcnemar(first: Float[np.ndarray, "n"], second: Float[np.ndarray, "n"]) -> fl
     return float(binomtest(alone, discordant).pvalue) if discordant else 1.0
 
 
-def interval(scores: Sequence[float], seed: int) -> list[float] | None:
-    """95 % interval of the mean of `scores`: that of a macro average over one family."""
-    return macro_interval([scores], seed)
+def _numbered(groups: Sequence[str | None] | None, samples: int) -> Int[np.ndarray, "n"]:
+    """Each sample's group as a number, in order of appearance."""
+    if groups is None:
+        return np.arange(samples)
+    seen: dict[str | int, int] = {}
+    own = [index if group is None else group for index, group in enumerate(groups)]
+    return np.array([seen.setdefault(group, len(seen)) for group in own], dtype=int)
 
 
-def macro_interval(groups: Sequence[Sequence[float]], seed: int) -> list[float] | None:
-    """95 % interval of the mean of the groups' means, as `Resamples.interval`."""
-    if not groups or not all(groups):
-        return None
-    families = [index for index, scores in enumerate(groups) for _ in scores]
-    scores = np.array([score for group in groups for score in group], dtype=float)
-    return Resamples(families, DRAWS, seed).interval(scores)
+def _strata(member: Int[np.ndarray, "n"], group: Int[np.ndarray, "n"]) -> list[Int[np.ndarray, "_"]]:
+    """The groups of families that share any, directly or through others; in the families' order."""
+    if not len(member):
+        return []
+    families = 1 + int(member.max())
+    size = families + 1 + int(group.max())
+    linked = coo_array((np.ones(len(member)), (member, families + group)), shape=(size, size))
+    _, part = connected_components(linked, directed=False)
+    return [np.flatnonzero(part[families:] == one) for one in dict.fromkeys(part[:families].tolist())]
+
+
+def _between(draws: Float[np.ndarray, "draws"]) -> list[float]:
+    low, high = np.quantile(draws, _TAILS)
+    return [float(low), float(high)]
 
 
 def _right_or_wrong(scores: Float[np.ndarray, "n"]) -> bool:
     return bool(np.isin(scores, (0.0, 1.0)).all())
 
 
-def points(value: float) -> str:
-    """`+3.1`: a difference in points of a hundred."""
-    return f"{100 * value:+.1f}"
-
-
-def within(interval: Sequence[float] | None) -> str:
-    """`[+0.4, +5.8]`: a difference's interval in points, or nothing."""
-    return "" if interval is None else "[{}, {}]".format(*map(points, interval))
-
-
-def probability(p: float) -> str:
-    """`p=0.041`."""
-    return "p<0.001" if p < 0.001 else f"p={p:.3f}"
-
-
-def verdict(interval: Sequence[float] | None, other: str) -> str:
-    """What a difference's interval says, in words."""
-    if interval is None:
-        return "the samples give no interval to tell them apart"
-    low, high = interval
-    return f"above {other}" if low > 0 else f"below {other}" if high < 0 else "the interval does not tell them apart"
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of what is known; None where nothing is."""
+    return float(np.mean(known)) if (known := [value for value in values if value is not None]) else None

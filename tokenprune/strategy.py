@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops
-from tokenprune.errors import StrategyError
+from tokenprune import contract, ops
+from tokenprune.errors import NameTakenError, StrategyError
 from tokenprune.tokens import Probe, SequenceView, Signals, VisualTokens
 
 State = TypeVar("State")
@@ -36,11 +36,9 @@ class Strategy(ABC):
         known = REGISTERED.get(name)
         # the same definition run again (a notebook cell, a reloaded module) replaces itself
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise StrategyError(
-                f"the strategy name {name!r} is taken by {known.__module__}.{known.__qualname__}: choose another"
-            )
+            raise NameTakenError(name, f"{known.__module__}.{known.__qualname__}")
         if not name.isidentifier() or name == "none":
-            raise StrategyError(f"{name!r} is no strategy name: write letters, digits and _ (and not 'none')")
+            raise StrategyError(f"{name!r} is not a strategy name: write letters, digits and _ (and not 'none')")
         cls.name = name
         REGISTERED[name] = cls
 
@@ -191,11 +189,14 @@ class Pipeline:
         if len(hosts) != 1 or not isinstance(hosts[0], Adjustable):
             which = " and ".join(host.name for host in hosts) or "nobody"
             raise StrategyError(f"{self} takes no retention: one Adjustable strategy may have a budget, here {which}")
-        adjusted = hosts[0].retaining(ratio, extent)
+        adjusted = contract.ask(hosts[0], "retaining", ratio, extent)
+        if type(adjusted) is not type(hosts[0]):
+            did = f"returned {type(adjusted).__name__}"
+            raise contract.breach(hosts[0], "retaining", did, "it returns itself with other options")
         return Pipeline(tuple(adjusted if strategy is hosts[0] else strategy for strategy in self.strategies))
 
     def _check_signals(self) -> None:
-        readers = [(reader, reader.signals()) for reader in self.of(TowerReader)]
+        readers = [(reader, contract.signals(reader)) for reader in self.of(TowerReader)]
         for kind in ("saliency", "keys"):
             wanted = {getattr(signals, kind) for _, signals in readers} - {None}
             if len(wanted) > 1:
@@ -225,14 +226,14 @@ class Pipeline:
         )
 
     def budget(
-        self, stage: VisionStage | PrefillStage, seen: VisualTokens | SequenceView, weights: Float[Tensor, "f"] | None
+        self,
+        stage: VisionStage | PrefillStage,
+        seen: VisualTokens | SequenceView,
+        weights: Float[Tensor, "f"] | None,
+        sample: int | None = None,
     ) -> Int[Tensor, "f"]:
         """The tokens each frame keeps in `stage`: its quota, or the same total apportioned by `weights`."""
-        quota, available = stage.quota(seen), seen.counts  # pyright: ignore[reportArgumentType]
-        if quota.shape != available.shape or bool((quota < 0).any()) or bool((quota > available).any()):
-            raise StrategyError(
-                f"{stage.name}.quota asks for {quota.tolist()} tokens per frame, there are {available.tolist()}"
-            )
+        quota, available = contract.quota(stage, seen, sample), seen.counts
         allocator = self.allocator
         if weights is None or allocator is None:
             return quota

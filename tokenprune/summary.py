@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from tokenprune.outcome import Outcome, System
-from tokenprune.statistics import DRAWS, Paired, Resamples, interval
+from tokenprune.statistics import Estimate, Paired, Resamples, mean
 
 ROLES = ("vanilla", "random", "own")  # the full model, the control, the strategy
 _KEYS = {"own": "score", "vanilla": "vanilla_score", "random": "random_score"}
+_READINGS = ("empty", "unparsed", "guessed")  # of answers that a score could not take as they stand
 _TOKENS = ("full", "kept", "asked_ratio", "input_ratio", "layer_average_ratio", "decode_ratio")
 
 
@@ -41,13 +42,15 @@ def summarise(
     """Scores with intervals, measured tokens, FLOPs and times: per system, and the strategy's at the top.
 
     A score is the macro average: the mean over categories of their mean scores, however many samples each has.
-    `tokens` are means over samples, `time` medians over samples, `flops_ratio` a mean (see `flops.flops_ratio`).
+    `tokens` are means over samples, `flops_ratio` a mean (see `flops.flops_ratio`), `time` medians over the `timed`
+    samples: those that have times of every system, which reused answers have not.
     A sample that one system could not be evaluated on is left out of every figure of all systems.
     `metrics` are a benchmark's own figures by role, passed on as they are.
     """
     cast, outcomes, lost = roles(systems), answered_by_all(systems), _lost(systems)
     scores = _Scores(outcomes, seed)
-    each = {role: _system(role, cast, outcomes[role], scores) for role in ROLES}
+    timed = _timed(outcomes)
+    each = {role: _system(role, cast, outcomes[role], scores, timed) for role in ROLES}
     own = each["own"]
     return {
         "samples": len(cast["own"].outcomes),
@@ -62,6 +65,7 @@ def summarise(
         "flops_ratio": own["flops_ratio"],
         "guide_flops_ratio": own["guide_flops_ratio"],
         "time": {role: each[role]["time"] for role in ROLES},
+        "timed": len(timed),
         "systems": each,
         **({"metrics": {role: dict(figures) for role, figures in metrics.items()}} if metrics else {}),
     }
@@ -79,26 +83,28 @@ def _lost(systems: Sequence[System]) -> dict[int, str]:
     return lost
 
 
+def _timed(outcomes: Mapping[str, Sequence[Outcome]]) -> set[int]:
+    """The samples that were timed in every role, by index."""
+    return set[int].intersection(*({o.index for o in outcomes[role] if o.time} for role in ROLES))
+
+
 class _Scores:
     """The roles' scores side by side, of samples whose answer is known."""
 
     def __init__(self, outcomes: Mapping[str, Sequence[Outcome]], seed: int) -> None:
         rows = [
-            [outcome.score for outcome in row]
+            row
             for row in zip(*(outcomes[role] for role in ROLES), strict=True)
             if all(outcome.score is not None for outcome in row)
         ]
-        self.families = [o.category for o in outcomes["own"] if o.score is not None] if rows else []
-        table = np.array(rows, dtype=float).reshape(len(rows), len(ROLES))
-        self.of = {role: table[:, place].copy() for place, role in enumerate(ROLES)}
-        self.drawn = Resamples(self.families, DRAWS, seed)
-        self.seed = seed
+        self.families = [row[0].category for row in rows]
+        self.groups = [row[0].group for row in rows]
+        table = np.array([[outcome.score for outcome in row] for row in rows], dtype=float)
+        self.of = {role: table.reshape(-1, len(ROLES))[:, i].copy() for i, role in enumerate(ROLES)}
+        self.drawn, self.seed = Resamples(self.families, seed=seed, groups=self.groups), seed
 
-    def average(self, role: str) -> float | None:
-        return self.drawn.average(self.of[role]) if self.families else None
-
-    def interval(self, role: str) -> list[float] | None:
-        return self.drawn.interval(self.of[role]) if self.families else None
+    def estimate(self, role: str) -> Estimate | None:
+        return self.drawn.estimate(self.of[role]) if self.families else None
 
     def paired(self, role: str, baseline: str) -> Paired | None:
         return self.drawn.paired(self.of[role], self.of[baseline]) if self.families else None
@@ -107,48 +113,57 @@ class _Scores:
         """Per category, in order of appearance, the number of samples, each role's mean score and its interval."""
         member, found = np.array(self.families), {}
         for category in dict.fromkeys(self.families):
-            inside = {role: self.of[role][member == category].tolist() for role in ROLES}
+            inside = np.flatnonzero(member == category)
+            groups = [self.groups[index] for index in inside]
+            drawn = Resamples([category] * len(inside), seed=self.seed, groups=groups)
+            known = {role: drawn.estimate(self.of[role][inside]) for role in _KEYS}
             found[category] = {
-                "samples": len(inside["own"]),
-                **{key: statistics.fmean(inside[role]) for role, key in _KEYS.items()},
-                "intervals": {role: interval(inside[role], self.seed) for role in _KEYS},
+                "samples": len(inside),
+                **{key: known[role].value for role, key in _KEYS.items()},
+                "intervals": {role: estimate.interval for role, estimate in known.items()},
             }
         return found
 
 
-def _system(role: str, cast: Mapping[str, System], outcomes: Sequence[Outcome], scores: _Scores) -> dict[str, Any]:
-    system = cast[role]
-    found = {
+def _system(
+    role: str, cast: Mapping[str, System], outcomes: Sequence[Outcome], scores: _Scores, timed: set[int]
+) -> dict[str, Any]:
+    system, (score, interval) = cast[role], scores.estimate(role) or (None, None)
+    times = [outcome.time for outcome in outcomes if outcome.index in timed]
+    found: dict[str, Any] = {
         "label": system.label,
         "pipeline": None if system.pipeline is None else str(system.pipeline),
         "reused": system.reused,
+        "refused": system.refused,
         "errors": len(system.outcomes) - len(system.answered),
-        "score": scores.average(role),
-        "interval": scores.interval(role),
+        "readings": {kind: sum(outcome.reading == kind for outcome in outcomes) for kind in _READINGS},
+        "score": score,
+        "interval": interval,
         "difference": None,
     }
     if system is not cast["vanilla"] and (paired := scores.paired(role, "vanilla")) is not None:
-        whole = scores.average("vanilla")
+        whole = scores.drawn.average(scores.of["vanilla"])
         share = 100 * found["score"] / whole if whole else None
-        found["difference"] = {**paired._asdict(), "percent_of_vanilla": share}
+        found["difference"] = {**_alone(paired), "percent_of_vanilla": share}
     if role == "own":
         paired = None if system in (cast["random"], cast["vanilla"]) else scores.paired(role, "random")
-        found["against_random"] = None if paired is None else paired._asdict()
+        found["against_random"] = None if paired is None else _alone(paired)
     return {
         **found,
-        "tokens": {name: _mean(outcome.tokens.get(name) for outcome in outcomes) for name in _TOKENS},
-        "flops_ratio": _mean(outcome.flops_ratio for outcome in outcomes),
-        "guide_flops_ratio": _mean(outcome.guide_flops_ratio for outcome in outcomes),
+        "unseen": sum(outcome.tokens.get("unseen_from") is not None for outcome in outcomes),
+        "tokens": {name: mean(outcome.tokens.get(name) for outcome in outcomes) for name in _TOKENS},
+        "flops_ratio": mean(outcome.flops_ratio for outcome in outcomes),
+        "guide_flops_ratio": mean(outcome.guide_flops_ratio for outcome in outcomes),
         "time": {
-            name: _median(outcome.time.get(name) for outcome in outcomes)
-            for name in dict.fromkeys(name for outcome in outcomes for name in outcome.time)
+            name: _median(time.get(name) for time in times)
+            for name in dict.fromkeys(name for time in times for name in time)
         },
     }
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
+def _alone(paired: Paired) -> dict[str, Any]:
+    """As it is written; nothing is corrected for the number of comparisons of a run."""
+    return {name: value for name, value in paired._asdict().items() if name != "p_holm"}
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -47,9 +47,13 @@ def tower_tap(adapter: VideoLLM, signals: Signals, reading: TowerReading, clock:
     return tap
 
 
-def matching(readings: Sequence[TowerReading], images: int) -> TowerReading | None:
-    """The tower's last call on as many images as there are frames, or on a whole fraction of them (beams share one)."""
-    fitting = [reading for reading in readings if images % len(reading.pixels) == 0]
+def matching(readings: Sequence[TowerReading], videos: int, frames: int) -> TowerReading | None:
+    """The tower's last call on as many whole videos as there are, or on a whole fraction of them (beams share one)."""
+    fitting = [
+        reading
+        for reading in readings
+        if len(reading.pixels) % frames == 0 and videos * frames % len(reading.pixels) == 0
+    ]
     return fitting[-1] if fitting else None
 
 

@@ -17,6 +17,7 @@ from tokenprune.errors import ConfigError
 Number = TypeVar("Number")
 
 AND_OPTIONS = ", and STRATEGY.FIELD"  # after the keys of a command that takes them
+SAMPLINGS = ("index", "time")  # how the frames of a video file are spread: evenly by number, or by the clock
 
 
 def key(default: Any, meaning: str) -> Any:
@@ -169,6 +170,12 @@ def check_counts(config: Any, *names: str) -> None:
     for name in names:
         if (value := getattr(config, name)) is not None and value < 1:
             raise ConfigError(f"{name}={value} is no number of anything: write at least 1")
+
+
+def check_sampling(value: str) -> None:
+    """ConfigError for another way of choosing frames than there is."""
+    if value not in SAMPLINGS:
+        raise ConfigError(f"sampling={value} is unknown: write {' or '.join(SAMPLINGS)}")
 
 
 def check_once(name: str, values: Sequence[Any]) -> None:

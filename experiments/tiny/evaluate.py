@@ -11,12 +11,13 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 
 from experiments.tiny.model import normalise
 from tokenprune import tasks
-from tokenprune.statistics import interval
+from tokenprune.statistics import Resamples
 from tokenprune.tasks.tinyvqa import SHORT, TinyVQA
 
 _BATCH = 11
@@ -76,8 +77,9 @@ def scores(
         right[sample.category].append(task.score(answer, sample))
     table = {}
     for family, marks in right.items():
-        low, high = interval(marks, seed) or (marks[0], marks[0])
-        share = sum(marks) / len(marks)
+        drawn = Resamples([family] * len(marks), seed=seed)
+        share, interval = drawn.estimate(np.array(marks))
+        low, high = interval or (None, None)
         chance = SHORT[family].chance if family in SHORT else None  # no constant answer describes videos
         table[family] = {"score": share, "n": len(marks), "low": low, "high": high, "chance": chance}
     macro = sum(table[family]["score"] for family in SHORT) / len(SHORT)

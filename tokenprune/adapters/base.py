@@ -105,6 +105,11 @@ class VideoLLM(ABC):
         """The attention module of one decoder layer."""
         return self.layers[layer].get_submodule("self_attn")
 
+    def modules(self) -> list[nn.Module]:
+        """The parts of the model that hooks and taps may be on. Raises AttributeError where one is missing."""
+        attentions = [self.attention(layer) for layer in range(self.depth)]
+        return [self.model, self.body, self.language_model, self.tower, *self.layers, *attentions]
+
     @property
     def text_config(self) -> PreTrainedConfig:
         return self.language_model.config

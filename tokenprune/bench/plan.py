@@ -7,13 +7,13 @@ import os
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from tokenprune.adapters import VideoLLM, adapt
 from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.bench.shapes import build, is_shape, shape_configuration
 from tokenprune.config import RunConfig
 from tokenprune.errors import ConfigError
+from tokenprune.extent import check_context, outline
 from tokenprune.loading import configuration, load, pick_device, pick_dtype
 from tokenprune.processor import Pixels
 from tokenprune.resolve import resolve
@@ -69,6 +69,7 @@ def lay_out(config: BenchConfig) -> Plan:
         pipelines[spec] = pipeline.check(adapter.depth)
         if config.keep is not None and pipeline.strategies:
             pipelines[spec] = pipeline.retaining(config.keep, extent)
+    check_context(config.model, adapter, config.frames, config.text, config.new_tokens)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device, settings)
     _check_room(config.model, adapter.model, dtype, device)
@@ -94,12 +95,6 @@ def _room(device: torch.device) -> int | None:
     if device.type == "cpu" and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
-
-
-def outline(settings: PreTrainedConfig) -> VideoLLM:
-    """The architecture without memory for its weights: enough to count its layers and cells."""
-    with torch.device("meta"):
-        return adapt(AutoModelForImageTextToText.from_config(settings))
 
 
 def _settings(name: str) -> PreTrainedConfig:

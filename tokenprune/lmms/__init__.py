@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenprune.errors import LmmsError
-
 MODEL = "tokenprune"  # as in `lmms-eval --model tokenprune`
 
 
-def require() -> None:
-    """Raises LmmsError where lmms-eval is not installed."""
-    from importlib.util import find_spec
+def require(evaluates: bool = False) -> None:
+    """Raises LmmsError where lmms-eval is not installed, or cannot work beside the rest.
 
-    if find_spec("lmms_eval") is None:
-        raise LmmsError("lmms-eval is not installed: pip install 'tokenprune-video[lmms]'")
+    `evaluates`: its own evaluator is going to be used.
+    """
+    from tokenprune.installed import check_lmms
+
+    check_lmms(evaluates)
 
 
 def manifest() -> Any:

@@ -15,7 +15,7 @@ import tokenprune
 from tokenprune.config import RunConfig
 from tokenprune.errors import ConfigError, LmmsError
 from tokenprune.strategy import Pipeline
-from tokenprune.words import nearest
+from tokenprune.words import SAMPLINGS, nearest
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Arguments:
     pretrained: str
     strategy: str = "none"
     max_frames_num: int = 32
+    sampling: str = "index"  # of frames, evenly by number or by `time`
     max_new_tokens: int = 1024  # where a task sets none; lmms-eval's own number for LLaVA-OneVision
     dtype: str = "auto"
     seed: int = 0
@@ -38,6 +39,8 @@ class Arguments:
         for name in ("max_frames_num", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise LmmsError(f"{name}={getattr(self, name)} is no number of anything: write at least 1")
+        if self.sampling not in SAMPLINGS:
+            raise LmmsError(f"sampling={self.sampling} is unknown: write {' or '.join(SAMPLINGS)}")
         if self.on_error not in ("stop", "empty"):
             raise LmmsError(f"on_error={self.on_error} is unknown: write stop or empty")
         if self.version != tokenprune.__version__:

@@ -14,6 +14,16 @@ from typing import Any
 
 from tokenprune.errors import LmmsError
 from tokenprune.lmms import require
+from tokenprune.lmms.chance import seeded, unread
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a task makes of one answer."""
+
+    results: Mapping[str, Mapping[str, Any]]  # by filter, by metric
+    guessed: bool  # its code drew at random
+    unread: bool  # it says that it could not read the answer
 
 
 @dataclass(frozen=True)
@@ -35,19 +45,19 @@ class Subtask:
         target = self.task.doc_to_target(self.docs[doc_id])
         return " | ".join(map(str, target)) if isinstance(target, list) else str(target)
 
-    def judge(self, doc_id: int, text: str) -> dict[str, dict[str, Any]]:
-        """What the task makes of an answer: by filter, by metric."""
+    def judge(self, doc_id: int, text: str, seed: int = 0) -> Judged:
+        """What the task makes of an answer; what it draws at random depends on the document and `seed` alone."""
         from lmms_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 
         doc = self.docs[doc_id]
         told = {"task": self.name, "doc_id": doc_id, "repeats": 1}
         instance = Instance(request_type="generate_until", arguments=("",), idx=0, metadata=told, resps=[text])
         found = {}
-        for filters in self.task._filters:  # not `apply_filters`, which pairs one answer with the first document
-            filters.apply([instance], [doc])
-            with _explained(f"{self.name}/{doc_id} cannot be scored"):
+        with seeded(f"{seed}/{self.name}/{doc_id}") as drawn, _explained(f"{self.name}/{doc_id} cannot be scored"):
+            for filters in self.task._filters:  # not `apply_filters`, which pairs one answer with the first document
+                filters.apply([instance], [doc])
                 found[filters.name] = self.task.process_results(doc, [instance.filtered_resps[filters.name]])
-        return found
+            return Judged(found, drawn(), unread(found, instance.filtered_resps))
 
     def score(self, judged: Mapping[str, Mapping[str, Any]]) -> float:
         """The task's first metric under its first filter, where that is a number in [0, 1]; else nan.
@@ -72,7 +82,7 @@ class Benchmark:
     tree: Mapping[Any, Any]  # as lmms-eval nests groups
     folders: tuple[Path, ...]  # of the YAML files
 
-    def aggregate(self, judged: Sequence[Sequence[Mapping[str, Mapping[str, Any]]]]) -> dict[str, float]:
+    def aggregate(self, judged: Sequence[Sequence[Judged]]) -> dict[str, float]:
         """lmms-eval's figures, from what `judge` made of each subtask's answers: `metric`, or `task/metric` of a group.
 
         A metric that writes a file for submission has no figure. One that fails, on too few answers for instance, is
@@ -87,8 +97,8 @@ class Benchmark:
         outputs = []
         for subtask, answers in zip(self.subtasks, judged, strict=True):
             output = TaskOutput.from_taskdict(subtask.name, subtask.task)
-            for results in answers:
-                for name, values in results.items():
+            for one in answers:
+                for name, values in one.results.items():
                     for metric, value in values.items():
                         output.sample_metrics[metric, name].append(value)
             _figures(output)
@@ -113,7 +123,7 @@ def find(name: str, include_path: str | None, model_name: str) -> Benchmark:
     """
     require()
     if include_path is not None and not Path(include_path).is_dir():
-        raise LmmsError(f"include_path={include_path} is no folder: name the one that holds the task's YAML file")
+        raise LmmsError(f"include_path={include_path} is not a folder: name the one that holds the task's YAML file")
     with quiet(), _explained(f"lmms-eval cannot load {name}"):
         tree, index = _load(name, include_path, model_name)
     subtasks = tuple(_subtask(leaf, task) for leaf, task in _leaves(tree))
@@ -183,7 +193,7 @@ def _figures(output: Any) -> None:
             del output.sample_metrics[metric, name]
             continue
         try:
-            with quiet():
+            with quiet(), seeded(f"{output.task_name}/{metric}"):
                 output.agg_metrics[f"{metric},{name}"] = aggregate(values)
         except Exception as error:  # somebody else's code
             warnings.warn(f"lmms-eval's {metric} of {output.task_name} has no figure: {error}", stacklevel=2)

@@ -20,7 +20,7 @@ from tokenprune.lmms.arguments import Arguments
 
 def run(words: Sequence[str]) -> None:
     """Runs lmms-eval with its own `words`; `--model tokenprune` is understood. Raises LmmsError, StrategyError."""
-    require()
+    require(evaluates=True)
     import lmms_eval.__main__ as program  # pyright: ignore[reportMissingImports]
     from lmms_eval import models  # pyright: ignore[reportMissingImports]
     from lmms_eval.utils import simple_parse_args_string  # pyright: ignore[reportMissingImports]

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from tokenprune.errors import LmmsError, VideoError
-from tokenprune.video import frame_indices, read_frames
+from tokenprune.video import Clip, frame_indices, read_clip
 
 
 def visuals_of(doc_to_visual: Callable[[Any], Any], doc: Any) -> list[Any]:
@@ -22,20 +20,22 @@ def visuals_of(doc_to_visual: Callable[[Any], Any], doc: Any) -> list[Any]:
         raise VideoError(str(leaving)) from None
 
 
-def frames_of(visuals: list[Any], frames: int) -> UInt8[Tensor, "f h w 3"]:
+def clip_of(visuals: list[Any], frames: int, sampling: str = "index") -> Clip:
     """At most `frames` frames, spread evenly, of one video file, or of images that are a video's frames in order.
 
+    `sampling` is that of `read_clip`; images carry no times, and are taken by number.
     Raises VideoError for a file that cannot be read, LmmsError for what is no single video.
     """
     from PIL.Image import Image
 
     if len(visuals) == 1 and isinstance(visuals[0], str):
-        return read_frames(visuals[0], frames)
+        return read_clip(visuals[0], frames, sampling)
     if len(visuals) > 1 and all(isinstance(visual, Image) for visual in visuals):
         if len({visual.size for visual in visuals}) > 1:
             raise LmmsError("images of different sizes are no frames of one video, which is all that tokenprune takes")
-        chosen = [visuals[index].convert("RGB") for index in frame_indices(len(visuals), frames)]
-        return torch.from_numpy(np.stack([np.asarray(image) for image in chosen]))
+        indices = frame_indices(len(visuals), frames)
+        chosen = [visuals[index].convert("RGB") for index in indices]
+        return Clip(torch.from_numpy(np.stack([np.asarray(image) for image in chosen])), None, tuple(indices))
     shown = ", ".join(sorted({type(visual).__name__ for visual in visuals})) or "nothing"
     raise LmmsError(
         f"the document shows {len(visuals)} visuals ({shown}): tokenprune takes one video file, or a video's frames"

@@ -21,12 +21,14 @@ from tqdm import tqdm
 
 from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
+from tokenprune.extent import check_context, outline
 from tokenprune.lmms import MODEL
 from tokenprune.lmms.arguments import Arguments
-from tokenprune.lmms.media import frames_of, visuals_of
-from tokenprune.loading import load
+from tokenprune.lmms.media import clip_of, visuals_of
+from tokenprune.loading import configuration, load
 from tokenprune.processor import GREEDY
 from tokenprune.session import attach
+from tokenprune.strategy import VisionStage
 
 # what a task may set; the rest of its generation_kwargs is for other models, and `until` is what ends their answers
 _PASSED = ("do_sample", "num_beams", "temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")
@@ -51,12 +53,20 @@ class TokenPrune(lmms):
         self.pipeline = self.arguments.pipeline()
         self.batch_size = int(batch_size)
         place = _place(device or "auto")
+        self._check_context()
         self._model, self.processor = load(self.arguments.pretrained, self.arguments.dtype, place)
         self._assistant = None
         if self.arguments.assistant is not None:
             self._assistant, _ = load(self.arguments.assistant, self.arguments.dtype, place)
         self._device = self._model.device
         logger.info(f"--model {MODEL} --model_args {self.arguments.line()}")
+
+    def _check_context(self) -> None:
+        """Frames alone, before weights are read: what the prompts add is known later, to `attach`."""
+        guided = self.pipeline.allocator is not None  # by a model that sees every token
+        if guided or not self.pipeline.of(VisionStage):
+            name, frames = self.arguments.pretrained, self.arguments.max_frames_num
+            check_context(name, outline(configuration(name)), frames, 0, 1, key="max_frames_num")
 
     @property
     def device(self) -> torch.device:
@@ -119,7 +129,7 @@ class TokenPrune(lmms):
             context, _, doc_to_visual, doc_id, task, split = requests[number].args
             try:
                 visuals = visuals_of(doc_to_visual, self.task_dict[task][split][doc_id])
-                frames = frames_of(visuals, self.arguments.max_frames_num)
+                frames = clip_of(visuals, self.arguments.max_frames_num, self.arguments.sampling).frames
             except LmmsError as error:
                 raise LmmsError(f"{task}/{doc_id}: {error}") from None
             except (VideoError, OSError) as error:

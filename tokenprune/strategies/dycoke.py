@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune import ops
+from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, DecodeStage, Extent, StrategyError, VisionStage
 from tokenprune.tokens import SequenceView, VisualTokens
 
 WINDOW = 4  # frames that share an anchor
 
 
+@exact
 @torch.no_grad()  # it ranks, and is written in place
 def similarity(features: Float[Tensor, "f n d"], anchors: bool = False) -> Float[Tensor, "f n"]:
     """Cosine in float32 of every token with the token in the same place of its frame's reference.
@@ -28,8 +30,7 @@ def similarity(features: Float[Tensor, "f n d"], anchors: bool = False) -> Float
     product, square = features.new_empty(2, *features.shape[:2], dtype=torch.float32)
     # One Gram matrix per place reads each token once. Windows are few, and each is a strided view: nothing is copied.
     for start in range(0, len(features), WINDOW):
-        rows = slice(start, start + WINDOW)
-        window = features[rows].float().transpose(0, 1)
+        window = features[(rows := slice(start, start + WINDOW))].float().transpose(0, 1)
         gram = window @ window.mT
         square[rows] = gram.diagonal(dim1=1, dim2=2).T
         product[rows] = gram.gather(2, (reference[rows] - start).expand(len(gram), -1).unsqueeze(2)).squeeze(2).T
@@ -46,8 +47,7 @@ def dense(tokens: VisualTokens) -> Float[Tensor, "f n d"]:
     if torch.equal(tokens.slot, grid):
         return tokens.features.unflatten(0, (tokens.frames, tokens.cells))
     full = tokens.features.new_zeros(tokens.frames, tokens.cells, tokens.features.shape[-1])
-    full[tokens.frame, tokens.slot] = tokens.features
-    return full
+    return full.index_put_((tokens.frame, tokens.slot), tokens.features)
 
 
 class Memory(NamedTuple):

@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenprune.precision import exact
 from tokenprune.strategy import Allocator, StrategyError
 from tokenprune.tokens import LastRow, Probe
 
 
+@exact
 def frame_weights(rows: LastRow, frame: Int[Tensor, "n"], frames: int) -> Float[Tensor, "f"]:
     """How much the last prompt token looks at each frame; sums to 1.
 

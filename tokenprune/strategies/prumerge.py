@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokenprune import ops
+from tokenprune.precision import exact
 from tokenprune.strategies.uniform import evenly_spaced
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
@@ -28,12 +29,12 @@ def outliers(attention: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"]) -> Int
 
 def grid(selected: Int[Tensor, "f"], counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
     """PruMerge+'s regular grid: every `int(int(1 / ratio) / 3)`-th token, the last index excluded as in the release."""
-    step = (1.0 / (selected.double() / counts.clamp(min=1))).long()
-    stride = (step // 3).clamp(min=1).unsqueeze(-1)
+    stride = ((1.0 / (selected.double() / counts.clamp(min=1))).long() // 3).clamp(min=1).unsqueeze(-1)
     index = torch.arange(width, device=counts.device)
     return (index % stride == 0) & (index < counts.unsqueeze(-1) - 1)
 
 
+@exact
 def neighbours(
     keys: Float[Tensor, "f m k"], valid: Bool[Tensor, "f m"], centre: Int[Tensor, "f c"]
 ) -> tuple[Int[Tensor, "f c b"], Bool[Tensor, "f c b"]]:
@@ -48,8 +49,7 @@ def neighbours(
         # topk takes any of equal entries: where the last one in equals the first one out, the lower index decides
         tied = (largest[..., -1] == largest[..., -2]) & largest[..., -1].isfinite()
         near[tied] = ops.ranking(similarity[tied])[..., : NEIGHBOURS + 1]
-    real = largest[..., :NEIGHBOURS].isfinite()
-    return near[..., :NEIGHBOURS] * real, real
+    return near[..., :NEIGHBOURS] * (real := largest[..., :NEIGHBOURS].isfinite()), real
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,12 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     does for LLaVA-OneVision) or the attention received (`received`). It runs after the host's pooling. With an explicit
     budget of b tokens, b - 1 are selected and one is the extra token: with the grid, half of them are outliers under
     `keep`, all outliers that fit under an allocator, and the rest are evenly spaced over what is left. A budget of one
-    is the top token; a full budget changes nothing. The extra token takes the slot of the unselected token it is
-    mostly made of.
+    is the top token; a full budget that was asked for changes nothing. The extra token takes the slot of the unselected
+    token it is mostly made of.
 
     Differs from the authors' code: the outlier count is per frame and an integer (not pooled over the batch and
-    truncated), the grid is deduplicated with a stride of at least one, no frame ends without a token.
+    truncated), the grid is deduplicated with a stride of at least one, no frame ends without a token, and where all
+    are selected none is extra (there it is a row of zeros).
     """
 
     keep: float | None = None  # fraction of each frame's tokens kept; none: adaptive, by the interquartile rule
@@ -84,24 +85,23 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
         if self.keep is not None:
             return ops.count(tokens.counts, self.keep)
-        attention, valid = self._attention(tokens)
-        return self._adaptive(attention, valid)[0].sum(-1).add(1).minimum(tokens.counts)
+        return self._adaptive(*self._attention(tokens))[0].sum(-1).add(1).minimum(tokens.counts)
 
     def retaining(self, ratio: float, extent: Extent) -> PruMerge:
         return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        attention, valid = self._attention(tokens)
-        counts = tokens.counts
+        (attention, valid), counts = self._attention(tokens), tokens.counts
         keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
-        extra = (budget > 1) & ~(whole := budget == counts)
+        ruled = self._adaptive(attention, valid)[0].sum(-1) * (self.keep is None)
+        whole = (budget == counts) & (ruled < counts - 1)  # else the rule itself keeps everything, and merges
+        extra = (budget > 1) & ~whole & (budget.minimum(ruled) < counts)
         selected, top = self._select(attention, valid, budget - extra.long())
 
         # outliers by attention, then the grid in raster order, then the most attended of the rest as the extra token
         place = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)
         tier = torch.where(top, 0, torch.where(selected, 1, 2)).masked_fill(~valid, 3)
-        within = torch.where(tier == 1, -place, attention).masked_fill(~valid, 0)
-        by_value = ops.ranking(within)
+        by_value = ops.ranking(torch.where(tier == 1, -place, attention).masked_fill(~valid, 0))
         by_tier = by_value.gather(1, tier.gather(1, by_value).argsort(dim=-1, stable=True))
         order = torch.where(whole.unsqueeze(-1), place, by_tier)
 

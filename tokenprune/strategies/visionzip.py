@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokenprune import ops
+from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -30,6 +31,7 @@ def split(budget: Int[Tensor, "f"]) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"]]
     return dominant, budget - dominant
 
 
+@exact
 def plan(
     saliency: Float[Tensor, "f m"],
     keys: Float[Tensor, "f m k"],

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenprune.config import default_frames
 from tokenprune.errors import ConfigError
-from tokenprune.words import check_counts, key, nearest, one_of, own_first, structured
+from tokenprune.words import check_counts, check_sampling, key, nearest, one_of, own_first, structured
 from tokenprune.words import read as read_word
 
 SELF = "self"  # the assistant that is the model itself
@@ -35,18 +36,25 @@ class CellConfig:
 
     model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
     task: str = key("tinyvqa", "samples to evaluate on, as in `tokenprune run`")
-    frames: int = key(16, "frames per video")
+    frames: int | None = key(None, "frames per video; 32 of lmms:NAME, else 16")
+    sampling: str = key("index", "frames of a file evenly by number (index) or by the clock (time)")
     samples: int | None = key(None, "how many samples the task makes; its own number by default")
     limit: int | None = key(None, "evaluate at most this many samples")
     seed: int = key(0, "of samples, random draws and resampling")
-    max_new_tokens: int = key(48, "longest answer, in tokens")
+    max_new_tokens: int | None = key(
+        None, "longest answer, in tokens; a benchmark's own, else 1024 of lmms:NAME and 48"
+    )
     batch_size: int = key(1, "samples per forward pass")
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
     dtype: str = key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's")
     workers: int | None = key(None, "processes; as many as cores on a CPU, else 1")
+    plugin: str | None = key(None, "a Python file of yours that defines strategies")
 
     def __post_init__(self) -> None:
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers")
+        check_sampling(self.sampling)
+        if self.frames is None:
+            object.__setattr__(self, "frames", default_frames(self.task))  # the class is frozen
 
 
 @dataclass(frozen=True)

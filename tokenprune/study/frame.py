@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenprune.statistics import Estimate
+from tokenprune.statistics import Estimate, Paired
 from tokenprune.study.grid import Grid
 from tokenprune.study.plan import VANILLA, Cell
 from tokenprune.study.results import Results, Row
@@ -25,6 +25,7 @@ COLUMNS: dict[str, type[str] | type[float] | type[int]] = {
     **dict.fromkeys(("samples", "errors"), int),
     **dict.fromkeys(("model", "assistant", "task"), str),
     **dict.fromkeys(("frames", "seed"), int),
+    **{f"{name}{end}": float for name in _COMPARED[1:] for end in ("_p", "_p_holm")},
 }
 
 Line = Mapping[str, Any]  # by column; None: not known, or does not apply
@@ -42,7 +43,7 @@ def lines(config: SweepConfig, grid: Grid, results: Results) -> list[Line]:
             **_names(cell, grid),
             "status": status,
             "reason": reasons.get(cell.slug),
-            **({} if row is None else _numbers(row, results.tells)),
+            **({} if row is None else _numbers(row)),
             "samples": 0 if row is None else row.samples,
             "errors": row.errors if row is not None else results.samples if status == "failed" else 0,
             "model": config.model,
@@ -63,20 +64,21 @@ def _names(cell: Cell, grid: Grid) -> Line:
     return {"strategy": variant.spec, "options": options, "keep_asked": grid.asked[cell.tokens], "budget": cell.ratio}
 
 
-def _numbers(row: Row, tells: bool) -> dict[str, float | None]:
+def _numbers(row: Row) -> dict[str, float | None]:
     """Without intervals where the samples cannot tell."""
-    numbers = {
+    numbers: dict[str, float | None] = {
         "layer_average_ratio": row.measured,
         "input_ratio": row.input,
         "decode_ratio": row.decode,
         "flops_ratio": row.flops,
     }
-    estimates: Sequence[Estimate | None] = (row.macro, row.to_vanilla, row.to_control)
+    estimates: Sequence[Estimate | Paired | None] = (row.macro, row.to_vanilla, row.to_control)
     for name, estimate in zip(_COMPARED, estimates, strict=True):
         if estimate is not None:
-            numbers[name] = estimate.value
-            if tells:
-                numbers |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            low, high = estimate.interval or (None, None)
+            numbers |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
+        if isinstance(estimate, Paired):
+            numbers |= {f"{name}_p": estimate.p, f"{name}_p_holm": estimate.p_holm}
     return numbers
 
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from tokenprune import ops
 from tokenprune.errors import ConfigError, StrategyError
+from tokenprune.extent import extent_of
+from tokenprune.retention import refuse_overridden
 from tokenprune.strategy import Adjustable
 from tokenprune.study.config import CellConfig, Method, StudyConfig
-from tokenprune.study.plan import Cell, extent_of, hosts, lay_out, pipeline_of
+from tokenprune.study.plan import Cell, hosts, lay_out, pipeline_of
 from tokenprune.study.results import CONTROL
 from tokenprune.study.sweep import SweepConfig, Variant, variants
 
@@ -63,6 +65,7 @@ def _study(config: SweepConfig, found: dict[str, Variant]) -> StudyConfig:
 def _budgets(config: SweepConfig) -> dict[int, float]:
     """Each keep by its whole tokens per frame. ConfigError where two are the same, or all are everything."""
     asked: dict[int, float] = {}
+    assert config.frames is not None  # settled
     cells = extent_of(config.model, config.frames).cells
     for ratio in config.keep:
         tokens = max(1, ops.count(cells, ratio))
@@ -83,12 +86,8 @@ def _refuse_what_keep_sets(study: StudyConfig, cells: Sequence[Cell]) -> None:
     for cell in cells[1:]:
         if cell.pipeline is None:
             continue
-        before = {strategy.name: strategy for strategy in pipeline_of(methods[cell.method], study.seed).strategies}
-        for strategy in cell.pipeline.strategies:
-            for key in methods[cell.method].options:
-                owner, _, name = key.partition(".")
-                if owner == strategy.name and getattr(strategy, name) != getattr(before[owner], name):
-                    raise ConfigError(f"keep= sets {key} of {cell.method}: leave {key}= out")
+        before, options = pipeline_of(methods[cell.method], study.seed), methods[cell.method].options
+        refuse_overridden(before, cell.pipeline, options, f" of {cell.method}")
 
 
 def _refuse_equals(cells: Sequence[Cell]) -> None:

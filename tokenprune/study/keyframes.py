@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenprune.statistics import Estimate, Resamples
+from tokenprune.statistics import Estimate, Paired, Resamples
 
 NEEDLE = "needle"  # the family whose evidence is one or two frames
 
@@ -22,7 +22,7 @@ class Importance:
     samples: int
     reciprocal_rank: Estimate
     chance: float
-    advantage: Estimate  # over chance, sample by sample
+    advantage: Paired  # over chance, sample by sample
     first: float  # share of samples with evidence at rank 1
 
 
@@ -51,12 +51,13 @@ def importance(
         return None
     ranks = np.array([reciprocal_rank(r["frame_weights"], r["evidence"]) for r in known])
     chance = np.array([expected_reciprocal(0, len(r["frame_weights"]), len(r["evidence"])) for r in known])
-    drawn = Resamples([family] * len(known), resamples, seed)
+    groups = [r.get("group") for r in known]
+    drawn = Resamples([family] * len(known), resamples, seed, groups)
     return Importance(
         guide,
         len(known),
-        drawn.estimate(ranks),
+        Estimate(*drawn.paired(ranks, np.zeros(len(ranks)))[:2]),  # no proportion, even where all are 1
         float(chance.mean()),
-        drawn.estimate(ranks - chance),
+        drawn.paired(ranks, chance),
         float((ranks == 1).mean()),
     )

@@ -17,9 +17,10 @@ _READING = f"""* *Budget*: a retention rounded to whole tokens per frame, the sa
 * *tokens %*: visual tokens counted in every LLM layer at prefill, mean over layers and samples; "off budget" where that
   differs from the budget by more than {100 * TOLERANCE:g} points.
 * *score*: macro average in %, the mean of the families' means, with a 95 % interval (percentile bootstrap, resampled
-  within families).
+  within families, samples about one video together); none where the samples cannot tell.
 * *- vanilla*, *- {CONTROL}*: difference in points to the full model, and to `{CONTROL}` at the same budget, paired by
-  sample, on the same resamples; a star marks an interval that does not contain 0.
+  sample, on the same resamples, with a plain 95 % interval; a star marks a difference after Holm's correction for the
+  number of comparisons, over all budgets.
 * *decode %*: visual tokens that a decoding step sees.
 * *FLOPs %*: of the language model's prefill over visual tokens; an allocator's probe reads the uncompressed prompt and
   is counted, so a model that guides itself takes more than 100 % where the probe needs all its layers.
@@ -57,8 +58,9 @@ def _blocks(config: StudyConfig, results: Results, command: str, where: str, nam
     for tokens in results.budgets:
         yield f"## {prose.at(results, tokens)} ({tokens} of {extent.cells} tokens per frame)"
         yield tables.retention(results, tokens)
-        apart = list(prose.separated(results, tokens))
-        yield "Intervals of the score that do not overlap: " + ("; ".join(apart) or "none") + "."
+        if results.told:
+            apart = list(prose.separated(results, tokens))
+            yield "Pairs of methods, paired by sample, after Holm's correction: " + ("; ".join(apart) or "none") + "."
     if any(row.to_host is not None for row in results.rows):
         yield f"## What `+{config.allocator}` adds"
         yield "Difference in points to the same method without it, paired."

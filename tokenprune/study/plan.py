@@ -10,13 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from transformers import AutoModelForImageTextToText
-
 from tokenprune import ops, registry
-from tokenprune.adapters import adapt
 from tokenprune.config import RunConfig
 from tokenprune.errors import StrategyError
+from tokenprune.extent import extent_of
 from tokenprune.loading import configuration
 from tokenprune.resolve import resolve
 from tokenprune.strategy import Extent, Pipeline, PrefillStage, VisionStage
@@ -60,13 +57,6 @@ class Cell:
         return f"{words}-{self.tokens:0{len(str(self.extent.cells))}d}of{self.extent.cells}"
 
 
-def extent_of(model: str, frames: int) -> Extent:
-    """What an uncompressed prompt of `frames` frames is to `model`, whose weights are not read."""
-    with torch.device("meta"):
-        adapter = adapt(AutoModelForImageTextToText.from_config(configuration(model)))
-    return Extent(frames, adapter.cells, adapter.depth)
-
-
 def budgets(retentions: Sequence[float], cells: int) -> list[int]:
     """Retentions as tokens per frame, at least one, the largest first, each once."""
     return sorted({max(1, ops.count(cells, ratio)) for ratio in retentions}, reverse=True)
@@ -74,6 +64,7 @@ def budgets(retentions: Sequence[float], cells: int) -> list[int]:
 
 def lay_out(config: StudyConfig) -> list[Cell]:
     """All cells of the study, the full model first. Raises StrategyError, ConfigError, LoadingError."""
+    assert config.frames is not None  # settled
     extent = extent_of(config.model, config.frames)
     for name in {*config.assistants, *(method.assistant for method in config.strategies)} - {SELF, None}:
         configuration(str(name))

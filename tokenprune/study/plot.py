@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tokenprune.statistics import Estimate
 from tokenprune.study.results import CONTROL, Results, Row
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; the control is black and dashed
@@ -44,22 +46,31 @@ def retention(results: Results, file: Path) -> None:
     _save(figure, file)
 
 
-def _full_model(axis: Any, results: Results, band: bool = True) -> None:
+def _full_model(axis: Any, results: Results) -> None:
     macro = results.vanilla.macro
-    if band:
-        axis.axhspan(100 * macro.low, 100 * macro.high, color="0.5", alpha=_BAND, linewidth=0)
+    if macro.interval is not None:
+        low, high = macro.interval
+        axis.axhspan(100 * low, 100 * high, color="0.5", alpha=_BAND, linewidth=0)
     axis.axhline(100 * macro.value, color="0.45", linewidth=1, label="full model")
 
 
 def _line(axis: Any, rows: Sequence[Row], colour: str, marker: str, dash: str, label: str) -> None:
     if not rows:
         return
-    points = ((row.measured, *row.macro) for row in sorted(rows, key=lambda row: row.measured))
-    x, y, low, high = ([100 * number for number in column] for column in zip(*points, strict=True))
+    points = sorted((100 * row.measured, row.macro) for row in rows)
+    x, low, high = _intervals(points)
     if len(rows) == 1:  # too narrow for a band
         axis.vlines(x, low, high, color=colour, alpha=0.5, linewidth=1.4)
     axis.fill_between(x, low, high, color=colour, alpha=_BAND, linewidth=0)
+    x, y = [place for place, _ in points], [100 * macro.value for _, macro in points]
     axis.plot(x, y, dash, color=colour, marker=marker, markersize=4.5, linewidth=1.4, label=label)
+
+
+def _intervals(points: Sequence[tuple[float, Estimate]]) -> tuple[list[float], list[float], list[float]]:
+    """Places, lower and upper ends of those that have an interval."""
+    known = [(x, *macro.interval) for x, macro in points if macro.interval is not None]
+    places, low, high = ([line[column] for line in known] for column in range(3))
+    return places, [100 * end for end in low], [100 * end for end in high]
 
 
 def _decorate(axis: Any, results: Results, rows: Sequence[Row], guide: str | None) -> None:
@@ -89,7 +100,7 @@ def over(results: Results, measure: Literal["tokens", "flops"], file: Path) -> N
 
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
     axis: Any = figure.subplots()
-    _full_model(axis, results, results.tells)
+    _full_model(axis, results)
     full = 1.0 if measure == "tokens" else results.vanilla.flops
     axis.plot(100 * full, 100 * results.vanilla.macro.value, "x", color="0.3", markersize=7)
     names = dict.fromkeys(row.cell.method for row in results.rows[1:] if row.cell.method != CONTROL)
@@ -100,8 +111,8 @@ def over(results: Results, measure: Literal["tokens", "flops"], file: Path) -> N
         own = [row for row in results.rows[1:] if row.cell.method == name]
         # equal budgets are at the same place, where error bars would cover each other
         aside = 1.0 + (0.012 * (index - len(names) / 2) if measure == "tokens" else 0.0)
-        points = sorted((100 * aside * (row.measured if measure == "tokens" else row.flops), *row.macro) for row in own)
-        _bars(axis, points, style, name, results.tells)
+        points = sorted((100 * aside * (row.measured if measure == "tokens" else row.flops), row.macro) for row in own)
+        _bars(axis, points, style, name)
     if measure == "tokens":
         _budgets(axis, results, 1.0)
     axis.set_xlabel(f"{_TOKENS}; methods side by side" if measure == "tokens" else _FLOPS)
@@ -111,15 +122,14 @@ def over(results: Results, measure: Literal["tokens", "flops"], file: Path) -> N
     _save(figure, file)
 
 
-def _bars(axis: Any, points: Sequence[tuple[float, ...]], style: tuple[str, str, str], label: str, tells: bool) -> None:
-    """A line through `points` (place, value, low, high), with their intervals if those mean anything."""
+def _bars(axis: Any, points: Sequence[tuple[float, Estimate]], style: tuple[str, str, str], label: str) -> None:
+    """A line through `points` (place and score), with the intervals that there are."""
     if not points:
         return
     colour, marker, dash = style
-    x, *estimates = zip(*points, strict=True)
-    y, low, high = ([100 * number for number in column] for column in estimates)
-    if tells:
-        axis.vlines(x, low, high, color=colour, alpha=0.55, linewidth=1.3)
+    x, low, high = _intervals(points)
+    axis.vlines(x, low, high, color=colour, alpha=0.55, linewidth=1.3)
+    x, y = [place for place, _ in points], [100 * macro.value for _, macro in points]
     axis.plot(x, y, dash, color=colour, marker=marker, markersize=5, linewidth=1.5, label=label)
 
 
@@ -130,13 +140,21 @@ def families(results: Results, tokens: int, file: Path) -> None:
     rows = [results.vanilla, *results.at(tokens)]
     figure = Figure(figsize=(1.9 + 0.78 * len(results.families), 1.3 + 0.3 * len(rows)), layout="constrained")
     axis: Any = figure.subplots()
-    values = [[100 * row.families[name] for name in results.families] for row in rows]
+    values = [[100 * row.families.get(name, math.nan) for name in results.families] for row in rows]
     axis.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     axis.set_xticks(range(len(results.families)), results.families, rotation=35, ha="right", fontsize=9)
     axis.set_yticks(range(len(rows)), [row.cell.label for row in rows], fontsize=9)
     for y, line in enumerate(values):
         for x, value in enumerate(line):
-            axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=8, color="w" if value < 60 else "k")
+            axis.text(
+                x,
+                y,
+                "" if math.isnan(value) else f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="w" if value < 60 else "k",
+            )
     axis.set_title(
         f"score by family at {100 * tokens / results.vanilla.cell.extent.cells:.1f} % of the tokens, %", fontsize=10
     )

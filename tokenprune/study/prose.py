@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from tokenprune.statistics import FEW, Estimate
+from tokenprune.statistics import LEVEL, Estimate, Paired
 from tokenprune.study.plan import Cell
 from tokenprune.study.results import CONTROL, Results, Row
+from tokenprune.wording import UNTOLD, between, percent
 
-Compared = Callable[[Row], Estimate | None]
+Compared = Callable[[Row], Paired | None]
 
 
 def findings(results: Results) -> Iterator[str]:
@@ -23,7 +24,7 @@ def findings(results: Results) -> Iterator[str]:
 
 def _budgets(results: Results) -> Iterator[str]:
     macro = results.vanilla.macro
-    yield f"The full model scores {100 * macro.value:.1f} % [{100 * macro.low:.1f}, {100 * macro.high:.1f}]."
+    yield f"The full model scores {percent(macro.value)} % {between(macro.interval)}".rstrip() + "."
     off = [
         f"{_name(row)} at {at(results, row.cell.tokens)} ({row.measured:.1%})" for row in results.rows if row.off_budget
     ]
@@ -56,13 +57,16 @@ def _against_vanilla(results: Results) -> Iterator[str]:
 
 
 def _sorted_out(rows: Iterable[Row], compared: Compared, whom: str) -> str:
-    """Methods above, not distinguishable from and below `whom`."""
-    groups: dict[int, list[Row]] = {1: [], 0: [], -1: []}
+    """Methods above, not distinguishable from and below `whom`, and those without an interval."""
+    groups: dict[int | None, list[Row]] = {1: [], 0: [], -1: [], None: []}
     for row in rows:
         if (found := compared(row)) is not None:
             groups[found.sign].append(row)
-    above, level, below = (_grouped(row.cell for row in groups[sign]) for sign in (1, 0, -1))
-    return f"above {whom}: {above}; not distinguishable from {whom}: {level}; below {whom}: {below}"
+    above, level, below, untold = (_grouped(row.cell for row in groups[sign]) for sign in groups)
+    if not (groups[1] or groups[0] or groups[-1]):
+        return f"the samples do not tell any method from {whom}"
+    told = f"above {whom}: {above}; not distinguishable from {whom}: {level}; below {whom}: {below}"
+    return f"{told}; without an interval: {untold}" if groups[None] else told
 
 
 def _grouped(cells: Iterable[Cell]) -> str:
@@ -77,41 +81,72 @@ def _allocation(results: Results) -> Iterator[str]:
     for guide in dict.fromkeys(row.cell.guide for row in results.rows if row.to_host is not None):
         rows = [row for row in results.rows if row.cell.guide == guide and row.to_host is not None]
         signs = [row.to_host.sign for row in rows if row.to_host]
+        against = f"`+{rows[0].cell.allocator}` guided by {guide}, against the same method alone"
+        untold = f", without an interval in {signs.count(None)}" if None in signs else ""
         yield (
-            f"`+{rows[0].cell.allocator}` guided by {guide}, against the same method alone: better in {signs.count(1)} "
-            f"of {len(rows)} cells, not distinguishable in {signs.count(0)}, worse in {signs.count(-1)}."
+            f"{against}: better in {signs.count(1)} of {len(rows)} cells, "
+            f"not distinguishable in {signs.count(0)}, worse in {signs.count(-1)}{untold}."
+            if set(signs) != {None}
+            else f"{against}: the samples do not tell."
         )
 
 
 def _keyframes(results: Results) -> Iterator[str]:
     for found in results.importance:
-        verdict = {1: "better than", 0: "not distinguishable from", -1: "worse than"}[found.advantage.sign]
-        rank = found.reciprocal_rank
+        told = {1: "better than", 0: "not distinguishable from", -1: "worse than", None: "not told from"}
         yield (
-            f"The needle frame under the weights of guide {found.guide}: mean reciprocal rank {rank.value:.3f} "
-            f"[{rank.low:.3f}, {rank.high:.3f}], {verdict} chance ({found.chance:.3f})."
+            f"The needle frame under the weights of guide {found.guide}: mean reciprocal rank "
+            f"{rank(found.reciprocal_rank)}, {told[found.advantage.sign]} chance ({found.chance:.3f})."
         )
 
 
 def _caution(results: Results) -> Iterator[str]:
-    if not results.tells:
-        yield (
-            f"Samples in the smallest family: {results.fewest}. Below {FEW} it may show no spread by luck, so these "
-            "intervals are too narrow and prove nothing."
-        )
-    compared = [e for row in results.rows for e in (row.to_vanilla, row.to_control, row.to_host) if e is not None]
+    if not results.told:
+        yield f"{fewest(results)}: nothing is claimed above, below, better or worse."
+        return
+    if results.out_of_reach:
+        yield out_of_reach(results)
+    guides = f"the ranks of guides to chance ({len(results.importance)}), " if results.importance else ""
     yield (
-        f"These are {len(compared)} comparisons with 95 % intervals and no correction for their number: if nothing "
-        f"differed, about {0.05 * len(compared):.0f} of them would still exclude 0."
+        "Above, below, better, worse and stars are claims after Holm's correction (1979), "
+        f"at {100 * LEVEL:g} % for each of these sets of comparisons: {sets(results)}, "
+        f"{guides}the pairs of methods at one budget. "
+        "Intervals are not corrected: of twenty that make no difference, one excludes 0."
     )
 
 
+def sets(results: Results) -> str:
+    """The corrected sets of a table, with the number of comparisons in each."""
+    told = {"to_vanilla": "to the full model", "to_control": f"to `{CONTROL}`", "to_host": "to the same method alone"}
+    return ", ".join(f"{told[name]} ({results.tested(name)})" for name in told if results.tested(name))
+
+
+def fewest(results: Results) -> str:
+    """Why there are no intervals."""
+    return f"Independent samples in the smallest family: {results.fewest}; {UNTOLD}"
+
+
+def out_of_reach(results: Results) -> str:
+    """Why nothing is claimed among very many comparisons."""
+    return (
+        f"{results.out_of_reach} comparisons are more than {results.scores.resamples:,} resamples can claim any of "
+        "after Holm's correction: compare fewer, or raise resamples= in a study."
+    )
+
+
+def rank(found: Estimate) -> str:
+    """A mean reciprocal rank: `0.400 [0.289, 0.516]`, or `0.400`."""
+    low_high = "" if found.interval is None else " [{:.3f}, {:.3f}]".format(*found.interval)
+    return f"{found.value:.3f}{low_high}"
+
+
 def separated(results: Results, tokens: int) -> Iterator[str]:
-    """Which pairs of methods have intervals that do not overlap, as one line per better method."""
-    rows = sorted(results.at(tokens), key=lambda row: -row.macro.value)
-    for row in rows:
-        if lower := [_name(other) for other in rows if row.macro.above(other.macro)]:
-            yield f"{_name(row)} above {_listed(lower)}"
+    """Which methods are above which at one budget, as one line per better method."""
+    worse: dict[str, list[str]] = {}
+    best_first = sorted(results.better(tokens), key=lambda pair: [-one.macro.value for one in pair])
+    for row, other in best_first:
+        worse.setdefault(_name(row), []).append(_name(other))
+    return (f"{name} above {_listed(others)}" for name, others in worse.items())
 
 
 def at(results: Results, tokens: int) -> str:

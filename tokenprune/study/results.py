@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
 
 from tokenprune.errors import ConfigError
-from tokenprune.statistics import FEW, Estimate, Resamples
+from tokenprune.statistics import Estimate, Paired, Resamples, enough, holm
 from tokenprune.study.keyframes import Importance, importance
 from tokenprune.study.plan import VANILLA, Cell
 
@@ -19,6 +20,51 @@ CONTROL = "random"  # the label of the strategy that all others are compared wit
 TOLERANCE = 0.005  # measured retention may differ from the budget by so much
 
 Records = Sequence[Mapping[str, Any]]
+
+
+COMPARED = ("to_vanilla", "to_control", "to_host")  # one set of comparisons each, corrected for its number
+
+
+class Scores:
+    """Scores of cells side by side; one that is not there (nan) leaves its sample out."""
+
+    def __init__(self, cells: Sequence[Cell], records: Mapping[str, Records], resamples: int, seed: int) -> None:
+        asked = records[cells[0].slug]
+        known = (record for own in records.values() for record in own if "group" in record)
+        groups = {record["id"]: record["group"] for record in known}
+        self._families = np.array([record["category"] for record in asked])
+        self._groups = np.array([groups.get(record["id"]) for record in asked], dtype=object)
+        self.resamples, self._seed = resamples, seed
+        self._drawn: dict[bytes, Resamples] = {}
+        self._of = {}
+        for cell in cells:
+            if cell.pipeline is not None:
+                found = {r["id"]: r["score"] for r in records[cell.slug] if "error" not in r}
+                own = [found.get(record["id"], np.nan) for record in asked]
+                self._of[cell.method, cell.guide, cell.tokens] = np.array(own, dtype=float)
+
+    def of(self, cell: Cell) -> np.ndarray:
+        return self._of[cell.method, cell.guide, cell.tokens]
+
+    def drawn(self, known: np.ndarray) -> Resamples:
+        """Resamples of the samples `known`."""
+        if (key := known.tobytes()) not in self._drawn:
+            families, groups = self._families[known].tolist(), self._groups[known].tolist()
+            self._drawn[key] = Resamples(families, self.resamples, self._seed, groups)
+        return self._drawn[key]
+
+    def estimate(self, cell: Cell) -> Estimate | None:
+        """None where no sample has a score."""
+        known = ~np.isnan(self.of(cell))
+        return self.drawn(known).estimate(self.of(cell)[known]) if known.any() else None
+
+    def paired(self, cell: Cell, method: str, guide: str | None, tokens: int) -> Paired | None:
+        """The cell compared with another; None where that is the same or not there, or they share no sample."""
+        mine, other = self.of(cell), self._of.get((method, guide, tokens))
+        if other is None or mine is other:
+            return None
+        known = ~np.isnan(mine - other)
+        return self.drawn(known).paired(mine[known], other[known]) if known.any() else None
 
 
 @dataclass(frozen=True)
@@ -34,9 +80,9 @@ class Row:
     flops: float
     families: dict[str, float]
     macro: Estimate
-    to_vanilla: Estimate | None  # None: it is the full model
-    to_control: Estimate | None  # None: it is the control, the full model, or there is no control
-    to_host: Estimate | None  # what the allocator adds to the same method; None: no allocator
+    to_vanilla: Paired | None  # None: it is the full model
+    to_control: Paired | None  # None: it is the control, the full model, or there is no control
+    to_host: Paired | None  # what the allocator adds to the same method; None: no allocator
 
     @property
     def off_budget(self) -> bool:
@@ -52,7 +98,8 @@ class Results:
     failed: tuple[Cell, ...]  # without a single answer, likewise
     importance: tuple[Importance, ...]
     samples: int
-    fewest: int  # samples of the smallest family
+    fewest: int  # independent samples of the smallest family
+    scores: Scores
 
     @property
     def vanilla(self) -> Row:
@@ -62,10 +109,25 @@ class Results:
     def families(self) -> tuple[str, ...]:
         return tuple(self.vanilla.families)
 
+    def compared(self, name: str) -> list[Paired]:
+        """One of COMPARED over all cells."""
+        return [found for row in self.rows if (found := getattr(row, name)) is not None]
+
+    def tested(self, name: str) -> int:
+        """How many of them have a p, so that it is corrected for this number."""
+        return sum(found.p is not None for found in self.compared(name))
+
     @property
-    def tells(self) -> bool:
-        """Whether the intervals mean anything: a small family may show no spread by luck."""
-        return self.fewest >= FEW
+    def out_of_reach(self) -> int:
+        """The size of the largest set of comparisons, where it has too many for any to be a claim; else 0."""
+        pairs = [comb(len(list(self.at(tokens))), 2) for tokens in self.budgets]
+        most = max(*map(self.tested, COMPARED), *pairs)
+        return 0 if enough(most, self.scores.resamples) else most
+
+    @property
+    def told(self) -> bool:
+        """Whether any difference has an interval."""
+        return any(one.interval for name in COMPARED for one in self.compared(name))
 
     @property
     def missing(self) -> tuple[Cell, ...]:
@@ -82,20 +144,13 @@ class Results:
         """The rows at one budget, the full model not among them."""
         return (row for row in self.rows[1:] if row.cell.tokens == tokens)
 
-
-class _Paired:
-    """Estimates over one list of samples; a score that is not there (nan) leaves its sample out."""
-
-    def __init__(self, families: Sequence[str], resamples: int, seed: int) -> None:
-        self._families, self._number, self._seed = np.asarray(families), resamples, seed
-        self._all = Resamples(families, resamples, seed)
-
-    def estimate(self, scores: np.ndarray) -> Estimate | None:
-        known = ~np.isnan(scores)
-        if not known.any():
-            return None
-        drawn = self._all if known.all() else Resamples(self._families[known].tolist(), self._number, self._seed)
-        return drawn.estimate(scores[known])
+    def better(self, tokens: int) -> Iterator[tuple[Row, Row]]:
+        """Pairs of rows at one budget whose first is above its second, corrected for their number."""
+        pairs = list(combinations(self.at(tokens), 2))
+        found = holm([self.scores.paired(a.cell, b.cell.method, b.cell.guide, tokens) for a, b in pairs])
+        for (row, other), paired in zip(pairs, found, strict=True):
+            if paired and paired.sign:
+                yield (row, other) if paired.sign > 0 else (other, row)
 
 
 def gather(cells: Sequence[Cell], records: Mapping[str, Records], resamples: int, seed: int) -> Results:
@@ -107,24 +162,13 @@ def gather(cells: Sequence[Cell], records: Mapping[str, Records], resamples: int
     answered = {slug: [record for record in own if "error" not in record] for slug, own in records.items()}
     if not answered[cells[0].slug]:
         raise ConfigError(f"the full model answered no sample: {vanilla[0]['error'] if vanilla else 'there is none'}")
-    paired = _Paired([record["category"] for record in vanilla], resamples, seed)
-    scores = {}
-    for cell in cells:
-        if cell.pipeline is not None:
-            by_id = {record["id"]: record["score"] for record in answered[cell.slug]}
-            own = [by_id.get(record["id"], np.nan) for record in vanilla]
-            scores[cell.method, cell.guide, cell.tokens] = np.array(own, dtype=float)
-
-    def difference(cell: Cell, method: str, tokens: int) -> Estimate | None:
-        mine, other = scores[cell.method, cell.guide, cell.tokens], scores.get((method, None, tokens))
-        return None if other is None or mine is other else paired.estimate(mine - other)
-
+    scores = Scores(cells, records, resamples, seed)
     rows, failed = [], []
     for cell in cells:
         if cell.pipeline is None:
             continue
         own, every = answered[cell.slug], len(records[cell.slug])
-        macro = paired.estimate(scores[cell.method, cell.guide, cell.tokens])
+        macro = scores.estimate(cell)
         if macro is None:
             failed.append(replace(cell, reason=f"no sample was answered: {records[cell.slug][0]['error']}"))
             continue
@@ -139,18 +183,22 @@ def gather(cells: Sequence[Cell], records: Mapping[str, Records], resamples: int
                 statistics.fmean(record["flops_ratio"] for record in own),
                 _families(own),
                 macro,
-                difference(cell, VANILLA, cells[0].tokens),
-                None if cell.method == VANILLA else difference(cell, CONTROL, cell.tokens),
-                None if cell.guide is None else difference(cell, cell.method, cell.tokens),
+                scores.paired(cell, VANILLA, None, cells[0].tokens),
+                None if cell.method == VANILLA else scores.paired(cell, CONTROL, None, cell.tokens),
+                None if cell.guide is None else scores.paired(cell, cell.method, None, cell.tokens),
             )
         )
+    for name in COMPARED:
+        corrected = holm([getattr(row, name) for row in rows])
+        rows = [replace(row, **{name: found}) for row, found in zip(rows, corrected, strict=True)]
     return Results(
         tuple(rows),
         tuple(cell for cell in cells if cell.pipeline is None),
         tuple(failed),
         tuple(_importance(cells, answered, resamples, seed)),
         len(vanilla),
-        min(Counter(record["category"] for record in answered[cells[0].slug]).values()),
+        scores.drawn(~np.isnan(scores.of(cells[0]))).fewest,
+        scores,
     )
 
 
@@ -173,6 +221,8 @@ def _importance(
     for cell in cells:
         if cell.guide is not None and cell.pipeline is not None:
             seen.setdefault(cell.guide, cell)
-    for guide, cell in seen.items():
-        if (found := importance(guide, records[cell.slug], resamples, seed)) is not None:
-            yield found
+    known = (importance(guide, records[cell.slug], resamples, seed) for guide, cell in seen.items())
+    found = [one for one in known if one is not None]
+    for one, advantage in zip(found, holm([one.advantage for one in found]), strict=True):
+        assert advantage is not None
+        yield replace(one, advantage=advantage)

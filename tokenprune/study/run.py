@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
+from tokenprune import copies
+from tokenprune.config import LONGEST
 from tokenprune.errors import ConfigError
+from tokenprune.extent import check_context, longest_text, outline, questions_of
 from tokenprune.folder import replace
+from tokenprune.loading import configuration
 from tokenprune.lock import exclusive
+from tokenprune.processor import Processor
+from tokenprune.resolve import load_plugin
 from tokenprune.study import frame, plot, store, tables
 from tokenprune.study.config import StudyConfig, command, read
 from tokenprune.study.grid import Grid, lay_grid
@@ -21,6 +30,7 @@ from tokenprune.study.results import Results, gather
 from tokenprune.study.runner import build_task
 from tokenprune.study.sweep import SweepConfig
 from tokenprune.study.work import Job, default_workers, work
+from tokenprune.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -49,12 +59,15 @@ def study(words: Sequence[str]) -> Studied:
     """
     file, config = read(words)
     _needs("matplotlib", "a study draws plots")
+    if config.plugin is not None:
+        load_plugin(config.plugin)
     cells = lay_out(config)
     out = Path(config.out).expanduser() if config.out else Path("runs") / file.stem
     folder = Path(config.report).expanduser() if config.report else out
     with _measured(config, cells, out) as (results, made_with):
         versions = ", ".join(f"{name} {text}" for name, text in made_with["versions"].items())
         where = f"{made_with['dtype']} on {made_with['device']}, {versions}"
+        config = dataclasses.replace(config, max_new_tokens=made_with["max_new_tokens"])
         return Studied(_write(folder, config, results, command(file, words), where), results)
 
 
@@ -62,6 +75,8 @@ def sweep(config: SweepConfig) -> Swept:
     """Runs the cells of a sweep that are not finished yet, then writes its table and plots. Raises as `study`."""
     _needs("matplotlib", "a sweep draws plots")
     _needs("pyarrow", "a sweep writes Parquet")
+    if config.plugin is not None:
+        load_plugin(config.plugin)
     grid, folder = lay_grid(config), Path(config.folder).expanduser()
     with _measured(grid.study, grid.cells, folder) as (results, made_with):
         table = frame.lines(config, grid, results)
@@ -80,20 +95,37 @@ def _needs(package: str, why: str) -> None:
 @contextmanager
 def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator[tuple[Results, Mapping[str, Any]]]:
     """Results of all cells, and the settings of the first; nobody else writes into `out` before the block ends."""
-    place, task = store.place_of(config, cells), build_task(config).fingerprint()
+    task = build_task(config)
+    place, samples = store.place_of(config, cells, type(task)), task.fingerprint()
+    config = _settled(config, task)
     jobs = [
-        Job(cell, store.settings(config, cell, place, task), out / "cells" / f"{cell.slug}.jsonl")
+        Job(cell, store.settings(config, cell, place, samples), out / "cells" / f"{cell.slug}.jsonl")
         for cell in cells
         if cell.pipeline is not None
     ]
     with exclusive(out):
+        store.check_code({job.file: job.made_with for job in jobs})
         waiting = [job for job in jobs if not store.finished(job.file, job.made_with)]
         (out / "cells").mkdir(exist_ok=True)
         for draft in (out / "cells").glob(".*.partial"):  # of a process that was killed
             draft.unlink()
+        if waiting and config.plugin is not None:
+            copies.keep(out, reduce(or_, place.strategies.values(), place.code))
+            own = out / copies.PLUGINS / Path(config.plugin).name  # workers run it, whatever becomes of the file
+            config = dataclasses.replace(config, plugin=str(own)) if own.is_file() else config
         work(config, waiting, config.workers or default_workers(place.device))
         records = {job.cell.slug: store.read(job.file) for job in jobs}
         yield gather(cells, records, config.resamples, config.seed), jobs[0].made_with
+
+
+def _settled(config: StudyConfig, task: Task) -> StudyConfig:
+    """With the length of answers. ConfigError where the model's context does not hold the full model's prompts."""
+    config = dataclasses.replace(config, max_new_tokens=config.max_new_tokens or task.max_new_tokens or LONGEST)
+    assert config.frames is not None and config.max_new_tokens is not None
+    adapter = outline(configuration(config.model))
+    text = longest_text(Processor.load(config.model), questions_of(task, config.limit), adapter)
+    check_context(config.model, adapter, config.frames, text, config.max_new_tokens)
+    return config
 
 
 def _write(folder: Path, config: StudyConfig, results: Results, line: str, where: str) -> Path:

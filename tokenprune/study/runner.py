@@ -26,7 +26,10 @@ _SPARE = 2 << 30  # bytes of frames kept per process
 
 def build_task(config: StudyConfig) -> Task:
     """The study's task; TaskError where there is none."""
-    return tasks.build(config.task, samples=config.samples, frames=config.frames, seed=config.seed)
+    assert config.frames is not None  # settled
+    return tasks.build(
+        config.task, samples=config.samples, frames=config.frames, seed=config.seed, sampling=config.sampling
+    )
 
 
 class Runner:
@@ -54,6 +57,7 @@ class Runner:
             if moved is not None:
                 moved.to(place)  # pyright: ignore[reportArgumentType]  Lightning left it on the CPU
         with redirect_stderr(io.StringIO()):  # the study shows its own progress, and other processes have bars too
+            assert config.max_new_tokens is not None  # settled
             loop = Loop(config.batch_size, max_new_tokens=config.max_new_tokens, seed=config.seed)
             evaluate(model, processor, self.task, [system], loop, assistant=assistant)
         return records(system.outcomes, self.task)
@@ -71,6 +75,7 @@ def records(outcomes: Sequence[Outcome], task: Task) -> list[dict[str, Any]]:
     found = []
     for outcome in outcomes:
         whose = {"id": outcome.id, "category": outcome.category}
+        whose |= {} if outcome.group is None else {"group": outcome.group}
         if outcome.error is not None:
             found.append({**whose, "error": outcome.error})
             continue

@@ -10,14 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from tokenprune import models
-from tokenprune.run import NOTE
-from tokenprune.statistics import FEW, Estimate
 from tokenprune.study.plan import VANILLA, Cell
+from tokenprune.study.prose import fewest, out_of_reach, sets
 from tokenprune.study.results import TOLERANCE, Row
 from tokenprune.study.run import Swept
-from tokenprune.study.tables import difference, estimate, percent
+from tokenprune.wording import difference, percent, score
 
-_HEADING = ("strategy", "keep\nasked", "layer avg\ntokens", "FLOPs\nprefill", "score [95 %]", "- vanilla", "- random")
+_HEADING = ("strategy", "keep\nasked", "layer avg\ntokens", "FLOPs\nprefill", "score", "- vanilla", "- random")
+_SCORE = _HEADING.index("score")
 
 
 def swept(done: Swept, width: int) -> RenderableType:
@@ -26,6 +26,8 @@ def swept(done: Swept, width: int) -> RenderableType:
     for number, heading in enumerate(_HEADING):
         table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
     rows = {row.cell.slug: row for row in done.results.rows}
+    if any(row.macro.interval for row in rows.values()):
+        table.columns[_SCORE].header = f"{_HEADING[_SCORE]} [95 %]"
     before = None
     for cell in done.grid.cells:
         if before is not None and cell.tokens != before:
@@ -33,7 +35,7 @@ def swept(done: Swept, width: int) -> RenderableType:
         before = cell.tokens
         row = rows.get(cell.slug)
         missing = "unreachable" if cell.pipeline is None else "failed"
-        told = _numbers(row, done.results.tells) if row else ["-", "-", Text(missing, style="yellow"), "", ""]
+        told = _numbers(row) if row else ["-", "-", Text(missing, style="yellow"), "", ""]
         table.add_row(Text(cell.method), percent(_asked(done, cell)), *told)
     notes = [Text(line, style="dim", overflow="fold") for line in _notes(done)]
     return Group(table, *notes, Text(_where(done), overflow="fold"))
@@ -43,25 +45,21 @@ def _asked(done: Swept, cell: Cell) -> float:
     return 1.0 if cell.method == VANILLA else done.grid.asked[cell.tokens]
 
 
-def _numbers(row: Row, tells: bool) -> list[Text | str]:
+def _numbers(row: Row) -> list[Text | str]:
     failed = f" ({row.errors} failed)" if row.errors else ""
     return [
         Text(percent(row.measured) + ("!" if row.off_budget else ""), style="yellow" if row.off_budget else ""),
         percent(row.flops),
-        Text((estimate(row.macro) if tells else percent(row.macro.value)) + failed),
-        *(Text(_difference(found, tells)) for found in (row.to_vanilla, row.to_control)),
+        Text(score(row.macro) + failed),
+        *(Text(difference(found)) for found in (row.to_vanilla, row.to_control)),
     ]
-
-
-def _difference(found: Estimate | None, tells: bool) -> str:
-    return difference(found) if tells or found is None else f"{100 * found.value:+.1f}"
 
 
 def _notes(done: Swept) -> Iterator[str]:
     """What the table cannot say, and how to read it."""
     results, cells = done.results, done.results.vanilla.cell.extent.cells
     yield (
-        "All in %. Score: mean over families. Differences are paired by sample; * marks an interval without 0. "
+        "All in %. Score: mean over families. Differences are paired by sample. "
         f"A keep is rounded to whole tokens per frame, the same for all: {', '.join(map(str, results.budgets))} of "
         f"{cells}."
     )
@@ -71,10 +69,17 @@ def _notes(done: Swept) -> Iterator[str]:
         yield f"! measured tokens are more than {100 * TOLERANCE:g} points off the budget that was asked for."
     for cell in results.missing:
         yield f"{cell.method} at keep={_asked(done, cell):g}: {cell.reason}"
-    if not results.tells:
-        yield f"Samples in the smallest family: {results.fewest}. Intervals need {FEW}."
-    if done.config.model in models.names():
-        yield NOTE
+    if results.told:
+        yield (
+            "Intervals: 95 %. * marks a difference after Holm's correction for the number of comparisons "
+            f"{sets(results)}.".replace("`", "")
+        )
+    else:
+        yield f"{fewest(results)}."
+    if results.told and results.out_of_reach:
+        yield out_of_reach(results)
+    if (note := models.note(done.config.model, done.config.assistant)) is not None:
+        yield note
 
 
 def _where(done: Swept) -> str:

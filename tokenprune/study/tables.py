@@ -6,25 +6,11 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from tokenprune.statistics import Estimate
-from tokenprune.study.results import CONTROL, Results, Row
-
-
-def percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
-
-
-def estimate(found: Estimate) -> str:
-    """`41.2 [38.1, 44.4]`."""
-    return f"{percent(found.value)} [{percent(found.low)}, {percent(found.high)}]"
-
-
-def difference(found: Estimate | None) -> str:
-    """`+3.1 [+0.4, +5.8] *`, with the star where the interval does not contain 0."""
-    if found is None:
-        return ""
-    value, low, high = (f"{100 * number:+.1f}" for number in found)
-    return f"{value} [{low}, {high}]{' *' if found.sign else ''}"
+from tokenprune.statistics import Estimate, Paired
+from tokenprune.study.plan import Cell
+from tokenprune.study.prose import rank
+from tokenprune.study.results import COMPARED, CONTROL, Results, Row
+from tokenprune.wording import difference, percent, score
 
 
 def markdown(heading: Sequence[str], lines: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:
@@ -54,7 +40,7 @@ def _line(results: Results, row: Row) -> list[str]:
     return [
         f"`{row.cell.label}`",
         percent(row.measured) + (" (off budget)" if row.off_budget else ""),
-        estimate(row.macro),
+        score(row.macro),
         percent(share(results, row)),
         difference(row.to_vanilla),
         difference(row.to_control),
@@ -84,7 +70,7 @@ def importance(results: Results) -> str:
         [
             f"`{found.guide}`",
             str(found.samples),
-            f"{found.reciprocal_rank.value:.3f} [{found.reciprocal_rank.low:.3f}, {found.reciprocal_rank.high:.3f}]",
+            rank(found.reciprocal_rank),
             f"{found.chance:.3f}",
             percent(found.first),
         ]
@@ -96,7 +82,7 @@ def importance(results: Results) -> str:
 def families(results: Results, tokens: int) -> str:
     """Scores by family at one budget, the full model first."""
     rows = [results.vanilla, *results.at(tokens)]
-    lines = [[f"`{row.cell.label}`", *(percent(row.families[name]) for name in results.families)] for row in rows]
+    lines = [[f"`{row.cell.label}`", *(percent(row.families.get(name)) for name in results.families)] for row in rows]
     return markdown(["method", *results.families], lines)
 
 
@@ -112,22 +98,31 @@ def tidy(results: Results) -> str:
             *("share_of_vanilla", "decode", "flops"),
             *results.families,
             "cannot",
+            *(f"{name}{end}" for name in compared[1:] for end in ("_p", "_p_holm")),
         ]
     )
     for row in results.rows:
-        estimates = (row.macro, row.to_vanilla, row.to_control, row.to_host)
-        numbers = [number for found in estimates for number in (found or (None, None, None))]
-        plain = [*numbers, share(results, row), row.decode, row.flops, *(row.families[n] for n in results.families)]
-        out.writerow([*_names(row), _csv(row.measured), int(row.off_budget), *map(_csv, plain), ""])
+        paired = [getattr(row, name) for name in COMPARED]
+        numbers = [number for found in (row.macro, *paired) for number in _three(found)]
+        scores = (row.families.get(name) for name in results.families)
+        plain = [*numbers, share(results, row), row.decode, row.flops, *scores]
+        tested = [number for found in paired for number in ((found.p, found.p_holm) if found else (None, None))]
+        kept = [_csv(row.measured), int(row.off_budget)]
+        out.writerow([*_names(row.cell), *kept, *map(_csv, plain), "", *map(_csv, tested)])
     blank = [""] * (2 + 3 * len(compared) + 3 + len(results.families))
+    tail = [""] * (2 * len(COMPARED))
     for cell in results.missing:
-        out.writerow([cell.method, cell.allocator, cell.guide, cell.tokens, _csv(cell.ratio), *blank, cell.reason])
+        out.writerow([*_names(cell), *blank, cell.reason, *tail])
     return text.getvalue()
 
 
-def _names(row: Row) -> list[object]:
-    cell = row.cell
+def _names(cell: Cell) -> list[object]:
     return [cell.method, cell.allocator, cell.guide, cell.tokens, _csv(cell.ratio)]
+
+
+def _three(found: Estimate | Paired | None) -> tuple[float | None, ...]:
+    """Value, low and high."""
+    return (None,) * 3 if found is None else (found.value, *(found.interval or (None, None)))
 
 
 def _csv(value: float | None) -> str:

@@ -19,8 +19,10 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tokenprune import blame
 from tokenprune.errors import ConfigError
 from tokenprune.placement import cores
+from tokenprune.resolve import load_plugin
 from tokenprune.study import store
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.plan import Cell
@@ -105,6 +107,8 @@ def _begin(config: StudyConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, which ends its workers
     torch.set_num_threads(1)
     threading.Thread(target=_outlive_nobody, daemon=True).start()
+    if config.plugin is not None:
+        load_plugin(config.plugin)  # before a cell that names its strategies arrives
     _RUNNER[:] = [Runner(config)]
 
 
@@ -116,7 +120,8 @@ def _outlive_nobody() -> None:
 
 
 def _do(job: Job) -> str:
-    store.write(job.file, job.made_with, _RUNNER[0].run(job.cell))
+    with blame.travelling():
+        store.write(job.file, job.made_with, _RUNNER[0].run(job.cell))
     return job.cell.label
 
 

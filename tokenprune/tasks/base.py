@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from tokenprune.tasks.choice import asked, chosen, multiple_choice
 from tokenprune.tasks.scoring import METRICS
+
+READ, EMPTY, UNPARSED, GUESSED = "read", "empty", "unparsed", "guessed"  # see `Task.reading`
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,15 @@ class Sample:
     category: str
     frames: Tensor  # uint8 [f h w 3], RGB
     evidence: tuple[int, ...] = ()  # the frames without which nobody can answer, where that is known
-    metric: str = "exact_match"  # a name in scoring.METRICS
+    metric: str = "exact_match"  # a name in scoring.METRICS; multiple_choice where there are options
+    options: tuple[str, ...] = ()  # of a multiple-choice question; `answer` is the text of one of them
+    group: str | None = None  # samples of one group, such as questions about one video, are not independent
+    times: tuple[float, ...] | None = None  # seconds at which the frames appear in their video file, where known
+
+    @property
+    def full_question(self) -> str:
+        """What the model is asked: the question, its options if it has any, and how to answer then."""
+        return asked(self.question, self.options)
 
 
 class Label(NamedTuple):
@@ -32,6 +43,8 @@ class Label(NamedTuple):
     category: str
     question: str
     answer: str
+    options: tuple[str, ...] = ()
+    group: str | None = None  # as of its `Sample`; None: a group of its own
 
 
 class Task(ABC):
@@ -66,5 +79,17 @@ class Task(ABC):
         return {}
 
     def score(self, prediction: str, sample: Sample) -> float:
-        """How right `prediction` is, in [0, 1]; nan where nobody knows."""
+        """How right `prediction` is, in [0, 1]; nan where that is not known."""
+        if sample.options:
+            return multiple_choice(prediction, sample.answer, sample.options)
         return METRICS[sample.metric](prediction, sample.answer)
+
+    def reading(self, prediction: str, sample: Sample) -> str:
+        """What `score` could make of `prediction`.
+
+        READ: it was taken as it stands. EMPTY: there is nothing in it. UNPARSED: no option can be read from it, so it
+        counts as wrong. GUESSED: a benchmark's own code could not read it and drew an answer at random.
+        """
+        if not prediction.strip():
+            return EMPTY
+        return UNPARSED if sample.options and chosen(prediction, sample.options) is None else READ

@@ -44,3 +44,6 @@ class Kept(Task):
 
     def score(self, prediction: str, sample: Sample) -> float:
         return self._task.score(prediction, sample)
+
+    def reading(self, prediction: str, sample: Sample) -> str:
+        return self._task.reading(prediction, sample)

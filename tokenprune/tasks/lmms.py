@@ -11,9 +11,10 @@ from typing import Any
 
 import tokenprune.lmms.benchmark as benchmark
 from tokenprune.errors import LmmsError, VideoError
-from tokenprune.lmms.media import frames_of, visuals_of
-from tokenprune.tasks.base import Label, Sample, Task
+from tokenprune.lmms.media import clip_of, visuals_of
+from tokenprune.tasks.base import EMPTY, GUESSED, READ, UNPARSED, Label, Sample, Task
 
+LONGEST = 1024  # new tokens where a task names none: what lmms-eval gives LLaVA-OneVision
 _SOURCES = {".py", ".yaml", ".yml", ""}  # of a task; lmms-eval's shared templates have no suffix
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -22,23 +23,31 @@ class LmmsTask(Task):
     """The samples of an lmms-eval task, or of a group, whose subtasks follow one another.
 
     `model_name` is the backbone's name in lmms-eval, by which tasks choose their prompts. Sampling settings of the task
-    are not followed: `max_new_tokens`, the largest that its subtasks name, is all there is of its generation_kwargs.
+    are not followed: `max_new_tokens`, the largest of its subtasks', is all there is of its generation_kwargs.
+    What its code draws at random, for an answer that it cannot read, depends on the document and `seed` alone.
     Raises LmmsError, a ValueError, where lmms-eval or the task is missing or the task is of another kind.
     """
 
     name = "lmms"
 
     def __init__(
-        self, name: str, *, frames: int, include_path: str | None = None, model_name: str = "llava_onevision"
+        self,
+        name: str,
+        *,
+        frames: int,
+        include_path: str | None = None,
+        model_name: str = "llava_onevision",
+        sampling: str = "index",
+        seed: int = 0,
     ) -> None:
         self.name = f"lmms:{name}"
-        self._frames, self._model_name = frames, model_name
+        self._frames, self._model_name, self._sampling, self._seed = frames, model_name, sampling, seed
         self._benchmark = benchmark.find(name, include_path, model_name)
         self._places = [(s, doc) for s in self._benchmark.subtasks for doc in range(len(s.docs))]
-        self._judged: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+        self._judged: dict[tuple[str, str], benchmark.Judged] = {}
         self._fingerprint: dict[str, Any] | None = None
         lengths = [(s.task.config.generation_kwargs or {}).get("max_new_tokens") for s in self._benchmark.subtasks]
-        self.max_new_tokens: int | None = max((length for length in lengths if length is not None), default=None)
+        self.max_new_tokens: int | None = max((length or LONGEST for length in lengths), default=LONGEST)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -58,30 +67,46 @@ class LmmsTask(Task):
         subtask, doc = self._places[index]
         label = self.label(index)
         try:
-            frames = frames_of(visuals_of(subtask.task.doc_to_visual, subtask.task.eval_docs[doc]), self._frames)
+            shown = visuals_of(subtask.task.doc_to_visual, subtask.task.eval_docs[doc])
+            clip = clip_of(shown, self._frames, self._sampling)
         except LmmsError as error:
             raise LmmsError(f"{label.id}: {error}") from None
-        return Sample(label.id, label.question, label.answer, label.category, frames, metric=self.name)
+        return Sample(
+            id=label.id,
+            question=label.question,
+            answer=label.answer,
+            category=label.category,
+            frames=clip.frames,
+            metric=self.name,
+            group=shown[0] if isinstance(shown[0], str) else None,  # the video's path
+            times=clip.times,
+        )
 
     def score(self, prediction: str, sample: Sample) -> float:
         subtask, judged = self._judge(sample.id, prediction)
-        return subtask.score(judged)
+        return subtask.score(judged.results)
+
+    def reading(self, prediction: str, sample: Sample) -> str:
+        _, judged = self._judge(sample.id, prediction)
+        if judged.guessed:
+            return GUESSED
+        return EMPTY if not prediction.strip() else UNPARSED if judged.unread else READ
 
     def metrics(self, predictions: Mapping[int, str]) -> dict[str, float]:
         """lmms-eval's figures over the samples given: `metric`, in a group `task/metric`; without standard errors."""
-        judged: dict[str, list[dict[str, dict[str, Any]]]] = {name: [] for name in self.categories}
+        judged: dict[str, list[benchmark.Judged]] = {name: [] for name in self.categories}
         for index in sorted(predictions):
             subtask, doc = self._places[index]
             judged[subtask.name].append(self._judge(f"{subtask.name}/{doc}", predictions[index])[1])
         return self._benchmark.aggregate(list(judged.values()))
 
-    def _judge(self, name: str, prediction: str) -> tuple[benchmark.Subtask, dict[str, dict[str, Any]]]:
+    def _judge(self, name: str, prediction: str) -> tuple[benchmark.Subtask, benchmark.Judged]:
         """Each answer once: some tasks ask a paid model."""
         task, _, doc = name.rpartition("/")
         (subtask,) = (subtask for subtask in self._benchmark.subtasks if subtask.name == task)
         key = name, prediction
         if key not in self._judged:
-            self._judged[key] = subtask.judge(int(doc), prediction)
+            self._judged[key] = subtask.judge(int(doc), prediction, self._seed)
         return subtask, self._judged[key]
 
     def fingerprint(self) -> dict[str, Any]:
@@ -102,6 +127,8 @@ class LmmsTask(Task):
             self._fingerprint = {
                 "task": self.name,
                 "frames": self._frames,
+                "sampling": self._sampling,
+                "seed": self._seed,
                 "prompts": self._model_name,
                 "lmms_eval": version("lmms_eval"),
                 "versions": {s.name: str(s.task.VERSION) for s in self._benchmark.subtasks},

@@ -1,0 +1,46 @@
+"""Scores are float32 wherever they are computed: also under autocast, which turns products into half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+AUTOCAST = ("cuda", "cpu", "xpu", "mps")  # device types that torch can switch to half precision by itself
+
+
+@contextmanager
+def full_precision() -> Iterator[Callable[[], AbstractContextManager[object]]]:
+    """Outside autocast, which computes products of float32 tensors in half precision.
+
+    Yields what brings the caller's autocast back for a while, as a model's own layers need it.
+    """
+    active = [kind for kind in AUTOCAST if torch.is_autocast_enabled(kind)]
+    dtypes = [torch.get_autocast_dtype(kind) for kind in active]
+
+    def back() -> AbstractContextManager[object]:
+        stack = ExitStack()
+        for kind, dtype in zip(active, dtypes, strict=True):
+            stack.enter_context(torch.autocast(kind, dtype))
+        return stack
+
+    with ExitStack() as stack:
+        for kind in active:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield back
+
+
+def exact(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorates what computes scores: it runs in `full_precision`, whoever calls it."""
+
+    @wraps(function)
+    def outside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with full_precision():
+            return function(*args, **kwargs)
+
+    return outside
