@@ -125,4 +125,4 @@ def test_shifted_labels_are_refused():
     with attach(model, "random"), pytest.raises(UnsupportedGenerationError, match="pass labels, which are shifted"):
         model(**inputs, labels=ids, shift_labels=ids)
     with attach(model, "none"):
-        assert float(model(**inputs, labels=ids, shift_labels=ids).loss) > 0
+        assert model(**inputs, labels=ids, shift_labels=ids).loss.item() > 0
