@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from tokenprune import blame, registry
@@ -100,10 +101,17 @@ class Evaluation(LightningModule):
                     **GREEDY,
                     pad_token_id=self.processor.pad,
                 )
-            texts = self.processor.decode(ids[:, group.inputs["input_ids"].shape[1] :])
-            for row, text in enumerate(texts):
+            made = ids[:, group.inputs["input_ids"].shape[1] :]
+            for row, text in enumerate(self.processor.decode(made)):
+                session.report[row].end(self._length(made[row]) - 1)  # the first token is the prompt's own
                 self._record(self._outcome(group, row, text, session.report))
         return len(batch)
+
+    def _length(self, made: Tensor) -> int:
+        """Tokens of one answer, the one that ends it included; what follows is padding."""
+        ending = self.model.generation_config.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
+        ends = torch.isin(made, torch.as_tensor([] if ending is None else ending, device=made.device))
+        return int(ends.int().argmax()) + 1 if bool(ends.any()) else len(made)
 
     def on_predict_start(self) -> None:
         if threading.current_thread() is threading.main_thread():

@@ -195,7 +195,7 @@ class Prompt:
             assert report is not None
             report.steps.append((shown & visual).sum())
             if (before := self._shown.get(sample)) is not None:
-                report.changes = report.changes + (shown[: len(before)] != before).any()
+                report.changes.append((shown[: len(before)] != before).any())
             self._shown[sample] = shown
         return visible
 

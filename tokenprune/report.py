@@ -37,7 +37,7 @@ class SampleReport:
     slots: list[list[int]] = field(default_factory=list)  # per frame, cells whose token reached the last layer
     frame_weights: list[float] | None = None  # of an allocator
     steps: list[Tensor | int] = field(default_factory=list)  # visual rows visible at each decoding step, see `decode`
-    changes: Tensor | int = 0  # see `decode_changes`
+    changes: list[Tensor] = field(default_factory=list)  # of each step but the first, see `decode_changes`
     asked: float = 1.0  # fraction the stages were asked to leave, after the last of them
 
     @property
@@ -73,7 +73,11 @@ class SampleReport:
     @property
     def decode_changes(self) -> int:
         """Decoding steps that saw other visual rows than the step before them."""
-        return int(self.changes)
+        return sum(int(changed) for changed in self.changes)
+
+    def end(self, steps: int) -> None:
+        """Forgets what lies beyond `steps` decoding steps: others of its batch were still answering then."""
+        del self.steps[steps:], self.changes[max(0, steps - 1) :]
 
     @property
     def decode_ratio(self) -> float | None:
