@@ -34,12 +34,12 @@ from transformers import (
 )
 
 from tokenprune import attach
-from tokenprune.cache import compressed_cache
 from tokenprune.compat import caching
-from tokenprune.layout import prompt_layout
-from tokenprune.paging import PagedLayer
-from tokenprune.prompt import Prompt
-from tokenprune.report import Clock, Report
+from tokenprune.runtime.cache import compressed_cache
+from tokenprune.runtime.layout import prompt_layout
+from tokenprune.runtime.partitioned_cache import PagedLayer
+from tokenprune.runtime.prompt_state import Prompt
+from tokenprune.runtime.report import Clock, Report
 from tokenprune.strategies.dycoke import DyCoke
 from tokenprune.strategy import Pipeline
 

@@ -19,11 +19,11 @@ import torch
 
 from tokenprune import registry, tasks
 from tokenprune.adapters import adapt
-from tokenprune.evaluate import Loop, evaluate
-from tokenprune.journal import Journal
-from tokenprune.loading import load
-from tokenprune.outcome import System
-from tokenprune.processor import GREEDY
+from tokenprune.evaluation.loop import Loop, evaluate
+from tokenprune.loading.checkpoint import load
+from tokenprune.loading.processor import GREEDY
+from tokenprune.results.answer import System
+from tokenprune.results.journal import Journal
 from tokenprune.tasks import Label, Sample, Task
 
 TURNS = 2

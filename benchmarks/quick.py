@@ -26,7 +26,7 @@ from rich.table import Table
 
 from tokenprune.bench.config import parse_bench
 from tokenprune.bench.run import bench
-from tokenprune.record import environment
+from tokenprune.results.record import environment
 
 BASELINE = Path(__file__).with_name("baseline.json")
 SHAPE = ("model=shape:llava-onevision-0.5b", "dtype=bfloat16", "device=cpu", "repeats=2")

@@ -18,7 +18,7 @@ CLAIMS = {  # milliseconds, at most
     "tokenprune --help, all of it": 300,
     "tokenprune list, beyond torch": 300,
 }
-COMMAND = "import sys; from tokenprune.cli import main; sys.exit(main(sys.argv[1:]))"
+COMMAND = "import sys; from tokenprune.cli.main import main; sys.exit(main(sys.argv[1:]))"
 PROCESSES = {
     "python": ["-c", "pass"],
     "import": ["-c", "import tokenprune"],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from tokenprune.bench.plan import load_average
-from tokenprune.placement import cores
-from tokenprune.record import environment
+from tokenprune.loading.device import cores
+from tokenprune.results.record import environment
 
 
 def line() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tokenprune.show import strategies_markdown
+from tokenprune.cli.catalogue import strategies_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/strategies.md")

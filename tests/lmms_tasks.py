@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tokenprune.export import write_video
+from tokenprune.tasks.export import write_video
 from tokenprune.tasks.tinyvqa import FAMILIES, TinyVQA
 
 FRAMES, SAMPLES = 8, 6

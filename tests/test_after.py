@@ -16,9 +16,9 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from tokenprune import attach
-from tokenprune.cache import CompressedLayer, compressed_cache
 from tokenprune.compat import caching, filled_cache
 from tokenprune.errors import StrategyError, UnsupportedGenerationError
+from tokenprune.runtime.cache import CompressedLayer, compressed_cache
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False}
 SPECS = ["visionzip", "random", "dycoke", "fastv", "fastv+dycoke"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokenprune import attention
 from tokenprune.bench import memory
+from tokenprune.runtime import attention
 
 SAMPLES, HEADS, ROWS, WIDTH = 3, 4, 50, 8
 

@@ -10,8 +10,8 @@ from arbitrary import video
 from models import llava_onevision, prompt
 
 from tokenprune import attach, ops, registry
-from tokenprune.attention import last_row, mean_query, received
 from tokenprune.precision import exact, full_precision
+from tokenprune.runtime.attention import last_row, mean_query, received
 from tokenprune.strategies.dycoke import similarity
 from tokenprune.strategies.dytok import frame_weights
 from tokenprune.strategies.prumerge import neighbours

@@ -15,13 +15,13 @@ from tokenprune import registry
 from tokenprune.adapters import adapt
 from tokenprune.bench import memory, plan
 from tokenprune.bench.config import BenchConfig, parse_bench
-from tokenprune.bench.count import Work, exact, papers, papers_prefill
-from tokenprune.bench.material import Material, prepare
+from tokenprune.bench.inputs import Material, prepare
 from tokenprune.bench.measure import PARTS, Attached, Dense, Reading, settled
+from tokenprune.bench.operations import Work, exact, papers, papers_prefill
 from tokenprune.bench.oracle import oracle, widths
 from tokenprune.bench.plan import outline
 from tokenprune.bench.shapes import SHAPES, build, shape_configuration
-from tokenprune.cli import main
+from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
 from tokenprune.flops import Decoder, cs, prefill
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from models import llava_onevision
 
-from tokenprune.cli import main
+from tokenprune.cli.main import main
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 

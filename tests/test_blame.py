@@ -11,11 +11,11 @@ import pytest
 import torch
 from models import llava_onevision, prompt
 
-from tokenprune import blame
-from tokenprune.cli import main
-from tokenprune.config import RunConfig
-from tokenprune.resolve import resolve
-from tokenprune.session import attach
+from tokenprune.cli.main import main
+from tokenprune.evaluation.config import RunConfig
+from tokenprune.evaluation.resolve import resolve
+from tokenprune.guards import blame
+from tokenprune.runtime.session import attach
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import REGISTERED
 

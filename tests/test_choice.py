@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_video import write_video
 
 from tokenprune import tasks
-from tokenprune.cli import main
+from tokenprune.cli.main import main
 from tokenprune.errors import TaskError
 from tokenprune.tasks.choice import asked, chosen, multiple_choice
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tokenprune import __version__, registry, show
-from tokenprune.cli import main
-from tokenprune.config import RunConfig, parse
+from tokenprune import __version__, registry
+from tokenprune.cli import catalogue
+from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
-from tokenprune.resolve import resolve
+from tokenprune.evaluation.config import RunConfig, parse
+from tokenprune.evaluation.resolve import resolve
 from tokenprune.strategy import REGISTERED, PrefillStage
 
 
@@ -36,7 +37,7 @@ def python(code: str) -> str:
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     code = f"""if True:
         import sys
-        from tokenprune.cli import main
+        from tokenprune.cli.main import main
         try:
             main({words})
         except SystemExit as left:
@@ -125,13 +126,13 @@ def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> str:
         raise ValueError("a defect")
 
-    monkeypatch.setattr(show, "strategies_markdown", broken)
+    monkeypatch.setattr(catalogue, "strategies_markdown", broken)
     with pytest.raises(ValueError, match="a defect"):
         main(["list", "--markdown"])
 
 
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
-    code = "from tokenprune.cli import main; import sys; sys.exit(main(['list', '--markdown']))"
+    code = "from tokenprune.cli.main import main; import sys; sys.exit(main(['list', '--markdown']))"
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
@@ -143,7 +144,7 @@ def test_list_names_every_strategy(capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, "list")
     assert max(map(len, out.splitlines())) == 140, "a fixed width where there is no terminal"
     for name in registry.names():
-        for field in show.entries()[registry.names().index(name)].fields:
+        for field in catalogue.entries()[registry.names().index(name)].fields:
             assert f"{name}.{field}=" in out
     for piece in ("dycoke.merge=0.7", "fastv.layer=2", "dytok.layers=none", "arxiv.org/abs/2411.15024", "allocate"):
         assert piece in out

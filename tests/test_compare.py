@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from tokenprune.compare import Comparison, compare, parse, table
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation.compare import Comparison, compare, parse, table
 
 
 def run(
@@ -200,5 +200,6 @@ def test_files_that_are_damaged(damage: str, two: tuple[str, str]) -> None:
 
 
 def test_comparing_loads_no_model() -> None:
-    code = "import sys, tokenprune.compare; assert not {'torch', 'transformers', 'lightning'} & sys.modules.keys()"
+    heavy = "{'torch', 'transformers', 'lightning'}"
+    code = f"import sys, tokenprune.evaluation.compare; assert not {heavy} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -24,15 +24,7 @@ from tokenprune.strategies.fastv import FastV
 from tokenprune.strategies.prumerge import PruMerge
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategies.visionzip import VisionZip
-from tokenprune.strategy import (
-    REGISTERED,
-    Allocator,
-    DecodeStage,
-    Pipeline,
-    PrefillStage,
-    TowerReader,
-    VisionStage,
-)
+from tokenprune.strategy import REGISTERED, Allocator, DecodeStage, Pipeline, PrefillStage, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
 NONE = Pipeline()

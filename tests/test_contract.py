@@ -15,9 +15,10 @@ from models import llava_onevision, prompt
 from test_refusals import refusal
 from torch import Tensor
 
-from tokenprune import contract, ops
+from tokenprune import ops
 from tokenprune.errors import StrategyError
-from tokenprune.session import attach
+from tokenprune.guards import contract
+from tokenprune.runtime.session import attach
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import (
     Adjustable,

@@ -15,10 +15,10 @@ from test_contract import DOCS, Guide, Hider, Keeper, Mine, Pruner
 from test_refusals import refusal
 
 from tokenprune import registry
-from tokenprune.cli import main
+from tokenprune.cli.main import main
 from tokenprune.declaration import check_class
 from tokenprune.errors import StrategyError
-from tokenprune.session import attach
+from tokenprune.runtime.session import attach
 from tokenprune.strategy import REGISTERED, Pipeline, PrefillStage, Strategy, VisionStage
 
 # --- classes --------------------------------------------------------------------------------------------------------

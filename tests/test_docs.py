@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenprune import registry
-from tokenprune.cli import main
+from tokenprune.cli.main import main
 from tokenprune.strategy import REGISTERED, VisionStage
 
 ROOT = Path(__file__).parent.parent

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from tokenprune import tasks
-from tokenprune.cli import main
-from tokenprune.config import ExportConfig
+from tokenprune.cli.main import main
+from tokenprune.evaluation.config import ExportConfig
 
 KEYS = {"id", "video", "question", "answer", "category", "metric", "frames", "evidence"}
 SAMPLES = 11  # one of every family
@@ -94,7 +94,7 @@ def test_help_answers_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     """And names every key, without a heavy import."""
     code = """if True:
         import sys
-        from tokenprune.cli import main
+        from tokenprune.cli.main import main
         try:
             main(["data", "export", "--help"])
         except SystemExit as left:
@@ -146,7 +146,7 @@ def test_an_interrupted_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tokenprune.export.write_video", interrupted)
+    monkeypatch.setattr("tokenprune.tasks.export.write_video", interrupted)
     assert main(["data", "export", "tinyvqa", f"out={tmp_path / 'a' / 'b'}", "n=1"]) == 130
     assert not list(tmp_path.iterdir())
 

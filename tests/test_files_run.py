@@ -10,7 +10,7 @@ import pytest
 from clips import write_video
 from test_video import bad_files
 
-from tokenprune.cli import main
+from tokenprune.cli.main import main
 
 FAST = ["strategy=fastv", "device=cpu", "frames=8", "max_new_tokens=4"]
 

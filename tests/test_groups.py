@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenprune.errors import TaskError
-from tokenprune.statistics import FEW, Resamples
+from tokenprune.results.statistics import FEW, Resamples
 from tokenprune.tasks.files import Files
 
 FAMILY = st.lists(st.sampled_from("abc"), min_size=1, max_size=40)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tokenprune import installed
-from tokenprune.cli import main
+from tokenprune.cli.main import main
 from tokenprune.errors import LmmsError, LoadingError
+from tokenprune.loading import installed
 
 NMS = "operator torchvision::nms does not exist"
 BROKEN = {
@@ -61,7 +61,7 @@ def test_before_anything_else_is_imported(nearby: Path) -> None:
     """In a process of its own, where transformers was not imported before."""
     package(nearby, "torchvision", BROKEN["RuntimeError"])
     code = (
-        f"import sys; sys.path.insert(0, {str(nearby)!r})\nfrom tokenprune.cli import main\n"
+        f"import sys; sys.path.insert(0, {str(nearby)!r})\nfrom tokenprune.cli.main import main\n"
         "sys.exit(main(['run', 'strategy=fastv']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=nearby)

@@ -12,19 +12,20 @@ from omegaconf import OmegaConf
 from test_video import write_video
 from transformers import Qwen2Config
 
-from tokenprune import export, models, registry, tasks
+from tokenprune import checkpoints, registry, tasks
 from tokenprune.adapters.base import VideoLLM
 from tokenprune.bench.config import parse_bench
 from tokenprune.bench.plan import lay_out
 from tokenprune.bench.shapes import shape_configuration
-from tokenprune.cli import main
-from tokenprune.config import parse
+from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError, TaskError
-from tokenprune.extent import check_context, outline
-from tokenprune.loading import configuration
-from tokenprune.retention import retaining
+from tokenprune.evaluation.config import parse
+from tokenprune.evaluation.extent import check_context, outline
+from tokenprune.evaluation.retention import retaining
+from tokenprune.loading.checkpoint import configuration
 from tokenprune.strategy import Extent
 from tokenprune.study.config import CellConfig
+from tokenprune.tasks import export
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=3", "limit=2"]
 
@@ -80,7 +81,7 @@ def test_a_keep_that_cannot_be(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tokenprune.run.load", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr("tokenprune.evaluation.run.load", lambda *_: pytest.fail("weights were read"))
     told = [*words, *(["keep=0.4"] if not any(word.startswith("keep=") for word in words) else [])]
     assert reason in fails(capsys, command, *told)
     assert not list(tmp_path.iterdir())
@@ -129,7 +130,7 @@ def test_no_full_model_runs_beyond_its_context(
     export.write_video(clip, torch.zeros(117, 32, 32, 3, dtype=torch.uint8))
     study = tmp_path / "study.yaml"
     study.write_text("strategies: [{spec: random}]\nretentions: [0.5]\nallocator: null\nlimit: 1\n")
-    for loader in ("tokenprune.run.load", "tokenprune.bench.plan.load", "tokenprune.study.runner.load"):
+    for loader in ("tokenprune.evaluation.run.load", "tokenprune.bench.plan.load", "tokenprune.study.runner.load"):
         monkeypatch.setattr(loader, lambda *_: pytest.fail("weights were read"))
     limit = "the context of tiny holds 4,096: write frames=1"
     for words in (
@@ -157,11 +158,11 @@ def test_a_long_question_counts(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_note_names_the_models_that_ran() -> None:
-    assert models.note("nano", None) == models.note("nano", "nano") != models.note("tiny", None)
-    assert str(models.note("nano", None)).startswith("nano is an embedded model: ")
-    assert str(models.note("a/hub-id", "nano")).startswith("nano is an embedded model: ")
-    assert str(models.note("tiny", "nano")).startswith("tiny and nano are embedded models: ")
-    assert models.note("a/hub-id", None) is None
+    assert checkpoints.note("nano", None) == checkpoints.note("nano", "nano") != checkpoints.note("tiny", None)
+    assert str(checkpoints.note("nano", None)).startswith("nano is an embedded model: ")
+    assert str(checkpoints.note("a/hub-id", "nano")).startswith("nano is an embedded model: ")
+    assert str(checkpoints.note("tiny", "nano")).startswith("tiny and nano are embedded models: ")
+    assert checkpoints.note("a/hub-id", None) is None
 
 
 def test_frames_of_a_benchmark_are_lmms_evals() -> None:

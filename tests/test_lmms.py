@@ -22,8 +22,8 @@ import torch
 from tokenprune import registry, tasks
 from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
-from tokenprune.loading import load
-from tokenprune.session import attach
+from tokenprune.loading.checkpoint import load
+from tokenprune.runtime.session import attach
 from tokenprune.tasks import Task
 
 if find_spec("lmms_eval") is None:
@@ -159,7 +159,7 @@ def test_what_could_not_be_read_is_told(folder: Path, group: Task) -> None:
 
 def test_a_run_counts_what_was_guessed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By the defaults of a benchmark of lmms-eval: 32 frames, of which the videos have 8, and 1,024 new tokens."""
-    from tokenprune.cli import main
+    from tokenprune.cli.main import main
 
     words = ["strategy=none", "task=lmms:shapes_guess", f"include_path={folder}", "limit=2", "device=cpu"]
     assert main(["run", *words, f"out={tmp_path / 'out'}", "workers=0"]) == 0

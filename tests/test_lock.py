@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tokenprune.errors import ConfigError
-from tokenprune.lock import NAMES, exclusive
+from tokenprune.storage import NAMES, exclusive
 
 ME = f"process {os.getpid()} on {socket.gethostname()}"
-HOLD = "import sys, time; from pathlib import Path; from tokenprune.lock import exclusive\n{}" + (
+HOLD = "import sys, time; from pathlib import Path; from tokenprune.storage import exclusive\n{}" + (
     "with exclusive(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
 )
 WITHOUT = "import errno, fcntl\ndef refuse(*_): raise OSError({}, 'no locks')\nfcntl.flock = refuse\n"

@@ -17,14 +17,14 @@ import pytest
 import torch
 from test_resume import FAST, lasting, records, start
 
-from tokenprune import record
-from tokenprune.cli import main
+from tokenprune.cli.main import main
 from tokenprune.errors import TaskError
-from tokenprune.folder import replace
-from tokenprune.journal import Journal, count
-from tokenprune.outcome import Outcome
-from tokenprune.processor import Processor
-from tokenprune.samples import Readable
+from tokenprune.evaluation.data import Readable
+from tokenprune.loading.processor import Processor
+from tokenprune.results import record
+from tokenprune.results.answer import Outcome
+from tokenprune.results.journal import Journal, count
+from tokenprune.storage import replace
 from tokenprune.strategies.fastv import FastV
 from tokenprune.tasks.tinyvqa import TinyVQA
 
@@ -256,8 +256,8 @@ def test_signals_one_after_the_other(whole: Path, tmp_path: Path) -> None:
 def test_what_was_written_is_forced_onto_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every few seconds and at the end, not at every line."""
     now, synced = [0.0], []
-    monkeypatch.setattr("tokenprune.journal.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("tokenprune.journal.os.fsync", lambda file: synced.append(now[0]))
+    monkeypatch.setattr("tokenprune.results.journal.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tokenprune.results.journal.os.fsync", lambda file: synced.append(now[0]))
     journal = Journal(tmp_path)
     for step in range(24):
         now[0] = float(step)

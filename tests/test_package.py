@@ -20,11 +20,11 @@ def test_the_wheel_contains_every_strategy_and_the_embedded_model(tmp_path):
 
     (built,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(built).namelist())
-    for folder in ("strategies", "adapters", "tasks", "models"):
+    for folder in ("strategies", "adapters", "tasks", "checkpoints"):
         for file in (ROOT / "tokenprune" / folder).rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
                 assert file.relative_to(ROOT).as_posix() in names
-    assert {"tokenprune/models/tiny/model.safetensors", "tokenprune/strategies/dycoke.py"} <= names
+    assert {"tokenprune/checkpoints/tiny/model.safetensors", "tokenprune/strategies/dycoke.py"} <= names
     assert not any(name.startswith(("tests/", "strategies/", "experiments/")) for name in names)
     assert any(name.endswith("entry_points.txt") for name in names)
     assert Path(built).stat().st_size < 10_000_000
@@ -46,7 +46,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 def test_help_imports_nothing_heavy():
     help_page = (
-        "import contextlib, io\nfrom tokenprune.cli import main\nwith contextlib.redirect_stdout(io.StringIO()):"
+        "import contextlib, io\nfrom tokenprune.cli.main import main\nwith contextlib.redirect_stdout(io.StringIO()):"
     )
     assert not imported_by(f"{help_page}\n    try: main(['--help'])\n    except SystemExit: pass") & HEAVY
 

@@ -15,10 +15,10 @@ from models import llava_onevision, prompt
 from torch import Tensor
 
 from tokenprune import attach, build
-from tokenprune.arrangement import Arrangement
 from tokenprune.compat import caching, filled_cache
-from tokenprune.layout import visible_mask
-from tokenprune.paging import ROOM, PagedLayer, Pages
+from tokenprune.runtime.arrangement import Arrangement
+from tokenprune.runtime.layout import visible_mask
+from tokenprune.runtime.partitioned_cache import ROOM, PagedLayer, Pages
 from tokenprune.strategies.dycoke import DyCoke
 from tokenprune.strategy import DecodeStage, Pipeline
 from tokenprune.tokens import SequenceView

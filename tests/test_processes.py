@@ -13,11 +13,11 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
 from test_resume import lasting, start
 
-from tokenprune import run as runs
-from tokenprune.cli import main
+from tokenprune.cli.main import main
+from tokenprune.cli.terminal import adapt
 from tokenprune.errors import ConfigError
-from tokenprune.terminal import adapt
-from tokenprune.trainer import check, trainer_of
+from tokenprune.evaluation import run as runs
+from tokenprune.evaluation.trainer import check, trainer_of
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def test_what_cannot_work_is_refused_before_a_model_is_loaded(
         raise AssertionError("a model is loaded")
 
     monkeypatch.setattr(runs, "load", load)
-    monkeypatch.setattr("tokenprune.trainer.pick_device", lambda _: CPU)  # also where there is a GPU
+    monkeypatch.setattr("tokenprune.evaluation.trainer.pick_device", lambda _: CPU)  # also where there is a GPU
     out = tmp_path / "out"
     place = [] if word.startswith("accelerator") else ["trainer.accelerator=cpu"]
     assert main(["run", "strategy=fastv", *FAST, *f"trainer.{word}".split(), *place, f"out={out}"]) == 2

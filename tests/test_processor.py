@@ -15,12 +15,13 @@ from models import llava_onevision
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlavaOnevisionProcessor
 
-from tokenprune import models
+from tokenprune import checkpoints
 from tokenprune.errors import LoadingError, PromptError, UnsupportedModelError
-from tokenprune.loading import configuration, load, pick_device, pick_dtype
-from tokenprune.processor import CHAT_TEMPLATE, Pixels, Processor
+from tokenprune.loading.checkpoint import configuration, load
+from tokenprune.loading.device import pick_device, pick_dtype
+from tokenprune.loading.processor import CHAT_TEMPLATE, Pixels, Processor
 
-TINY = models.path("tiny")
+TINY = checkpoints.path("tiny")
 
 
 @pytest.fixture(scope="module")

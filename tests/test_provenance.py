@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 
 from tokenprune import registry, tasks
-from tokenprune.provenance import code_of, code_of_package, code_of_pipeline, differing, plugin_files
-from tokenprune.resolve import load_plugin
+from tokenprune.evaluation.resolve import load_plugin
+from tokenprune.results.provenance import code_of, code_of_package, code_of_pipeline, differing, plugin_files
 from tokenprune.strategy import REGISTERED
 
 STRATEGY = """
@@ -168,12 +168,30 @@ def test_a_class_without_a_file_counts_by_its_compiled_code() -> None:
 def test_of_this_package_counts_what_answers_go_through() -> None:
     """An edit of a help text, a table or another strategy makes nothing stale."""
     names = set(code_of_package().digests())
-    inside = ("evaluate", "loading", "session", "ops", "strategy", "registry", "processor", "adapters/llava_onevision")
+    inside = (
+        "evaluation/loop",
+        "loading/checkpoint",
+        "loading/processor",
+        "runtime/session",
+        "ops",
+        "strategy",
+        "registry",
+        "adapters/llava_onevision",
+    )
     assert {f"tokenprune/{name}.py" for name in inside} <= names
-    outside = ("cli", "manual", "config", "display", "summary", "wording", "compare", "study/tables", "bench/run")
+    outside = (
+        "cli/main",
+        "cli/manual",
+        "evaluation/config",
+        "results/summary",
+        "results/wording",
+        "evaluation/compare",
+        "study/tables",
+        "bench/run",
+    )
     assert not {f"tokenprune/{name}.py" for name in outside} & names
     assert not [name for name in names if name.startswith("tokenprune/strategies/") and "__init__" not in name]
     assert "tokenprune/strategies/fastv.py" in code_of_pipeline(registry.build("fastv")).digests()
     samples = code_of(tasks.kind("tinyvqa")).digests()  # pyright: ignore[reportArgumentType]  a class
-    assert {"tokenprune/tasks/tinyvqa.py", "tokenprune/tasks/render.py", "tokenprune/tasks/scoring.py"} <= set(samples)
+    assert {"tokenprune/tasks/tinyvqa.py", "tokenprune/tasks/render.py", "tokenprune/tasks/metrics.py"} <= set(samples)
     assert all(len(digest) == 16 for digest in samples.values()) and list(samples) == sorted(samples)

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from tokenprune import folder as run_folders
-from tokenprune.cli import main
-from tokenprune.journal import Journal, count
-from tokenprune.lock import exclusive
-from tokenprune.outcome import Outcome
-from tokenprune.samples import Readable
+from tokenprune.cli.main import main
+from tokenprune.evaluation.data import Readable
+from tokenprune.results import run_folder as run_folders
+from tokenprune.results.answer import Outcome
+from tokenprune.results.journal import Journal, count
+from tokenprune.storage import exclusive
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
 VARIES = {"time", "environment", "vanilla_key", "systems"}  # of a summary: how long it took, where, on how many

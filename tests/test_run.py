@@ -15,11 +15,11 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from test_video import bad_files, write_video
 
-from tokenprune import models, tasks
-from tokenprune.cli import main
-from tokenprune.display import results
-from tokenprune.run import Finished
-from tokenprune.slots import unpack
+from tokenprune import checkpoints, tasks
+from tokenprune.cli.display import results
+from tokenprune.cli.main import main
+from tokenprune.evaluation.run import Finished
+from tokenprune.runtime.slots import unpack
 from tokenprune.tasks.tinyvqa import FAMILIES, TinyVQA
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
@@ -138,7 +138,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypat
     assert "3/3 random" in captured.err, "a progress bar, kept apart from the results"
     assert max(map(len, lines)) <= 140
     read(folder)
-    monkeypatch.setattr("tokenprune.folder.time.strftime", lambda _: folder.name.removesuffix("-fastv"))
+    monkeypatch.setattr("tokenprune.results.run_folder.time.strftime", lambda _: folder.name.removesuffix("-fastv"))
     assert main(words) == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [folder.name, f"{folder.name}-2"]
 
@@ -251,7 +251,7 @@ def test_an_assistant_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixt
     """A stock model with the embedded tokenizer that sees 48 pixels, hence other tokens per frame."""
     home = tmp_path / "other"
     llava_onevision().save_pretrained(home)
-    for file in models.path("tiny").iterdir():
+    for file in checkpoints.path("tiny").iterdir():
         if not (home / file.name).exists():
             (home / file.name).write_text(file.read_text().replace("96", "48"))
     said = fails(capsys, "strategy=fastv+dytok", "limit=1", f"assistant={home}", f"out={tmp_path / 'out'}", *FAST)

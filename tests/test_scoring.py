@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tokenprune import tasks
-from tokenprune.scores import FamilyScores
-from tokenprune.tasks.scoring import METRICS, event_f1, exact_match
+from tokenprune.evaluation.category_scores import FamilyScores
+from tokenprune.tasks.metrics import METRICS, event_f1, exact_match
 
 EVENTS = ["red circle appears", "blue ring appears", "red circle turns blue", "blue circle leaves", "blue ring leaves"]
 answers = st.lists(st.sampled_from(EVENTS), min_size=1, unique=True)

@@ -17,20 +17,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tokenprune import compare, registry
-from tokenprune.cli import main
-from tokenprune.config import RunConfig
-from tokenprune.display import results
-from tokenprune.outcome import Outcome, System
-from tokenprune.record import write
-from tokenprune.run import Finished
-from tokenprune.statistics import DRAWS, Paired, Resamples, enough, holm
+from tokenprune import registry
+from tokenprune.cli.display import results
+from tokenprune.cli.main import main
+from tokenprune.evaluation import compare
+from tokenprune.evaluation.config import RunConfig
+from tokenprune.evaluation.run import Finished
+from tokenprune.results.answer import Outcome, System
+from tokenprune.results.record import write
+from tokenprune.results.statistics import DRAWS, Paired, Resamples, enough, holm
+from tokenprune.results.summary import summarise
 from tokenprune.study.plan import Cell
 from tokenprune.study.run import Swept, sweep
 from tokenprune.study.runner import Runner, records
 from tokenprune.study.screen import swept
 from tokenprune.study.sweep import parse_sweep
-from tokenprune.summary import summarise
 from tokenprune.tasks import Sample
 from tokenprune.tasks.tinyvqa import FAMILIES, TinyVQA
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenprune.report import SampleReport
-from tokenprune.slots import pack, unpack
+from tokenprune.runtime.report import SampleReport
+from tokenprune.runtime.slots import pack, unpack
 
 
 def told(slots: list[list[int]], cells: int) -> dict[str, Any]:

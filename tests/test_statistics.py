@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from tokenprune import registry, statistics
-from tokenprune.display import results
-from tokenprune.outcome import Outcome, System
-from tokenprune.run import Finished
-from tokenprune.statistics import Paired, Resamples, mcnemar
-from tokenprune.summary import summarise
-from tokenprune.wording import verdict
+from tokenprune import registry
+from tokenprune.cli.display import results
+from tokenprune.evaluation.run import Finished
+from tokenprune.results import statistics
+from tokenprune.results.answer import Outcome, System
+from tokenprune.results.statistics import Paired, Resamples, mcnemar
+from tokenprune.results.summary import summarise
+from tokenprune.results.wording import verdict
 
 MARKS = st.lists(st.tuples(*[st.sampled_from([0.0, 1.0])] * 2), min_size=10, max_size=40)
 

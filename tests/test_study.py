@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenprune import models
-from tokenprune.cli import main
+from tokenprune import checkpoints
+from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
-from tokenprune.statistics import Resamples
-from tokenprune.study import config, plan, store
+from tokenprune.results.statistics import Resamples
+from tokenprune.study import cell_files, config, plan
 from tokenprune.study.keyframes import expected_reciprocal, importance, reciprocal_rank
 from tokenprune.study.results import gather
 from tokenprune.study.runner import Runner
@@ -174,7 +174,7 @@ def test_what_a_study_writes(done: tuple[Path, Path]) -> None:
     assert sorted(path.name for path in out.iterdir()) == [
         *("cells", "tinyvqa.csv", "tinyvqa.md", "tinyvqa.png", "tinyvqa_families.png")
     ]
-    finished = {path.stem: store.read(path) for path in (out / "cells").iterdir()}
+    finished = {path.stem: cell_files.read(path) for path in (out / "cells").iterdir()}
     hosts = {"random-18of36", "merging-18of36", "random-04of36"}
     guided = {"random+dytok-self-18of36", "merging+dytok-self-18of36", "random+dytok-self-04of36"}
     assert set(finished) == {"vanilla-36of36", *hosts, *guided}
@@ -232,24 +232,24 @@ def test_finished_cells_are_not_run_again(
 @pytest.mark.parametrize(("word", "key"), [("model={}", "weights"), ("assistants=[{}]", "guide_weights")])
 def test_cells_of_other_weights_are_refused(word: str, key: str, tmp_path: Path) -> None:
     """Of a folder, too, whose model was trained on between two calls."""
-    folder = shutil.copytree(models.path("nano"), tmp_path / "folder")
+    folder = shutil.copytree(checkpoints.path("nano"), tmp_path / "folder")
     _, study = config.read([str(written(tmp_path, SMALL)), word.format(folder)])
     cells = plan.lay_out(study)
 
     def made() -> list[dict[str, Any]]:
-        place = store.place_of(study, cells)
-        return [store.settings(study, cell, place, {}) for cell in cells]
+        place = cell_files.place_of(study, cells)
+        return [cell_files.settings(study, cell, place, {}) for cell in cells]
 
     before, file = made(), tmp_path / "cell.jsonl"
-    store.write(file, before[-1], [])
-    assert store.finished(file, made()[-1])
+    cell_files.write(file, before[-1], [])
+    assert cell_files.finished(file, made()[-1])
     trained = bytearray((folder / "model.safetensors").read_bytes())
     trained[-1] ^= 1
     (folder / "model.safetensors").write_bytes(trained)
     after = made()
     assert [new != old for new, old in zip(after, before, strict=True)] == [key in settings for settings in before]
     with pytest.raises(ConfigError, match=rf"made with {key}=\w{{16}}, which now is \w{{16}}: write another out="):
-        store.finished(file, after[-1])
+        cell_files.finished(file, after[-1])
 
 
 def test_an_interrupted_study_keeps_what_is_finished(
@@ -282,4 +282,4 @@ def test_several_processes_write_the_same_cells(
     assert names == ["random-04of36.jsonl", "vanilla-36of36.jsonl"]
     for name in names:
         lines = [json.loads(line) for line in (out / "cells" / name).read_text(encoding="utf-8").splitlines()]
-        assert lines[1:] == store.read(done[1] / "cells" / name)
+        assert lines[1:] == cell_files.read(done[1] / "cells" / name)

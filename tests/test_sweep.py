@@ -17,8 +17,8 @@ from pyarrow.parquet import read_table
 from rich.console import Console
 
 from tokenprune.errors import ConfigError
-from tokenprune.lock import NAMES, exclusive
-from tokenprune.study import frame, store
+from tokenprune.storage import NAMES, exclusive
+from tokenprune.study import cell_files, table
 from tokenprune.study.grid import lay_grid
 from tokenprune.study.plan import Cell
 from tokenprune.study.run import Swept, sweep
@@ -26,7 +26,7 @@ from tokenprune.study.runner import Runner, records
 from tokenprune.study.screen import swept
 from tokenprune.study.sweep import parse_sweep, variants
 from tokenprune.tasks import build
-from tokenprune.tasks.kept import Kept
+from tokenprune.tasks.cached import Kept
 
 SMALL = ["frames=8", "samples=4", "max_new_tokens=3", "device=cpu", "workers=1"]
 GRID = ["strategy=dycoke,fastv,random+dytok", "keep=0.5,0.1", "fastv.layer=1"]
@@ -148,9 +148,9 @@ def test_what_a_sweep_writes(done: Swept) -> None:
     assert sorted(path.name for path in done.folder.iterdir()) == [
         *("cells", "results.csv", "results.parquet", "score_over_flops.png", "score_over_tokens.png")
     ]
-    table = rows(done.folder)
-    assert list(table[0]) == list(frame.COLUMNS)
-    found = {(row["strategy"], row["keep_asked"]): row for row in table}
+    lines = rows(done.folder)
+    assert list(lines[0]) == list(table.COLUMNS)
+    found = {(row["strategy"], row["keep_asked"]): row for row in lines}
     methods = ("dycoke", "fastv", "random+dytok", "random")
     assert list(found) == [("vanilla", "1"), *((name, keep) for keep in ("0.5", "0.1") for name in methods)]
     for (name, keep), row in found.items():
@@ -163,12 +163,12 @@ def test_what_a_sweep_writes(done: Swept) -> None:
 
 
 def test_every_number_is_that_of_the_cells(done: Swept) -> None:
-    cells = {path.stem: store.read(path) for path in (done.folder / "cells").iterdir()}
-    table = [row for row in rows(done.folder) if row["status"] == "ok"]
-    assert len(table) == len(cells) == 7
+    cells = {path.stem: cell_files.read(path) for path in (done.folder / "cells").iterdir()}
+    lines = [row for row in rows(done.folder) if row["status"] == "ok"]
+    assert len(lines) == len(cells) == 7
     mean = {name: statistics.fmean(r["score"] for r in own) for name, own in cells.items()}  # a sample each family
     budgets = {"1": "36of36", "0.5": "18of36", "0.1": "04of36"}
-    for row in table:
+    for row in lines:
         own = row["strategy"] + ("-layer-1" if row["strategy"] == "fastv" else "") + "-" + budgets[row["keep_asked"]]
         for column in ("layer_average_ratio", "input_ratio", "flops_ratio"):
             assert float(row[column]) == pytest.approx(statistics.fmean(r[column] for r in cells[own]), rel=1e-5)
@@ -181,15 +181,15 @@ def test_every_number_is_that_of_the_cells(done: Swept) -> None:
             else:
                 assert float(row[column]) == pytest.approx(mean[own] - mean[other], abs=1e-5)
         assert row["score_low"] == row["to_random_high"] == "", "one sample of each family tells nothing"
-    guided, plain = (next(row for row in table if row["strategy"] == name) for name in ("random+dytok", "random"))
+    guided, plain = (next(row for row in lines if row["strategy"] == name) for name in ("random+dytok", "random"))
     assert float(guided["flops_ratio"]) == pytest.approx(1 + float(plain["flops_ratio"]), abs=0.01), "its guide counts"
 
 
 def test_parquet_says_the_same_with_types(done: Swept) -> None:
-    table = read_table(done.folder / "results.parquet")
-    assert table.column_names == list(frame.COLUMNS)
-    assert frame.csv(table.to_pylist()) == (done.folder / "results.csv").read_text(encoding="utf-8")
-    types = {name: str(table.schema.field(name).type) for name in ("score", "samples", "reason")}
+    lines = read_table(done.folder / "results.parquet")
+    assert lines.column_names == list(table.COLUMNS)
+    assert table.csv(lines.to_pylist()) == (done.folder / "results.csv").read_text(encoding="utf-8")
+    types = {name: str(lines.schema.field(name).type) for name in ("score", "samples", "reason")}
     assert types == {"score": "double", "samples": "int64", "reason": "string"}
 
 
@@ -298,7 +298,7 @@ def test_samples_are_kept_as_far_as_memory_is_spared() -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from tokenprune.lock import exclusive
+from tokenprune.storage import exclusive
 with exclusive(Path(sys.argv[1])):
     print("in", flush=True)
     time.sleep(60)

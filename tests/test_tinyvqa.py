@@ -10,10 +10,10 @@ import torch
 
 from experiments.tiny.scenarios import ask, commission
 from experiments.tiny.text import tokenizer
-from tokenprune import models, tasks
+from tokenprune import checkpoints, tasks
+from tokenprune.tasks.metrics import event_f1
 from tokenprune.tasks.render import render
 from tokenprune.tasks.scenes import COLOURS, CROWD, NEEDLE_FRAMES, SHAPES, SIZE, Thing, draw
-from tokenprune.tasks.scoring import event_f1
 from tokenprune.tasks.tinyvqa import EVENTS, FAMILIES, SHORT, Question, TinyVQA, generator
 
 
@@ -210,14 +210,17 @@ def test_training_questions_come_from_every_family() -> None:
 
 def test_unknown_model_is_refused() -> None:
     with pytest.raises(ValueError, match=r"unknown embedded model 'huge'; embedded models: .*tiny"):
-        models.path("huge")
+        checkpoints.path("huge")
 
 
 def test_the_embedded_model_is_small_and_genuine() -> None:
     from transformers import AutoConfig, AutoTokenizer
 
-    folder = models.path("tiny")
-    assert sum(file.stat().st_size for name in models.names() for file in models.path(name).iterdir()) <= 8_000_000
+    folder = checkpoints.path("tiny")
+    assert (
+        sum(file.stat().st_size for name in checkpoints.names() for file in checkpoints.path(name).iterdir())
+        <= 8_000_000
+    )
     config, tokens = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert config.architectures == ["LlavaOnevisionForConditionalGeneration"]
     assert config.text_config.num_hidden_layers >= 6
@@ -234,12 +237,12 @@ def test_the_embedded_model_sees() -> None:
     """Stock `generate`, greedy: clearly above the chance of 0.27 that the short families have on average."""
     from experiments.tiny.evaluate import scores
 
-    result = scores(models.path("tiny"), samples=66, frames=16, seed=0)
+    result = scores(checkpoints.path("tiny"), samples=66, frames=16, seed=0)
     assert result["macro"] > 0.5, result
 
 
 def test_the_assistant_is_a_quarter_of_the_model() -> None:
     from experiments.tiny.report import parameters
 
-    assert models.names() == ["nano", "tiny"]
-    assert 4 * parameters(models.path("nano")) <= parameters(models.path("tiny"))
+    assert checkpoints.names() == ["nano", "tiny"]
+    assert 4 * parameters(checkpoints.path("nano")) <= parameters(checkpoints.path("tiny"))

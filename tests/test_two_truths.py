@@ -13,21 +13,22 @@ import pytest
 from omegaconf import OmegaConf
 from test_video import write_video
 
-from tokenprune import models, provenance
-from tokenprune.cli import main
+from tokenprune import checkpoints
+from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
-from tokenprune.journal import Journal
-from tokenprune.outcome import Outcome, System
-from tokenprune.provenance import Code
-from tokenprune.rounds import rounds
-from tokenprune.slots import unpack
-from tokenprune.sources import Source
+from tokenprune.evaluation.rounds import rounds
+from tokenprune.results import provenance
+from tokenprune.results.answer import Outcome, System
+from tokenprune.results.journal import Journal
+from tokenprune.results.provenance import Code
+from tokenprune.results.sources import Source
+from tokenprune.results.summary import summarise
+from tokenprune.runtime.slots import unpack
 from tokenprune.strategy import REGISTERED
 from tokenprune.study.plan import Cell
 from tokenprune.study.run import Swept, sweep
 from tokenprune.study.runner import Runner
 from tokenprune.study.sweep import parse_sweep
-from tokenprune.summary import summarise
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=2"]
 MINE = """
@@ -140,7 +141,7 @@ def test_a_plugin_that_is_gone_is_read_from_the_run(mine: Path, tmp_path: Path) 
 def test_other_code_weights_or_precision_are_refused_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = shutil.copytree(models.path("nano"), tmp_path / "folder")
+    folder = shutil.copytree(checkpoints.path("nano"), tmp_path / "folder")
     out = interrupted(tmp_path / "out", "strategy=fastv", f"model={folder}", "limit=3", "fastv.layer=1")
     said = refused(capsys, out, "trainer.precision=bf16-true")
     assert "with dtype float32, and would go on with bfloat16: leave dtype= and trainer.precision= out" in said
@@ -255,7 +256,7 @@ def test_answers_of_other_code_are_not_reused(tmp_path: Path, monkeypatch: pytes
     first = tmp_path / "first"
     assert main(["run", "strategy=fastv", "limit=2", *FAST, f"out={first}"]) == 0
     real = provenance.code_of_package()
-    another = Source("tokenprune.flight", Path("tokenprune/flight.py"), b"edited")
+    another = Source("tokenprune.runtime.flight", Path("tokenprune/flight.py"), b"edited")
     edited = Code((*real.sources, another), real.packages)
     with monkeypatch.context() as patch:
         patch.setattr(provenance, "code_of_package", lambda: edited)

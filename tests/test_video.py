@@ -17,7 +17,7 @@ from clips import half, levels, write_audio, write_noise, write_video
 from PIL import Image
 
 from tokenprune.errors import VideoError
-from tokenprune.video import frame_indices, read_clip, read_frames
+from tokenprune.loading.video import frame_indices, read_clip, read_frames
 
 
 def test_indices_are_an_integer_linspace() -> None:

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from tokenprune.video import read_frames
+from tokenprune.loading.video import read_frames
 
 WANTED = (32, 192, 64)
 LUMA = {"601": (0.299, 0.114), "709": (0.2126, 0.0722), "240": (0.212, 0.087), "2020": (0.2627, 0.0593)}

@@ -12,11 +12,11 @@ import pytest
 import torch
 from clips import half, levels, write_noise
 
-import tokenprune.video as video
+import tokenprune.loading.video as video
 from tokenprune.errors import VideoError
-from tokenprune.video import read_clip, read_frames, seek
-from tokenprune.video.container import opened, scan
-from tokenprune.video.seek import Stretch, plan
+from tokenprune.loading.video import read_clip, read_frames, seek
+from tokenprune.loading.video.container import opened, scan
+from tokenprune.loading.video.seek import Stretch, plan
 
 EVEN = range(0, 30_000, 100)
 UNEVEN = [*range(0, 10_000, 100), *range(10_000, 150_000, 700)]

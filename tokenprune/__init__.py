@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tokenprune.registry import build as build
     from tokenprune.registry import get as get
     from tokenprune.registry import names as names
-    from tokenprune.session import Session as Session
-    from tokenprune.session import attach as attach
+    from tokenprune.runtime.session import Session as Session
+    from tokenprune.runtime.session import attach as attach
     from tokenprune.strategy import Adjustable as Adjustable
     from tokenprune.strategy import Allocator as Allocator
     from tokenprune.strategy import DecodeStage as DecodeStage
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _HOME = {
     "tokenprune.errors": ("StrategyError", "TokenpruneError"),
     "tokenprune.registry": ("build", "get", "names"),
-    "tokenprune.session": ("Session", "attach"),
+    "tokenprune.runtime.session": ("Session", "attach"),
     "tokenprune.strategy": (
         "Adjustable",
         "Allocator",

@@ -2,7 +2,7 @@
 
 import sys
 
-from tokenprune.cli import main
+from tokenprune.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

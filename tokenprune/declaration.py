@@ -7,8 +7,9 @@ import inspect
 from enum import Enum
 from typing import Any
 
-from tokenprune import blame, strategy
+from tokenprune import strategy
 from tokenprune.errors import StrategyError
+from tokenprune.guards import blame
 from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, Strategy, VisionStage
 
 _STAGES = (Allocator, VisionStage, PrefillStage, DecodeStage)

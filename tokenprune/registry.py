@@ -18,9 +18,10 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
-from tokenprune import blame, strategies
+from tokenprune import strategies
 from tokenprune.declaration import check_class
 from tokenprune.errors import NameTakenError, StrategyError
+from tokenprune.guards import blame
 from tokenprune.strategy import REGISTERED, Pipeline, Strategy
 
 Options = Mapping[str, Any]

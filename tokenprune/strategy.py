@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import contract, ops
+from tokenprune import ops
 from tokenprune.errors import NameTakenError, StrategyError
+from tokenprune.guards import contract
 from tokenprune.tokens import Probe, SequenceView, Signals, VisualTokens
 
 State = TypeVar("State")

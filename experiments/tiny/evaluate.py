@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 
 from experiments.tiny.model import normalise
 from tokenprune import tasks
-from tokenprune.statistics import Resamples
+from tokenprune.results.statistics import Resamples
 from tokenprune.tasks.tinyvqa import SHORT, TinyVQA
 
 _BATCH = 11

@@ -139,7 +139,7 @@ def main() -> None:
         "--notes", type=Path, required=True, help="JSON: purpose, machine, hours, command, steps, limits"
     )
     options = parser.parse_args()
-    models, kept = Path("tokenprune/models") / options.name, Path("docs/results") / f"{options.name}_training"
+    models, kept = Path("tokenprune/checkpoints") / options.name, Path("docs/results") / f"{options.name}_training"
     kept.mkdir(parents=True, exist_ok=True)
     rows = history(options.runs)
     write_csv(rows, kept / "metrics.csv")

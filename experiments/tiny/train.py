@@ -28,7 +28,7 @@ from experiments.tiny.model import SCALES, inherit, save
 from experiments.tiny.text import tokenizer
 
 # frames x videos x questions : steps @ rate. The shipped models were not made by one run of these: their training went
-# piece by piece, from the weights of earlier ones, and their cards (tokenprune/models/*/README.md) say what was run.
+# piece by piece, from the weights of earlier ones, and their cards say what was run.
 CURRICULA = {
     "tiny": "1x64x0:600 1x40x12:400@0.5 8x16x24:600@0.5 16x12x24:2000@0.25",
     "nano": "1x64x0:1400 1x40x12:500 8x16x24:1000@0.5 16x12x24:2000@0.3",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenprune.errors import ConfigError
-from tokenprune.words import check_fraction, check_once, check_owners, key, options_of, pairs, plain, read, split
+from tokenprune.options import check_fraction, check_once, check_owners, key, options_of, pairs, plain, read, split
 
 SHAPE = "shape:"  # before the name of an architecture that is built with random weights
 TOWER, RANDOM = "tower", "random"  # where visual features come from

@@ -18,10 +18,10 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
 from tokenprune.bench import memory
-from tokenprune.bench.material import Material
+from tokenprune.bench.inputs import Material
 from tokenprune.compat import encoded, filled_cache
-from tokenprune.report import Clock, Report
-from tokenprune.session import attach
+from tokenprune.runtime.report import Clock, Report
+from tokenprune.runtime.session import attach
 from tokenprune.strategy import DecodeStage, Pipeline
 
 PARTS = ("vision_ms", "strategy_ms", "probe_ms", "prefill_ms")  # before the first token

@@ -11,12 +11,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.bench.shapes import build, is_shape, shape_configuration
-from tokenprune.config import RunConfig
 from tokenprune.errors import ConfigError
-from tokenprune.extent import check_context, outline
-from tokenprune.loading import configuration, load, pick_device, pick_dtype
-from tokenprune.processor import Pixels
-from tokenprune.resolve import resolve
+from tokenprune.evaluation.config import RunConfig
+from tokenprune.evaluation.extent import check_context, outline
+from tokenprune.evaluation.resolve import resolve
+from tokenprune.loading.checkpoint import configuration, load
+from tokenprune.loading.device import pick_device, pick_dtype
+from tokenprune.loading.processor import Pixels
 from tokenprune.strategy import Extent, Pipeline, TowerReader
 
 

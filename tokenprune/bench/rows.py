@@ -9,9 +9,9 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from tokenprune.bench.count import Work, exact, papers, papers_prefill
-from tokenprune.bench.material import Material, median
+from tokenprune.bench.inputs import Material, median
 from tokenprune.bench.measure import TIMES, Reading
+from tokenprune.bench.operations import Work, exact, papers, papers_prefill
 
 LINES = ("full", "oracle", "random", "own")
 LLM = "prefill and strategy"

@@ -19,17 +19,17 @@ from tokenprune.adapters import adapt
 from tokenprune.bench import memory
 from tokenprune.bench.chart import chart
 from tokenprune.bench.config import BenchConfig
-from tokenprune.bench.material import Material, prepare
+from tokenprune.bench.inputs import Material, prepare
 from tokenprune.bench.measure import Attached, Dense, Reading, System, settled
 from tokenprune.bench.oracle import oracle, widths
 from tokenprune.bench.plan import Plan, lay_out, load_average
 from tokenprune.bench.rows import Turns, row
 from tokenprune.bench.shapes import is_shape
 from tokenprune.errors import ConfigError
-from tokenprune.folder import whole_folder
-from tokenprune.placement import cores
-from tokenprune.record import environment
-from tokenprune.resolve import resolved_fields
+from tokenprune.evaluation.resolve import resolved_fields
+from tokenprune.loading.device import cores
+from tokenprune.results.record import environment
+from tokenprune.storage import whole_folder
 
 JSON, CHART = "bench.json", "bench.png"
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, LlavaOnevisionConfig, PreT
 
 from tokenprune.bench.config import SHAPE
 from tokenprune.errors import ConfigError
-from tokenprune.loading import configuration
+from tokenprune.loading.checkpoint import configuration
 
 
 @dataclass(frozen=True)

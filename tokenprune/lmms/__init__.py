@@ -15,7 +15,7 @@ def require(evaluates: bool = False) -> None:
 
     `evaluates`: its own evaluator is going to be used.
     """
-    from tokenprune.installed import check_lmms
+    from tokenprune.loading.installed import check_lmms
 
     check_lmms(evaluates)
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tokenprune
-from tokenprune.config import RunConfig
 from tokenprune.errors import ConfigError, LmmsError
+from tokenprune.evaluation.config import RunConfig
+from tokenprune.options import SAMPLINGS, nearest
 from tokenprune.strategy import Pipeline
-from tokenprune.words import SAMPLINGS, nearest
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Arguments:
 
     def pipeline(self) -> Pipeline:
         """The pipeline, checked. Raises LmmsError and StrategyError; runs the plugin, if there is one."""
-        from tokenprune.resolve import resolve
+        from tokenprune.evaluation.resolve import resolve
 
         chosen = {"strategy": self.strategy, "plugin": self.plugin, "assistant": self.assistant, "seed": self.seed}
         try:
@@ -83,7 +83,7 @@ class Arguments:
 
     def line(self) -> str:
         """The same arguments, spelled out; `parse` of it gives the same pipeline."""
-        from tokenprune.resolve import resolved_fields
+        from tokenprune.evaluation.resolve import resolved_fields
 
         plain = {key.name: getattr(self, key.name) for key in dataclasses.fields(self) if key.name != "options"}
         every = {

@@ -25,7 +25,7 @@ def run(words: Sequence[str]) -> None:
     from lmms_eval import models  # pyright: ignore[reportMissingImports]
     from lmms_eval.utils import simple_parse_args_string  # pyright: ignore[reportMissingImports]
 
-    from tokenprune.lmms.benchmark import shadowed
+    from tokenprune.tasks.lmms.benchmark import shadowed
 
     if MODEL not in models.list_available_models():
         models.MODEL_REGISTRY_V2.register_manifest(manifest())

@@ -21,14 +21,14 @@ from tqdm import tqdm
 
 from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
-from tokenprune.extent import check_context, outline
+from tokenprune.evaluation.extent import check_context, outline
 from tokenprune.lmms import MODEL
 from tokenprune.lmms.arguments import Arguments
-from tokenprune.lmms.media import clip_of, visuals_of
-from tokenprune.loading import configuration, load
-from tokenprune.processor import GREEDY
-from tokenprune.session import attach
+from tokenprune.loading.checkpoint import configuration, load
+from tokenprune.loading.processor import GREEDY
+from tokenprune.runtime.session import attach
 from tokenprune.strategy import VisionStage
+from tokenprune.tasks.lmms.media import clip_of, visuals_of
 
 # what a task may set; the rest of its generation_kwargs is for other models, and `until` is what ends their answers
 _PASSED = ("do_sample", "num_beams", "temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")

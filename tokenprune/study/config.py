@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenprune.config import default_frames
 from tokenprune.errors import ConfigError
-from tokenprune.words import check_counts, check_sampling, key, nearest, one_of, own_first, structured
-from tokenprune.words import read as read_word
+from tokenprune.evaluation.config import default_frames
+from tokenprune.options import check_counts, check_sampling, key, nearest, one_of, own_first, structured
+from tokenprune.options import read as read_word
 
 SELF = "self"  # the assistant that is the model itself
 

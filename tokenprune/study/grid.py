@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from tokenprune import ops
 from tokenprune.errors import ConfigError, StrategyError
-from tokenprune.extent import extent_of
-from tokenprune.retention import refuse_overridden
+from tokenprune.evaluation.extent import extent_of
+from tokenprune.evaluation.retention import refuse_overridden
 from tokenprune.strategy import Adjustable
 from tokenprune.study.config import CellConfig, Method, StudyConfig
 from tokenprune.study.plan import Cell, hosts, lay_out, pipeline_of

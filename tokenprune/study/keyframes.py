@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenprune.statistics import Estimate, Paired, Resamples
+from tokenprune.results.statistics import Estimate, Paired, Resamples
 
 NEEDLE = "needle"  # the family whose evidence is one or two frames
 

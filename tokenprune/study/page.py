@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tokenprune import models
-from tokenprune.study import prose, tables
+from tokenprune import checkpoints
+from tokenprune.study import findings, tables
 from tokenprune.study.config import StudyConfig, label_of
 from tokenprune.study.results import CONTROL, TOLERANCE, Results
 
@@ -43,23 +43,23 @@ def _blocks(config: StudyConfig, results: Results, command: str, where: str, nam
         f"{config.max_new_tokens} tokens. {config.resamples:,} resamples."
     )
     yield "Options that are not the default: " + (_options(config) or "none") + "."
-    if config.model in models.names():
+    if config.model in checkpoints.names():
         yield _EMBEDDED
     if smallest:
         yield f"![score over measured tokens]({name}.png)"
     yield "## Findings"
     if config.allocator:
         yield f"In brackets: alone, or with `+{config.allocator}` guided by the model itself (self) or another."
-    yield "\n".join(f"* {sentence}" for sentence in prose.findings(results))
+    yield "\n".join(f"* {sentence}" for sentence in findings.findings(results))
     yield "## How to read the tables"
     yield _READING
     yield "## Full model"
     yield tables.full(results)
     for tokens in results.budgets:
-        yield f"## {prose.at(results, tokens)} ({tokens} of {extent.cells} tokens per frame)"
+        yield f"## {findings.at(results, tokens)} ({tokens} of {extent.cells} tokens per frame)"
         yield tables.retention(results, tokens)
         if results.told:
-            apart = list(prose.separated(results, tokens))
+            apart = list(findings.separated(results, tokens))
             yield "Pairs of methods, paired by sample, after Holm's correction: " + ("; ".join(apart) or "none") + "."
     if any(row.to_host is not None for row in results.rows):
         yield f"## What `+{config.allocator}` adds"
@@ -73,7 +73,7 @@ def _blocks(config: StudyConfig, results: Results, command: str, where: str, nam
         )
         yield tables.importance(results)
     if smallest:
-        yield f"## Families at {prose.at(results, smallest)}"
+        yield f"## Families at {findings.at(results, smallest)}"
         yield f"![score by family]({name}_families.png)"
         yield tables.families(results, smallest)
     yield f"All cells with all families, as a table: [{name}.csv]({name}.csv)."

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenprune import ops, registry
-from tokenprune.config import RunConfig
 from tokenprune.errors import StrategyError
-from tokenprune.extent import extent_of
-from tokenprune.loading import configuration
-from tokenprune.resolve import resolve
+from tokenprune.evaluation.config import RunConfig
+from tokenprune.evaluation.extent import extent_of
+from tokenprune.evaluation.resolve import resolve
+from tokenprune.loading.checkpoint import configuration
 from tokenprune.strategy import Extent, Pipeline, PrefillStage, VisionStage
 from tokenprune.study.config import SELF, Method, StudyConfig, label_of
 

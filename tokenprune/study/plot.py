@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tokenprune.statistics import Estimate
+from tokenprune.results.statistics import Estimate
 from tokenprune.study.results import CONTROL, Results, Row
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; the control is black and dashed

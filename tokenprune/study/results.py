@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tokenprune.errors import ConfigError
-from tokenprune.statistics import Estimate, Paired, Resamples, enough, holm
+from tokenprune.results.statistics import Estimate, Paired, Resamples, enough, holm
 from tokenprune.study.keyframes import Importance, importance
 from tokenprune.study.plan import VANILLA, Cell
 

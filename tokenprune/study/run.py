@@ -12,16 +12,15 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
-from tokenprune import copies
-from tokenprune.config import LONGEST
 from tokenprune.errors import ConfigError
-from tokenprune.extent import check_context, longest_text, outline, questions_of
-from tokenprune.folder import replace
-from tokenprune.loading import configuration
-from tokenprune.lock import exclusive
-from tokenprune.processor import Processor
-from tokenprune.resolve import load_plugin
-from tokenprune.study import frame, plot, store, tables
+from tokenprune.evaluation.config import LONGEST
+from tokenprune.evaluation.extent import check_context, longest_text, outline, questions_of
+from tokenprune.evaluation.resolve import load_plugin
+from tokenprune.loading.checkpoint import configuration
+from tokenprune.loading.processor import Processor
+from tokenprune.results import copies
+from tokenprune.storage import exclusive, replace
+from tokenprune.study import cell_files, plot, table, tables
 from tokenprune.study.config import StudyConfig, command, read
 from tokenprune.study.grid import Grid, lay_grid
 from tokenprune.study.page import page
@@ -29,7 +28,7 @@ from tokenprune.study.plan import Cell, lay_out
 from tokenprune.study.results import Results, gather
 from tokenprune.study.runner import build_task
 from tokenprune.study.sweep import SweepConfig
-from tokenprune.study.work import Job, default_workers, work
+from tokenprune.study.workers import Job, default_workers, work
 from tokenprune.tasks import Task
 
 
@@ -79,9 +78,9 @@ def sweep(config: SweepConfig) -> Swept:
         load_plugin(config.plugin)
     grid, folder = lay_grid(config), Path(config.folder).expanduser()
     with _measured(grid.study, grid.cells, folder) as (results, made_with):
-        table = frame.lines(config, grid, results)
-        replace(folder / "results.csv", frame.csv(table))
-        replace(folder / "results.parquet", frame.parquet(table))
+        lines = table.lines(config, grid, results)
+        replace(folder / "results.csv", table.csv(lines))
+        replace(folder / "results.parquet", table.parquet(lines))
         plot.over(results, "tokens", folder / "score_over_tokens.png")
         plot.over(results, "flops", folder / "score_over_flops.png")
     return Swept(folder, config, grid, results, made_with)
@@ -96,16 +95,16 @@ def _needs(package: str, why: str) -> None:
 def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator[tuple[Results, Mapping[str, Any]]]:
     """Results of all cells, and the settings of the first; nobody else writes into `out` before the block ends."""
     task = build_task(config)
-    place, samples = store.place_of(config, cells, type(task)), task.fingerprint()
+    place, samples = cell_files.place_of(config, cells, type(task)), task.fingerprint()
     config = _settled(config, task)
     jobs = [
-        Job(cell, store.settings(config, cell, place, samples), out / "cells" / f"{cell.slug}.jsonl")
+        Job(cell, cell_files.settings(config, cell, place, samples), out / "cells" / f"{cell.slug}.jsonl")
         for cell in cells
         if cell.pipeline is not None
     ]
     with exclusive(out):
-        store.check_code({job.file: job.made_with for job in jobs})
-        waiting = [job for job in jobs if not store.finished(job.file, job.made_with)]
+        cell_files.check_code({job.file: job.made_with for job in jobs})
+        waiting = [job for job in jobs if not cell_files.finished(job.file, job.made_with)]
         (out / "cells").mkdir(exist_ok=True)
         for draft in (out / "cells").glob(".*.partial"):  # of a process that was killed
             draft.unlink()
@@ -114,7 +113,7 @@ def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator
             own = out / copies.PLUGINS / Path(config.plugin).name  # workers run it, whatever becomes of the file
             config = dataclasses.replace(config, plugin=str(own)) if own.is_file() else config
         work(config, waiting, config.workers or default_workers(place.device))
-        records = {job.cell.slug: store.read(job.file) for job in jobs}
+        records = {job.cell.slug: cell_files.read(job.file) for job in jobs}
         yield gather(cells, records, config.resamples, config.seed), jobs[0].made_with
 
 

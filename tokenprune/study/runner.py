@@ -12,14 +12,15 @@ from transformers import PreTrainedModel
 
 from tokenprune import tasks
 from tokenprune.errors import ConfigError
-from tokenprune.evaluate import Loop, evaluate
-from tokenprune.loading import load, pick_device
-from tokenprune.outcome import Outcome, System
-from tokenprune.processor import Processor
+from tokenprune.evaluation.loop import Loop, evaluate
+from tokenprune.loading.checkpoint import load
+from tokenprune.loading.device import pick_device
+from tokenprune.loading.processor import Processor
+from tokenprune.results.answer import Outcome, System
 from tokenprune.study.config import SELF, StudyConfig
 from tokenprune.study.plan import Cell
 from tokenprune.tasks import Task
-from tokenprune.tasks.kept import Kept
+from tokenprune.tasks.cached import Kept
 
 _SPARE = 2 << 30  # bytes of frames kept per process
 

@@ -9,12 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tokenprune import models
+from tokenprune import checkpoints
+from tokenprune.results.wording import difference, percent, score
+from tokenprune.study.findings import fewest, out_of_reach, sets
 from tokenprune.study.plan import VANILLA, Cell
-from tokenprune.study.prose import fewest, out_of_reach, sets
 from tokenprune.study.results import TOLERANCE, Row
 from tokenprune.study.run import Swept
-from tokenprune.wording import difference, percent, score
 
 _HEADING = ("strategy", "keep\nasked", "layer avg\ntokens", "FLOPs\nprefill", "score", "- vanilla", "- random")
 _SCORE = _HEADING.index("score")
@@ -78,7 +78,7 @@ def _notes(done: Swept) -> Iterator[str]:
         yield f"{fewest(results)}."
     if results.told and results.out_of_reach:
         yield out_of_reach(results)
-    if (note := models.note(done.config.model, done.config.assistant)) is not None:
+    if (note := checkpoints.note(done.config.model, done.config.assistant)) is not None:
         yield note
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tokenprune.errors import ConfigError
-from tokenprune.study.config import CellConfig
-from tokenprune.words import (
+from tokenprune.options import (
     check_fraction,
     check_once,
     check_owners,
@@ -29,6 +28,7 @@ from tokenprune.words import (
     shown,
     split,
 )
+from tokenprune.study.config import CellConfig
 
 KEEP = (0.5, 0.25, 0.1)
 

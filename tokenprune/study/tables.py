@@ -6,11 +6,11 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from tokenprune.statistics import Estimate, Paired
+from tokenprune.results.statistics import Estimate, Paired
+from tokenprune.results.wording import difference, percent, score
+from tokenprune.study.findings import rank
 from tokenprune.study.plan import Cell
-from tokenprune.study.prose import rank
 from tokenprune.study.results import COMPARED, CONTROL, Results, Row
-from tokenprune.wording import difference, percent, score
 
 
 def markdown(heading: Sequence[str], lines: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:

@@ -51,7 +51,7 @@ def build(
         holder = "a file" if name.startswith(_FILES) else "lmms-eval"
         raise TaskError(f"samples= is for tasks that make samples, and {holder} has its own: write limit= to use fewer")
     if name.startswith(_LMMS):
-        from tokenprune.tasks.lmms import LmmsTask
+        from tokenprune.tasks.lmms.task import LmmsTask
 
         return LmmsTask(
             name.removeprefix(_LMMS), frames=frames, include_path=include_path, sampling=sampling, seed=seed

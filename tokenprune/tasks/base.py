@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from tokenprune.tasks.choice import asked, chosen, multiple_choice
-from tokenprune.tasks.scoring import METRICS
+from tokenprune.tasks.metrics import METRICS
 
 READ, EMPTY, UNPARSED, GUESSED = "read", "empty", "unparsed", "guessed"  # see `Task.reading`
 

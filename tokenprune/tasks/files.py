@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import TaskError
+from tokenprune.loading.video import read_clip
 from tokenprune.tasks.annotations import entries
 from tokenprune.tasks.base import Label, Sample, Task
 from tokenprune.tasks.choice import FEWEST, METRIC, MOST
-from tokenprune.tasks.scoring import METRICS
-from tokenprune.video import read_clip
+from tokenprune.tasks.metrics import METRICS
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""The rooms of the house: who may import whom. No arrow points upwards, not even inside a function."""
+
+from __future__ import annotations
+
+import pytest
+from imports import MODULES, imports
+
+# lowest first; a room may import itself, what is listed beside it, and nothing else of this package
+ROOMS = {
+    "errors": "",
+    "ops": "",
+    "precision": "",
+    "flops": "",
+    "compat": "",
+    "checkpoints": "",
+    "storage": "errors",
+    "options": "errors",
+    "tokens": "",
+    "guards": "errors tokens",
+    "strategy": "errors ops tokens guards",
+    "declaration": "errors guards strategy",
+    "strategies": "errors ops precision tokens strategy",
+    "adapters": "errors ops",
+    "registry": "errors guards strategy declaration strategies",
+    "loading": "errors options compat checkpoints adapters",
+    "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
+    "tasks": "errors options storage loading",
+    "results": "errors options storage strategy loading",
+    "evaluation": "errors options storage flops checkpoints guards strategy adapters registry "
+    "loading runtime tasks results",
+    "study": "errors options storage ops guards checkpoints strategy registry loading tasks results evaluation",
+    "bench": "errors options storage flops compat strategy adapters registry loading runtime tasks results evaluation",
+    "lmms": "errors options strategy adapters loading runtime tasks evaluation",
+    "cli": "errors options storage guards strategy registry loading tasks results evaluation study bench lmms",
+    "__main__": "cli",
+}
+# on the way down: each is an arrow that points upwards still
+UPWARDS = {
+    ("tokenprune.results.record", "evaluation"),
+    ("tokenprune.results.run_folder", "evaluation"),
+    ("tokenprune.tasks.export", "evaluation"),
+}
+
+
+def room_of(name: str) -> str:
+    """`runtime` of `tokenprune.runtime.session`; "" of the package itself, which names its public parts."""
+    return (name.split(".") + [""])[1]
+
+
+def test_every_module_has_a_room() -> None:
+    assert {room_of(name) for name in MODULES} == {*ROOMS, "__init__"}
+
+
+def test_the_table_points_downwards() -> None:
+    """Hence there is no circle of rooms."""
+    order = list(ROOMS)
+    for room, below in ROOMS.items():
+        assert all(order.index(other) < order.index(room) for other in below.split())
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "tokenprune.__init__"])
+def test_a_module_imports_its_own_room_and_those_below(name: str) -> None:
+    room = room_of(name)
+    used = {room_of(other) for other in imports(MODULES[name]) if other.split(".")[0] == "tokenprune"}
+    above = used - {room, "", *ROOMS[room].split()}
+    assert {(name, other) for other in above} <= UPWARDS
+
+
+def test_only_the_loop_imports_lightning() -> None:
+    using = {name for name, path in MODULES.items() if any("lightning" in other for other in imports(path))}
+    assert using
+    assert {room_of(name) for name in using} == {"evaluation"}

@@ -1,0 +1,1 @@
+"""The loop over samples; the only room that imports Lightning."""

@@ -1,0 +1,46 @@
+"""Where a long evaluation stands: Lightning's bar, with the score so far."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+
+from tokenprune.evaluation.category_scores import FamilyScores
+
+
+class Bar(RichProgressBar):
+    """On stderr, named after the system that runs; done, rate and time left are Lightning's own columns."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=True, console_kwargs={"stderr": True})
+        self.label = ""
+        self.scores: FamilyScores | None = None
+
+    @property
+    def predict_description(self) -> str:
+        return self.label
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        if self.progress is not None and self.predict_progress_bar_id is not None and self.scores is not None:
+            text = f"{self.label}{_so_far(self.scores)}"
+            self.progress.update(self.predict_progress_bar_id, description=text)
+
+
+def _so_far(scores: FamilyScores) -> str:
+    """` 71.2 ±4.0`: macro average of this process's samples and half its 95 % interval by the normal approximation."""
+    if not scores.update_called:
+        return ""
+    value, error = scores.compute()["macro"], scores.standard_error()
+    return f" {100 * value:.1f}" + ("" if math.isnan(error) else f" ±{196 * error:.1f}")

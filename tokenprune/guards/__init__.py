@@ -1,0 +1,1 @@
+"""Calls into strategies: what they return is checked, and whose defect an exception is."""

@@ -1,0 +1,1 @@
+"""What is known after an answer: files, records, statistics. Knows no Lightning."""

@@ -1,0 +1,125 @@
+"""Results on disk: `config.yaml`, `records.jsonl` and, when they are whole, `summary.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import tokenprune
+from tokenprune.evaluation.config import RunConfig
+from tokenprune.evaluation.resolve import resolved_fields
+from tokenprune.results import begun
+from tokenprune.results.answer import Outcome, System
+from tokenprune.results.run_folder import RECORDS, SUMMARY
+from tokenprune.results.summary import roles
+from tokenprune.storage import replace
+
+
+def begin(folder: Path, config: RunConfig, made_with: Mapping[str, Any]) -> None:
+    """Writes what a run was told and what it is made with, from which it can be resumed."""
+    begun.write(folder, {"run": told(config), "made_with": made_with})
+
+
+def told(config: RunConfig) -> dict[str, Any]:
+    """The run's keys as they are written down; where it goes is where the file is."""
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in ("out", "resume")}
+
+
+def write(
+    folder: Path,
+    summary: Mapping[str, Any],
+    systems: Sequence[System],
+    prompts: Mapping[str, str],
+    config: RunConfig,
+    made_with: Mapping[str, Any],
+) -> None:
+    """The three files of a run, the summary last; `prompts` are the chat turns by sample id."""
+    lines = [json.dumps(line, allow_nan=False) for line in _records(systems, prompts)]
+    replace(folder / RECORDS, "\n".join(lines) + "\n")
+    resolved = {
+        "run": told(config),
+        "systems": {system.label: resolved_fields(system.pipeline) for system in systems if system.pipeline},
+        "environment": summary["environment"],
+        "made_with": made_with,
+    }
+    begun.write(folder, resolved)
+    replace(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """One dictionary per sample: what was asked, and what each system answered, kept and took."""
+    cast = roles(systems)
+    for own, vanilla, random in zip(*(cast[role].outcomes for role in ("own", "vanilla", "random")), strict=True):
+        yield {
+            "index": own.index,
+            "id": own.id,
+            "category": own.category,
+            "group": own.group,
+            "question": own.question,
+            **({"options": own.options} if own.options else {}),
+            "prompt": prompts[own.id],
+            "answer": own.answer,
+            "frame_times": own.frame_times,
+            "prediction": own.prediction,
+            "score": own.score,
+            "own": _outcome(own),
+            "vanilla": _outcome(vanilla),
+            "random": _outcome(random),
+        }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    line = outcome.as_dict()
+    for shared in ("index", "id", "category", "question", "answer", "group", "options", "frame_times"):
+        del line[shared]
+    if not line["tokens"].get("stages"):  # then its slots are all of them
+        line["tokens"] = {name: value for name, value in line["tokens"].items() if name != "slots"}
+    return line
+
+
+def environment(device: torch.device, dtype: torch.dtype, command: str) -> dict[str, Any]:
+    """Everything about the machine and the software that a number may depend on."""
+    return {
+        "command": command,
+        "git_revision": _git_revision(Path(tokenprune.__file__).parent.parent),
+        "versions": {
+            "tokenprune": tokenprune.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "transformers", "lightning", "torchmetrics", "av", "numpy")},
+        },
+        "platform": platform.platform(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
+        "dtype": str(dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def processor_name() -> str:
+    """The CPU's name as Linux knows it, elsewhere what Python has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _git_revision(root: Path) -> str | None:
+    """The commit this code was checked out from (`-dirty` if changed since); None if it was installed without git."""
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,1 @@
+"""A pipeline on a live model: hooks, passes, cache. Knows no file and no task."""

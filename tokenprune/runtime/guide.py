@@ -1,0 +1,100 @@
+"""DyToK's seam: a guide runs over the uncompressed prompt, shows its last query and its visual keys, and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tokenprune.adapters import VideoLLM
+from tokenprune.errors import UnsupportedGenerationError
+from tokenprune.runtime.attention import Tap, rows_at
+from tokenprune.runtime.layout import Layout
+from tokenprune.runtime.tower import TowerReading
+from tokenprune.tokens import LastRow, Probe
+
+PROMPT = ("inputs_embeds", "attention_mask", "position_ids")  # what a guide reads of the language model's arguments
+
+
+class _Enough(Exception):  # noqa: N818  a signal, not an error
+    """Leaves the guide's forward pass once the last layer asked for has been read."""
+
+
+class Guide:
+    """A model that weighs frames, and the (tapped) attention of its layers."""
+
+    def __init__(self, adapter: VideoLLM, taps: MutableMapping[nn.Module, Tap]) -> None:
+        self.adapter, self.taps = adapter, taps
+
+    def see(
+        self,
+        given: dict[str, Any],
+        input_ids: Int[Tensor, "b s"] | None,
+        reading: TowerReading | None,
+        frames: int,
+        videos: int,
+    ) -> dict[str, Any]:
+        """An assistant's own view of the prompt: frames that are decoded and prepared already, its tower, its words."""
+        if input_ids is None or reading is None:
+            raise UnsupportedGenerationError(
+                "an assistant sees the prompt for itself: pass input_ids and raw pixels, not inputs_embeds"
+            )
+        device, dtype = self.adapter.device, self.adapter.model.dtype
+        pixels = reading.pixels.unflatten(0, (-1, frames)).to(device, dtype)
+        pixels = pixels.repeat_interleave(videos // len(pixels), dim=0)  # beams share a video
+        inputs = {name: None if given.get(name) is None else given[name].to(device) for name in PROMPT}
+        return {**inputs, "inputs_embeds": self.adapter.embed(input_ids.to(device), pixels)}
+
+    @torch.no_grad()
+    def read(
+        self, layers: Sequence[int], last: Int[Tensor, "b"], inputs: dict[str, Any]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Queries `[b h e]` at columns `last` and keys `[b g s e]` of each of `layers`; runs no layer beyond them."""
+        read: dict[int, tuple[Tensor, Tensor]] = {}
+        final = max(layers)
+
+        def reader(layer: int) -> Tap:
+            def tap(query: Tensor, key: Tensor, scale: float) -> None:
+                read[layer] = rows_at(query, last), key
+                if layer == final:
+                    raise _Enough
+
+            return tap
+
+        modules = [self.adapter.attention(layer) for layer in layers]
+        self.taps.update(zip(modules, map(reader, layers), strict=True))
+        try:
+            self.adapter.language_model(**inputs, use_cache=False)
+        except _Enough:
+            pass
+        finally:
+            for module in modules:
+                self.taps.pop(module, None)
+        return [read[layer] for layer in layers]
+
+
+class PromptProbe(Probe):
+    """One sample's view of a guide that reads the whole batch once."""
+
+    def __init__(
+        self,
+        guide: Guide,
+        layout: Layout,
+        sample: int,
+        read: Callable[[tuple[int, ...]], list[tuple[Tensor, Tensor]]],
+    ) -> None:
+        self.depth = guide.adapter.depth
+        self.frames = layout.frames
+        self._visual: Bool[Tensor, "s"] = layout.visual[sample]
+        self.frame = layout.frame[sample][self._visual]
+        self._sample, self._read = sample, read
+
+    def last_row(self, layers: Sequence[int]) -> LastRow:
+        read = self._read(tuple(layers))
+        columns = self._visual.nonzero().squeeze(-1).to(read[0][1].device)
+        queries: Float[Tensor, "l h e"] = torch.stack([query[self._sample] for query, _ in read])
+        keys = torch.stack([key[self._sample].index_select(1, columns) for _, key in read])
+        return LastRow(queries.to(self.frame.device), keys.to(self.frame.device))

@@ -1,0 +1,102 @@
+"""`attach`: carries a pipeline on one stock model instance, by hooks that are gone when the block ends."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from contextlib import ExitStack
+from typing import Any
+
+from tokenprune import registry
+from tokenprune.adapters import VideoLLM
+from tokenprune.declaration import check_classes
+from tokenprune.errors import StrategyError
+from tokenprune.runtime.attachable import attachable, check_free, guide_of
+from tokenprune.runtime.passes import Passes
+from tokenprune.runtime.remarks import Remarks, warn
+from tokenprune.runtime.report import Report
+from tokenprune.strategy import Pipeline
+
+HOW = "write `with attach(model, ...) as session:` and call model.generate inside the block"
+UNUSED = f"was never entered, so it compressed nothing: {HOW}"
+ENTERING = threading.Lock()  # whether a model is free has to be asked and answered by one thread at a time
+
+
+def attach(
+    model: Any,
+    spec: str | Pipeline,
+    options: registry.Options | None = None,
+    assistant: Any = None,
+    timed: bool = False,
+) -> Session:
+    """Compresses every video prompt of `model` inside `with attach(model, "a+b") as session:`, and nothing outside it.
+
+    Stock `generate` and `forward` work as always: greedy search, sampling, beams (without a decode stage), streamers,
+    stopping criteria, padded batches. Text-only prompts and second turns pass through untouched, and so do images, with
+    a warning. `model` and `assistant` are stock models of transformers: of wrapped ones (PEFT, DDP, torch.compile) pass
+    what is inside. `assistant`, a smaller model of the same family, weighs frames for an allocator in place of `model`
+    itself. `timed` fills `report.time`.
+
+    Raises StrategyError for a pipeline or an assistant that cannot work on this model, UnsupportedModelError for
+    anything that is not a model of a known family; both say what to pass instead.
+    """
+    if isinstance(spec, Pipeline) and options:
+        raise StrategyError("options go with a spec string: a pipeline already has its fields")
+    pipeline = spec if isinstance(spec, Pipeline) else registry.build(spec, options)
+    check_classes(pipeline)
+    adapter = attachable(model)
+    pipeline.check(adapter.depth)
+    return Session(adapter, pipeline, guide_of(adapter, assistant, pipeline), timed)
+
+
+class Session:
+    """An attached pipeline: `report` says what the last video prompt kept, `reports` has every prompt of the block.
+
+    It may be entered again once it was left, which continues `reports`. Threads may share an open one: a forward pass
+    and what hooks know of it belong to the thread that runs it, while `reports` has the prompts of all threads in the
+    order in which they ended.
+    """
+
+    def __init__(self, adapter: VideoLLM, pipeline: Pipeline, assistant: VideoLLM | None, timed: bool) -> None:
+        self.pipeline = pipeline
+        self._adapter, self._assistant, self._timed = adapter, assistant, timed
+        self._reports: list[Report] = []
+        self._remark = Remarks()
+        self._passes: Passes | None = None  # while the session is open
+        self._stack = ExitStack()
+        self._unused = weakref.finalize(self, warn, f"attach(model, '{pipeline}') {UNUSED}")
+
+    @property
+    def reports(self) -> list[Report]:
+        """One for every video prompt, oldest first; StrategyError before the session was entered."""
+        if self._unused.alive:
+            raise StrategyError(f"this session {UNUSED}")
+        return self._reports
+
+    @property
+    def report(self) -> Report:
+        """The last video prompt's; LookupError before the first, StrategyError before the session was entered."""
+        if not self.reports:
+            raise LookupError("no video prompt has gone through this session yet: call model.generate inside the block")
+        return self.reports[-1]
+
+    def __enter__(self) -> Session:
+        self._unused.detach()
+        with ENTERING:
+            if self._passes is not None:
+                raise StrategyError("this session is open already: leave its block before entering it again")
+            check_free(self._adapter, self._assistant)
+            passes = Passes(self._adapter, self.pipeline, self._assistant, self._timed, self._reports, self._remark)
+            with ExitStack() as undone_on_error:
+                passes.hook(undone_on_error)
+                self._stack = undone_on_error.pop_all()
+            self._passes = passes
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ENTERING:
+            passes, self._passes = self._passes, None
+            if passes is None:
+                raise StrategyError(f"this session is not open: {HOW}")
+            passes.end()
+            self._stack.close()

@@ -1,0 +1,147 @@
+"""Runs the cells that are not finished yet, in several processes, and stores each as soon as it is done."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tokenprune.errors import ConfigError
+from tokenprune.evaluation.resolve import load_plugin
+from tokenprune.guards import blame
+from tokenprune.loading.device import cores
+from tokenprune.study import cell_files
+from tokenprune.study.config import StudyConfig
+from tokenprune.study.plan import Cell
+from tokenprune.study.runner import Runner
+
+_RUNNER: list[Runner] = []  # of a worker process, which has exactly one
+
+
+class Job(NamedTuple):
+    """A cell to run, the settings it is run under and where it goes."""
+
+    cell: Cell
+    made_with: Mapping[str, Any]
+    file: Path
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a study: what was finished stays."""
+
+
+def work(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
+    """Runs `jobs`. Whatever happens, what is on disk is whole, and a second call does the rest."""
+    if not jobs:
+        return
+    done = 0
+    try:
+        finished = _alone(config, jobs) if workers == 1 else _together(config, jobs, workers)
+        with _progress(len(jobs)) as step, closing(finished):  # however this ends, its processes end with it
+            for label in finished:
+                done += 1
+                step(done, label)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted after {done} of {len(jobs)} cells, which stay in {jobs[0].file.parent}: "
+            "the same command does the rest"
+        ) from None
+
+
+def default_workers(device: torch.device) -> int:
+    """One per core that this process may use; an accelerator is not shared."""
+    return cores() if device.type == "cpu" else 1
+
+
+def _alone(config: StudyConfig, jobs: Sequence[Job]) -> Generator[str, None, None]:
+    """In this process, as the workers do it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        runner = Runner(config)
+        for job in jobs:
+            cell_files.write(job.file, job.made_with, runner.run(job.cell))
+            yield job.cell.label
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generator[str, None, None]:
+    """In `workers` processes, whoever is free takes the next cell."""
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_begin, initargs=(config,)
+    )
+    try:
+        for finished in as_completed([pool.submit(_do, job) for job in jobs]):
+            yield finished.result()
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise ConfigError(
+            "a worker process ended before its cell did (out of memory?): the same command does the rest, "
+            "with workers=1 it takes less memory"
+        ) from None
+    finally:
+        for child in set(multiprocessing.active_children()) - before:
+            child.kill()  # Lightning would sit out a polite request
+            child.join()
+            for draft in jobs[0].file.parent.glob(f".*.{child.pid}.partial"):
+                draft.unlink()
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(config: StudyConfig) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, which ends its workers
+    torch.set_num_threads(1)
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+    if config.plugin is not None:
+        load_plugin(config.plugin)  # before a cell that names its strategies arrives
+    _RUNNER[:] = [Runner(config)]
+
+
+def _outlive_nobody() -> None:
+    """Ends this worker when its parent was killed: it would wait for work, and keep its memory, for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _do(job: Job) -> str:
+    with blame.travelling():
+        cell_files.write(job.file, job.made_with, _RUNNER[0].run(job.cell))
+    return job.cell.label
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """Yields what is called with the number of finished cells and the last of them; shows that on stderr."""
+    began, console = time.monotonic(), Console(file=sys.stderr)
+
+    def pace(done: int) -> str:
+        return f"{(time.monotonic() - began) / done:.1f} s a cell"
+
+    if not console.is_terminal:
+
+        def line(done: int, label: str) -> None:
+            left = (time.monotonic() - began) / done * (total - done) / 60
+            print(f"{done}/{total} cells, {pace(done)}, {left:.0f} min left: {label}", file=console.file, flush=True)
+
+        yield line
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("cells, {task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("starting", total=total)
+        yield lambda done, label: bar.update(task, completed=done, description=f"{pace(done)}, last {label}")
