@@ -1,9 +1,11 @@
-"""Whether batches scale under a strategy as they do without: `python benchmarks/batches.py [WORD=VALUE ...]`.
+"""Whether batches scale under a strategy as they do without: `python benchmarks/batches.py
+[WORD=VALUE ...]`.
 
-LLaVA-OneVision-0.5B's language model with random weights in bfloat16, features made up, prompts of unequal lengths in
-batches of 1, 4 and 16. Tokens per second up to the first new one (of uncompressed prompts: what a user hands in) and of
-decoding, and how many times those of a batch of one they are; the claim is that ours grow as the full model's do. Words
-go to `tokenprune bench` and replace these.
+LLaVA-OneVision-0.5B's language model with random weights in bfloat16, features made up, prompts of
+unequal lengths in batches of 1, 4 and 16. Tokens per second up to the first new one (of
+uncompressed prompts: what a user hands in) and of decoding, and how many times those of a batch of
+one they are; the claim is that ours grow as the full model's do. Words go to `tokenprune bench` and
+replace these.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def systems(result: dict[str, Any], batch: int) -> dict[str, tuple[float, float]
     prompt = made["mean_text_tokens"] + made["frames"] * made["tokens_per_frame"]
     blocks = {"full": rows[0]["full"], **{row["strategy"]: row["own"] for row in rows}}
     return {
-        name: (1e3 * batch * prompt / block["ttft_ms"], block["decode_tokens_per_s"]) for name, block in blocks.items()
+        name: (1e3 * batch * prompt / block["ttft_ms"], block["decode_tokens_per_s"])
+        for name, block in blocks.items()
     }
 
 
@@ -49,12 +52,18 @@ def main() -> None:
             config = parse_bench([f"{key}={value}" for key, value in words.items()])
             found[batch] = systems(bench(config, "benchmarks/batches.py").result, batch)
     print(where.line())
-    print(f"{given['model']}, {given['frames']} frames: tokens per second of the whole batch (times a batch of one)")
+    print(
+        f"{given['model']}, {given['frames']} frames: tokens per second of the whole batch (times "
+        "a batch of one)"
+    )
     print(f"{'':16s}{'batch':>6s}{'to first token':>18s}{'decoding':>18s}")
     for name, (first, later) in found[1].items():
         for batch in BATCHES:
             prefill, decoding = found[batch][name]
-            growth = f"{prefill:8.0f} ({prefill / first:5.2f}x){decoding:10.1f} ({decoding / later:5.2f}x)"
+            growth = (
+                f"{prefill:8.0f} ({prefill / first:5.2f}x){decoding:10.1f} "
+                f"({decoding / later:5.2f}x)"
+            )
             print(f"{name:16s}{batch:6d}{growth:>36s}")
 
 

@@ -1,8 +1,10 @@
-"""The methods of `naive.py` as somebody who knows torch writes them for one video: still a plain loop over frames.
+"""The methods of `naive.py` as somebody who knows torch writes them for one video: still a plain
+loop over frames.
 
-A frame's scores, products and sums are each one call, what is needed twice is computed once, and what is a handful of
-numbers becomes a Python list first. Frames have equal sizes and everything is on the CPU, which `tokenprune` does not
-take for granted. Inputs, results and ties are those of `naive.py`, and checked the same way.
+A frame's scores, products and sums are each one call, what is needed twice is computed once, and
+what is a handful of numbers becomes a Python list first. Frames have equal sizes and everything is
+on the CPU, which `tokenprune` does not take for granted. Inputs, results and ties are those of
+`naive.py`, and checked the same way.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def prumerge(features: Tensor, keys: Tensor, attention: Tensor, grid: bool = False) -> tuple[list[int], Tensor]:
+def prumerge(
+    features: Tensor, keys: Tensor, attention: Tensor, grid: bool = False
+) -> tuple[list[int], Tensor]:
     """PruMerge, and with `grid` PruMerge+."""
     kept, merged = [], []
     n = features.shape[1]
@@ -45,7 +49,9 @@ def prumerge(features: Tensor, keys: Tensor, attention: Tensor, grid: bool = Fal
 
 
 def _nearest(cosine: Tensor) -> Tensor:
-    """The 32 largest of every row; where the last one in equals the first one out, the lower index decides."""
+    """The 32 largest of every row; where the last one in equals the first one out, the lower index
+    decides.
+    """
     if cosine.shape[1] <= NEIGHBOURS:
         return cosine.argsort(descending=True, stable=True)
     largest, near = cosine.topk(NEIGHBOURS + 1)
@@ -54,7 +60,9 @@ def _nearest(cosine: Tensor) -> Tensor:
     return near[:, :NEIGHBOURS]
 
 
-def visionzip(features: Tensor, saliency: Tensor, keys: Tensor, budget: list[int]) -> tuple[list[int], Tensor]:
+def visionzip(
+    features: Tensor, saliency: Tensor, keys: Tensor, budget: list[int]
+) -> tuple[list[int], Tensor]:
     """VisionZip with the tokens that every frame keeps."""
     kept, merged = [], []
     n = features.shape[1]
@@ -82,7 +90,9 @@ def visionzip(features: Tensor, saliency: Tensor, keys: Tensor, budget: list[int
     return torch.cat(kept).tolist(), torch.cat(merged)
 
 
-def dycoke(features: Tensor, merge: float, budget: list[int] | None = None) -> tuple[list[int], Tensor]:
+def dycoke(
+    features: Tensor, merge: float, budget: list[int] | None = None
+) -> tuple[list[int], Tensor]:
     """DyCoke's temporal merging, with the budget of every frame where there is an allocator."""
     frames, n, _ = features.shape
     number, every = int((1 - merge) * n), torch.arange(n)
@@ -94,7 +104,11 @@ def dycoke(features: Tensor, merge: float, budget: list[int] | None = None) -> t
         if keep == n:
             kept.append(frame * n + every)
             continue
-        reference = (frame - WINDOW if frame else 1) if place == 0 else frame - (1 if place in (1, 3) else 2)
+        reference = (
+            (frame - WINDOW if frame else 1)
+            if place == 0
+            else frame - (1 if place in (1, 3) else 2)
+        )
         product = torch.linalg.vecdot(features[frame], features[reference])
         cosine = product / (squares[frame] * squares[reference]).sqrt()
         kept.append(frame * n + cosine.argsort(stable=True)[:keep].sort().values)
@@ -124,7 +138,9 @@ def apportion(weights: Tensor, total: int, cap: Tensor) -> Tensor:
 
 
 def _deal(share: list[int], most: list[int], first: list[float], amount: int) -> None:
-    """Hands out `amount` tokens in turns of one, in descending `first`, to the frames below their caps."""
+    """Hands out `amount` tokens in turns of one, in descending `first`, to the frames below their
+    caps.
+    """
     order = sorted(range(len(share)), key=first.__getitem__, reverse=True)
     while amount > 0:
         order = [frame for frame in order if share[frame] < most[frame]]

@@ -1,6 +1,8 @@
-"""What `operators.py` measures: each operator and its references on the same inputs, and how results are compared.
+"""What `operators.py` measures: each operator and its references on the same inputs, and how
+results are compared.
 
-Inputs have the sizes of LLaVA-OneVision and are made such that two implementations agree on every decision.
+Inputs have the sizes of LLaVA-OneVision and are made such that two implementations agree on every
+decision.
 """
 
 from __future__ import annotations
@@ -23,14 +25,17 @@ from tokenprune.strategies.prumerge import PruMerge
 from tokenprune.strategies.visionzip import VisionZip
 from tokenprune.tokens import TEXT, LastRow, SequenceView, VisualTokens
 
-FRAMES, CELLS, WIDTH, PATCHES, TOWER = 32, 196, 3584, 729, 1152  # LLaVA-OneVision-7B, SigLIP before pooling
+# LLaVA-OneVision-7B, SigLIP before pooling
+FRAMES, CELLS, WIDTH, PATCHES, TOWER = 32, 196, 3584, 729, 1152
 SMALL = 896  # width of LLaVA-OneVision-0.5B
 HEAD = 72  # width of one head of the tower, over whose heads VisionZip averages keys
 SPARE = 8
 
 
 class Case(NamedTuple):
-    """One operator and its references on the same inputs: the naive and the careful loop, or a copy of the memory."""
+    """One operator and its references on the same inputs: the naive and the careful loop, or a copy
+    of the memory.
+    """
 
     name: str
     size: str
@@ -44,9 +49,11 @@ def seeded(number: int) -> torch.Generator:
 
 
 def exact_keys(frames: int, cells: int, width: int) -> Tensor:
-    """Integer vectors of random signs and norm 2048: cosines are exact in float32 in any order of summation.
+    """Integer vectors of random signs and norm 2048: cosines are exact in float32 in any order of
+    summation.
 
-    Two implementations thus agree on every nearest neighbour, whatever they sum first, and on every tie.
+    Two implementations thus agree on every nearest neighbour, whatever they sum first, and on every
+    tie.
     """
     sizes = torch.arange(width) * int(2048 * math.sqrt(2.98 / width)) // width
     sizes[:SPARE] = 0
@@ -58,7 +65,9 @@ def exact_keys(frames: int, cells: int, width: int) -> Tensor:
     return sizes * (2.0 * torch.randint(0, 2, (frames, cells, width), generator=seeded(1)) - 1)
 
 
-def video(features: Tensor, keys: Tensor | None = None, saliency: Tensor | None = None) -> VisualTokens:
+def video(
+    features: Tensor, keys: Tensor | None = None, saliency: Tensor | None = None
+) -> VisualTokens:
     """An uncompressed video from per-frame features, keys and saliency."""
     frames, cells, _ = features.shape
     return VisualTokens(
@@ -93,7 +102,8 @@ def same_counts(reference: Tensor, ours: Tensor) -> None:
 
 def prumerge(frames: int, cells: int) -> Iterator[Case]:
     features = torch.randn(frames, cells, TOWER, generator=seeded(2))
-    attention = torch.randn(frames, cells, generator=seeded(3)).exp() / cells  # about 8 % of a frame are outliers
+    # about 8 % of a frame are outliers
+    attention = torch.randn(frames, cells, generator=seeded(3)).exp() / cells
     keys = exact_keys(frames, cells, TOWER)
     tokens = video(features, keys, attention)
     for name, grid in (("PruMerge", False), ("PruMerge+", True)):
@@ -137,7 +147,9 @@ def dytok(frames: int, cells: int) -> Iterator[Case]:
             lambda weights=weights, total=total, caps=caps: ops.apportion(weights, total, caps),
             same_counts,
         )
-    queries, keys = (torch.randn(8, *shape, generator=seeded(7)) for shape in ((14, 64), (2, frames * cells, 64)))
+    queries, keys = (
+        torch.randn(8, *shape, generator=seeded(7)) for shape in ((14, 64), (2, frames * cells, 64))
+    )
     frame = torch.arange(frames).repeat_interleave(cells)
     yield Case(
         "DyToK frame weights",
@@ -174,7 +186,12 @@ class Merging(NamedTuple):
     def of(cls, frames: int, cells: int) -> Merging:
         features, strategy = torch.randn(frames, cells, WIDTH, generator=seeded(9)), DyCoke()
         tokens = video(features)
-        return cls(features, strategy, tokens, torch.full((frames,), int(strategy.quota(tokens).sum()) // frames))
+        return cls(
+            features,
+            strategy,
+            tokens,
+            torch.full((frames,), int(strategy.quota(tokens).sum()) // frames),
+        )
 
     def plain(self) -> VisualTokens:
         return self.strategy.compress(self.tokens, self.strategy.quota(self.tokens))
@@ -188,11 +205,19 @@ def dycoke(frames: int, cells: int) -> Iterator[Case]:
     inputs = merging.features, merging.strategy.merge
     yield Case("DyCoke merging", size, loops("dycoke", *inputs), merging.plain, same_tokens)
     budgets = merging.even.tolist()
-    yield Case("DyCoke merging, allocated", size, loops("dycoke", *inputs, budgets), merging.allocated, same_tokens)
+    yield Case(
+        "DyCoke merging, allocated",
+        size,
+        loops("dycoke", *inputs, budgets),
+        merging.allocated,
+        same_tokens,
+    )
 
 
 def copies(frames: int = FRAMES, cells: int = CELLS) -> Iterator[Case]:
-    """What is held against a copy of the input; what merging decides is checked in `dycoke`, what it writes here."""
+    """What is held against a copy of the input; what merging decides is checked in `dycoke`, what
+    it writes here.
+    """
     merging, size = Merging.of(frames, cells), f"{frames} x {cells} x {WIDTH}"
     rows = merging.tokens.features
     there = torch.empty_like(rows).fill_(0.0)

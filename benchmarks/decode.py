@@ -2,15 +2,17 @@
 
     python benchmarks/decode.py [LAYERS]
 
-A random decoder of the shape of LLaVA-OneVision 0.5B's (24 layers, width 896, 14 heads, 2 key/value heads, feed-forward
-4864, bfloat16; the vocabulary is cut to 1,000 words) decodes on the CPU behind caches of random rows, so that no prompt
-has to be prefilled. `oracle` is the stock model with the visible length from the pruning layer up and every row below
-it, where DyCoke attends to everything; `short` has the visible length in all layers, which no method that chooses by a
-lower layer's attention can have. The stock cache copies itself at every step and ours does not: `in place` is the
-oracle on our cache, without a strategy. Ours also chooses rows and exchanges them; `held` keeps its choice, `renewed`
-selects at every step, among random keys, so that seven in ten visible rows change: trained models lie in between.
-All take turns of one token in rotating order, so that a busy machine slows them alike, and a ratio is the median of
-the turns' ratios. The claims: at most 1.05 of the oracle, at most 1 of the full model.
+A random decoder of the shape of LLaVA-OneVision 0.5B's (24 layers, width 896, 14 heads, 2 key/value
+heads, feed-forward 4864, bfloat16; the vocabulary is cut to 1,000 words) decodes on the CPU behind
+caches of random rows, so that no prompt has to be prefilled. `oracle` is the stock model with the
+visible length from the pruning layer up and every row below it, where DyCoke attends to everything;
+`short` has the visible length in all layers, which no method that chooses by a lower layer's
+attention can have. The stock cache copies itself at every step and ours does not: `in place` is the
+oracle on our cache, without a strategy. Ours also chooses rows and exchanges them; `held` keeps its
+choice, `renewed` selects at every step, among random keys, so that seven in ten visible rows
+change: trained models lie in between. All take turns of one token in rotating order, so that a busy
+machine slows them alike, and a ratio is the median of the turns' ratios. The claims: at most 1.05
+of the oracle, at most 1 of the full model.
 """
 
 from __future__ import annotations
@@ -83,7 +85,11 @@ def decoder(layers: int) -> Any:
         "vision_feature_select_strategy": "full",
         "image_grid_pinpoints": [[112, 112]],
     }
-    return LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig(**settings)).to(torch.bfloat16).eval()
+    return (
+        LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig(**settings))
+        .to(torch.bfloat16)
+        .eval()
+    )
 
 
 def filled(cache: DynamicCache, rows: list[int]) -> DynamicCache:
@@ -94,7 +100,9 @@ def filled(cache: DynamicCache, rows: list[int]) -> DynamicCache:
 
 
 @contextmanager
-def pruned(model: Any, layers: int, frames: int, threshold: float) -> Iterator[tuple[DynamicCache, Report]]:
+def pruned(
+    model: Any, layers: int, frames: int, threshold: float
+) -> Iterator[tuple[DynamicCache, Report]]:
     """An attached model and a cache as if a prompt had gone through it."""
     pipeline = Pipeline((DyCoke(merge=0.0, prune=0.7, threshold=threshold),))
     run = torch.zeros(1, BEFORE + frames * CELLS + 1 + AFTER, dtype=torch.bool)
@@ -133,7 +141,8 @@ def main() -> None:
     layers = int(sys.argv[1]) if len(sys.argv) > 1 else 24
     torch.manual_seed(0)
     model = decoder(layers)
-    twins = {"held": -1.0, "renewed": 2.0}  # by threshold; each is attached to a model of its own on the same weights
+    # by threshold; each is attached to a model of its own on the same weights
+    twins = {"held": -1.0, "renewed": 2.0}
     attached = {}
     for name in twins:
         with torch.device("meta"):
@@ -158,14 +167,26 @@ def main() -> None:
             pruned(attached["held"], layers, frames, twins["held"]) as (held, _),
             pruned(attached["renewed"], layers, frames, twins["renewed"]) as (renewed, report),
         ):
-            actions |= {"held": step(attached["held"], held), "renewed": step(attached["renewed"], renewed)}
+            actions |= {
+                "held": step(attached["held"], held),
+                "renewed": step(attached["renewed"], renewed),
+            }
             times = in_turns(actions)
-        print(f"{visual} visual rows, {shown} visible; {report[0].decode_changes} changes of selection")
-        print("   ms   ", "  ".join(f"{name} {statistics.median(taken):.1f}" for name, taken in times.items()))
+        print(
+            f"{visual} visual rows, {shown} visible; {report[0].decode_changes} changes of "
+            "selection"
+        )
+        print(
+            "   ms   ",
+            "  ".join(f"{name} {statistics.median(taken):.1f}" for name, taken in times.items()),
+        )
         for name in twins:
-            found = {base: statistics.median(map(truediv, times[name], times[base])) for base in BASES}
+            found = {
+                base: statistics.median(map(truediv, times[name], times[base])) for base in BASES
+            }
             cells = (
-                f"/ {base} {over:.3f}{'!' if over > CLAIMS.get(base, over) else ''}" for base, over in found.items()
+                f"/ {base} {over:.3f}{'!' if over > CLAIMS.get(base, over) else ''}"
+                for base, over in found.items()
             )
             print(f"   {name:8s}", "  ".join(cells))
 

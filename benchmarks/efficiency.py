@@ -1,9 +1,11 @@
-"""Runs the benches of `docs/results/efficiency.md` and writes that page: `make efficiency`, half an hour on two cores.
+"""Runs the benches of `docs/results/efficiency.md` and writes that page: `make efficiency`, half an
+hour on two cores.
 
     python benchmarks/efficiency.py [--page]
 
-On a machine with CUDA it runs those of LLaVA-OneVision-7B, otherwise those of 0.5B on the CPU; what either has measured
-stays on the page until it is measured again. `--page` only writes the page from what is there.
+On a machine with CUDA it runs those of LLaVA-OneVision-7B, otherwise those of 0.5B on the CPU; what
+either has measured stays on the page until it is measured again. `--page` only writes the page from
+what is there.
 """
 
 from __future__ import annotations
@@ -41,18 +43,22 @@ CPU = {
 GPU = {
     "gpu_32": Bench(
         "7B on a GPU, 32 frames",
-        f"strategy=dycoke,fastv,visionzip,prumerge,dytok+visionzip {LARGE} frames=32 new_tokens=100",
+        f"strategy=dycoke,fastv,visionzip,prumerge,dytok+visionzip {LARGE} frames=32 "
+        "new_tokens=100",
     ),
     "gpu_64": Bench(
         "7B on a GPU, 64 frames",
-        f"strategy=dycoke,fastv,visionzip,prumerge,dytok+visionzip {LARGE} frames=64 new_tokens=100",
+        f"strategy=dycoke,fastv,visionzip,prumerge,dytok+visionzip {LARGE} frames=64 "
+        "new_tokens=100",
     ),
     "gpu_dycoke": Bench(
-        "7B on a GPU, 32 frames, two new tokens, for DyCoke's headline (the paper: 1.54x, 34 to 24 GB)",
+        "7B on a GPU, 32 frames, two new tokens, for DyCoke's headline (the paper: 1.54x, 34 to 24 "
+        "GB)",
         f"strategy=dycoke {LARGE} frames=32 new_tokens=2 dycoke.merge=0.7",
     ),
     "gpu_dytok": Bench(
-        "7B on a GPU, 32 frames, a quarter of the tokens, for DyToK's headline (the paper: 48.3 to 11.3 ms, no probe)",
+        "7B on a GPU, 32 frames, a quarter of the tokens, for DyToK's headline (the paper: 48.3 to "
+        "11.3 ms, no probe)",
         f"strategy=dytok+visionzip,visionzip {LARGE} frames=32 new_tokens=2 keep=0.25",
     ),
 }
@@ -90,9 +96,11 @@ tokens were made.
 
 
 def run() -> None:
-    """Every bench of this machine, one after the other, and the scripts; keeps JSON, chart and output.
+    """Every bench of this machine, one after the other, and the scripts; keeps JSON, chart and
+    output.
 
-    Nothing is written into the checkout before the end, so that all figures belong to the same commit.
+    Nothing is written into the checkout before the end, so that all figures belong to the same
+    commit.
     """
     import torch
 
@@ -103,11 +111,15 @@ def run() -> None:
                 words = [*bench.words.split(), f"out={out / name}"]
                 subprocess.run([sys.executable, "-m", "tokenprune", "bench", *words], check=True)
                 written = (out / name / "bench.json").read_text(encoding="utf-8")
-                (out / f"{name}.json").write_text(written.replace(f"out={out}/", "out="), encoding="utf-8")
+                (out / f"{name}.json").write_text(
+                    written.replace(f"out={out}/", "out="), encoding="utf-8"
+                )
                 shutil.move(out / name / "bench.png", out / f"{name}.png")
             for name in () if torch.cuda.is_available() else SCRIPTS:
                 script = Path(__file__).with_name(f"{name}.py")
-                done = subprocess.run([sys.executable, script], check=True, stdout=subprocess.PIPE, text=True)
+                done = subprocess.run(
+                    [sys.executable, script], check=True, stdout=subprocess.PIPE, text=True
+                )
                 (out / f"{name}.txt").write_text(done.stdout, encoding="utf-8")
         finally:
             FOLDER.mkdir(parents=True, exist_ok=True)
@@ -123,12 +135,18 @@ def page() -> Iterator[str]:
     for name, bench in {**CPU, **GPU}.items():
         file = FOLDER / f"{name}.json"
         if file.exists():
-            yield from section(bench.title, json.loads(file.read_text(encoding="utf-8")), f"{FOLDER.name}/{name}.png")
+            yield from section(
+                bench.title,
+                json.loads(file.read_text(encoding="utf-8")),
+                f"{FOLDER.name}/{name}.png",
+            )
     if not any((FOLDER / f"{name}.json").exists() for name in GPU):
         yield ""
         yield (
-            "No GPU was at hand when this page was written: nothing here says anything about one. `make efficiency` on "
-            "a machine with CUDA adds the benches of the 7B model at 32 and 64 frames, DyCoke's and DyToK's headlines."
+            "No GPU was at hand when this page was written: nothing here says anything about one. "
+            "`make efficiency` on "
+            "a machine with CUDA adds the benches of the 7B model at 32 and 64 frames, DyCoke's "
+            "and DyToK's headlines."
         )
     for name, title in SCRIPTS.items():
         file = FOLDER / f"{name}.txt"
@@ -139,13 +157,17 @@ def page() -> Iterator[str]:
 
 
 def bars(device: str) -> list[tuple[str, str, float]]:
-    """Ratios with a bar: their names in `bench.json`, what tables call them, and the most that is claimed."""
+    """Ratios with a bar: their names in `bench.json`, what tables call them, and the most that is
+    claimed.
+    """
     share = 0.02 if device.startswith("cuda") else 0.05
     return [(name, label, share if bar is None else bar) for name, label, bar in BARS]
 
 
 def compared(row: dict[str, Any], tokens: int) -> set[str]:
-    """Which of these ratios say something: few steps are noise, and only a decode stage has to beat the full model."""
+    """Which of these ratios say something: few steps are noise, and only a decode stage has to beat
+    the full model.
+    """
     left_out = {"decode_over_oracle", "decode_over_full"} if tokens < 16 else set[str]()
     if row["own"]["decode_selection_changes"] is None:
         left_out.add("decode_over_full")
@@ -156,11 +178,15 @@ def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
     where, rows = result["environment"], result["rows"]
     yield from ("", f"## {title}", "")
     yield (
-        f"{where['device_name']}, {where['threads']} threads, torch {where['versions']['torch']}, transformers "
+        f"{where['device_name']}, {where['threads']} threads, torch {where['versions']['torch']}, "
+        "transformers "
         f"{where['versions']['transformers']}, {where['dtype']}."
     )
     yield from ("", "```sh", where["command"], "```", "")
-    yield "| system | visual tokens | tower | strategy | probe | prefill | TTFT | decode / token | peak GB | KV MB |"
+    yield (
+        "| system | visual tokens | tower | strategy | probe | prefill | TTFT | decode / token | "
+        "peak GB | KV MB |"
+    )
     yield "|--|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     yield line("full model", rows[0]["full"])
     for row in rows:
@@ -191,8 +217,10 @@ def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
         if (changes := row["own"]["decode_selection_changes"]) is not None:
             yield ""
             yield (
-                f"{row['strategy']} changed its selection in {changes} of {where['new_tokens'] - 1} decoding steps. "
-                "Random weights attend almost evenly and hold a selection longer than trained ones: *Decoding* below "
+                f"{row['strategy']} changed its selection in {changes} of "
+                f"{where['new_tokens'] - 1} decoding steps. "
+                "Random weights attend almost evenly and hold a selection longer than trained "
+                "ones: *Decoding* below "
                 "has what a change at every step costs."
             )
     yield from ("", f"![Where the time goes]({chart})")

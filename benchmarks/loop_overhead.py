@@ -1,10 +1,11 @@
-"""What the evaluation loop costs: `evaluate` against bare `model.generate` on the same prepared inputs.
+"""What the evaluation loop costs: `evaluate` against bare `model.generate` on the same prepared
+inputs.
 
     python benchmarks/loop_overhead.py [SAMPLES]
 
-Both answer all samples one by one with the full model, in turns, so that a busy machine slows both. The loop's share
-includes Lightning, the hooks of `attach`, scoring and records on disk; rendering the videos and preparing the inputs,
-which both need, is left out by making them beforehand.
+Both answer all samples one by one with the full model, in turns, so that a busy machine slows both.
+The loop's share includes Lightning, the hooks of `attach`, scoring and records on disk; rendering
+the videos and preparing the inputs, which both need, is left out by making them beforehand.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Prepared:
 
     def __init__(self, processor: Any, samples: list[Sample], shape: tuple[int, int]) -> None:
         self.pad, self.decode = processor.pad, processor.decode
-        self.inputs = {id(s.frames): processor.encode([(s.frames, s.question)], *shape) for s in samples}
+        self.inputs = {
+            id(s.frames): processor.encode([(s.frames, s.question)], *shape) for s in samples
+        }
 
     def encode(self, asked: list[tuple[torch.Tensor, str]], *shape: int) -> dict[str, torch.Tensor]:
         ((frames, _),) = asked
@@ -83,14 +86,17 @@ def main() -> None:
         middle = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             system = System("vanilla", "vanilla", registry.build("none"))
-            evaluate(model, prepared, Made(some, task), [system], Loop(), journal=Journal(Path(folder)))
+            evaluate(
+                model, prepared, Made(some, task), [system], Loop(), journal=Journal(Path(folder))
+            )
         ours.append(time.perf_counter() - middle)
         bare.append(middle - began)
     shares = [100 * (own / plain - 1) for own, plain in zip(ours[1:], bare[1:], strict=True)]
     each = ", ".join(f"{share:+.1f}" for share in shares)
     whole = 100 * (sum(ours[1:]) / sum(bare[1:]) - 1)
     print(
-        f"loop overhead, tiny, {number} samples of 16 frames: {whole:+.1f} % (turns: {each}; bar: 3 %); "
+        f"loop overhead, tiny, {number} samples of 16 frames: {whole:+.1f} % (turns: {each}; bar: "
+        "3 %); "
         f"{1e3 * sum(bare[1:]) / number / TURNS:.1f} ms per sample bare"
     )
 

@@ -1,14 +1,17 @@
-"""The methods word by word as their descriptions read: the loops that the claims of `operators.py` are set against.
+"""The methods word by word as their descriptions read: the loops that the claims of `operators.py`
+are set against.
 
-This is a first reading in code, and slow code. Tensors are indexed one element at a time, keys are normalised again
-for every centre, membership is looked up in lists, and a pair of tokens is one product. That makes each rule easy to
-check, which is what these loops are for. Careful code for the same rules (`careful.py`) is many times faster: the
-ratio to a loop here says what vectorising gains over such a loop, and nothing about good code.
+This is a first reading in code, and slow code. Tensors are indexed one element at a time, keys are
+normalised again for every centre, membership is looked up in lists, and a pair of tokens is one
+product. That makes each rule easy to check, which is what these loops are for. Careful code for the
+same rules (`careful.py`) is many times faster: the ratio to a loop here says what vectorising gains
+over such a loop, and nothing about good code.
 
-Scores are float32, ties go to the lower index, and the decisions are those the strategies' docstrings state.
+Scores are float32, ties go to the lower index, and the decisions are those the strategies'
+docstrings state.
 
-Axes: `f` frames, `n` tokens of a frame, `d` width, `k` key width, `s` sequence rows. Every method returns what it
-keeps as numbers: `frame * n + token`, in output order.
+Axes: `f` frames, `n` tokens of a frame, `d` width, `k` key width, `s` sequence rows. Every method
+returns what it keeps as numbers: `frame * n + token`, in output order.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ WINDOW = 4
 TEXT = -1
 
 
-def prumerge(features: Tensor, keys: Tensor, attention: Tensor, grid: bool = False) -> tuple[list[int], Tensor]:
+def prumerge(
+    features: Tensor, keys: Tensor, attention: Tensor, grid: bool = False
+) -> tuple[list[int], Tensor]:
     """PruMerge, and with `grid` PruMerge+: features [f, n, d], keys [f, n, k], attention [f, n]."""
     kept, merged = [], []
     frames, n, _ = features.shape
@@ -30,7 +35,9 @@ def prumerge(features: Tensor, keys: Tensor, attention: Tensor, grid: bool = Fal
         selected = _outliers(a)
         if grid:
             stride = max(1, int(1 / (len(selected) / n)) // 3)
-            selected = selected + [token for token in range(0, n - 1, stride) if token not in selected]
+            selected = selected + [
+                token for token in range(0, n - 1, stride) if token not in selected
+            ]
         if len(selected) + 1 >= n:  # nothing to merge
             kept += [frame * n + token for token in range(n)]
             merged += list(x)
@@ -48,15 +55,23 @@ def prumerge(features: Tensor, keys: Tensor, attention: Tensor, grid: bool = Fal
 
 
 def _outliers(attention: Tensor) -> list[int]:
-    """Tokens above the third quartile plus one and a half interquartile ranges, at least one, descending attention."""
-    first, third = torch.quantile(attention.double(), torch.tensor([0.25, 0.75], dtype=torch.double)).tolist()
+    """Tokens above the third quartile plus one and a half interquartile ranges, at least one,
+    descending attention.
+    """
+    first, third = torch.quantile(
+        attention.double(), torch.tensor([0.25, 0.75], dtype=torch.double)
+    ).tolist()
     fence = third + 1.5 * (third - first)
     number = max(1, sum(value > fence for value in attention.tolist()))
     return attention.argsort(descending=True, stable=True)[:number].tolist()
 
 
-def visionzip(features: Tensor, saliency: Tensor, keys: Tensor, budget: list[int]) -> tuple[list[int], Tensor]:
-    """VisionZip: features [f, n, d], saliency [f, n], keys [f, n, k], and how many tokens every frame keeps."""
+def visionzip(
+    features: Tensor, saliency: Tensor, keys: Tensor, budget: list[int]
+) -> tuple[list[int], Tensor]:
+    """VisionZip: features [f, n, d], saliency [f, n], keys [f, n, k], and how many tokens every
+    frame keeps.
+    """
     kept, merged = [], []
     frames, n, _ = features.shape
     for frame in range(frames):
@@ -83,11 +98,13 @@ def visionzip(features: Tensor, saliency: Tensor, keys: Tensor, budget: list[int
     return kept, torch.stack(merged)
 
 
-def dycoke(features: Tensor, merge: float, budget: list[int] | None = None) -> tuple[list[int], Tensor]:
+def dycoke(
+    features: Tensor, merge: float, budget: list[int] | None = None
+) -> tuple[list[int], Tensor]:
     """DyCoke's temporal merging: features [f, n, d]; of four frames the first stays whole.
 
-    With `budget`, how many tokens an allocator gives each frame. An anchor that it cuts is ranked against the anchor
-    before, the first one against the next frame.
+    With `budget`, how many tokens an allocator gives each frame. An anchor that it cuts is ranked
+    against the anchor before, the first one against the next frame.
     """
     frames, n, _ = features.shape
     number = int((1 - merge) * n)
@@ -102,7 +119,11 @@ def dycoke(features: Tensor, merge: float, budget: list[int] | None = None) -> t
             else:
                 reference = frame - 1 if place in (1, 3) else frame - 2
             similar = [
-                float(torch.cosine_similarity(features[frame, token], features[reference, token], dim=0))
+                float(
+                    torch.cosine_similarity(
+                        features[frame, token], features[reference, token], dim=0
+                    )
+                )
                 for token in range(n)
             ]
             tokens = sorted(sorted(range(n), key=lambda token: similar[token])[:keep])
@@ -120,7 +141,9 @@ def fastv(attention: Tensor, frame: Tensor, drop: float) -> list[int]:
 
 
 def apportion(weights: Tensor, total: int, cap: Tensor) -> Tensor:
-    """DyToK's allocation, Algorithm 1 and section 3.3: weights [f] and the most tokens of every frame [f]."""
+    """DyToK's allocation, Algorithm 1 and section 3.3: weights [f] and the most tokens of every
+    frame [f].
+    """
     ideal = weights / weights.sum() * total
     share = ideal.floor().long()
     remainder = ideal - share
@@ -141,7 +164,9 @@ def apportion(weights: Tensor, total: int, cap: Tensor) -> Tensor:
 
 
 def frame_weights(queries: Tensor, keys: Tensor, frames: int) -> Tensor:
-    """DyToK's frame weights: last queries [l, h, e] and visual keys [l, g, f * n, e] of some layers."""
+    """DyToK's frame weights: last queries [l, h, e] and visual keys [l, g, f * n, e] of some
+    layers.
+    """
     layers, heads, width = queries.shape
     shared = heads // keys.shape[1]
     weights = torch.zeros(frames)

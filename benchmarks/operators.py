@@ -1,10 +1,11 @@
 """Our operators against loops and against the memory: `python benchmarks/operators.py [THREADS]`.
 
-Each operator runs on the same inputs as two references and must give the results of both: the loops of `naive.py`,
-which the claims are about, and those of `careful.py`, which say what is gained over good code. Temporal merging, which
-is bound by the memory, is also held against one copy of its input. References and operator take turns after a warm-up,
-times are medians, and what takes more than half a second gets fewer turns. Measure on idle cores: loops start threads
-most often, so that neighbours slow them most.
+Each operator runs on the same inputs as two references and must give the results of both: the loops
+of `naive.py`, which the claims are about, and those of `careful.py`, which say what is gained over
+good code. Temporal merging, which is bound by the memory, is also held against one copy of its
+input. References and operator take turns after a warm-up, times are medians, and what takes more
+than half a second gets fewer turns. Measure on idle cores: loops start threads most often, so that
+neighbours slow them most.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from cases import CELLS, FRAMES, Case, Merging, copies, operators
 ROUNDS = 7
 SLOW = 500.0  # ms; a reference above it gets half the rounds
 
-# times faster than the naive loop or the copy, at least; an operator that is not here is shown without a claim
+# times faster than the naive loop or the copy, at least; an operator that is not here is shown
+# without a claim
 CLAIMS = {
     "PruMerge": 10.0,
     "PruMerge+": 10.0,
@@ -50,7 +52,9 @@ class Row(NamedTuple):
 
 
 def measure(case: Case, rounds: int) -> Row:
-    """Checks that the results are equal, which warms up, then takes turns; what is slow sits out half of them."""
+    """Checks that the results are equal, which warms up, then takes turns; what is slow sits out
+    half of them.
+    """
     result = case.ours()
     turns = []
     for reference in case.references:
@@ -87,15 +91,20 @@ def threads(number: int) -> Iterator[None]:
 
 def cases() -> Iterator[Case]:
     """Everything that has a ratio."""
-    # copies first: later the allocator hands out pages of earlier operators, and a clone gets what a process that meets
-    # one video never gets, memory that need not be mapped
+    # copies first: later the allocator hands out pages of earlier operators, and a clone gets what
+    # a process that meets one video never gets, memory that need not be mapped
     yield from copies()
     yield from operators()
 
 
 def ratios(rounds: int = ROUNDS) -> dict[str, float]:
-    """How many times faster than the naive loop, or than a copy, each operator is; compare with `CLAIMS`."""
-    return {case.name: measure(case._replace(references=case.references[:1]), rounds).ratios[0] for case in cases()}
+    """How many times faster than the naive loop, or than a copy, each operator is; compare with
+    `CLAIMS`.
+    """
+    return {
+        case.name: measure(case._replace(references=case.references[:1]), rounds).ratios[0]
+        for case in cases()
+    }
 
 
 def verdict(row: Row) -> str:
@@ -105,22 +114,31 @@ def verdict(row: Row) -> str:
 
 def against_copies() -> Iterator[str]:
     yield (
-        f"{'against one copy of the input':42} {'size':15} {'copy ms':>9} {'ours ms':>9} {'times':>7}  "
+        f"{'against one copy of the input':42} {'size':15} {'copy ms':>9} {'ours ms':>9} "
+        f"{'times':>7}  "
         f"{'runs':6}  claim"
     )
     rows = []
     for case in copies():
         rows.append(row := measure(case, ROUNDS))
         copy, times = row.references[0], row.ratios[0]
-        yield f"{row.name:42} {row.size:15} {copy:9.2f} {row.ours:9.2f} {times:7.2f}  {runs(row):6}  {verdict(row)}"
+        yield (
+            f"{row.name:42} {row.size:15} {copy:9.2f} {row.ours:9.2f} {times:7.2f}  "
+            f"{runs(row):6}  {verdict(row)}"
+        )
     clone, mapped = (row.references[0] for row in rows[:2])
     merging = Merging.of(FRAMES, CELLS)
     kept = int(merging.strategy.quota(merging.tokens).sum()) / len(merging.tokens)
     yield (
-        f"A clone gets new memory from the system and spends most of its {clone:.1f} ms on page faults, which merging "
-        f"has for what it writes; the same copy into memory that is mapped already takes {mapped:.1f} ms."
+        f"A clone gets new memory from the system and spends most of its {clone:.1f} ms on page "
+        "faults, which merging "
+        "has for what it writes; the same copy into memory that is mapped already takes "
+        f"{mapped:.1f} ms."
     )
-    yield f"A clone reads and writes all rows, merging reads all of them and writes those it keeps, {kept:.0%} here."
+    yield (
+        "A clone reads and writes all rows, merging reads all of them and writes those it "
+        f"keeps, {kept:.0%} here."
+    )
 
 
 def against_loops() -> Iterator[str]:
@@ -154,7 +172,8 @@ def main() -> None:
             for line in lines:
                 print(line, flush=True)
     print(
-        "\nInputs are float32. Times are medians of so many runs, of each reference and of ours, after one to warm up."
+        "\nInputs are float32. Times are medians of so many runs, of each reference and of ours, "
+        "after one to warm up."
     )
     print(where.load())
 

@@ -2,10 +2,11 @@
 
     python benchmarks/quick.py [--save]
 
-The ratios that have a bar, beside the last committed ones: `tokenprune bench` at LLaVA-OneVision-0.5B's size on the CPU
-(four made-up frames, DyCoke choosing anew at every step; one frame through the tower), operators against naive loops
-and the memory, and start-up. DyToK's probe, lengths and batches are in `make efficiency`. It informs: a busy machine
-moves the figures, so it is no test. `--save` writes `benchmarks/baseline.json`, of a clean checkout only.
+The ratios that have a bar, beside the last committed ones: `tokenprune bench` at
+LLaVA-OneVision-0.5B's size on the CPU (four made-up frames, DyCoke choosing anew at every step; one
+frame through the tower), operators against naive loops and the memory, and start-up. DyToK's probe,
+lengths and batches are in `make efficiency`. It informs: a busy machine moves the figures, so it is
+no test. `--save` writes `benchmarks/baseline.json`, of a clean checkout only.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def benched(words: tuple[str, ...]) -> dict[str, Figure]:
 
 
 def measured() -> dict[str, Figure]:
-    found = {name: Figure(took, startup.CLAIMS[name]) for name, took in startup.milliseconds(3).items()}
+    found = {
+        name: Figure(took, startup.CLAIMS[name]) for name, took in startup.milliseconds(3).items()
+    }
     found = {f"{name}, ms": figure for name, figure in found.items()}
     for name, ratio in operators.ratios(rounds=2).items():
         found[f"{name}: times faster"] = Figure(ratio, operators.CLAIMS.get(name), least=True)
@@ -75,9 +78,12 @@ def main() -> None:
     save = "--save" in sys.argv[1:]
     if save and not where.clean():
         sys.exit(
-            "benchmarks/quick.py: error: figures to be saved belong to a commit: commit or stash your changes first"
+            "benchmarks/quick.py: error: figures to be saved belong to a commit: commit or stash "
+            "your changes first"
         )
-    before = json.loads(BASELINE.read_text(encoding="utf-8"))["figures"] if BASELINE.exists() else {}
+    before = (
+        json.loads(BASELINE.read_text(encoding="utf-8"))["figures"] if BASELINE.exists() else {}
+    )
     print(where.line())
     now = measured()
     table = Table(title="now, and as last committed")
@@ -90,7 +96,10 @@ def main() -> None:
     print(f"{where.load()} after")
     if save:
         made = environment(torch.device("cpu"), torch.bfloat16, "python benchmarks/quick.py --save")
-        result = {"environment": made, "figures": {name: figure.value for name, figure in now.items()}}
+        result = {
+            "environment": made,
+            "figures": {name: figure.value for name, figure in now.items()},
+        }
         BASELINE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(f"saved in {BASELINE}")
 

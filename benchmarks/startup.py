@@ -1,6 +1,7 @@
 """How long the command line takes to start: `python benchmarks/startup.py`.
 
-Medians of whole processes that take turns; of two figures, less what Python or `import torch` takes alone.
+Medians of whole processes that take turns; of two figures, less what Python or `import torch` takes
+alone.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ def line() -> str:
     made = environment(torch.device("cpu"), torch.float32, "")
     versions = f"torch {made['versions']['torch']}, transformers {made['versions']['transformers']}"
     threads = f"{made['threads']} threads on {cores()} cores"
-    return f"{made['device_name']}, {threads}, {versions}, {_revision(made['git_revision'])}, {load()}"
+    return (
+        f"{made['device_name']}, {threads}, {versions}, {_revision(made['git_revision'])}, {load()}"
+    )
 
 
 def load() -> str:

@@ -1,6 +1,7 @@
 """Writes the generated parts of the documentation: `python docs/generate.py` (or `make docs`).
 
-A part stands between `<!-- NAME -->` and `<!-- /NAME -->`; `tests/test_docs.py` fails when one is stale.
+A part stands between `<!-- NAME -->` and `<!-- /NAME -->`; `tests/test_docs.py` fails when one is
+stale.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ def refreshed(page: str) -> str:
     text = (ROOT / page).read_text(encoding="utf-8")
     table = strategies_markdown()
     return re.sub(
-        r"(<!-- strategies -->\n).*?(<!-- /strategies -->)", lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL
+        r"(<!-- strategies -->\n).*?(<!-- /strategies -->)",
+        lambda m: f"{m[1]}{table}\n{m[2]}",
+        text,
+        flags=re.DOTALL,
     )
 
 

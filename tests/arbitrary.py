@@ -1,7 +1,9 @@
-"""Hypothesis generators of everything that flows through a pipeline, and the generator behind the golden vectors.
+"""Hypothesis generators of everything that flows through a pipeline, and the generator behind the
+golden vectors.
 
-Shapes, budgets and options are drawn; the numbers inside tensors come from a drawn seed, in three kinds: smooth
-(tie-free in float32), coarse (few values, so ties everywhere) and sparse (many all-zero rows).
+Shapes, budgets and options are drawn; the numbers inside tensors come from a drawn seed, in three
+kinds: smooth (tie-free in float32), coarse (few values, so ties everywhere) and sparse (many
+all-zero rows).
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ fractions = st.sampled_from([0.0, 1.0, 0.5, 0.3, 0.7, 0.55]) | st.floats(0.0, 1.
 
 @cache
 def draws(seed: int, *shape: int) -> Tensor:
-    """The reproducible inputs of the golden files and the method texts: a linear congruential generator in [-1, 1)."""
+    """The reproducible inputs of the golden files and the method texts: a linear congruential
+    generator in [-1, 1).
+    """
     values = np.empty(int(np.prod(shape)), dtype=np.float32)
     for place in range(len(values)):
         seed = (1664525 * seed + 1013904223) % 2**32
@@ -48,7 +52,9 @@ def numbers(generator: torch.Generator, kind: str, *shape: int) -> Tensor:
     return values
 
 
-def video(features: Tensor, cells: int, saliency: Tensor | None = None, keys: Tensor | None = None) -> VisualTokens:
+def video(
+    features: Tensor, cells: int, saliency: Tensor | None = None, keys: Tensor | None = None
+) -> VisualTokens:
     """An uncompressed video from frame-major rows."""
     frames = len(features) // cells
     frame, slot = torch.arange(frames).repeat_interleave(cells), torch.arange(cells).repeat(frames)
@@ -62,7 +68,9 @@ def blank(frames: int, cells: int) -> VisualTokens:
 
 @st.composite
 def frame_slots(draw: st.DrawFn, frames: int, cells: int) -> tuple[Tensor, Tensor]:
-    """Frame and slot of every token: a full grid, or frames that lost any number of tokens, some in another order."""
+    """Frame and slot of every token: a full grid, or frames that lost any number of tokens, some in
+    another order.
+    """
     if draw(st.booleans()):
         slots = [list(range(cells))] * frames
     else:
@@ -74,7 +82,9 @@ def frame_slots(draw: st.DrawFn, frames: int, cells: int) -> tuple[Tensor, Tenso
 
 
 @st.composite
-def visual_tokens(draw: st.DrawFn, dtype: torch.dtype = torch.float32, frames: int | None = None) -> VisualTokens:
+def visual_tokens(
+    draw: st.DrawFn, dtype: torch.dtype = torch.float32, frames: int | None = None
+) -> VisualTokens:
     """Videos of 1 to 10 frames, odd, tiny, ragged, with empty frames, on every device there is."""
     frames = frames or draw(st.integers(1, 10))
     cells = draw(st.sampled_from([1, 2, 7, 36]) | st.integers(1, 12))
@@ -103,7 +113,9 @@ def sequence_views(draw: st.DrawFn, frames: int | None = None) -> SequenceView:
     generator = torch.Generator().manual_seed(draw(seeds))
     scores = numbers(generator, draw(st.sampled_from(KINDS)), len(frame)).softmax(0)
     device = draw(st.sampled_from(DEVICES))
-    return SequenceView(frame.to(device), torch.arange(len(frame), device=device), scores.to(device), frames)
+    return SequenceView(
+        frame.to(device), torch.arange(len(frame), device=device), scores.to(device), frames
+    )
 
 
 def later(view: SequenceView, step: int, attention: Tensor) -> SequenceView:
@@ -122,7 +134,9 @@ def decodings(draw: st.DrawFn) -> list[SequenceView]:
     steps = []
     for step in range(draw(st.integers(1, 6))):
         logits = torch.cat([logits, torch.zeros(1)]) if step else logits
-        logits = logits + draw(st.sampled_from([0.0, 0.05, 2.0])) * torch.randn(len(logits), generator=generator)
+        logits = logits + draw(st.sampled_from([0.0, 0.05, 2.0])) * torch.randn(
+            len(logits), generator=generator
+        )
         steps.append(later(first, step, logits.softmax(0).to(first.frame.device)))
     return steps
 
@@ -176,7 +190,9 @@ def _values(hint: Any) -> st.SearchStrategy[Any] | None:
 
 @st.composite
 def configured(draw: st.DrawFn, kind: type[Strategy]) -> Strategy:
-    """A strategy with fractions anywhere in [0, 1] and switches in any position; integers stay as they are."""
+    """A strategy with fractions anywhere in [0, 1] and switches in any position; integers stay as
+    they are.
+    """
     hints = get_type_hints(kind)
     choices = {field.name: _values(hints[field.name]) for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     return kind(**{name: draw(values) for name, values in choices.items() if values is not None})

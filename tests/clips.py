@@ -1,4 +1,6 @@
-"""Video files for tests, written by PyAV: grey pictures that can be told apart, and noise that moves."""
+"""Video files for tests, written by PyAV: grey pictures that can be told apart, and noise that
+moves.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ _NOISE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 
 
 def write_video(
-    path: Path, frames: int = 40, codec: str = "mpeg4", size: tuple[int, int] = (64, 48), options: dict | None = None
+    path: Path,
+    frames: int = 40,
+    codec: str = "mpeg4",
+    size: tuple[int, int] = (64, 48),
+    options: dict | None = None,
 ) -> Path:
     """A video of 10 frames per second that gets brighter by STEP a frame."""
     with av.open(str(path), "w", options=options or {}) as container:
@@ -53,8 +59,14 @@ def write_noise(
     """
     file = str(target) if isinstance(target, Path) else target
     with av.open(file, "w", **container_options) as container:
-        stream: Any = container.add_stream(codec, rate=rate, options={"g": "10"} if coding is None else coding)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream: Any = container.add_stream(
+            codec, rate=rate, options={"g": "10"} if coding is None else coding
+        )
+        stream.width, stream.height, stream.pix_fmt = (
+            64,
+            48,
+            "yuvj420p" if codec == "mjpeg" else "yuv420p",
+        )
         audio: Any = container.add_stream("aac", rate=8000, layout="mono") if sound else None
         for number, time in enumerate(times):
             frame = av.VideoFrame.from_ndarray(np.roll(_NOISE, number, axis=1), format="rgb24")
@@ -78,7 +90,9 @@ def write_audio(path: Path) -> Path:
 
 
 def _silence(number: int) -> av.AudioFrame:
-    frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+    frame = av.AudioFrame.from_ndarray(
+        np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+    )
     frame.sample_rate, frame.pts, frame.time_base = 8000, 1024 * number, Fraction(1, 8000)
     return frame
 

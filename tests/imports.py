@@ -1,4 +1,6 @@
-"""What the package's files import, read in their text: also inside functions, also for type checkers only."""
+"""What the package's files import, read in their text: also inside functions, also for type
+checkers only.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tokenprune"
-MODULES = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for path in PACKAGE.rglob("*.py")}
+MODULES = {
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path
+    for path in PACKAGE.rglob("*.py")
+}
 _NAMES = {name.removesuffix(".__init__") for name in MODULES}
 
 

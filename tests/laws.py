@@ -1,4 +1,5 @@
-"""What every strategy guarantees, as functions: a strategy defined anywhere, also in a test, can be held to them.
+"""What every strategy guarantees, as functions: a strategy defined anywhere, also in a test, can be
+held to them.
 
 Each takes a strategy and an arbitrary input, and raises AssertionError where a law is broken.
 """
@@ -34,7 +35,10 @@ def same(one: Any, other: Any) -> bool:
     """Whether two views, token sets or tensors hold the same, bit for bit."""
     if isinstance(one, Tensor):
         return one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)
-    return all(same(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(parts(one), parts(other), strict=True))
+    return all(
+        same(a, b) if isinstance(a, Tensor) else a == b
+        for a, b in zip(parts(one), parts(other), strict=True)
+    )
 
 
 def parts(value: Any) -> list[Any]:
@@ -59,8 +63,9 @@ def check_vision(
 ) -> None:
     """The laws of vision stages, at the strategy's own quota, at `budget`, and at full budget.
 
-    Frame `disturbed` gets other contents, which only the frames with it among their `sources` may notice. A full budget
-    is the identity where it was asked for: an `adaptive` rule that arrives at all tokens of a frame may merge them.
+    Frame `disturbed` gets other contents, which only the frames with it among their `sources` may
+    notice. A full budget is the identity where it was asked for: an `adaptive` rule that arrives at
+    all tokens of a frame may merge them.
     """
     before = copied(tokens)
     quota = strategy.quota(tokens)
@@ -74,10 +79,16 @@ def check_vision(
 
     full = strategy.compress(tokens, tokens.counts)
     whole = (quota < tokens.counts) | (not adaptive)
-    assert torch.equal(*(contents(t)[whole[t.frame]] for t in (full, tokens))), "full budget is not the identity"
+    assert torch.equal(*(contents(t)[whole[t.frame]] for t in (full, tokens))), (
+        "full budget is not the identity"
+    )
 
     others = disturb(tokens, disturbed)
-    rest = [frame for frame in range(tokens.frames) if frame != disturbed and disturbed not in sources(frame)]
+    rest = [
+        frame
+        for frame in range(tokens.frames)
+        if frame != disturbed and disturbed not in sources(frame)
+    ]
     assert torch.equal(strategy.quota(others)[rest], quota[rest]), "frames mix in the quota"
     one, two = strategy.compress(tokens, budget), strategy.compress(others, budget)
     apart = torch.isin(one.frame, torch.tensor(rest, device=one.frame.device, dtype=torch.long))
@@ -85,7 +96,9 @@ def check_vision(
 
 
 def check_kept(kept: VisualTokens, tokens: VisualTokens, asked: Tensor) -> None:
-    """Exactly the budget, in frame order, every token with the slot of one input token of its frame."""
+    """Exactly the budget, in frame order, every token with the slot of one input token of its
+    frame.
+    """
     assert torch.equal(kept.counts, asked)
     assert (kept.frames, kept.cells) == (tokens.frames, tokens.cells)
     assert bool((kept.frame.diff() >= 0).all())
@@ -111,18 +124,26 @@ def disturb(tokens: VisualTokens, frame: int) -> VisualTokens:
         values = getattr(tokens, name)
         if values is not None:
             changed[name] = values.clone()
-            changed[name][inside] = 1 - 2 * values[inside].flip(0) if name != "saliency" else values[inside].flip(0) + 1
+            changed[name][inside] = (
+                1 - 2 * values[inside].flip(0) if name != "saliency" else values[inside].flip(0) + 1
+            )
     return dataclasses.replace(tokens, **changed)
 
 
-def check_prefill(strategy: PrefillStage, view: SequenceView, budget: Tensor, disturbed: int = 0) -> None:
+def check_prefill(
+    strategy: PrefillStage, view: SequenceView, budget: Tensor, disturbed: int = 0
+) -> None:
     """The laws of prefill stages, at the strategy's own quota, at `budget`, and at full budget."""
     before = copied(view)
     quota = strategy.quota(view)
     check_quota(quota, view)
     for asked in (quota, budget, view.counts):
         kept = strategy.prune(view, asked)
-        assert (kept.dtype, kept.device, kept.shape) == (torch.bool, view.frame.device, view.frame.shape)
+        assert (kept.dtype, kept.device, kept.shape) == (
+            torch.bool,
+            view.frame.device,
+            view.frame.shape,
+        )
         assert bool(kept[~view.visual].all()), "text was dropped"
         survivors = view.frame[kept & view.visual]
         assert torch.equal(torch.bincount(survivors, minlength=view.frames), asked)
@@ -132,7 +153,9 @@ def check_prefill(strategy: PrefillStage, view: SequenceView, budget: Tensor, di
     inside = view.frame == disturbed
     attention = torch.where(inside, 1 - view.attention, view.attention)
     other = strategy.prune(dataclasses.replace(view, attention=attention), budget)
-    assert torch.equal(other[~inside], strategy.prune(view, budget)[~inside]), "frames mix under a budget"
+    assert torch.equal(other[~inside], strategy.prune(view, budget)[~inside]), (
+        "frames mix under a budget"
+    )
     assert same(view, before), "the input was changed"
 
 
@@ -144,15 +167,23 @@ def masks(strategy: DecodeStage[Any], steps: Sequence[SequenceView]) -> list[Ten
     return seen
 
 
-def check_decode(strategy: DecodeStage[Any], steps: Sequence[SequenceView], others: Sequence[SequenceView]) -> None:
+def check_decode(
+    strategy: DecodeStage[Any], steps: Sequence[SequenceView], others: Sequence[SequenceView]
+) -> None:
     """The laws of decode stages, on the steps of two samples."""
     before = [copied(view) for view in steps]
     expected, beside = masks(strategy, steps), masks(strategy, others)
     for mask, view in zip(expected, steps, strict=True):
-        assert (mask.dtype, mask.device, mask.shape) == (torch.bool, view.frame.device, view.frame.shape)
+        assert (mask.dtype, mask.device, mask.shape) == (
+            torch.bool,
+            view.frame.device,
+            view.frame.shape,
+        )
         assert bool(mask[~view.visual].all()), "text was hidden"
     again = masks(strategy, steps)
-    assert all(torch.equal(a, b) for a, b in zip(expected, again, strict=True)), "state leaked into a later sample"
+    assert all(torch.equal(a, b) for a, b in zip(expected, again, strict=True)), (
+        "state leaked into a later sample"
+    )
     assert all(same(a, b) for a, b in zip(steps, before, strict=True)), "the input was changed"
 
     states, results = [strategy.start(), strategy.start()], ([], [])
@@ -162,19 +193,28 @@ def check_decode(strategy: DecodeStage[Any], steps: Sequence[SequenceView], othe
                 mask, states[sample] = strategy.attend(views[step], states[sample])
                 results[sample].append(mask)
     for alone_, together in zip((expected, beside), results, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(alone_, together, strict=True)), "state leaked between samples"
+        assert all(torch.equal(a, b) for a, b in zip(alone_, together, strict=True)), (
+            "state leaked between samples"
+        )
 
     first, kept = steps[0], strategy.start()
     mask, advanced = strategy.attend(first, kept)
     assert torch.equal(mask, strategy.attend(first, kept)[0]), "a state was changed in place"
     if len(steps) > 1:
-        assert torch.equal(strategy.attend(steps[1], advanced)[0], strategy.attend(steps[1], advanced)[0])
+        assert torch.equal(
+            strategy.attend(steps[1], advanced)[0], strategy.attend(steps[1], advanced)[0]
+        )
 
 
 def check_allocator(
-    strategy: Allocator, probe: TableProbe, host: VisionStage | PrefillStage, seen: VisualTokens | SequenceView
+    strategy: Allocator,
+    probe: TableProbe,
+    host: VisionStage | PrefillStage,
+    seen: VisualTokens | SequenceView,
 ) -> None:
-    """The laws of allocators: one weight per frame whatever the order of frames and heads, and the host's total."""
+    """The laws of allocators: one weight per frame whatever the order of frames and heads, and the
+    host's total.
+    """
     weights = strategy.weigh(probe)
     assert weights.shape == (probe.frames,)
     assert bool(weights.isfinite().all())
@@ -189,7 +229,9 @@ def check_allocator(
     quota, cap = host.quota(seen), seen.counts  # pyright: ignore[reportArgumentType]
     cap = cap if strategy.cap is None else cap.clamp(max=strategy.cap)
     if int(quota.sum()) > int(cap.sum()):
-        with pytest.raises(StrategyError, match=r"do not fit: .* raise the cap or keep fewer tokens$"):
+        with pytest.raises(
+            StrategyError, match=r"do not fit: .* raise the cap or keep fewer tokens$"
+        ):
             pipeline.budget(host, seen, weights)
     else:
         budget = pipeline.budget(host, seen, weights)
@@ -201,11 +243,15 @@ def check_allocator(
 
 def heads_reversed(probe: TableProbe) -> TableProbe:
     """Query heads in the opposite order, with the key heads they share."""
-    return dataclasses.replace(probe, rows=LastRow(probe.rows.queries.flip(1), probe.rows.keys.flip(1)))
+    return dataclasses.replace(
+        probe, rows=LastRow(probe.rows.queries.flip(1), probe.rows.keys.flip(1))
+    )
 
 
 def frames_reversed(probe: TableProbe) -> TableProbe:
     """The same frames last to first."""
     order = (probe.frames - 1 - probe.frame).argsort(stable=True)
     frame = (probe.frames - 1 - probe.frame)[order]
-    return dataclasses.replace(probe, rows=LastRow(probe.rows.queries, probe.rows.keys[:, :, order]), frame=frame)
+    return dataclasses.replace(
+        probe, rows=LastRow(probe.rows.queries, probe.rows.keys[:, :, order]), frame=frame
+    )

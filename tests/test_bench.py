@@ -1,4 +1,6 @@
-"""`tokenprune bench`: what it writes, that its counts are exact and its references have the budget they claim."""
+"""`tokenprune bench`: what it writes, that its counts are exact and its references have the budget
+they claim.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,13 @@ ROW = ("strategy", "full", "oracle", "random", "own", "ratios", "formula")
 
 
 def small(**changes: Any) -> BenchConfig:
-    settings: dict[str, Any] = {"frames": FRAMES, "text": TEXT, "new_tokens": NEW, "repeats": 1, "vision": "random"}
+    settings: dict[str, Any] = {
+        "frames": FRAMES,
+        "text": TEXT,
+        "new_tokens": NEW,
+        "repeats": 1,
+        "vision": "random",
+    }
     return BenchConfig(**{"strategy": ["random"], "out": "x", **settings, **changes})
 
 
@@ -61,47 +69,84 @@ def check(result: dict[str, Any], depth: int) -> None:
         for name in ("full", "oracle", "random", "own"):
             block = row[name]
             assert len(block["visual_tokens_per_layer"]) == depth
-            assert all(block[part] > 0 for part in ("prefill_ms", "ttft_ms", "decode_ms_per_token", "total_ms"))
+            assert all(
+                block[part] > 0
+                for part in ("prefill_ms", "ttft_ms", "decode_ms_per_token", "total_ms")
+            )
             assert block["strategy_ms"] >= 0
             assert block["peak_memory_bytes"] > block["kv_bytes"] > 0
             assert all(low <= block[part] <= high for part, (low, high) in block["spread"].items())
             flops = block["flops"]["exact"]
-            assert flops["total"] == sum(v for part, v in flops.items() if part not in ("total", "llm_prefill"))
+            assert flops["total"] == sum(
+                v for part, v in flops.items() if part not in ("total", "llm_prefill")
+            )
         assert row["own"]["visual_tokens_per_layer"] == row["oracle"]["visual_tokens_per_layer"]
         free = ("strategy_over_full_prefill", "probe_over_full_prefill")
-        assert all(ratio > 0 or (name in free and ratio == 0) for name, ratio in row["ratios"].items())
+        assert all(
+            ratio > 0 or (name in free and ratio == 0) for name, ratio in row["ratios"].items()
+        )
         assert row["formula"]["measured"] > 0
         average = sum(row["own"]["visual_tokens_per_layer"]) / depth
         assert row["random"]["visual_tokens_per_layer"] == [pytest.approx(average, abs=0.5)] * depth
 
 
 def test_a_bench_of_a_shape(shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["strategy=dycoke,fastv,dytok+random", f"model={shape}", "vision=random", f"frames={FRAMES}", "batch=2"]
-    result = benched(tmp_path / "out", *words, f"text={TEXT}", f"new_tokens={NEW}", "repeats=1", "random.keep=0.25")
+    words = [
+        "strategy=dycoke,fastv,dytok+random",
+        f"model={shape}",
+        "vision=random",
+        f"frames={FRAMES}",
+        "batch=2",
+    ]
+    result = benched(
+        tmp_path / "out",
+        *words,
+        f"text={TEXT}",
+        f"new_tokens={NEW}",
+        "repeats=1",
+        "random.keep=0.25",
+    )
     check(result, depth=5)
     where, (dycoke, fastv, guided) = result["environment"], result["rows"]
-    assert (where["weights"], where["vision"], where["tokens_per_frame"]) == ("random", "random", CELLS)
+    assert (where["weights"], where["vision"], where["tokens_per_frame"]) == (
+        "random",
+        "random",
+        CELLS,
+    )
     assert "weights and inputs plus the peak" in where["memory_method"]
     assert dycoke["full"]["visual_tokens_per_layer"] == [FULL] * 5
     assert dycoke["own"]["visual_tokens_per_layer"] == [9 + 3 * 2] * 5, "dycoke.merge=0.7 of nine"
-    assert dycoke["own"]["decode_visual_tokens_per_layer"] == [15, 15, 15, 4, 4], "dycoke.prune=0.7 from layer 3"
+    assert dycoke["own"]["decode_visual_tokens_per_layer"] == [15, 15, 15, 4, 4], (
+        "dycoke.prune=0.7 from layer 3"
+    )
     assert fastv["own"]["visual_tokens_per_layer"] == [36, 36, 18, 18, 18]
-    assert guided["own"]["probe_ms"] > 0 == guided["random"]["probe_ms"] == dycoke["own"]["probe_ms"]
+    assert (
+        guided["own"]["probe_ms"] > 0 == guided["random"]["probe_ms"] == dycoke["own"]["probe_ms"]
+    )
     assert guided["ratios"]["prefill_speedup_without_probe"] > guided["ratios"]["prefill_speedup"]
-    assert guided["own"]["flops"]["exact"]["probe"] > 0 == guided["random"]["flops"]["exact"]["probe"]
+    assert (
+        guided["own"]["flops"]["exact"]["probe"] > 0 == guided["random"]["flops"]["exact"]["probe"]
+    )
     assert guided["own"]["flops"]["papers"] > guided["oracle"]["flops"]["papers"]
     for row in result["rows"]:
         assert row["own"]["video_ms"] is None and row["own"]["vision_ms"] == 0
         assert row["own"]["flops"]["exact"]["tower"] == 0
-    rows, width = TEXT + 1 + NEW - 1, 2 * 2 * 8 * 4 * 2  # keys and values, two heads of 8 floats, two samples
+    # keys and values, two heads of 8 floats, two samples
+    rows, width = TEXT + 1 + NEW - 1, 2 * 2 * 8 * 4 * 2
     assert fastv["full"]["kv_bytes"] == 5 * width * (FULL + rows)
     assert fastv["oracle"]["kv_bytes"] == width * (2 * (36 + rows) + 3 * (18 + rows))
     out = " ".join(capsys.readouterr().out.split())  # lines break where a terminal ends
-    assert "dense oracle" in out and "with random weights" in out and "made-up features (no tower)" in out
+    assert (
+        "dense oracle" in out
+        and "with random weights" in out
+        and "made-up features (no tower)" in out
+    )
 
 
 def test_a_bench_of_the_embedded_model(tmp_path: Path) -> None:
-    result = benched(tmp_path / "out", "strategy=visionzip", "keep=0.25", "frames=2", "new_tokens=2", "repeats=1")
+    result = benched(
+        tmp_path / "out", "strategy=visionzip", "keep=0.25", "frames=2", "new_tokens=2", "repeats=1"
+    )
     check(result, depth=6)
     (row,) = result["rows"]
     assert row["own"]["visual_tokens_per_layer"] == [18] * 6
@@ -128,11 +173,17 @@ def test_a_bench_of_the_embedded_model(tmp_path: Path) -> None:
         (["ragged=39", "batch=2"], "write 1 to 38"),
         (["vision=none"], "write tower or random"),
         (["vision=random", "video=a.mp4"], "leave one of them out"),
-        (["vision=random", "strategy=visionzip"], "visionzip reads the vision tower, which vision=random leaves out"),
+        (
+            ["vision=random", "strategy=visionzip"],
+            "visionzip reads the vision tower, which vision=random leaves out",
+        ),
         (["vision=random", "strategy=prumerge+dytok"], "prumerge+dytok reads the vision tower"),
         (["assistant=nano"], "add +dytok"),
         (["fastv.drop=0.5"], "add fastv to it"),
-        (["trainer.devices=2"], "trainer.devices= is an option of no strategy in strategy=dycoke: add trainer"),
+        (
+            ["trainer.devices=2"],
+            "trainer.devices= is an option of no strategy in strategy=dycoke: add trainer",
+        ),
         (["frames=4", "frames=8"], "frames= is given twice: leave one of them out"),
         (["dycoke.merg=0.5"], "dycoke.merg"),
         (["dycoke.layer=9"], "write a layer from 1 to 5"),
@@ -145,7 +196,11 @@ def test_every_mistake_is_one_line(
     words: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = {word.partition("=")[0] for word in words}
-    rest = [word for word in ("strategy=dycoke", f"out={tmp_path / 'out'}") if word.partition("=")[0] not in keys]
+    rest = [
+        word
+        for word in ("strategy=dycoke", f"out={tmp_path / 'out'}")
+        if word.partition("=")[0] not in keys
+    ]
     assert main(["bench", *words, *rest]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -158,8 +213,21 @@ def test_every_mistake_is_one_line(
 def test_a_figure_that_is_no_number_leaves_nothing(
     shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tokenprune.bench.run._measure", lambda plan, command: {"rows": [float("nan")]})
-    assert main(["bench", "strategy=random", f"model={shape}", "vision=random", f"out={tmp_path / 'out'}"]) == 2
+    monkeypatch.setattr(
+        "tokenprune.bench.run._measure", lambda plan, command: {"rows": [float("nan")]}
+    )
+    assert (
+        main(
+            [
+                "bench",
+                "strategy=random",
+                f"model={shape}",
+                "vision=random",
+                f"out={tmp_path / 'out'}",
+            ]
+        )
+        == 2
+    )
     assert "infinite or no number: measure again" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -173,7 +241,9 @@ def test_weights_that_cannot_fit_are_not_made(
     assert "are 16.1 GB, and cpu has 16.0 GB: choose a smaller one" in capsys.readouterr().err
 
 
-def test_a_folder_that_holds_something_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_holds_something_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine").touch()
     assert main(["bench", "strategy=random", f"out={tmp_path}"]) == 2
     assert "is not empty" in capsys.readouterr().err
@@ -182,7 +252,9 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path, capsys: pytest
 
 
 def test_options_go_to_the_strategies_that_have_them() -> None:
-    config = parse_bench(["strategy=fastv,fastv+dytok,dycoke", "fastv.drop=0.75", "dytok.layers=[1,2]", "out=x"])
+    config = parse_bench(
+        ["strategy=fastv,fastv+dytok,dycoke", "fastv.drop=0.75", "dytok.layers=[1,2]", "out=x"]
+    )
     assert config.of("fastv") == {"fastv.drop": 0.75}
     assert config.of("fastv+dytok") == {"fastv.drop": 0.75, "dytok.layers": [1, 2]}
     assert config.of("dycoke") == {}
@@ -201,7 +273,13 @@ def test_shapes_have_the_published_sizes(name: str, size: float) -> None:
 def whole(layers: int, x: float, seen: float | None = None, probe: int = 0) -> Work:
     read = x if seen is None else seen
     return Work(
-        images=0, full=X, text=0, layers=[x] * layers, decode=[read] * layers, generated=100, probe_layers=probe
+        images=0,
+        full=X,
+        text=0,
+        layers=[x] * layers,
+        decode=[read] * layers,
+        generated=100,
+        probe_layers=probe,
     )
 
 
@@ -218,18 +296,24 @@ def whole(layers: int, x: float, seen: float | None = None, probe: int = 0) -> W
         ("0.5b", 24, X * 0.775, X * 0.775 * 0.3, 2.4427),
     ],
 )
-def test_the_papers_count_of_the_shapes(name: str, layers: int, x: float, seen: float | None, expected: float) -> None:
+def test_the_papers_count_of_the_shapes(
+    name: str, layers: int, x: float, seen: float | None, expected: float
+) -> None:
     settings = shape_configuration(f"shape:llava-onevision-{name}")
     assert papers(settings, whole(layers, x, seen)) / T == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_papers_count_of_a_guide_and_of_layers() -> None:
-    seven, small_one = (shape_configuration(f"shape:llava-onevision-{name}") for name in ("7b", "0.5b"))
+    seven, small_one = (
+        shape_configuration(f"shape:llava-onevision-{name}") for name in ("7b", "0.5b")
+    )
     assert papers_prefill(seven, whole(28, X)) / T == pytest.approx(40.7655, rel=1e-4)
     guided = papers_prefill(seven, whole(28, 32 * 49, probe=24), small_one)
     assert guided / T == pytest.approx(12.20, abs=0.006), "DyToK, table 16"
     layers = [X] * 2 + [0.2 * X] * 26
-    assert papers_prefill(seven, Work(0, X, 0, layers, layers, 100)) / T == pytest.approx(9.3095, rel=1e-4)
+    assert papers_prefill(seven, Work(0, X, 0, layers, layers, 100)) / T == pytest.approx(
+        9.3095, rel=1e-4
+    )
 
 
 def test_the_exact_count_is_the_stricter_one_without_text() -> None:
@@ -240,7 +324,9 @@ def test_the_exact_count_is_the_stricter_one_without_text() -> None:
     assert counted.lm_head == 100 * 3584 * 152128
     tower = exact(settings, Work(32, X, 0, [X] * 28, [X] * 28, 2)).tower
     patches, d, m = 729, 1152, 4304
-    by_hand = patches * 588 * d + 26 * (4 * patches * d * d + 2 * patches * patches * d + 2 * patches * d * m)
+    by_hand = patches * 588 * d + 26 * (
+        4 * patches * d * d + 2 * patches * patches * d + 2 * patches * d * m
+    )
     assert tower == 32 * by_hand
 
 
@@ -272,7 +358,9 @@ def test_a_probe_is_counted_as_far_as_it_runs() -> None:
         everything -= counted_by_torch(lambda: alone.generate(1))
     work = Work(0, FULL, TEXT + 1, reading.layers, reading.decode, 1, reading.probe_layers)
     weighing = everything - exact(given.adapter.model.config, work).probe
-    assert 0 <= weighing <= 2 * 4 * 8 * FULL, "what is left is the rows of attention that weigh the frames, two layers'"
+    assert 0 <= weighing <= 2 * 4 * 8 * FULL, (
+        "what is left is the rows of attention that weigh the frames, two layers'"
+    )
 
 
 @pytest.mark.parametrize("vision", ["tower", "random"])
@@ -306,7 +394,9 @@ def test_a_device_that_works_behind_the_cpu_gets_two_passes(spec: str | None) ->
     assert timed == {name for name, ms in twice.times.items() if ms > 0}
     assert {"vision_ms", "prefill_ms", "ttft_ms", "decode_ms_per_token", "total_ms"} <= timed
     assert ("probe_ms" in timed) == (spec == "fastv+dytok")
-    assert sum(once.times[name] for name in PARTS) < once.times["ttft_ms"], "parts of one pass fit into it"
+    assert sum(once.times[name] for name in PARTS) < once.times["ttft_ms"], (
+        "parts of one pass fit into it"
+    )
 
 
 def test_an_oracle_of_layers_is_put_together_from_dense_ones() -> None:
@@ -317,7 +407,9 @@ def test_an_oracle_of_layers_is_put_together_from_dense_ones() -> None:
 
     own = Reading({}, 0.0, 0.0, [40.0, 20.0, 20.0, 20.0], [40.0, 20.0, 8.4, 8.4])
     assert widths(own) == {40, 20, 8}
-    found = oracle(own, {40: at(40, 10.0, 1000.0), 20: at(20, 6.0, 500.0), 8: at(8, 2.0, 100.0)}, tokens=3)
+    found = oracle(
+        own, {40: at(40, 10.0, 1000.0), 20: at(20, 6.0, 500.0), 8: at(8, 2.0, 100.0)}, tokens=3
+    )
     assert found.layers == own.layers
     assert found.times["prefill_ms"] == 7.0
     assert found.times["decode_ms_per_token"] == pytest.approx((1.0 + 0.6 + 0.2 + 0.2) / 4)
@@ -330,7 +422,9 @@ def test_an_oracle_of_layers_is_put_together_from_dense_ones() -> None:
 
 @pytest.mark.parametrize(("threshold", "changes"), [(-1.0, 0), (2.0, None)])
 def test_changes_of_a_selection_are_counted(threshold: float, changes: int | None) -> None:
-    """Whatever is similar keeps the first selection; where nothing is, every step selects, mostly something else."""
+    """Whatever is similar keeps the first selection; where nothing is, every step selects, mostly
+    something else.
+    """
     options = {"dycoke.threshold": threshold, "dycoke.merge": 0.0, "dycoke.prune": 0.5}
     own = Attached(material(), 12, registry.build("dycoke", options))
     found = own.turn().changes
@@ -338,7 +432,14 @@ def test_changes_of_a_selection_are_counted(threshold: float, changes: int | Non
 
 
 def test_a_ragged_batch_is_padded_and_counted(shape: str, tmp_path: Path) -> None:
-    words = ["strategy=dycoke", f"model={shape}", "vision=random", f"frames={FRAMES}", "batch=3", "ragged=4"]
+    words = [
+        "strategy=dycoke",
+        f"model={shape}",
+        "vision=random",
+        f"frames={FRAMES}",
+        "batch=3",
+        "ragged=4",
+    ]
     result = benched(tmp_path / "out", *words, f"text={TEXT}", f"new_tokens={NEW}", "repeats=1")
     check(result, depth=5)
     (row,) = result["rows"]
@@ -356,7 +457,9 @@ def test_a_ragged_batch_is_padded_and_counted(shape: str, tmp_path: Path) -> Non
 def test_memory_is_counted() -> None:
     model = llava_onevision()
     parts = [*model.parameters(), *model.buffers()]
-    assert memory.weights([model, model]) == sum(part.element_size() * part.numel() for part in parts)
+    assert memory.weights([model, model]) == sum(
+        part.element_size() * part.numel() for part in parts
+    )
 
     def run() -> None:
         first = torch.zeros(1000)

@@ -1,4 +1,6 @@
-"""An author's own bug: the exception keeps its type, a note says whose it is, and the command shows their part."""
+"""An author's own bug: the exception keeps its type, a note says whose it is, and the command shows
+their part.
+"""
 
 from __future__ import annotations
 
@@ -79,12 +81,16 @@ def test_whoever_generates_gets_the_original_exception(method: str, theirs: Path
         model.generate(**prompt(4, ((4, 5), (1, 2))), max_new_tokens=3, do_sample=False)
     assert type(caught.value) is ValueError
     assert caught.value.__notes__ == [
-        f"theirs.py: Theirs.{method} raised ValueError, row 0 of the batch: mend it there, tokenprune only called it"
+        f"theirs.py: Theirs.{method} raised ValueError, row 0 of the batch: mend it there, "
+        "tokenprune only called it"
     ]
     trace = blame.shortened(caught.value)
     assert trace is not None
     lines = trace.splitlines()
-    assert lines[0] == "Traceback (most recent call last):" and lines[-1] == "ValueError: shapes (16,36) (15,36)"
+    assert (
+        lines[0] == "Traceback (most recent call last):"
+        and lines[-1] == "ValueError: shapes (16,36) (15,36)"
+    )
     places = [line.split(", ") for line in lines if line.startswith("  File ")]
     assert [place[0] for place in places] == [f'  File "{theirs}"'] * 3
     assert [place[2] for place in places] == [f"in {method}", "in maybe", "in fail"]
@@ -103,7 +109,11 @@ def test_what_is_not_an_authors_bug_is_not_cut() -> None:
 def test_it_keeps_its_author_on_the_way_to_another_process(theirs: Path) -> None:
     pipeline = resolve(RunConfig("theirs", plugin=str(theirs)))
     model = llava_onevision()
-    with pytest.raises(ValueError, match="shapes") as caught, blame.travelling(), attach(model, pipeline):
+    with (
+        pytest.raises(ValueError, match="shapes") as caught,
+        blame.travelling(),
+        attach(model, pipeline),
+    ):
         model.generate(**prompt(4), max_new_tokens=1)
     arrived = pickle.loads(pickle.dumps(caught.value))
     assert arrived.__traceback__ is None
@@ -130,47 +140,72 @@ def test_the_command_shows_the_authors_part_and_one_sentence(
     theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    words = [f"plugin={theirs}", "strategy=theirs", "limit=2", "frames=8", f"out={out}", "max_new_tokens=2"]
+    words = [
+        f"plugin={theirs}",
+        "strategy=theirs",
+        "limit=2",
+        "frames=8",
+        f"out={out}",
+        "max_new_tokens=2",
+    ]
     assert main(["run", *words]) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     start = lines.index("Traceback (most recent call last):")
     shown = lines[start:]
-    assert len(shown) < 15 and not any("lightning" in line or "tokenprune/" in line for line in shown)
+    assert len(shown) < 15 and not any(
+        "lightning" in line or "tokenprune/" in line for line in shown
+    )
     assert sum(str(theirs) in line for line in shown) == 3
     assert shown[-2] == "ValueError: shapes (16,36) (15,36)"
-    first = "theirs.py: Theirs.compress raised ValueError, row 0 of the batch: mend it there, tokenprune only called it"
+    first = (
+        "theirs.py: Theirs.compress raised ValueError, row 0 of the batch: mend it there, "
+        "tokenprune only called it"
+    )
     assert shown[-1].startswith(f"tokenprune: error: {first}; it happened at sample ")
 
 
 def test_an_authors_missing_file_is_a_bug_too(theirs: Path) -> None:
-    theirs.write_text(SOURCE.replace('raise ValueError("shapes (16,36) (15,36)") from None', 'open("missing.pt")'))
+    theirs.write_text(
+        SOURCE.replace('raise ValueError("shapes (16,36) (15,36)") from None', 'open("missing.pt")')
+    )
     pipeline = resolve(RunConfig("theirs", plugin=str(theirs)))
     model = llava_onevision()
     with attach(model, pipeline), torch.no_grad(), pytest.raises(FileNotFoundError) as caught:
         model(**prompt(4))
     trace = blame.shortened(caught.value)
-    assert trace is not None and trace.endswith("FileNotFoundError: [Errno 2] No such file or directory: 'missing.pt'")
+    assert trace is not None and trace.endswith(
+        "FileNotFoundError: [Errno 2] No such file or directory: 'missing.pt'"
+    )
 
 
 PLUGINS = {
     "def broken(:": "fails in line 1: SyntaxError: invalid syntax",
     "import torch\n\ntorch.zeros(-1)": "fails in line 3: RuntimeError: zeros: ",
     "import sys\nsys.exit('usage: theirs')": "fails in line 2: SystemExit: usage: theirs",
-    "import nothing_of_that_name": "fails in line 1: ModuleNotFoundError: No module named 'nothing_of_that_name'",
-    "x = 1": 'defines no strategy: write class Mine(VisionStage, name="mine") in it, with that name',
+    "import nothing_of_that_name": "fails in line 1: ModuleNotFoundError: No module named "
+    "'nothing_of_that_name'",
+    "x = 1": 'defines no strategy: write class Mine(VisionStage, name="mine") in it, with that '
+    "name",
     SOURCE.replace(', name="theirs"', ""): "defines no strategy: write class Mine",
 }
 
 
 @pytest.mark.parametrize("source", PLUGINS)
-def test_a_plugin_that_cannot_be_used(source: str, theirs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plugin_that_cannot_be_used(
+    source: str, theirs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     theirs.write_text(source)
     assert main(["show", f"plugin={theirs}", "strategy=uniform"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"tokenprune: error: plugin={theirs} {PLUGINS[source]}") and said.count("\n") == 1
+    assert (
+        said.startswith(f"tokenprune: error: plugin={theirs} {PLUGINS[source]}")
+        and said.count("\n") == 1
+    )
 
 
-def test_a_plugin_may_import_what_it_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_may_import_what_it_brings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also in a package folder, and twice in one process."""
     package = tmp_path / "brought"
     package.mkdir()
@@ -179,7 +214,11 @@ def test_a_plugin_may_import_what_it_brings(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "theirs.py"
     try:
-        for text in ("import brought.inside", "from brought.inside import Theirs", "from brought import inside as one"):
+        for text in (
+            "import brought.inside",
+            "from brought.inside import Theirs",
+            "from brought import inside as one",
+        ):
             file.write_text(text)
             for _ in range(2):
                 assert str(resolve(RunConfig("theirs", plugin=str(file)))) == "theirs"

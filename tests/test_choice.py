@@ -60,8 +60,27 @@ CLEAR = {
     "a ring": 3,
     "A ring": 3,
 }
-SEVERAL = ("A or B", "A, B", "(A) or (B)", "A) B)", "The answer is A or B", "A. blue", "red or blue")
-UNCLEAR = (*SEVERAL, "", "  ", "E", "The answer is E", "green", "I think so", "none of them", "redder", "A man")
+SEVERAL = (
+    "A or B",
+    "A, B",
+    "(A) or (B)",
+    "A) B)",
+    "The answer is A or B",
+    "A. blue",
+    "red or blue",
+)
+UNCLEAR = (
+    *SEVERAL,
+    "",
+    "  ",
+    "E",
+    "The answer is E",
+    "green",
+    "I think so",
+    "none of them",
+    "redder",
+    "A man",
+)
 
 
 @pytest.mark.parametrize("prediction", CLEAR)
@@ -80,10 +99,17 @@ def test_letter_and_text_choose_every_option(texts: list[str], data: st.DataObje
     options = tuple(dict.fromkeys(f"no {' '.join(text.split())}" for text in texts))
     number = data.draw(st.integers(0, len(options) - 1))
     letter = string.ascii_uppercase[number]
-    for prediction in (letter, f"({letter})", f"{letter}. {options[number]}", f"The answer is {letter}"):
+    for prediction in (
+        letter,
+        f"({letter})",
+        f"{letter}. {options[number]}",
+        f"The answer is {letter}",
+    ):
         assert chosen(prediction, options) == number
     assert chosen(options[number], options) == number
-    assert chosen(string.ascii_uppercase[len(options) :][:1] or "?", options) is None, "a letter of no option"
+    assert chosen(string.ascii_uppercase[len(options) :][:1] or "?", options) is None, (
+        "a letter of no option"
+    )
 
 
 def test_a_letter_is_the_letter_where_an_options_text_is_one_too() -> None:
@@ -101,7 +127,13 @@ def test_the_prompt_asks_for_the_letter() -> None:
 
 # ---- annotations files
 
-GOOD: dict[str, Any] = {"id": "a", "video": "a.mp4", "question": "Which?", "answer": "red", "options": ["red", "blue"]}
+GOOD: dict[str, Any] = {
+    "id": "a",
+    "video": "a.mp4",
+    "question": "Which?",
+    "answer": "red",
+    "options": ["red", "blue"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +166,17 @@ def build(folder: Path, *entries: Any, name: str = "x.jsonl") -> tasks.Task:
         ("A. red", ["A. red", "blue"], "A. red"),
     ],
 )
-def test_the_answer_is_a_text_a_letter_or_a_number(folder: Path, answer: Any, options: list[str], right: str) -> None:
+def test_the_answer_is_a_text_a_letter_or_a_number(
+    folder: Path, answer: Any, options: list[str], right: str
+) -> None:
     task = build(folder, GOOD | {"answer": answer, "options": options})
     sample, label = task[0], task.label(0)
     assert sample.answer == label.answer == right and sample.metric == "multiple_choice"
-    assert sample.options == label.options and right in sample.options and len(sample.options) == len(options)
+    assert (
+        sample.options == label.options
+        and right in sample.options
+        and len(sample.options) == len(options)
+    )
     letter = string.ascii_uppercase[sample.options.index(right)]
     assert sample.question == "Which?" and f"\n{letter}. {right}\n" in sample.full_question
     assert task.score(letter, sample) == task.score(f"{letter}. {right}", sample) == 1
@@ -151,7 +189,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "the answer 'green' is not among the options: write the text of one, a letter from A",
     ),
     "letter": ({"answer": "C"}, "the answer 'C' is not among the options"),
-    "number": ({"answer": 2}, "the answer 2 is not among the options: write the text of one, a letter from A to B, or"),
+    "number": (
+        {"answer": 2},
+        "the answer 2 is not among the options: write the text of one, a letter from A to B, or",
+    ),
     "below": ({"answer": -1}, "the field 'answer' has to be text, not -1"),
     "truth": ({"answer": True}, "the field 'answer' has to be text, not True"),
     "both": (
@@ -166,9 +207,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "mapping": ({"options": {"A": "red"}}, "options is a list of texts"),
     "numbers": ({"options": [1, 2]}, "options is a list of texts"),
     "blank": ({"options": ["red", " "]}, "options is a list of texts"),
-    "metric": ({"metric": "exact_match"}, "is scored by multiple_choice, not by exact_match: leave metric out"),
-    "no options": ({"options": None, "metric": "multiple_choice"}, "multiple_choice needs options: add them"),
-    "address": ({"video": "https://example.org/a.mp4"}, "is an address: download it, and name the file"),
+    "metric": (
+        {"metric": "exact_match"},
+        "is scored by multiple_choice, not by exact_match: leave metric out",
+    ),
+    "no options": (
+        {"options": None, "metric": "multiple_choice"},
+        "multiple_choice needs options: add them",
+    ),
+    "address": (
+        {"video": "https://example.org/a.mp4"},
+        "is an address: download it, and name the file",
+    ),
     "backslash": ({"video": "videos\\a.mp4"}, "write / between folders"),
 }
 
@@ -183,7 +233,8 @@ def test_options_that_cannot_be_are_refused_with_their_line(kind: str, folder: P
 
 def test_options_are_part_of_what_results_are_kept_for(folder: Path) -> None:
     prints = [
-        build(folder, GOOD | {"options": options}).fingerprint() for options in (["red", "blue"], ["blue", "red"])
+        build(folder, GOOD | {"options": options}).fingerprint()
+        for options in (["red", "blue"], ["blue", "red"])
     ]
     assert prints[0] != prints[1] != build(folder, GOOD | {"options": None}).fingerprint()
 
@@ -223,10 +274,13 @@ def test_files_that_were_joined(folder: Path) -> None:
 
 
 DAMAGED = {
-    'x.json [{"id": "a"},\n]': "x.json, line 1: not valid JSON (a comma before the closing bracket: remove it)",
+    'x.json [{"id": "a"},\n]': "x.json, line 1: not valid JSON (a comma before the closing "
+    "bracket: remove it)",
     'x.json [{"id": "a",}]': "a comma before the closing bracket: remove it",
-    'x.jsonl {"id": "a"},': "x.jsonl, line 1: not valid JSON (more than one object in a line: write a sample a line",
-    'x.json {"id": "a"}\n{"id": "b"}': "a second object after the first: write a list of samples, or name",
+    'x.jsonl {"id": "a"},': "x.jsonl, line 1: not valid JSON (more than one object in a line: "
+    "write a sample a line",
+    'x.json {"id": "a"}\n{"id": "b"}': "a second object after the first: write a list of samples, "
+    "or name",
     "x.json [{'id': 'a'}]": "write double quotes",
     'x.json [{"id": NaN}]': "x.json: NaN is not JSON: write a number, or leave the field out",
     'x.jsonl {"id": -Infinity}': "x.jsonl, line 1: -Infinity is not JSON",
@@ -243,15 +297,30 @@ def test_damaged_files_say_what_to_write(content: str, folder: Path) -> None:
     assert DAMAGED[content] in str(caught.value)
 
 
-def test_a_run_says_what_could_not_be_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was asked, the options and how each answer was read are in the records; counts are in the summary."""
+def test_a_run_says_what_could_not_be_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was asked, the options and how each answer was read are in the records; counts are in
+    the summary.
+    """
     build(folder, GOOD, GOOD | {"id": "b", "options": None}, name="run.jsonl")
-    words = ["strategy=fastv", f"task=files:{folder / 'run.jsonl'}", "frames=8", "max_new_tokens=3", "device=cpu"]
+    words = [
+        "strategy=fastv",
+        f"task=files:{folder / 'run.jsonl'}",
+        "frames=8",
+        "max_new_tokens=3",
+        "device=cpu",
+    ]
     assert main(["run", *words, f"out={folder / 'out'}"]) == 0
     summary = json.loads((folder / "out" / "summary.json").read_text())
-    choice, plain = (json.loads(line) for line in (folder / "out" / "records.jsonl").read_text().splitlines())
+    choice, plain = (
+        json.loads(line) for line in (folder / "out" / "records.jsonl").read_text().splitlines()
+    )
     assert choice["question"] == plain["question"] == "Which?" and "options" not in plain
-    assert choice["options"] == ["red", "blue"] and asked("Which?", ["red", "blue"]) in choice["prompt"]
+    assert (
+        choice["options"] == ["red", "blue"]
+        and asked("Which?", ["red", "blue"]) in choice["prompt"]
+    )
     counts = {"empty": 0, "unparsed": 0, "guessed": 0}
     for role in ("own", "vanilla", "random"):
         wanted = {**counts}
@@ -261,10 +330,12 @@ def test_a_run_says_what_could_not_be_read(folder: Path, capsys: pytest.CaptureF
                 wanted[reading] += 1
         assert summary["systems"][role]["readings"] == wanted
     number = chosen(choice["prediction"], ["red", "blue"])
-    assert choice["own"]["reading"] == ("unparsed" if number is None else "read") and choice["own"]["score"] == (
-        number == 0
-    )
+    assert choice["own"]["reading"] == ("unparsed" if number is None else "read") and choice["own"][
+        "score"
+    ] == (number == 0)
     said = "could not be read as one of the options" in capsys.readouterr().out
-    assert said == any(summary["systems"][role]["readings"]["unparsed"] for role in ("own", "vanilla", "random"))
+    assert said == any(
+        summary["systems"][role]["readings"]["unparsed"] for role in ("own", "vanilla", "random")
+    )
     compare = ["compare", str(folder / "out"), str(folder / "out")]
     assert main(compare) == 0

@@ -28,11 +28,21 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["run", "--help"], ["list", "--help"], ["show", "--help"], ["bench", "--help"], ["--version"]]
+    "words",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["list", "--help"],
+        ["show", "--help"],
+        ["bench", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     code = f"""if True:
@@ -46,7 +56,11 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
         print("heavy:", sorted(heavy))"""
     out = python(code)
     assert out.endswith("heavy: []\n")
-    assert __version__ in out if words == ["--version"] else "tokenprune run strategy=" in out or "examples:" in out
+    assert (
+        __version__ in out
+        if words == ["--version"]
+        else "tokenprune run strategy=" in out or "examples:" in out
+    )
 
 
 def test_help_has_examples_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,27 +74,44 @@ def test_help_has_examples_and_every_key(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_also_as_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tokenprune", "--version"], capture_output=True, text=True, check=True, cwd=Path.cwd()
+        [sys.executable, "-m", "tokenprune", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path.cwd(),
     )
     assert done.stdout == f"tokenprune {__version__}\n"
 
 
 def test_words_become_a_configuration() -> None:
     config = parse(
-        ["strategy=dycoke+dytok", "dytok.layers=[16,23]", "dycoke.merge=0.5", "frames=8", "dytok.cap=none", "out=a=b"]
+        [
+            "strategy=dycoke+dytok",
+            "dytok.layers=[16,23]",
+            "dycoke.merge=0.5",
+            "frames=8",
+            "dytok.cap=none",
+            "out=a=b",
+        ]
     )
     assert config.strategy == "dycoke+dytok" and config.frames == 8 and config.out == "a=b"
     assert config.options == {"dytok.layers": [16, 23], "dycoke.merge": 0.5, "dytok.cap": "none"}
     pipeline = resolve(config)
-    assert pipeline == registry.build("dycoke+dytok", {"dytok.layers": (16, 23), "dycoke.merge": 0.5})
+    assert pipeline == registry.build(
+        "dycoke+dytok", {"dytok.layers": (16, 23), "dycoke.merge": 0.5}
+    )
     question = "Is it: ${red}? yes, [1, 2] # no"
-    assert parse(["strategy=none", "video=clip.mp4", f"question={question}"]).question == question, "as typed"
+    assert (
+        parse(["strategy=none", "video=clip.mp4", f"question={question}"]).question == question
+    ), "as typed"
     assert parse(["frames=null", "assistant=null"]) == RunConfig()
 
 
 def test_a_seed_reaches_the_strategies_that_draw() -> None:
     assert "seed=7" in str(resolve(parse(["strategy=random", "seed=7"])).strategies)
-    assert "seed=3" in str(resolve(parse(["strategy=random", "seed=7", "random.seed=3"])).strategies)
+    assert "seed=3" in str(
+        resolve(parse(["strategy=random", "seed=7", "random.seed=3"])).strategies
+    )
 
 
 MISTAKES = {
@@ -111,7 +142,11 @@ MISTAKES = {
 @pytest.mark.parametrize("words", MISTAKES)
 @pytest.mark.parametrize("command", ["run", "show"])
 def test_every_mistake_gets_one_line(
-    command: str, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([command, *words.split()]) == 2
@@ -132,10 +167,14 @@ def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
-    code = "from tokenprune.cli.main import main; import sys; sys.exit(main(['list', '--markdown']))"
+    code = (
+        "from tokenprune.cli.main import main; import sys; sys.exit(main(['list', '--markdown']))"
+    )
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
     os.close(writer)
     assert done.stderr == ""
 
@@ -146,7 +185,13 @@ def test_list_names_every_strategy(capsys: pytest.CaptureFixture[str]) -> None:
     for name in registry.names():
         for field in catalogue.entries()[registry.names().index(name)].fields:
             assert f"{name}.{field}=" in out
-    for piece in ("dycoke.merge=0.7", "fastv.layer=2", "dytok.layers=none", "arxiv.org/abs/2411.15024", "allocate"):
+    for piece in (
+        "dycoke.merge=0.7",
+        "fastv.layer=2",
+        "dytok.layers=none",
+        "arxiv.org/abs/2411.15024",
+        "allocate",
+    ):
         assert piece in out
 
 
@@ -162,7 +207,15 @@ def test_show_goes_stage_by_stage(capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, "show", "strategy=dytok+dycoke", "dycoke.merge=0.5", "dytok.cap=9")
     stages = [out.index(word) for word in ("1   allocate", "2   vision", "3   decode")]
     assert stages == sorted(stages)
-    for piece in ("merge=0.5", "prune=0.7", "cap=9", "layers=none", "follow=paper", "splits the budget", "layer 3 up"):
+    for piece in (
+        "merge=0.5",
+        "prune=0.7",
+        "cap=9",
+        "layers=none",
+        "follow=paper",
+        "splits the budget",
+        "layer 3 up",
+    ):
         assert piece in out
     out = said(capsys, "show", "strategy=prumerge+fastv", "fastv.layer=4")
     assert "before LLM layer 4" in out and "layer 3" in out and "saliency" in out
@@ -184,7 +237,9 @@ def test_a_new_strategy_is_listed_and_shown(capsys: pytest.CaptureFixture[str]) 
             return ~view.visual
 
     try:
-        assert "| `mine_for_cli` | prefill | `layer=2`, `gentle=true` |  |" in said(capsys, "list", "--markdown")
+        assert "| `mine_for_cli` | prefill | `layer=2`, `gentle=true` |  |" in said(
+            capsys, "list", "--markdown"
+        )
         out = said(capsys, "show", "strategy=mine_for_cli", "mine_for_cli.gentle=false")
         assert "gentle=false" in out and "before LLM layer 2" in out
     finally:
@@ -211,7 +266,9 @@ def test_a_plugin_brings_strategies(tmp_path: Path, capsys: pytest.CaptureFixtur
     file.write_text(PLUGIN)
     try:
         for _ in range(2):
-            assert "everything" in said(capsys, "show", f"plugin={file}", "strategy=everything+dytok")
+            assert "everything" in said(
+                capsys, "show", f"plugin={file}", "strategy=everything+dytok"
+            )
     finally:
         REGISTERED.pop("everything", None)
     for text, message in {

@@ -1,4 +1,6 @@
-"""Names that transformers has renamed: asked of the module at hand, and written down in one file only."""
+"""Names that transformers has renamed: asked of the module at hand, and written down in one file
+only.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +45,14 @@ def test_the_cache_that_was_filled_is_found_in_what_comes_back():
     model = llava_onevision()
     with attach(model, "dycoke+dytok"), torch.no_grad():
         out = model(**prompt(4))
-        done = model.generate(**prompt(4), max_new_tokens=2, do_sample=False, return_dict_in_generate=True)
+        done = model.generate(
+            **prompt(4), max_new_tokens=2, do_sample=False, return_dict_in_generate=True
+        )
     assert filled_cache(done).get_seq_length() == filled_cache(out).get_seq_length() + 1
 
 
 @pytest.mark.parametrize("word", ["past_key_values", "mm_encoder_outputs"])
 def test_such_names_stand_in_one_file(word):
-    assert [path.name for path in PACKAGE.rglob("*.py") if word in path.read_text()] == ["compat.py"]
+    assert [path.name for path in PACKAGE.rglob("*.py") if word in path.read_text()] == [
+        "compat.py"
+    ]

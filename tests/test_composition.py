@@ -24,7 +24,15 @@ from tokenprune.strategies.fastv import FastV
 from tokenprune.strategies.prumerge import PruMerge
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategies.visionzip import VisionZip
-from tokenprune.strategy import REGISTERED, Allocator, DecodeStage, Pipeline, PrefillStage, TowerReader, VisionStage
+from tokenprune.strategy import (
+    REGISTERED,
+    Allocator,
+    DecodeStage,
+    Pipeline,
+    PrefillStage,
+    TowerReader,
+    VisionStage,
+)
 from tokenprune.tokens import Signals, VisualTokens
 
 NONE = Pipeline()
@@ -44,7 +52,8 @@ def scratch() -> Iterator[None]:
     REGISTERED.update(known)
 
 
-# --- algebra --------------------------------------------------------------------------------------------------------
+# --- algebra
+# --------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(specs, min_size=3, max_size=3))
@@ -65,19 +74,27 @@ def test_specs_and_objects_are_equal() -> None:
     assert build("none") == NONE == build("none+none")
     assert build("none+fastv+none") == build(" fastv ") == Pipeline((FastV(),))
     assert build("fastv") != build("fastv", {"fastv.drop": 0.4}) == NONE + FastV(drop=0.4)
-    assert hash(build("dycoke+dytok", {"dytok.layers": [1, 2]})) == hash(DyCoke() + DyToK(layers=(1, 2)))
+    assert hash(build("dycoke+dytok", {"dytok.layers": [1, 2]})) == hash(
+        DyCoke() + DyToK(layers=(1, 2))
+    )
 
 
 @given(specs)
 def test_a_spec_reads_back(words: list[str]) -> None:
     assert str(composed(words)) == ("+".join(words) or "none")
-    assert composed([word for word in str(composed(words)).split("+") if word != "none"]) == composed(words)
+    assert composed(
+        [word for word in str(composed(words)).split("+") if word != "none"]
+    ) == composed(words)
 
 
 def test_running_order() -> None:
     early, late = FastV(layer=2), FastV(layer=5)
     assert (late + early).of(PrefillStage) == (early, late)
-    assert build("fastv+dycoke").of(VisionStage) == build("dycoke+fastv").of(VisionStage) == (DyCoke(),)
+    assert (
+        build("fastv+dycoke").of(VisionStage)
+        == build("dycoke+fastv").of(VisionStage)
+        == (DyCoke(),)
+    )
     assert (Uniform() + DyCoke(layer=1)).of(VisionStage) == (Uniform(), DyCoke(layer=1))
     assert build("fastv+dycoke").of(DecodeStage) == (DyCoke(),)
     assert build("dytok+uniform").allocator == DyToK()
@@ -90,7 +107,8 @@ def test_signals_are_what_the_readers_need() -> None:
     assert build("prumerge", {"prumerge.proxy": "received"}).signals == Signals("received", "full")
 
 
-# --- options --------------------------------------------------------------------------------------------------------
+# --- options
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -101,7 +119,11 @@ def test_signals_are_what_the_readers_need() -> None:
         ("visionzip+dytok", {"dytok.layers": [16, 23]}, VisionZip() + DyToK(layers=(16, 23))),
         ("visionzip+dytok", {"dytok.layers": (16, 23)}, VisionZip() + DyToK(layers=(16, 23))),
         ("visionzip+dytok", {"dytok.layers": None, "dytok.cap": "none"}, VisionZip() + DyToK()),
-        ("prumerge", {"prumerge.grid": "true", "prumerge.keep": "0.25"}, NONE + PruMerge(grid=True, keep=0.25)),
+        (
+            "prumerge",
+            {"prumerge.grid": "true", "prumerge.keep": "0.25"},
+            NONE + PruMerge(grid=True, keep=0.25),
+        ),
         ("fastv", {"fastv.layer": "3", "fastv.drop": 1}, NONE + FastV(layer=3, drop=1.0)),
     ],
 )
@@ -109,7 +131,8 @@ def test_options(spec: str, options: dict[str, Any], expected: Pipeline) -> None
     assert build(spec, options) == expected
 
 
-# --- definitions ----------------------------------------------------------------------------------------------------
+# --- definitions
+# ----------------------------------------------------------------------------------------------------
 
 
 def define(name: str, bases: tuple[type, ...], **members: Any) -> Any:
@@ -124,14 +147,21 @@ def define(name: str, bases: tuple[type, ...], **members: Any) -> Any:
 def test_conflicts_between_stages() -> None:
     define("second", (Allocator,))
     define("hider", (DecodeStage,), layer=2)
-    assert refusal(build, "fastv+dytok+second") == "dytok and second both allocate the budget: keep one of them"
-    assert refusal(build, "dycoke+hider") == "dycoke and hider both hide cached rows at decode: keep one of them"
+    assert (
+        refusal(build, "fastv+dytok+second")
+        == "dytok and second both allocate the budget: keep one of them"
+    )
+    assert (
+        refusal(build, "dycoke+hider")
+        == "dycoke and hider both hide cached rows at decode: keep one of them"
+    )
     define("fromtower", (VisionStage, TowerReader), signals=lambda _: Signals(keys="full"))
     assert build("prumerge+fromtower").signals == Signals("mean_query", "full")
     greedy = define("greedy", (VisionStage,), quota=lambda _, tokens: tokens.counts + 1)()
     message = refusal(Pipeline((greedy,)).budget, greedy, blank(2, 3), None)
     assert message == (
-        "test_composition.py: Greedy.quota asks for [4, 4] tokens per frame, there are [3, 3]: from 0 to all of them "
+        "test_composition.py: Greedy.quota asks for [4, 4] tokens per frame, there are [3, 3]: "
+        "from 0 to all of them "
         "(docs/write-a-strategy.md)"
     )
 
@@ -139,10 +169,16 @@ def test_conflicts_between_stages() -> None:
 @pytest.mark.usefixtures("scratch")
 def test_names() -> None:
     taken = refusal(define, "fastv", (VisionStage,))
-    assert taken == "the strategy name 'fastv' is taken by tokenprune.strategies.fastv.FastV: choose another"
+    assert (
+        taken
+        == "the strategy name 'fastv' is taken by tokenprune.strategies.fastv.FastV: choose another"
+    )
     for name in ("none", "a+b", "a.b", "two words", ""):
         message = refusal(define, name, (VisionStage,))
-        assert message == f"{name!r} is not a strategy name: write letters, digits and _ (and not 'none')"
+        assert (
+            message
+            == f"{name!r} is not a strategy name: write letters, digits and _ (and not 'none')"
+        )
     unnamed = type("Unnamed", (PrefillStage,), {})
     assert unnamed.name == "Unnamed"
     assert unnamed not in REGISTERED.values()
@@ -173,7 +209,10 @@ def test_fields_are_the_schema() -> None:
     assert "missing mandatory value: amount" in refusal(build, "needy")
 
     type("Bare", (PrefillStage,), {"quota": None, "prune": None}, name="bare")
-    assert "class Bare is not a dataclass: write @dataclass(frozen=True) above class Bare" in refusal(build, "bare")
+    assert (
+        "class Bare is not a dataclass: write @dataclass(frozen=True) above class Bare"
+        in refusal(build, "bare")
+    )
 
 
 class EntryPoint(SimpleNamespace):
@@ -188,7 +227,11 @@ def entry(monkeypatch: pytest.MonkeyPatch, scratch: None) -> Iterator[Any]:
     def install(*actions: Any) -> None:
         dist = SimpleNamespace(name="their-package")
         points = [EntryPoint(name="theirs", action=action, dist=dist) for action in actions]
-        monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "tokenprune.strategies" else [])
+        monkeypatch.setattr(
+            registry,
+            "entry_points",
+            lambda group: points if group == "tokenprune.strategies" else [],
+        )
         registry._discover.cache_clear()
 
     yield install
@@ -227,7 +270,8 @@ def test_a_broken_entry_point_is_told_of_once_and_fails_only_who_asks_for_it(
     built_in = set(registry.names())
     entry(action)
     told = (
-        f"the strategy 'theirs' of the installed package 'their-package' does not import ({reason}): "
+        "the strategy 'theirs' of the installed package 'their-package' does not import "
+        f"({reason}): "
         "update or uninstall that package"
     )
     assert set(registry.names()) == built_in
@@ -237,11 +281,14 @@ def test_a_broken_entry_point_is_told_of_once_and_fails_only_who_asks_for_it(
     assert [record.getMessage() for record in caplog.records] == [f"tokenprune: {told}"]
 
 
-def test_an_entry_point_of_another_name_than_its_strategy(entry: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_entry_point_of_another_name_than_its_strategy(
+    entry: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     entry(lambda: define("renamed", (PrefillStage,), layer=1))
     assert str(build("renamed")) == "renamed"
     assert refusal(build, "theirs") == (
-        "the entry point 'theirs' of the installed package 'their-package' defines no strategy of that name: "
+        "the entry point 'theirs' of the installed package 'their-package' defines no strategy of "
+        "that name: "
         "write renamed"
     )
     assert not caplog.records
@@ -249,7 +296,9 @@ def test_an_entry_point_of_another_name_than_its_strategy(entry: Any, caplog: py
 
 def test_an_entry_point_that_defines_nothing(entry: Any, caplog: pytest.LogCaptureFixture) -> None:
     entry(lambda: None)
-    assert refusal(build, "theirs").endswith("defines no strategy of that name: update or uninstall that package")
+    assert refusal(build, "theirs").endswith(
+        "defines no strategy of that name: update or uninstall that package"
+    )
     assert len(caplog.records) == 1
 
 
@@ -267,11 +316,20 @@ def test_two_packages_with_one_name(entry: Any, caplog: pytest.LogCaptureFixture
     entry(package(1), package(2))
     assert "is taken by package1.Shared1" in refusal(build, "shared")
     assert "other1" in registry.names() and len(caplog.records) == 1
-    mine = define("shared", (VisionStage,))  # a third one is meant, since the user's own program defines it
+    # a third one is meant, since the user's own program defines it
+    mine = define("shared", (VisionStage,))
     assert build("shared") == Pipeline((mine(),))
 
 
 def test_the_registry_lists_the_files() -> None:
-    assert set(registry.names()) >= {"dycoke", "dytok", "fastv", "prumerge", "random", "uniform", "visionzip"}
+    assert set(registry.names()) >= {
+        "dycoke",
+        "dytok",
+        "fastv",
+        "prumerge",
+        "random",
+        "uniform",
+        "visionzip",
+    }
     assert all(registry.get(name).name == name for name in registry.names())
     assert arbitrary.blank(1, 1).frames == 1

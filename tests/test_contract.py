@@ -1,4 +1,6 @@
-"""Every breach of the contract ends in one sentence that names the file, the class, what it did and the rule."""
+"""Every breach of the contract ends in one sentence that names the file, the class, what it did and
+the rule.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ from tokenprune.strategy import (
 from tokenprune.tokens import TEXT, SequenceView, Signals, VisualTokens
 
 TOKENS = video(draws(1, 4 * 9, 5), 9, draws(2, 36).abs(), draws(3, 36, 2))
-VIEW = SequenceView(torch.tensor([TEXT, 0, 0, 0, 1, 1, TEXT]), torch.arange(7), draws(4, 7).softmax(0))
+VIEW = SequenceView(
+    torch.tensor([TEXT, 0, 0, 0, 1, 1, TEXT]), torch.arange(7), draws(4, 7).softmax(0)
+)
 DOCS = " (docs/write-a-strategy.md)"
 
 
@@ -120,14 +124,14 @@ EARLY: dict[str, tuple[Any, str]] = {
     "nothing": (lambda tokens, budget: None, "returned None: a vision stage returns VisualTokens"),
     "not the budget": (
         lambda tokens, budget: tokens,
-        "kept [9, 9, 9, 9] tokens per frame where its budget was [4, 4, 4, 4]: a stage keeps exactly its budget",
+        "kept [9, 9, 9, 9] tokens per frame where its budget was [4, 4, 4, 4]: a stage keeps " "exactly its budget",
     ),
-    "a slot twice": (kept(again), "returned slot 3 of frame 3 twice: every slot of a frame at most once"),
+    "a slot twice": (kept(again), "returned slot 3 of frame 3 twice: every slot of a frame at most " "once"),
     "a slot that never was": (
         kept(lambda tokens: replace(tokens, slot=tokens.slot + 9)),
-        "returned slot 10 of frame 0, which its input does not have: every slot of a frame at most once",
+        "returned slot 10 of frame 0, which its input does not have: every slot of a frame at most " "once",
     ),
-    "a negative slot": (kept(lambda tokens: replace(tokens, slot=tokens.slot - 9)), "returned slot -8 of frame 0"),
+    "a negative slot": (kept(lambda tokens: replace(tokens, slot=tokens.slot - 9)), "returned slot " "-8 of frame 0"),
     "a frame that never was": (
         kept(lambda tokens: replace(tokens, frame=tokens.frame + 1)),
         "returned slot 1 of frame 4, which its input does not have",
@@ -147,7 +151,7 @@ EARLY: dict[str, tuple[Any, str]] = {
     ),
     "another dtype": (
         kept(lambda tokens: replace(tokens, features=tokens.features.half())),
-        "returned float16[16, 5] for float32[36, 5]: features keep width, dtype and device (tokens.with",
+        "returned float16[16, 5] for float32[36, 5]: features keep width, dtype and device " "(tokens.with",
     ),
     "another device": (
         kept(lambda tokens: replace(tokens, features=tokens.features.to("meta"))),
@@ -155,7 +159,7 @@ EARLY: dict[str, tuple[Any, str]] = {
     ),
     "more rows than slots": (
         kept(lambda tokens: forged(tokens, slot=tokens.slot[:5])),
-        "returned int64[5] as slot for float32[16, 5]: all tensors of VisualTokens have one row per token",
+        "returned int64[5] as slot for float32[16, 5]: all tensors of VisualTokens have one row " "per token",
     ),
     "keys of all tokens": (
         lambda tokens, budget: forged(half(tokens, budget), keys=tokens.keys),
@@ -165,7 +169,7 @@ EARLY: dict[str, tuple[Any, str]] = {
         kept(lambda tokens: forged(tokens, slot=tokens.slot.float())),
         "returned float32[16] as slot: frame and slot are whole numbers",
     ),
-    "fewer frames": (kept(lambda tokens: replace(tokens, frames=3)), "returned 3 frames of 9 cells for 4 of 9"),
+    "fewer frames": (kept(lambda tokens: replace(tokens, frames=3)), "returned 3 frames of 9 cells " "for 4 of 9"),
     "features written": (
         lambda tokens, budget: (tokens.features.mul_(2), half(tokens, budget))[1],
         "wrote into features of its input: the input is read only: clone() what you change",
@@ -213,7 +217,9 @@ def test_a_vision_stage(case: str, inference: bool) -> None:
 
 
 def test_what_a_vision_stage_may_do() -> None:
-    """Another order within a frame, keys left out, whole numbers of another kind; and a model's own nan is not its."""
+    """Another order within a frame, keys left out, whole numbers of another kind; and a model's own
+    nan is not its.
+    """
     tokens = replace(TOKENS, features=TOKENS.features / 0.0)
     run(Pipeline((Mine(),)), tokens)
 
@@ -221,22 +227,40 @@ def test_what_a_vision_stage_may_do() -> None:
         rows = torch.arange(16).unflatten(0, (4, 4)).flip(1).flatten()
         return replace(tokens[rows], keys=None, saliency=None)
 
-    assert run(Pipeline((Mine(kept(order), lambda tokens: ops.count(tokens.counts, 0.5).int()),)), TOKENS)[2] == [4] * 4
+    assert (
+        run(
+            Pipeline((Mine(kept(order), lambda tokens: ops.count(tokens.counts, 0.5).int()),)),
+            TOKENS,
+        )[2]
+        == [4] * 4
+    )
 
 
 @pytest.mark.parametrize(
     ("share", "message"),
     [
-        (lambda tokens: tokens.counts * 0.5, "returned float32[4]: a quota is one whole number per frame"),
+        (
+            lambda tokens: tokens.counts * 0.5,
+            "returned float32[4]: a quota is one whole number per frame",
+        ),
         (lambda tokens: tokens.counts > 3, "returned bool[4]: a quota is"),
         (lambda tokens: 4, "returned int: a quota is"),
         (lambda tokens: [4, 4, 4, 4], "returned list: a quota is"),
         (lambda tokens: None, "returned None: a quota is"),
         (lambda tokens: tokens.counts[:3], "returned int64[3] for 4 frames: a quota is"),
-        (lambda tokens: tokens.counts.unsqueeze(0), "returned int64[1, 4] for 4 frames: a quota is"),
+        (
+            lambda tokens: tokens.counts.unsqueeze(0),
+            "returned int64[1, 4] for 4 frames: a quota is",
+        ),
         (lambda tokens: tokens.counts.sum(), "returned int64[] for 4 frames: a quota is"),
-        (lambda tokens: tokens.counts.to("meta"), "returned int64[4] on meta for 4 frames: a quota is"),
-        (lambda tokens: tokens.counts - 10, "asks for [-1, -1, -1, -1] tokens per frame, there are [9, 9, 9, 9]"),
+        (
+            lambda tokens: tokens.counts.to("meta"),
+            "returned int64[4] on meta for 4 frames: a quota is",
+        ),
+        (
+            lambda tokens: tokens.counts - 10,
+            "asks for [-1, -1, -1, -1] tokens per frame, there are [9, 9, 9, 9]",
+        ),
     ],
 )
 def test_a_quota(share: Any, message: str) -> None:
@@ -245,7 +269,10 @@ def test_a_quota(share: Any, message: str) -> None:
 
 
 MASKS: list[tuple[Any, str]] = [
-    (lambda view: view.position + 1, "returned int64[7] for 7 rows: a mask has one true or false per row"),
+    (
+        lambda view: view.position + 1,
+        "returned int64[7] for 7 rows: a mask has one true or false per row",
+    ),
     (lambda view: ~view.visual[:5], "returned bool[5] for 7 rows: a mask"),
     (lambda view: (~view.visual).to("meta"), "returned bool[7] on meta for 7 rows: a mask"),
     (lambda view: [True] * 7, "returned list for 7 rows: a mask"),
@@ -261,13 +288,20 @@ MASKS: list[tuple[Any, str]] = [
             lambda view: (view.position != 0) & (view.position != 1) & (view.position != 4),
             "dropped 1 text rows: text rows always survive",
         ),
-        (lambda view: view.position > -1, "kept [3, 2] tokens per frame where its budget was [2, 1]: a stage keeps"),
+        (
+            lambda view: view.position > -1,
+            "kept [3, 2] tokens per frame where its budget was [2, 1]: a stage keeps",
+        ),
     ],
 )
 def test_a_prefill_stage(wrong: Any, message: str) -> None:
     good, bad = Pruner(lambda view: (view.position != 1) & (view.position != 4)), Pruner(wrong)
     budget = torch.tensor([2, 1])
-    assert contract.survivors(good, VIEW, budget, good.prune(VIEW, budget)) == ([3, 2], [2, 1], [2, 1])
+    assert contract.survivors(good, VIEW, budget, good.prune(VIEW, budget)) == (
+        [3, 2],
+        [2, 1],
+        [2, 1],
+    )
     said = refusal(contract.survivors, bad, VIEW, budget, bad.prune(VIEW, budget))
     assert said.startswith(f"test_contract.py: Pruner.prune {message}")
 
@@ -275,8 +309,14 @@ def test_a_prefill_stage(wrong: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        *[(lambda view, state, wrong=wrong: (wrong(view), state), message) for wrong, message in MASKS],
-        (lambda view, state: view.visual, "returned bool[7]: attend returns a mask and the next state"),
+        *[
+            (lambda view, state, wrong=wrong: (wrong(view), state), message)
+            for wrong, message in MASKS
+        ],
+        (
+            lambda view, state: view.visual,
+            "returned bool[7]: attend returns a mask and the next state",
+        ),
         (lambda view, state: None, "returned None: attend returns a mask and the next state"),
         (lambda view, state: (view.visual, state), "hid text rows: every step sees all text"),
         (lambda view, state: (view.frame.fill_(TEXT), state), "wrote into frame of its input"),
@@ -292,7 +332,9 @@ def test_a_decode_stage(wrong: Any, message: str) -> None:
 def test_every_sample_starts_with_a_state_of_its_own() -> None:
     shared: list[int] = []
     said = refusal(contract.start, Hider(lambda view, state: state, lambda: shared))
-    assert said.startswith("test_contract.py: Hider.start returned the same list twice: every sample starts anew")
+    assert said.startswith(
+        "test_contract.py: Hider.start returned the same list twice: every sample starts anew"
+    )
     for begin in (list, lambda: None, lambda: (1, 2)):
         assert contract.start(Hider(lambda view, state: state, begin)) == begin()
 
@@ -317,10 +359,14 @@ def test_every_sample_starts_with_a_state_of_its_own() -> None:
 def test_weights(given: Any, message: str) -> None:
     said = refusal(contract.weights, Guide(lambda probe: given), 4, given)
     assert said.startswith(f"test_contract.py: Guide.weigh {message}")
-    assert contract.weights(Guide(lambda probe: None), 2, torch.tensor([0, 3])).tolist() == [0.0, 3.0]
+    assert contract.weights(Guide(lambda probe: None), 2, torch.tensor([0, 3])).tolist() == [
+        0.0,
+        3.0,
+    ]
 
 
-# --- state ----------------------------------------------------------------------------------------------------------
+# --- state
+# ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -358,21 +404,25 @@ STATES: dict[str, Callable[[Any], None]] = {
 def test_state_on_the_instance_or_the_class(name: str) -> None:
     said = refusal(run, Pipeline((Keeper(STATES[name]),)), TOKENS)
     assert said.startswith(
-        f"test_contract.py: Keeper.compress changed {name}: keep no state on the instance or the class"
+        f"test_contract.py: Keeper.compress changed {name}: keep no state on the instance or the "
+        "class"
     )
     if name == "late":
         del Keeper.late  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_what_is_no_state() -> None:
-    """What follows from the fields, computed once; and a list that the caller gave to be written to."""
+    """What follows from the fields, computed once; and a list that the caller gave to be written
+    to.
+    """
     notes: list[int] = []
     for how in (lambda self: self.table, lambda self: self.notes.append(1)):
         run(Pipeline((Keeper(how, notes),)), TOKENS)
     assert notes == [1]
 
 
-# --- through a model -------------------------------------------------------------------------------------------------
+# --- through a model
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -410,7 +460,8 @@ def test_signals_are_words_that_are_known() -> None:
     assert Pipeline((Reader(Signals(keys="full")),)).check()
     said = refusal(Pipeline((Reader(Signals(saliency="cls")),)).check)  # pyright: ignore[reportArgumentType]
     assert said.startswith(
-        "test_contract.py: Reader.signals returned 'cls': Signals(saliency=...) is one of ['received'"
+        "test_contract.py: Reader.signals returned 'cls': Signals(saliency=...) is one of "
+        "['received'"
     )
     assert "returned 'keys': Signals(" in refusal(Pipeline((Reader("keys"),)).check)
 
@@ -422,4 +473,7 @@ def test_a_budget_is_set_on_the_same_strategy() -> None:
             return Uniform()
 
     said = refusal(Pipeline((Other(),)).retaining, 0.5, Extent(4, 9, 5))
-    assert said == f"test_contract.py: Other.retaining returned Uniform: it returns itself with other options{DOCS}"
+    assert (
+        said == "test_contract.py: Other.retaining returned Uniform: it returns itself with other "
+        f"options{DOCS}"
+    )

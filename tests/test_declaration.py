@@ -1,4 +1,6 @@
-"""The class of a strategy: what it must be before it is built; and what is said of a budget of nothing."""
+"""The class of a strategy: what it must be before it is built; and what is said of a budget of
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from tokenprune.errors import StrategyError
 from tokenprune.runtime.session import attach
 from tokenprune.strategy import REGISTERED, Pipeline, PrefillStage, Strategy, VisionStage
 
-# --- classes --------------------------------------------------------------------------------------------------------
+# --- classes
+# --------------------------------------------------------------------------------------------------------
 
 BODY: dict[str, Any] = {"quota": Mine.quota, "compress": Mine.compress}
 
@@ -32,18 +35,18 @@ def made(decorate: Any, bases: tuple[type, ...] = (VisionStage,), **body: Any) -
 
 frozen = dataclass(frozen=True)
 CLASSES: list[tuple[Callable[[], Any], str]] = [
-    (lambda: made(lambda kind: kind), "is not a dataclass: write @dataclass(frozen=True) above class Odd"),
+    (lambda: made(lambda kind: kind), "is not a dataclass: write @dataclass(frozen=True) above " "class Odd"),
     (lambda: made(dataclass), "is not frozen: write @dataclass(frozen=True) above class Odd"),
     (lambda: made(frozen, keep=0.5),
-     "has keep without an annotation, so no option can set it: write keep: float = 0.5, or keep: ClassVar = 0.5 for a"),
+     "has keep without an annotation, so no option can set it: write keep: float = 0.5, or keep: " "ClassVar = 0.5 for a"),
     (lambda: made(frozen, layer=None),
      "has layer without an annotation, so no option can set it: write layer: int | None = None, or"),
     (lambda: made(frozen, memory={}),
-     "has memory without an annotation, so no option can set it: write memory: ClassVar = {} for a constant, and"),
+     "has memory without an annotation, so no option can set it: write memory: ClassVar = {} for a " "constant, and"),
     (lambda: made(lambda kind: kind, (Mine,), keep=0.5, __annotations__={"keep": float}),
-     "has keep, which is not a field, since Odd is not a dataclass: write @dataclass(frozen=True) above class Odd"),
-    (lambda: frozen(type("Odd", (VisionStage,), {"quota": Mine.quota})), "lacks compress: define every method of its"),
-    (lambda: made(frozen, (Strategy,)), "has no stage: inherit one or more of Allocator, VisionStage, PrefillStage"),
+     "has keep, which is not a field, since Odd is not a dataclass: write @dataclass(frozen=True) " "above class Odd"),
+    (lambda: frozen(type("Odd", (VisionStage,), {"quota": Mine.quota})), "lacks compress: define " "every method of its"),
+    (lambda: made(frozen, (Strategy,)), "has no stage: inherit one or more of Allocator, " "VisionStage, PrefillStage"),
     (lambda: made(frozen, (PrefillStage,), prune=Pruner.prune),
      "does not say before which LLM layer it acts: add a field, as in layer: int = 2"),
 ]  # fmt: skip
@@ -80,7 +83,9 @@ def test_fields_that_are_no_options() -> None:
         said = refusal(registry.build, "odd")
     finally:
         REGISTERED.pop("odd", None)
-    assert said.startswith("test_declaration.py: the fields of class Odd are no options (Unexpected type annotation")
+    assert said.startswith(
+        "test_declaration.py: the fields of class Odd are no options (Unexpected type annotation"
+    )
     assert said.endswith("annotate them as numbers, words, switches, or tuples of these")
 
 
@@ -109,19 +114,28 @@ def test_what_fields_may_refuse(error: Exception, kind: type[Exception], message
         REGISTERED.pop("odd", None)
     notes = getattr(caught.value, "__notes__", [])
     assert len(notes) == (kind is KeyError)
-    assert all(note.startswith("test_declaration.py: Odd.__post_init__ raised KeyError") for note in notes)
+    assert all(
+        note.startswith("test_declaration.py: Odd.__post_init__ raised KeyError") for note in notes
+    )
 
 
-# --- nothing left ---------------------------------------------------------------------------------------------------
+# --- nothing left
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("spec", "options", "layer"), [("uniform", {"uniform.keep": 0}, 0), ("fastv", {"fastv.drop": 1}, 2)]
+    ("spec", "options", "layer"),
+    [("uniform", {"uniform.keep": 0}, 0), ("fastv", {"fastv.drop": 1}, 2)],
 )
-def test_a_budget_of_nothing_is_legal_and_remarked_on_once(spec: str, options: dict[str, Any], layer: int) -> None:
+def test_a_budget_of_nothing_is_legal_and_remarked_on_once(
+    spec: str, options: dict[str, Any], layer: int
+) -> None:
     model = llava_onevision()
     with attach(model, spec, options) as session, torch.no_grad():
-        said = rf"{spec} leaves no token of a video from LLM layer {layer} on: the answer is made without it"
+        said = (
+            rf"{spec} leaves no token of a video from LLM layer {layer} on: the answer is made "
+            r"without it"
+        )
         with pytest.warns(UserWarning, match=said):
             model(**prompt(4))
         model(**prompt(4))  # warnings are errors
@@ -136,7 +150,9 @@ def test_most_prompts_see_something() -> None:
     assert session.report.unseen_from is session.report[0].unseen_from is None
 
 
-def test_a_run_says_for_how_many_samples_nothing_was_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_says_for_how_many_samples_nothing_was_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [
         "model=nano",
         "strategy=uniform",
@@ -147,7 +163,9 @@ def test_a_run_says_for_how_many_samples_nothing_was_left(tmp_path: Path, capsys
     ]
     assert main(["run", *words]) == 0
     captured = capsys.readouterr()
-    assert "uniform left no visual token in some LLM layer for 1 of 1 samples" in " ".join(captured.out.split())
+    assert "uniform left no visual token in some LLM layer for 1 of 1 samples" in " ".join(
+        captured.out.split()
+    )
     assert "Warning" not in captured.err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert [summary["systems"][role]["unseen"] for role in ("vanilla", "own")] == [0, 1]

@@ -1,4 +1,6 @@
-"""The documentation is current, and its example strategy obeys every law and runs from the command line."""
+"""The documentation is current, and its example strategy obeys every law and runs from the command
+line.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def test_a_new_strategy_is_one_file(norm, capsys, tmp_path):
     assert main(["show", plugin, "strategy=norm+dytok", "norm.keep=0.1"]) == 0
     assert "norm" in capsys.readouterr().out
     out = tmp_path / "run"
-    assert main(["run", plugin, "strategy=norm+dytok", "norm.keep=0.5", "limit=2", f"out={out}"]) == 0
+    assert (
+        main(["run", plugin, "strategy=norm+dytok", "norm.keep=0.5", "limit=2", f"out={out}"]) == 0
+    )
     assert (out / "summary.json").exists()
 
     strategy = registry.get("norm")()
@@ -83,9 +87,19 @@ def test_a_new_strategy_is_one_file(norm, capsys, tmp_path):
 @pytest.mark.parametrize("pattern", [r"(^|[^A-Za-z0-9_.])/(work|farm|tmp)/"])
 def test_no_path_of_a_machine_is_committed(pattern):
     try:
-        files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+        files = subprocess.run(
+            ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
-    texts = [file for file in files if (ROOT / file).suffix in {".py", ".md", ".toml", ".yaml", ".txt", ".json", ""}]
-    leaks = [f for f in texts if (ROOT / f).is_file() and re.search(pattern, (ROOT / f).read_text("utf-8", "ignore"))]
+    texts = [
+        file
+        for file in files
+        if (ROOT / file).suffix in {".py", ".md", ".toml", ".yaml", ".txt", ".json", ""}
+    ]
+    leaks = [
+        f
+        for f in texts
+        if (ROOT / f).is_file() and re.search(pattern, (ROOT / f).read_text("utf-8", "ignore"))
+    ]
     assert leaks == []

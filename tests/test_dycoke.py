@@ -1,4 +1,6 @@
-"""DyCoke's paper rules, worked out in its method description, and what we decided where the paper is silent."""
+"""DyCoke's paper rules, worked out in its method description, and what we decided where the paper
+is silent.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ from tokenprune.tokens import TEXT, SequenceView
 
 
 def cells(*runs: int | tuple[int, int]) -> list[int]:
-    return [cell for run in runs for cell in ([run] if isinstance(run, int) else range(run[0], run[1] + 1))]
+    return [
+        cell
+        for run in runs
+        for cell in ([run] if isinstance(run, int) else range(run[0], run[1] + 1))
+    ]
 
 
 WINDOW_1 = [(0, 8), 11, 13, 14, 15, 19, 20, 23, 24, 27, 29, 30, 34]
@@ -26,7 +32,11 @@ WINDOW_2 = [(36, 44), 46, 48, 49, 53, 55, 56, 58, 60, 64, 67, 70, 71]
 
 @pytest.mark.parametrize(
     ("frames", "kept"),
-    [(8, [*WINDOW_1, *WINDOW_2]), (5, [*WINDOW_1, (36, 44)]), (9, [*WINDOW_1, *WINDOW_2, (72, 80)])],
+    [
+        (8, [*WINDOW_1, *WINDOW_2]),
+        (5, [*WINDOW_1, (36, 44)]),
+        (9, [*WINDOW_1, *WINDOW_2, (72, 80)]),
+    ],
 )
 def test_dycoke_paper_rules(frames: int, kept: list[Any]) -> None:
     tokens = video(draws(1, frames * 9, 6), 9)
@@ -48,7 +58,8 @@ def test_dycoke_takes_any_number_of_frames(frames: int) -> None:
 @pytest.mark.parametrize("frames", range(1, 5))
 def test_dycoke_released_needs_five_frames(frames: int) -> None:
     with pytest.raises(
-        StrategyError, match=f"fails on {frames} frames .*: sample more than 4, or write dycoke.follow="
+        StrategyError,
+        match=f"fails on {frames} frames .*: sample more than 4, or write dycoke.follow=",
     ):
         DyCoke(follow="released").quota(blank(frames, 9))
 
@@ -87,9 +98,13 @@ def test_dycoke_ties_go_to_the_lower_index(dtype: torch.dtype) -> None:
 
 
 def test_dycoke_half_precision_is_scored_in_float32() -> None:
-    features = (3 * draws(6, 49, 64) + 0.2 * draws(5, 8, 49, 64)).flatten(0, 1).bfloat16()  # a nearly still video
+    # a nearly still video
+    features = (3 * draws(6, 49, 64) + 0.2 * draws(5, 8, 49, 64)).flatten(0, 1).bfloat16()
     strategy = DyCoke()
-    half, full = (strategy.compress(t, strategy.quota(t)) for t in (video(features, 49), video(features.float(), 49)))
+    half, full = (
+        strategy.compress(t, strategy.quota(t))
+        for t in (video(features, 49), video(features.float(), 49))
+    )
     assert torch.equal(half.slot, full.slot)
     assert half.features.dtype == torch.bfloat16
 

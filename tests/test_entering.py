@@ -1,4 +1,6 @@
-"""The life of a session: it speaks where nobody entered it, and a model or an assistant belongs to one at a time."""
+"""The life of a session: it speaks where nobody entered it, and a model or an assistant belongs to
+one at a time.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ GREEDY = {"max_new_tokens": 3, "do_sample": False}
 
 
 def warm(model):
-    model.generate(**prompt(1), max_new_tokens=1)  # transformers installs hooks of its own at the first call
+    # transformers installs hooks of its own at the first call
+    model.generate(**prompt(1), max_new_tokens=1)
     return model
 
 
@@ -39,7 +42,9 @@ def guide():
 def test_reports_of_a_session_that_was_never_entered_are_an_error(model, what):
     session = attach(model, "fastv")
     model.generate(**prompt(4), **GREEDY)
-    with pytest.raises(StrategyError, match=r"never entered, so it compressed nothing: write `with attach\(model"):
+    with pytest.raises(
+        StrategyError, match=r"never entered, so it compressed nothing: write `with attach\(model"
+    ):
         getattr(session, what)
     session.__enter__()
     assert session.reports == []
@@ -58,7 +63,9 @@ def test_a_session_that_was_never_entered_says_so_when_it_goes(model):
 
 
 def test_it_says_so_at_the_end_of_a_program_too(model):
-    """Most scripts keep the session until they end, when Python collects nothing any more but calls its exit hooks."""
+    """Most scripts keep the session until they end, when Python collects nothing any more but calls
+    its exit hooks.
+    """
     session = attach(model, "fastv")
     assert session._unused.atexit
     with session:
@@ -97,7 +104,9 @@ def test_a_session_cannot_be_entered_twice_at_a_time(model):
     inputs, session = prompt(4), attach(model, "fastv")
     with session:
         expected = model.generate(**inputs, **GREEDY)
-        with pytest.raises(StrategyError, match="open already: leave its block before entering it again"):
+        with pytest.raises(
+            StrategyError, match="open already: leave its block before entering it again"
+        ):
             session.__enter__()
         assert torch.equal(model.generate(**inputs, **GREEDY), expected)
     assert len(session.reports) == 2
@@ -137,7 +146,10 @@ def test_an_assistant_serves_one_session_at_a_time(model, guide):
     before = copy.deepcopy([fingerprint(each) for each in (model, other, guide)])
     first.__enter__()
     expected = model.generate(**inputs, **GREEDY)
-    with pytest.raises(StrategyError, match=r"assistant is attached already.*leave that block first, or load the assi"):
+    with pytest.raises(
+        StrategyError,
+        match=r"assistant is attached already.*leave that block first, or load the assi",
+    ):
         second.__enter__()
     assert torch.equal(model.generate(**inputs, **GREEDY), expected)
     first.__exit__(None, None, None)
@@ -152,7 +164,9 @@ def test_an_assistant_that_is_attached_as_a_model_is_refused_and_the_reverse(mod
     inputs = prompt(4)
     before = copy.deepcopy([fingerprint(each) for each in (model, guide)])
     with attach(guide, "random"):
-        with pytest.raises(StrategyError, match="assistant is attached already, as model or assistant"):
+        with pytest.raises(
+            StrategyError, match="assistant is attached already, as model or assistant"
+        ):
             attach(model, "random+dytok", assistant=guide).__enter__()
         guide.generate(**inputs, **GREEDY)
     with attach(model, "random+dytok", assistant=guide):

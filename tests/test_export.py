@@ -25,7 +25,9 @@ SAMPLES = 11  # one of every family
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One export that several tests look at."""
     out = tmp_path_factory.mktemp("export") / "deep" / "shapes"
-    assert main(["data", "export", "tinyvqa", f"out={out}", f"n={SAMPLES}", "frames=8", "seed=5"]) == 0
+    assert (
+        main(["data", "export", "tinyvqa", f"out={out}", f"n={SAMPLES}", "frames=8", "seed=5"]) == 0
+    )
     return out
 
 
@@ -39,7 +41,9 @@ def test_what_is_written(exported: Path) -> None:
     whole = json.loads((exported / "annotations.json").read_text())
     assert whole["task"] == "tinyvqa" and whole["generator"]["seed"] == 5
     assert all(set(entry) == KEYS for entry in whole["samples"])
-    assert {f"videos/{path.name}" for path in (exported / "videos").iterdir()} == {e["video"] for e in whole["samples"]}
+    assert {f"videos/{path.name}" for path in (exported / "videos").iterdir()} == {
+        e["video"] for e in whole["samples"]
+    }
     with av.open(str(exported / whole["samples"][0]["video"])) as container:
         (stream,) = container.streams
         assert isinstance(stream, av.VideoStream)
@@ -48,7 +52,10 @@ def test_what_is_written(exported: Path) -> None:
 
 
 def test_what_is_read_back(exported: Path) -> None:
-    made, back = tasks.build("tinyvqa", samples=SAMPLES, frames=8, seed=5), read(exported / "annotations.json")
+    made, back = (
+        tasks.build("tinyvqa", samples=SAMPLES, frames=8, seed=5),
+        read(exported / "annotations.json"),
+    )
     assert len(back) == SAMPLES and back.categories == made.categories
     for i in range(SAMPLES):
         a, b = made[i], back[i]
@@ -68,7 +75,9 @@ def test_fewer_frames_are_spread_evenly(exported: Path) -> None:
     chosen = [0, 2, 4, 7]
     for i in range(SAMPLES):
         assert torch.equal(few[i].frames, whole[i].frames[chosen])
-        assert few[i].evidence == tuple(chosen.index(frame) for frame in whole[i].evidence if frame in chosen)
+        assert few[i].evidence == tuple(
+            chosen.index(frame) for frame in whole[i].evidence if frame in chosen
+        )
     assert any(whole[i].evidence for i in range(SAMPLES))
 
 
@@ -77,17 +86,32 @@ def test_a_run_on_files(exported: Path, tmp_path: Path) -> None:
     fast = ["device=cpu", "frames=8", "max_new_tokens=2", "limit=2", f"out={tmp_path / 'out'}"]
     assert main(["run", "strategy=none", task, *fast]) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["task"] == task.removeprefix("task=") and list(summary["categories"]) == ["existence", "colour"]
+    assert summary["task"] == task.removeprefix("task=") and list(summary["categories"]) == [
+        "existence",
+        "colour",
+    ]
 
 
 def test_lines_of_ones_own(exported: Path, tmp_path: Path) -> None:
     """JSONL with the four fields that are needed, a blank line, and a field of somebody else's."""
     video = next((exported / "videos").iterdir())
-    entry = {"id": "é", "video": str(video), "question": "What moves?", "answer": "a ring", "duration": 2}
-    (tmp_path / "own.jsonl").write_text(json.dumps(entry) + "\n\n" + json.dumps(entry | {"id": "b"}) + "\n")
+    entry = {
+        "id": "é",
+        "video": str(video),
+        "question": "What moves?",
+        "answer": "a ring",
+        "duration": 2,
+    }
+    (tmp_path / "own.jsonl").write_text(
+        json.dumps(entry) + "\n\n" + json.dumps(entry | {"id": "b"}) + "\n"
+    )
     task = read(tmp_path / "own.jsonl", 4)
     assert [task[i].id for i in range(len(task))] == ["é", "b"] and task.categories == ("all",)
-    assert task[0].frames.shape[0] == 4 and task.score("A ring.", task[0]) == 1 and task[0].evidence == ()
+    assert (
+        task[0].frames.shape[0] == 4
+        and task.score("A ring.", task[0]) == 1
+        and task[0].evidence == ()
+    )
 
 
 def test_help_answers_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +124,9 @@ def test_help_answers_at_once(capsys: pytest.CaptureFixture[str]) -> None:
         except SystemExit as left:
             assert not left.code
         print("heavy:", sorted({"torch", "rich", "omegaconf", "av", "numpy"} & set(sys.modules)))"""
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.endswith("heavy: []\n") and "tokenprune data export tinyvqa out=shapes n=100" in out
     assert all(f"\n  {key.name} " in out for key in fields(ExportConfig) if key.name != "task")
     assert main(["data"]) == 0
@@ -111,7 +137,11 @@ def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """The one line said about a command that cannot be."""
     assert main(list(words)) == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.startswith("tokenprune: error: ") and captured.err.count("\n") == 1
+    assert (
+        captured.out == ""
+        and captured.err.startswith("tokenprune: error: ")
+        and captured.err.count("\n") == 1
+    )
     return captured.err
 
 
@@ -153,12 +183,18 @@ def test_an_interrupted_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 GOOD = {"id": "a", "video": "a.mp4", "question": "What?", "answer": "red"}
 ENTRIES: dict[str, tuple[Any, str]] = {
-    "no field": ({key: value for key, value in GOOD.items() if key != "answer"}, "the field 'answer' is missing"),
+    "no field": (
+        {key: value for key, value in GOOD.items() if key != "answer"},
+        "the field 'answer' is missing",
+    ),
     "no text": (GOOD | {"question": 3}, "the field 'question' has to be text, not 3"),
     "empty": (GOOD | {"answer": " "}, "the field 'answer' has to be text"),
     "no video": (GOOD | {"video": "b.mp4"}, "there is no video"),
     "no object": ("a.mp4", "a sample is an object with id, video, question and answer"),
-    "metric": (GOOD | {"metric": "bleu"}, "unknown metric 'bleu'; metrics: exact_match, event_f1, multiple_choice"),
+    "metric": (
+        GOOD | {"metric": "bleu"},
+        "unknown metric 'bleu'; metrics: exact_match, event_f1, multiple_choice",
+    ),
     "frames": (GOOD | {"frames": "8"}, "write a whole number above 0, not '8'"),
     "evidence": (GOOD | {"evidence": [1.5]}, "evidence is a list of frame numbers"),
     "evidence of what": (GOOD | {"evidence": [1]}, "add how many there are"),
@@ -204,7 +240,9 @@ def test_wrong_files_leave_nothing(
         assert main(["run", "strategy=none", f"task=files:../{name}", "on_error=stop"]) == 2
         captured = capsys.readouterr()
         said = captured.err.splitlines()[-1]
-        assert captured.out == "" and message in said and said.startswith("tokenprune: error: "), name
+        assert captured.out == "" and message in said and said.startswith("tokenprune: error: "), (
+            name
+        )
         assert not list(work.iterdir())
     for words, message in {
         ("task=../none.json",): "for an annotations file write files:../none.json",

@@ -1,4 +1,6 @@
-"""Evaluation on video files: what cannot be read, what is of unequal length, and decoding in other processes."""
+"""Evaluation on video files: what cannot be read, what is of unequal length, and decoding in other
+processes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,12 @@ def annotate(folder: Path, videos: dict[str, Path]) -> str:
     """`task=files:` of one sample per video, with questions of different lengths."""
     file = folder / "annotations.jsonl"
     lines = [
-        {"id": name, "video": str(path), "question": "What moves" + " there" * (number % 3) + "?", "answer": "yes"}
+        {
+            "id": name,
+            "video": str(path),
+            "question": "What moves" + " there" * (number % 3) + "?",
+            "answer": "yes",
+        }
         for number, (name, path) in enumerate(videos.items())
     ]
     file.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
@@ -35,19 +42,27 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Six good videos, of 4 to 24 frames, and nine that cannot be read, in between."""
     folder = tmp_path_factory.mktemp("mixed")
-    good = {f"good {n}": write_video(folder / f"good{n}.mp4", frames=n) for n in (4, 24, 5, 6, 22, 23)}
+    good = {
+        f"good {n}": write_video(folder / f"good{n}.mp4", frames=n) for n in (4, 24, 5, 6, 22, 23)
+    }
     bad = {name: path for name, (path, _) in bad_files(folder).items() if path.is_file()}
     return annotate(folder, dict(sorted({**good, **bad}.items(), key=lambda item: item[0][::-1])))
 
 
-def test_a_corrupt_video_is_a_record(mixed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corrupt_video_is_a_record(
+    mixed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert main(["run", mixed, *FAST, f"out={out}"]) == 0
     summary, records = read(out)
     failed = [record for record in records if record["own"]["error"]]
     assert len(records) == summary["samples"] == 15 and len(failed) == summary["errors"] == 9
     for record in failed:
-        assert record["score"] is None and record["own"]["tokens"] == {} and record["question"].startswith("What moves")
+        assert (
+            record["score"] is None
+            and record["own"]["tokens"] == {}
+            and record["question"].startswith("What moves")
+        )
         assert record["own"]["error"] == record["vanilla"]["error"] == record["random"]["error"]
     shown = capsys.readouterr().out
     assert "9 of 15 samples could not be evaluated" in shown
@@ -63,14 +78,21 @@ def test_or_stops_the_run(mixed: str, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_nothing_but_corrupt_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = tmp_path / "empty.mp4"
     empty.touch()
-    assert main(["run", annotate(tmp_path, {"a": empty, "b": empty}), *FAST, f"out={tmp_path / 'out'}"]) == 0
+    assert (
+        main(
+            ["run", annotate(tmp_path, {"a": empty, "b": empty}), *FAST, f"out={tmp_path / 'out'}"]
+        )
+        == 0
+    )
     summary, _ = read(tmp_path / "out")
     assert summary["score"] is None and summary["errors"] == 2
     assert "2 of 2 samples could not be evaluated" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("strategy", ["fastv", "dycoke+dytok"])
-def test_a_batch_gives_each_sample_what_it_gets_alone(strategy: str, mixed: str, tmp_path: Path) -> None:
+def test_a_batch_gives_each_sample_what_it_gets_alone(
+    strategy: str, mixed: str, tmp_path: Path
+) -> None:
     """Videos and questions of different lengths, decoded by two other processes."""
     words = ["run", mixed, *FAST[1:], f"strategy={strategy}"]
     assert main([*words, f"out={tmp_path / 'alone'}", "workers=0"]) == 0
@@ -81,5 +103,7 @@ def test_a_batch_gives_each_sample_what_it_gets_alone(strategy: str, mixed: str,
             for record in (one, other):
                 del record[role]["time"]
                 weights = record[role]["tokens"].pop("frame_weights", None)
-                record[role]["tokens"]["frame_weights"] = weights and [round(weight, 4) for weight in weights]
+                record[role]["tokens"]["frame_weights"] = weights and [
+                    round(weight, 4) for weight in weights
+                ]
         assert one == other

@@ -1,4 +1,6 @@
-"""The papers' operation counts: every value of `formulas.md` section 6, and the published rows behind it."""
+"""The papers' operation counts: every value of `formulas.md` section 6, and the published rows
+behind it.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,13 @@ def test_prefill_as_the_papers_count(decoder: Decoder, x: int | float, expected:
 
 @pytest.mark.parametrize(
     ("x", "expected"),
-    [(FULL, 48.8219), (FULL * 0.325, 14.1351), (FULL * 0.25, 10.7251), (11648, 103.2373), (11648 / 4, 20.7036)],
+    [
+        (FULL, 48.8219),
+        (FULL * 0.325, 14.1351),
+        (FULL * 0.25, 10.7251),
+        (11648, 103.2373),
+        (11648 / 4, 20.7036),
+    ],
 )
 def test_the_stricter_count(x: int | float, expected: float) -> None:
     assert close(prefill(SEVEN, x) / T, expected)
@@ -109,11 +117,18 @@ def test_fastv_per_layer() -> None:
 
 @pytest.mark.parametrize(
     ("layer", "percents"),
-    [(2, (55.16, 33.22, 20.21)), (3, (56.66, 35.45, 22.87)), (5, (59.64, 39.90, 28.19)), (0, (52.17, 28.77, 14.89))],
+    [
+        (2, (55.16, 33.22, 20.21)),
+        (3, (56.66, 35.45, 22.87)),
+        (5, (59.64, 39.90, 28.19)),
+        (0, (52.17, 28.77, 14.89)),
+    ],
 )
 def test_fastv_table_1(layer: int, percents: tuple[float, ...]) -> None:
     for drop, percent in zip((0.5, 0.75, 0.9), percents, strict=True):
-        assert 100 * fastv_remaining(LLAVA_7B, layer, 576, drop, text=36) == pytest.approx(percent, abs=0.005)
+        assert 100 * fastv_remaining(LLAVA_7B, layer, 576, drop, text=36) == pytest.approx(
+            percent, abs=0.005
+        )
 
 
 def test_fastv_without_text() -> None:
@@ -132,7 +147,13 @@ def test_pyramid_drop(x: int, full: float, fastv: float) -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "alone", "guided"),
-    [(147, 29.0937, 32.58), (98, 18.4089, 21.90), (49, 8.7110, 12.20), (35, 6.1214, 9.61), (28, 4.8569, 8.34)],
+    [
+        (147, 29.0937, 32.58),
+        (98, 18.4089, 21.90),
+        (49, 8.7110, 12.20),
+        (35, 6.1214, 9.61),
+        (28, 4.8569, 8.34),
+    ],
 )
 def test_dytok_table_16(tokens: int, alone: float, guided: float) -> None:
     assert close(prefill(SEVEN, 32 * tokens, c2) / T, alone)
@@ -143,9 +164,15 @@ def test_dytok_table_16(tokens: int, alone: float, guided: float) -> None:
 def test_flops_ratio() -> None:
     assert flops_ratio(SEVEN, [FULL] * 28, FULL) == 1.0
     assert close(flops_ratio(SEVEN, [FULL * 0.25] * 28, FULL), 10.7251 / 48.8219)
-    assert flops_ratio(SEVEN, [0.0] * 28, FULL, probe_layers=28) == 1.0, "a model that guides itself, read whole"
-    assert close(flops_ratio(SEVEN, [0.0] * 28, FULL, SMALL, 1), cs(SMALL, FULL) / prefill(SEVEN, FULL))
-    with pytest.raises(ValueError, match="3 token counts for a decoder of 28 layers: give one per layer"):
+    assert flops_ratio(SEVEN, [0.0] * 28, FULL, probe_layers=28) == 1.0, (
+        "a model that guides itself, read whole"
+    )
+    assert close(
+        flops_ratio(SEVEN, [0.0] * 28, FULL, SMALL, 1), cs(SMALL, FULL) / prefill(SEVEN, FULL)
+    )
+    with pytest.raises(
+        ValueError, match="3 token counts for a decoder of 28 layers: give one per layer"
+    ):
         flops_ratio(SEVEN, [1.0, 2.0, 3.0], FULL)
 
 
@@ -163,7 +190,10 @@ def test_kept_for_an_average(average: int, kept: float) -> None:
 
 
 def test_an_average_out_of_reach() -> None:
-    message = "an average of 447 tokens is out of reach at layer 2 of 28: the layers below it alone average 448"
+    message = (
+        "an average of 447 tokens is out of reach at layer 2 of 28: the layers below it "
+        "alone average 448"
+    )
     with pytest.raises(ValueError, match=message):
         kept_for_average(28, 2, FULL, 447)
 
@@ -180,6 +210,10 @@ def test_temporal_merging_of_32_frames(follow: str, tokens: int) -> None:
 
 def test_sizes_of_a_configuration() -> None:
     config = Qwen2Config(
-        num_hidden_layers=28, hidden_size=3584, intermediate_size=18944, num_attention_heads=28, num_key_value_heads=4
+        num_hidden_layers=28,
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_attention_heads=28,
+        num_key_value_heads=4,
     )
     assert Decoder.of(config) == SEVEN

@@ -1,4 +1,5 @@
-"""Outputs of the methods' released code, case by case: every case of every file in the golden folder is one test.
+"""Outputs of the methods' released code, case by case: every case of every file in the golden
+folder is one test.
 
 `TOKENPRUNE_GOLDEN` names another folder with files of the same formats (`golden/README.md`).
 """
@@ -34,7 +35,9 @@ def load(path: Path) -> Any:
     return json.loads(path.read_text()) if path.suffix == ".json" else dict(np.load(path))
 
 
-FILES = {path.stem: load(path) for path in sorted(FOLDER.glob("*")) if path.suffix in (".json", ".npz")}
+FILES = {
+    path.stem: load(path) for path in sorted(FOLDER.glob("*")) if path.suffix in (".json", ".npz")
+}
 FOUND: set[str] = set()
 
 
@@ -45,16 +48,27 @@ def listed(key: str | None = None) -> list[Any]:
         entries = content if isinstance(content, list) else content.get(key, [])
         if isinstance(content, list) == (key is None) and len(entries):
             FOUND.add(file)
-            cases += [pytest.param(case, id=f"{file}-{key or 'case'}{i}") for i, case in enumerate(entries)]
+            cases += [
+                pytest.param(case, id=f"{file}-{key or 'case'}{i}")
+                for i, case in enumerate(entries)
+            ]
     return cases
 
 
 def named(pattern: str) -> list[Any]:
-    """One parameter for every array of an archive whose name matches: the file, and the groups of the match."""
+    """One parameter for every array of an archive whose name matches: the file, and the groups of
+    the match.
+    """
     cases = []
     for file, content in FILES.items():
-        matches = [re.fullmatch(pattern, name) for name in content] if isinstance(content, dict) else []
-        cases += [pytest.param(file, *match.groups(), id=f"{file}-{match.string}") for match in matches if match]
+        matches = (
+            [re.fullmatch(pattern, name) for name in content] if isinstance(content, dict) else []
+        )
+        cases += [
+            pytest.param(file, *match.groups(), id=f"{file}-{match.string}")
+            for match in matches
+            if match
+        ]
         FOUND.update({file} if any(matches) else ())
     return cases
 
@@ -106,7 +120,9 @@ def test_dycoke_dynamic_pruning(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", listed("cases"))
 def test_fastv(case: dict[str, Any]) -> None:
     frame = torch.full((case["length"],), TEXT)
-    frame[case["start"] : case["start"] + case["visual"]] = torch.arange(case["visual"]) * 4 // case["visual"]
+    frame[case["start"] : case["start"] + case["visual"]] = (
+        torch.arange(case["visual"]) * 4 // case["visual"]
+    )
     attention = (4 * draws(case["seed"], case["heads"], case["length"])).softmax(-1).mean(0)
     view = SequenceView(frame, torch.arange(case["length"]), attention)
     strategy = FastV(drop=case["R"])
@@ -115,7 +131,9 @@ def test_fastv(case: dict[str, Any]) -> None:
     assert view.position[strategy.prune(view, quota)].tolist() == case["keep"]
 
 
-@pytest.mark.parametrize(("file", "case", "output"), named(r"p(\d+)_(prumerge(?:_plus|_fixed_\d+_\d+)?)"))
+@pytest.mark.parametrize(
+    ("file", "case", "output"), named(r"p(\d+)_(prumerge(?:_plus|_fixed_\d+_\d+)?)")
+)
 def test_prumerge(file: str, case: str, output: str) -> None:
     def of(name: str) -> Tensor:
         return array(file, f"p{case}_{name}").float()
@@ -141,12 +159,16 @@ def test_prumerge(file: str, case: str, output: str) -> None:
 @pytest.mark.parametrize("case", listed())
 def test_dytok_allocation(case: dict[str, Any]) -> None:
     weights = torch.tensor(case["frame_weights_per_layer"]).mean(0)
-    torch.testing.assert_close(weights / weights.sum(), torch.tensor(case["normalised"]), rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(
+        weights / weights.sum(), torch.tensor(case["normalised"]), rtol=1e-5, atol=1e-8
+    )
     average = case["dominant"] + case["contextual"]
     cells = max(196, case["upper_limit"], average)
     tokens = video(torch.zeros(len(weights) * cells, 1), cells)
     host = VisionZip(keep=average / cells)
-    budget = (host + DyToK(cap=case["upper_limit"], follow="released")).budget(host, tokens, weights)
+    budget = (host + DyToK(cap=case["upper_limit"], follow="released")).budget(
+        host, tokens, weights
+    )
     assert budget.tolist() == case["allocation"]
     dominant, contextual = split(budget)
     assert dominant.tolist() == case["dominant_num"]
@@ -155,7 +177,9 @@ def test_dytok_allocation(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("file", "case"), named(r"c(\d+)_frame_weights"))
 def test_dytok_frame_weights(file: str, case: str) -> None:
-    queries, keys, expected = (array(file, f"c{case}_{n}") for n in ("q_last", "k", "frame_weights"))
+    queries, keys, expected = (
+        array(file, f"c{case}_{n}") for n in ("q_last", "k", "frame_weights")
+    )
     start, frames, tokens = array(file, f"c{case}_meta").tolist()
     rows = LastRow(queries.unsqueeze(0), keys[:, start : start + frames * tokens].unsqueeze(0))
     probe = TableProbe(rows, torch.arange(frames).repeat_interleave(tokens), frames)
@@ -193,7 +217,9 @@ def test_visionzip_dynamic(file: str, case: str, frame: str) -> None:
     check_zipped(zipped, int(frame), top, out)
 
 
-@pytest.mark.parametrize(("file", "case", "dominant", "contextual"), named(r"s(\d+)_out_(\d+)_(\d+)"))
+@pytest.mark.parametrize(
+    ("file", "case", "dominant", "contextual"), named(r"s(\d+)_out_(\d+)_(\d+)")
+)
 def test_visionzip_static(file: str, case: str, dominant: str, contextual: str) -> None:
     tokens = zip_case(file, case)
     number = torch.ones(tokens.frames, dtype=torch.long)
@@ -214,7 +240,9 @@ def test_visionzip_with_cls(file: str, case: str) -> None:
     attention, hidden, key, out, indices = (
         array(file, f"v{case}_{name}") for name in ("cls_attn", "hidden", "key", "out", "indices")
     )
-    dominant, contextual = (int(array(file, f"v{case}_{name}")) for name in ("dominant_arg", "contextual"))
+    dominant, contextual = (
+        int(array(file, f"v{case}_{name}")) for name in ("dominant_arg", "contextual")
+    )
     images, patches = hidden.shape[0], hidden.shape[1] - 1
     saliency = attention[:, :, 1:].sum(1).flatten()
     tokens = video(hidden[:, 1:].flatten(0, 1), patches, saliency, key[:, 1:].flatten(0, 1))

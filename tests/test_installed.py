@@ -1,4 +1,6 @@
-"""Packages nearby that do not fit are named in one line, and nothing is imported before a model is needed."""
+"""Packages nearby that do not fit are named in one line, and nothing is imported before a model is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def package(folder: Path, name: str, code: str) -> None:
     (folder / name).mkdir()
     (folder / name / "__init__.py").write_text(code)
     (folder / f"{name}-0.99.dist-info").mkdir()
-    (folder / f"{name}-0.99.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.99\n")
+    (folder / f"{name}-0.99.dist-info" / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.99\n"
+    )
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -42,7 +46,9 @@ def test_a_torchvision_for_another_torch_is_named(
 ) -> None:
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     package(nearby, "torchvision", BROKEN[kind])
-    with pytest.raises(LoadingError, match=rf"torchvision 0.99 cannot be imported beside torch \d.*\({kind}: "):
+    with pytest.raises(
+        LoadingError, match=rf"torchvision 0.99 cannot be imported beside torch \d.*\({kind}: "
+    ):
         installed.check()
     for words in (
         ["run", "strategy=fastv"],
@@ -52,7 +58,9 @@ def test_a_torchvision_for_another_torch_is_named(
     ):
         assert main(words) == 2
         said = capsys.readouterr().err
-        assert said.startswith("tokenprune: error: torchvision 0.99") and said.count("\n") == 1, words
+        assert said.startswith("tokenprune: error: torchvision 0.99") and said.count("\n") == 1, (
+            words
+        )
         assert "pip uninstall torchvision" in said
     assert main(["list"]) == main(["show", "strategy=fastv"]) == 0, "nothing here needs a model"
 
@@ -70,7 +78,8 @@ def test_before_anything_else_is_imported(nearby: Path) -> None:
 
 
 def test_what_fits_is_no_matter(nearby: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    importlib.import_module("transformers.modeling_utils")  # it would look for more than the package below has
+    # it would look for more than the package below has
+    importlib.import_module("transformers.modeling_utils")
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     package(nearby, "torchvision", "")
     installed.check()
@@ -85,7 +94,10 @@ def test_a_filelock_that_lmms_eval_cannot_work_with(monkeypatch: pytest.MonkeyPa
     installed.check_lmms(evaluates=True)
     there.remove("filelock._api")
     installed.check_lmms()
-    with pytest.raises(LmmsError, match=r"lmms_eval 9.9 does not work with filelock 9.9: pip install 'filelock<4.3'"):
+    with pytest.raises(
+        LmmsError,
+        match=r"lmms_eval 9.9 does not work with filelock 9.9: pip install 'filelock<4.3'",
+    ):
         installed.check_lmms(evaluates=True)
     there.clear()
     with pytest.raises(LmmsError, match="lmms-eval is not installed"):

@@ -28,10 +28,13 @@ def explode(*_):
     raise Boom
 
 
-@pytest.mark.parametrize("spec", ["none", "dycoke", "fastv", "visionzip+dytok", "uniform+fastv+dycoke"])
+@pytest.mark.parametrize(
+    "spec", ["none", "dycoke", "fastv", "visionzip+dytok", "uniform+fastv+dycoke"]
+)
 def test_nothing_is_left_after_the_block_or_an_exception(spec):
     model, inputs = llava_onevision(), prompt(4)
-    before_logits = model(**inputs).logits  # transformers installs hooks of its own at the first call
+    # transformers installs hooks of its own at the first call
+    before_logits = model(**inputs).logits
     before = copy.deepcopy(fingerprint(model))
     options = {"dycoke.merge": 0.0} if "uniform" in spec else {}
     with attach(model, spec, options):
@@ -76,7 +79,10 @@ def test_two_models_in_one_process_never_see_each_other():
 
 
 def test_attaching_twice_is_refused(model):
-    with attach(model, "random"), pytest.raises(StrategyError, match=r"attached already: compose strategies with \+"):
+    with (
+        attach(model, "random"),
+        pytest.raises(StrategyError, match=r"attached already: compose strategies with \+"),
+    ):
         attach(model, "fastv").__enter__()
     assert model.config.text_config._attn_implementation == "sdpa"
 

@@ -1,4 +1,6 @@
-"""`keep=` in run and show; contexts that do not hold a prompt; notes about embedded models; names of tasks."""
+"""`keep=` in run and show; contexts that do not hold a prompt; notes about embedded models; names
+of tasks.
+"""
 
 from __future__ import annotations
 
@@ -38,37 +40,61 @@ def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_a_run_keeps_what_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The mean over layers, whatever the strategy's own option means; and both numbers are written down."""
+    """The mean over layers, whatever the strategy's own option means; and both numbers are written
+    down.
+    """
     out = tmp_path / "out"
-    assert main(["run", "strategy=fastv+dytok", "keep=0.5", f"out={out}", "assistant=nano", *FAST]) == 0
+    assert (
+        main(["run", "strategy=fastv+dytok", "keep=0.5", f"out={out}", "assistant=nano", *FAST])
+        == 0
+    )
     summary = json.loads((out / "summary.json").read_text())
     assert summary["keep"] == 0.5 and summary["options"] == {}
     assert summary["tokens"]["layer_average_ratio"] == pytest.approx(0.5, abs=0.01)
     config: Any = OmegaConf.load(out / "config.yaml")
-    assert config.run.keep == 0.5 and config.systems["fastv+dytok"].fastv.drop == pytest.approx(0.75)
+    assert config.run.keep == 0.5 and config.systems["fastv+dytok"].fastv.drop == pytest.approx(
+        0.75
+    )
     said = " ".join(capsys.readouterr().out.split())
     left = 100 * summary["tokens"]["layer_average_ratio"]
-    assert f"keep=0.5 was asked for; {left:.1f} % of the visual tokens were left, mean over LLM layers." in said
+    assert (
+        f"keep=0.5 was asked for; {left:.1f} % of the visual tokens were left, mean over LLM "
+        "layers." in said
+    )
     assert "tiny and nano are embedded models: these figures" in said
 
 
 def test_show_resolves_keep(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "strategy=fastv", "fastv.layer=3", "keep=0.75"]) == 0
     shown = capsys.readouterr().out
-    assert "layer=3" in shown and "drop=0.5" in shown, "three of six layers see everything, the others a half"
+    assert "layer=3" in shown and "drop=0.5" in shown, (
+        "three of six layers see everything, the others a half"
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("strategy=visionzip", "visionzip.keep=0.5"), "keep= sets visionzip.keep: leave visionzip.keep= out"),
-        (("strategy=fastv+dytok", "fastv.drop=0.2"), "keep= sets fastv.drop: leave fastv.drop= out"),
-        (("strategy=none",), "keep= sets the budget of one strategy, and none has no budget: leave keep= out"),
+        (
+            ("strategy=visionzip", "visionzip.keep=0.5"),
+            "keep= sets visionzip.keep: leave visionzip.keep= out",
+        ),
+        (
+            ("strategy=fastv+dytok", "fastv.drop=0.2"),
+            "keep= sets fastv.drop: leave fastv.drop= out",
+        ),
+        (
+            ("strategy=none",),
+            "keep= sets the budget of one strategy, and none has no budget: leave keep= out",
+        ),
         (("strategy=dycoke+fastv",), "and dycoke+fastv has dycoke and fastv: leave keep= out"),
         (("strategy=dycoke", "keep=0.1"), "keep=0.1: dycoke retains"),
         (("strategy=fastv", "keep=0"), "keep=0 is no fraction above 0 and up to 1"),
         (("strategy=fastv", "keep=30"), "write keep=0.3"),
-        (("strategy=fastv", "keep=much"), "keep=much: Value 'much' of type 'str' could not be converted to Float"),
+        (
+            ("strategy=fastv", "keep=much"),
+            "keep=much: Value 'much' of type 'str' could not be converted to Float",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "show"])
@@ -81,14 +107,19 @@ def test_a_keep_that_cannot_be(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tokenprune.evaluation.run.load", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr(
+        "tokenprune.evaluation.run.load", lambda *_: pytest.fail("weights were read")
+    )
     told = [*words, *(["keep=0.4"] if not any(word.startswith("keep=") for word in words) else [])]
     assert reason in fails(capsys, command, *told)
     assert not list(tmp_path.iterdir())
 
 
 def test_keep_leaves_other_options_alone() -> None:
-    pipeline, extent = registry.build("fastv+dytok", {"fastv.layer": 1, "dytok.cap": 9}), Extent(8, 36, 6)
+    pipeline, extent = (
+        registry.build("fastv+dytok", {"fastv.layer": 1, "dytok.cap": 9}),
+        Extent(8, 36, 6),
+    )
     found = retaining(pipeline, 0.5, extent, ["fastv.layer", "dytok.cap"])
     assert found == pipeline.retaining(0.5, extent)
 
@@ -103,7 +134,9 @@ def test_the_most_frames_that_fit_are_named() -> None:
         check_context("tiny", adapter, 110, 50, 86)
     said = str(caught.value)
     assert "frames=110 are 3,960 visual tokens (36 each)" in said and "need 4,097 positions" in said
-    assert "the context of tiny holds 4,096: write frames=109 or fewer, or max_new_tokens=85" in said
+    assert (
+        "the context of tiny holds 4,096: write frames=109 or fewer, or max_new_tokens=85" in said
+    )
     with pytest.raises(ConfigError, match=r"4,096: write frames=109 or fewer$"):
         check_context("tiny", adapter, 130, 50, 86)
     with pytest.raises(ConfigError, match=r"write a smaller max_new_tokens=$"):
@@ -117,7 +150,9 @@ def test_llava_onevision_takes_167_frames(frames: int, fits: bool) -> None:
     if fits:
         check_context("it", adapter, frames, 25, 10)
     else:
-        with pytest.raises(ConfigError, match=r"need 32,964 positions, and .* holds 32,768: write frames=1"):
+        with pytest.raises(
+            ConfigError, match=r"need 32,964 positions, and .* holds 32,768: write frames=1"
+        ):
             check_context("it", adapter, frames, 25, 10)
 
 
@@ -130,7 +165,11 @@ def test_no_full_model_runs_beyond_its_context(
     export.write_video(clip, torch.zeros(117, 32, 32, 3, dtype=torch.uint8))
     study = tmp_path / "study.yaml"
     study.write_text("strategies: [{spec: random}]\nretentions: [0.5]\nallocator: null\nlimit: 1\n")
-    for loader in ("tokenprune.evaluation.run.load", "tokenprune.bench.plan.load", "tokenprune.study.runner.load"):
+    for loader in (
+        "tokenprune.evaluation.run.load",
+        "tokenprune.bench.plan.load",
+        "tokenprune.study.runner.load",
+    ):
         monkeypatch.setattr(loader, lambda *_: pytest.fail("weights were read"))
     limit = "the context of tiny holds 4,096: write frames=1"
     for words in (
@@ -147,9 +186,18 @@ def test_no_full_model_runs_beyond_its_context(
 
 def test_a_long_question_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = write_video(tmp_path / "clip.mp4", codec="libx264", frames=8)
-    lines = [{"id": str(n), "video": str(clip), "question": "What moves " * n + "?", "answer": "it"} for n in (1, 2000)]
+    lines = [
+        {"id": str(n), "video": str(clip), "question": "What moves " * n + "?", "answer": "it"}
+        for n in (1, 2000)
+    ]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    words = ["run", "strategy=none", f"task=files:{tmp_path / 'x.jsonl'}", *FAST[:-1], f"out={tmp_path / 'out'}"]
+    words = [
+        "run",
+        "strategy=none",
+        f"task=files:{tmp_path / 'x.jsonl'}",
+        *FAST[:-1],
+        f"out={tmp_path / 'out'}",
+    ]
     assert "and the context of tiny holds 4,096" in fails(capsys, *words)
     assert main([*words, "limit=1"]) == 0, "only what is asked counts"
 
@@ -158,7 +206,11 @@ def test_a_long_question_counts(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_note_names_the_models_that_ran() -> None:
-    assert checkpoints.note("nano", None) == checkpoints.note("nano", "nano") != checkpoints.note("tiny", None)
+    assert (
+        checkpoints.note("nano", None)
+        == checkpoints.note("nano", "nano")
+        != checkpoints.note("tiny", None)
+    )
     assert str(checkpoints.note("nano", None)).startswith("nano is an embedded model: ")
     assert str(checkpoints.note("a/hub-id", "nano")).startswith("nano is an embedded model: ")
     assert str(checkpoints.note("tiny", "nano")).startswith("tiny and nano are embedded models: ")
@@ -167,7 +219,11 @@ def test_the_note_names_the_models_that_ran() -> None:
 
 def test_frames_of_a_benchmark_are_lmms_evals() -> None:
     for task, frames in (("lmms:videomme", 32), ("tinyvqa", 16), ("files:x.json", 16)):
-        assert parse(["strategy=none", f"task={task}"]).frames_asked == CellConfig(task=task).frames == frames
+        assert (
+            parse(["strategy=none", f"task={task}"]).frames_asked
+            == CellConfig(task=task).frames
+            == frames
+        )
         assert parse(["strategy=none", f"task={task}", "frames=9"]).frames_asked == 9
         assert CellConfig(task=task, frames=9).frames == 9
     assert parse(["strategy=none", "video=a.mp4", "question=x"]).frames_asked == 32
@@ -176,7 +232,7 @@ def test_frames_of_a_benchmark_are_lmms_evals() -> None:
 @pytest.mark.parametrize(
     ("name", "instead"),
     [
-        ("mvbench", "write tinyvqa, files:PATH of an annotations file, or lmms:NAME of a task of lmms-eval"),
+        ("mvbench", "write tinyvqa, files:PATH of an annotations file, or lmms:NAME of a task of " "lmms-eval"),
         ("tinyvqq", "did you mean tinyvqa?"),
         ("lmm:mvbench", "did you mean lmms:mvbench?"),
         ("LMMS:mvbench", "did you mean lmms:mvbench?"),

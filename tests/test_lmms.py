@@ -1,4 +1,6 @@
-"""Both ways between lmms-eval and tokenprune: the real lmms-eval, offline, on videos and YAML files written here."""
+"""Both ways between lmms-eval and tokenprune: the real lmms-eval, offline, on videos and YAML files
+written here.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,12 @@ from tokenprune.runtime.session import attach
 from tokenprune.tasks import Task
 
 if find_spec("lmms_eval") is None:
-    pytest.skip("lmms-eval is not installed: it has an environment of its own", allow_module_level=True)
+    pytest.skip(
+        "lmms-eval is not installed: it has an environment of its own", allow_module_level=True
+    )
 
-# lmms-eval 0.7.3 leaves its results file to the garbage collector (evaluation_tracker.py), November 2026
+# lmms-eval 0.7.3 leaves its results file to the garbage collector (evaluation_tracker.py), November
+# 2026
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 FRAMES = lmms_tasks.FRAMES
@@ -65,26 +70,45 @@ def group(folder: Path) -> Task:
 
 def test_a_group_is_its_subtasks_one_after_the_other(group: Task, folder: Path) -> None:
     size = lmms_tasks.SAMPLES
-    assert (group.name, len(group), group.categories) == ("lmms:shapes", 2 * size, ("shapes_choice", "shapes_open"))
+    assert (group.name, len(group), group.categories) == (
+        "lmms:shapes",
+        2 * size,
+        ("shapes_choice", "shapes_open"),
+    )
     docs = [json.loads(line) for line in (folder / "docs.jsonl").read_text().splitlines()]
     labels = [group.label(index) for index in range(len(group))]
-    assert [label.id for label in labels] == [f"{name}/{i}" for name in group.categories for i in range(size)]
-    assert [label.answer for label in labels] == [doc["letter"] for doc in docs] + [doc["answer"] for doc in docs]
+    assert [label.id for label in labels] == [
+        f"{name}/{i}" for name in group.categories for i in range(size)
+    ]
+    assert [label.answer for label in labels] == [doc["letter"] for doc in docs] + [
+        doc["answer"] for doc in docs
+    ]
     assert group.max_new_tokens == 6  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_prompts_are_those_of_the_model(group: Task) -> None:
     question, *options, post = group.label(0).question.split("\n")
-    assert question.endswith("?") and [option[:3] for option in options] == ["A. ", "B. ", "C. ", "D. "]
-    assert post == "Answer with the option's letter.", "the prompt of llava_onevision, not the default one"
+    assert question.endswith("?") and [option[:3] for option in options] == [
+        "A. ",
+        "B. ",
+        "C. ",
+        "D. ",
+    ]
+    assert post == "Answer with the option's letter.", (
+        "the prompt of llava_onevision, not the default one"
+    )
     assert "\n" not in group.label(lmms_tasks.SAMPLES).question
 
 
 def test_samples_are_the_videos(group: Task) -> None:
     for index in (0, len(group) - 1):
         sample = group[index]
-        assert (sample.id, sample.category, sample.question, sample.answer) == group.label(index)[:4]
-        assert Path(str(sample.group)).name == f"{index % lmms_tasks.SAMPLES}.mp4", "both tasks ask about each video"
+        assert (sample.id, sample.category, sample.question, sample.answer) == group.label(index)[
+            :4
+        ]
+        assert Path(str(sample.group)).name == f"{index % lmms_tasks.SAMPLES}.mp4", (
+            "both tasks ask about each video"
+        )
         assert sample.frames.shape == (FRAMES, 96, 96, 3) and sample.frames.dtype == torch.uint8
     with pytest.raises(IndexError):
         group[len(group)]
@@ -121,10 +145,14 @@ def test_a_first_metric_that_is_no_score_is_nan(group: Task) -> None:
 
 
 def test_guesses_depend_on_the_document_and_the_seed_alone(folder: Path) -> None:
-    """Not on what was drawn before, on the order, or on the process; the random state is left as it was."""
+    """Not on what was drawn before, on the order, or on the process; the random state is left as it
+    was.
+    """
 
     def read(seed: int, places: Sequence[int], before: int) -> dict[int, str]:
-        task: Any = tasks.build(f"lmms:{name}", samples=None, frames=2, seed=seed, include_path=str(folder))
+        task: Any = tasks.build(
+            f"lmms:{name}", samples=None, frames=2, seed=seed, include_path=str(folder)
+        )
         random.seed(before)
         np.random.seed(before)
         state = random.getstate()
@@ -138,8 +166,10 @@ def test_guesses_depend_on_the_document_and_the_seed_alone(folder: Path) -> None
     assert first == read(0, range(size - 1, -1, -1), 2) and len(set(first.values())) > 1
     assert first[3] == read(0, [3], 3)[3] and first != read(1, range(size), 1)
     code = (
-        f"from tokenprune import tasks; t = tasks.build('lmms:{name}', samples=None, frames=2, seed=0, include_path="
-        f"{str(folder)!r}); print(''.join(t._judge(f'{name}/{{i}}', 'no letter')[1].results['none']['letters']['read'] "
+        f"from tokenprune import tasks; t = tasks.build('lmms:{name}', samples=None, frames=2, "
+        "seed=0, include_path="
+        f"{str(folder)!r}); print(''.join(t._judge(f'{name}/{{i}}', 'no "
+        "letter')[1].results['none']['letters']['read'] "
         f"for i in range({size})))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -157,22 +187,42 @@ def test_what_could_not_be_read_is_told(folder: Path, group: Task) -> None:
     assert (group.reading("", word), group.reading("red", word)) == ("empty", "read")
 
 
-def test_a_run_counts_what_was_guessed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the defaults of a benchmark of lmms-eval: 32 frames, of which the videos have 8, and 1,024 new tokens."""
+def test_a_run_counts_what_was_guessed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the defaults of a benchmark of lmms-eval: 32 frames, of which the videos have 8, and 1,024
+    new tokens.
+    """
     from tokenprune.cli.main import main
 
-    words = ["strategy=none", "task=lmms:shapes_guess", f"include_path={folder}", "limit=2", "device=cpu"]
+    words = [
+        "strategy=none",
+        "task=lmms:shapes_guess",
+        f"include_path={folder}",
+        "limit=2",
+        "device=cpu",
+    ]
     assert main(["run", *words, f"out={tmp_path / 'out'}", "workers=0"]) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["frames"] == 32 and "max_new_tokens: 1024" in (tmp_path / "out" / "config.yaml").read_text()
+    assert (
+        summary["frames"] == 32
+        and "max_new_tokens: 1024" in (tmp_path / "out" / "config.yaml").read_text()
+    )
     assert summary["systems"]["vanilla"]["readings"] == {"empty": 0, "unparsed": 0, "guessed": 2}
     said = " ".join(capsys.readouterr().out.split())
-    assert "Answers that the benchmark's code could not read and replaced by a random option: 2 of vanilla." in said
+    assert (
+        "Answers that the benchmark's code could not read and replaced by a random option: 2 of "
+        "vanilla." in said
+    )
 
 
-def test_the_fingerprint_knows_documents_prompts_code_and_videos(folder: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_knows_documents_prompts_code_and_videos(
+    folder: Path, tmp_path: Path
+) -> None:
     before = build("shapes", folder).fingerprint()
-    assert before == build("shapes", folder).fingerprint() and json.loads(json.dumps(before)) == before
+    assert (
+        before == build("shapes", folder).fingerprint() and json.loads(json.dumps(before)) == before
+    )
     seen = [before]
     for name, change in {"a": {}, "b": {"post": "Letter?"}, "c": {"version": "2.0"}}.items():
         seen.append(build("shapes", lmms_tasks.write(tmp_path / name, **change)).fingerprint())
@@ -191,7 +241,11 @@ def test_the_fingerprint_knows_documents_prompts_code_and_videos(folder: Path, t
 def test_what_cannot_be_a_task(folder: Path, tmp_path: Path) -> None:
     for name, include, reason in (
         ("shapes_opne", folder, "no task 'shapes_opne': did you mean shapes_open"),
-        ("shapes_ranked", folder, "of kind multiple_choice: tokenprune runs those of kind generate_until"),
+        (
+            "shapes_ranked",
+            folder,
+            "of kind multiple_choice: tokenprune runs those of kind generate_until",
+        ),
         ("shapes", tmp_path / "nowhere", "is not a folder"),
     ):
         with pytest.raises(ValueError, match=reason):
@@ -204,7 +258,9 @@ def test_ones_own_task_comes_before_lmms_evals(folder: Path, tmp_path: Path) -> 
     yaml = (other / "open.yaml").read_text()
     (other / "open.yaml").write_text(yaml.replace("task: shapes_open", "task: videomme"))
     assert len(build("videomme", other)) == lmms_tasks.SAMPLES
-    with pytest.raises(LmmsError, match="--include_path defines videomme, which lmms-eval has too and prefers"):
+    with pytest.raises(
+        LmmsError, match="--include_path defines videomme, which lmms-eval has too and prefers"
+    ):
         command("--model_args", ARGUMENTS, "--include_path", str(other))
 
 
@@ -231,8 +287,16 @@ def evaluate(folder: Path, arguments: str, **more: Any) -> dict[str, Any]:
 
     MODEL_REGISTRY_V2.register_manifest(manifest(), overwrite=True)
     manager = TaskManager("ERROR", include_path=str(folder), model_name="tokenprune")
-    settings = {"bootstrap_iters": 0, "device": "cpu", "batch_size": 3, "verbosity": "ERROR", **more}
-    return simple_evaluate("tokenprune", model_args=arguments, tasks=["shapes"], task_manager=manager, **settings)
+    settings = {
+        "bootstrap_iters": 0,
+        "device": "cpu",
+        "batch_size": 3,
+        "verbosity": "ERROR",
+        **more,
+    }
+    return simple_evaluate(
+        "tokenprune", model_args=arguments, tasks=["shapes"], task_manager=manager, **settings
+    )
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +305,9 @@ def evaluated(folder: Path) -> dict[str, Any]:
 
 
 def answers(results: dict[str, Any]) -> list[str]:
-    logged = (sample for name in ("shapes_choice", "shapes_open") for sample in results["samples"][name])
+    logged = (
+        sample for name in ("shapes_choice", "shapes_open") for sample in results["samples"][name]
+    )
     return [sample["resps"][0][0] for sample in logged]
 
 
@@ -251,11 +317,16 @@ def test_both_ways_give_the_same(folder: Path, group: Task, evaluated: dict[str,
     model, processor = load("tiny", device="cpu")
     pipeline = registry.build("dycoke+dytok", {"dycoke.merge": 0.5, "dytok.layers": (2, 3)})
     adapter = adapt(model)
-    for index in (lmms_tasks.SAMPLES, len(group) - 1):  # of the open task, whose prompts do not depend on the model
+    # of the open task, whose prompts do not depend on the model
+    for index in (lmms_tasks.SAMPLES, len(group) - 1):
         sample = group[index]
-        inputs = processor.encode([(sample.frames, sample.question)], adapter.cells, adapter.separators)
+        inputs = processor.encode(
+            [(sample.frames, sample.question)], adapter.cells, adapter.separators
+        )
         with attach(model, pipeline) as session:
-            ids = model.generate(**inputs, max_new_tokens=6, do_sample=False, pad_token_id=processor.pad)  # pyright: ignore[reportCallIssue]
+            ids = model.generate(
+                **inputs, max_new_tokens=6, do_sample=False, pad_token_id=processor.pad
+            )  # pyright: ignore[reportCallIssue]
         assert processor.decode(ids[:, inputs["input_ids"].shape[1] :]) == [given[index]]
         assert session.report[0].layer_average_ratio < 1
     figures = {
@@ -272,14 +343,18 @@ def test_what_was_kept_is_in_the_results(evaluated: dict[str, Any]) -> None:
     assert evaluated["throughput"]["total_gen_tokens"] > 0
 
 
-def test_a_batch_gives_each_sample_what_it_gets_alone(folder: Path, evaluated: dict[str, Any]) -> None:
+def test_a_batch_gives_each_sample_what_it_gets_alone(
+    folder: Path, evaluated: dict[str, Any]
+) -> None:
     assert answers(evaluate(folder, ARGUMENTS, batch_size=1)) == answers(evaluated)
 
 
 def test_an_unreadable_video_stops_the_evaluation(tmp_path: Path) -> None:
     other = lmms_tasks.write(tmp_path / "tasks")
     (other / "1.mp4").write_bytes(b"no video")
-    with pytest.raises(VideoError, match=r"shapes_choice/1: .* \(on_error=empty goes on without it\)"):
+    with pytest.raises(
+        VideoError, match=r"shapes_choice/1: .* \(on_error=empty goes on without it\)"
+    ):
         evaluate(other, ARGUMENTS, limit=3)
 
 
@@ -295,7 +370,9 @@ def test_the_model_says_what_it_cannot_do() -> None:
 
     model = TokenPrune(pretrained="tiny", device="cpu")
     assert model.device == torch.device("cpu")
-    with pytest.raises(LmmsError, match="ranks given ones by likelihood: choose one whose output_type is"):
+    with pytest.raises(
+        LmmsError, match="ranks given ones by likelihood: choose one whose output_type is"
+    ):
         model.loglikelihood([])
     with pytest.raises(LmmsError, match="has several rounds: choose one whose output_type is"):
         model.generate_until_multi_round([])
@@ -306,7 +383,17 @@ def test_the_model_says_what_it_cannot_do() -> None:
 # ---- the command
 
 
-COMMAND = ["--tasks", "shapes", "--device", "cpu", "--batch_size", "2", "--verbosity", "ERROR", "--log_samples"]
+COMMAND = [
+    "--tasks",
+    "shapes",
+    "--device",
+    "cpu",
+    "--batch_size",
+    "2",
+    "--verbosity",
+    "ERROR",
+    "--log_samples",
+]
 
 
 def command(*words: str) -> None:
@@ -329,21 +416,34 @@ def test_the_command_spells_arguments_out_and_caches_by_them(
     shared = ["--include_path", str(folder), "--use_cache", str(tmp_path / "cache")]
     command("--model_args", ARGUMENTS, "--output_path", str(tmp_path / "one"), *shared)
     first = written(tmp_path / "one")
-    assert "dycoke.prune=0.7" in first["config"]["model_args"] and "version=" in first["config"]["model_args"]
+    assert (
+        "dycoke.prune=0.7" in first["config"]["model_args"]
+        and "version=" in first["config"]["model_args"]
+    )
     for name in ("shapes_choice", "shapes_open"):
-        same = {key: value for key, value in evaluated["results"][name].items() if "stderr" not in key}
+        same = {
+            key: value for key, value in evaluated["results"][name].items() if "stderr" not in key
+        }
         assert {key: value for key, value in first["results"][name].items() if key in same} == same
 
     from tokenprune.lmms.model import TokenPrune
 
     asked: list[int] = []
     monkeypatch.setattr(
-        TokenPrune, "generate_until", lambda self, requests: asked.append(len(requests)) or [""] * len(requests)
+        TokenPrune,
+        "generate_until",
+        lambda self, requests: asked.append(len(requests)) or [""] * len(requests),
     )
     same_meaning = ARGUMENTS.replace("dycoke.merge=0.5", "dycoke.merge=0.50,dycoke.prune=0.7")
     command("--model_args", same_meaning, "--output_path", str(tmp_path / "two"), *shared)
     assert asked == [], "every answer was there"
-    command("--model_args", ARGUMENTS.replace("0.5", "0.25"), "--output_path", str(tmp_path / "three"), *shared)
+    command(
+        "--model_args",
+        ARGUMENTS.replace("0.5", "0.25"),
+        "--output_path",
+        str(tmp_path / "three"),
+        *shared,
+    )
     assert asked == [2 * lmms_tasks.SAMPLES], "another pipeline, other answers"
 
 
@@ -363,12 +463,22 @@ def test_a_failed_evaluation_is_an_error(tmp_path: Path) -> None:
     not [point for point in entry_points(group="lmms_eval.models") if point.name == "tokenprune"],
     reason="the installed tokenprune declares no entry point",
 )
-def test_lmms_evals_own_command_knows_the_model(folder: Path, evaluated: dict[str, Any], tmp_path: Path) -> None:
+def test_lmms_evals_own_command_knows_the_model(
+    folder: Path, evaluated: dict[str, Any], tmp_path: Path
+) -> None:
     program = Path(sys.executable).parent / "lmms-eval"
     words = ["--model", "tokenprune", "--model_args", ARGUMENTS, "--include_path", str(folder)]
     words += [*COMMAND, "--output_path", str(tmp_path)]
-    done = subprocess.run([program, *words], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [program, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     results = written(tmp_path)
     assert results["config"]["model"] == "tokenprune"
-    assert results["results"]["shapes_choice"]["letters,none"] == evaluated["results"]["shapes_choice"]["letters,none"]
+    assert (
+        results["results"]["shapes_choice"]["letters,none"]
+        == evaluated["results"]["shapes_choice"]["letters,none"]
+    )

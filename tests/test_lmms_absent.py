@@ -1,4 +1,6 @@
-"""What tokenprune says where lmms-eval is not installed, and that nothing needs it before it is asked for."""
+"""What tokenprune says where lmms-eval is not installed, and that nothing needs it before it is
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from tokenprune.errors import LmmsError, StrategyError
 from tokenprune.lmms.arguments import Arguments
 from tokenprune.lmms.command import run
 
-absent = pytest.mark.skipif(find_spec("lmms_eval") is not None, reason="lmms-eval is installed here")
+absent = pytest.mark.skipif(
+    find_spec("lmms_eval") is not None, reason="lmms-eval is installed here"
+)
 INSTALL = r"lmms-eval is not installed: pip install 'tokenprune-video\[lmms\]'"
 
 
@@ -30,7 +34,10 @@ def test_the_command_says_what_to_install() -> None:
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:
-    code = "import sys, tokenprune.lmms, tokenprune.tasks; print({'lmms_eval', 'datasets'} & sys.modules.keys())"
+    code = (
+        "import sys, tokenprune.lmms, tokenprune.tasks; print({'lmms_eval', 'datasets'} & "
+        "sys.modules.keys())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -38,12 +45,19 @@ def test_nothing_is_imported_before_it_is_needed() -> None:
 def test_what_does_not_go_with_a_task_of_lmms_eval() -> None:
     with pytest.raises(ValueError, match="lmms-eval has its own: write limit="):
         tasks.build("lmms:videomme", samples=3, frames=8, seed=0)
-    with pytest.raises(ValueError, match="include_path= is a folder of lmms-eval tasks, and tinyvqa is none"):
+    with pytest.raises(
+        ValueError, match="include_path= is a folder of lmms-eval tasks, and tinyvqa is none"
+    ):
         tasks.build("tinyvqa", samples=3, frames=8, seed=0, include_path=".")
 
 
 def test_a_line_says_everything_and_means_the_same() -> None:
-    words = {"pretrained": "tiny", "strategy": "fastv+dytok", "fastv.drop": 0.25, "dytok.layers": "[2,3]"}
+    words = {
+        "pretrained": "tiny",
+        "strategy": "fastv+dytok",
+        "fastv.drop": 0.25,
+        "dytok.layers": "[2,3]",
+    }
     line = Arguments.parse(words).line()
     assert "fastv.drop=0.25" in line and "dytok.layers=[2,3]" in line and "dytok.cap=none" in line
     assert "version=" in line and "max_frames_num=32" in line
@@ -67,7 +81,10 @@ def test_arguments_without_a_strategy_are_the_full_model() -> None:
         ({"pretrained": "tiny", "max_new_tokens": 0}, "write at least 1"),
         ({"pretrained": "tiny", "on_error": "skip"}, "write stop or empty"),
         ({"pretrained": "tiny", "version": "0.0.1"}, "version=0.0.1 wrote these arguments"),
-        ({"pretrained": "tiny", "strategy": "dytok", "dytok.layers": "[2,"}, "no list that can be read"),
+        (
+            {"pretrained": "tiny", "strategy": "dytok", "dytok.layers": "[2,"},
+            "no list that can be read",
+        ),
         ({"pretrained": "tiny", "strategy": "fastv", "assistant": "tiny"}, "guides an allocator"),
     ],
 )
@@ -79,7 +96,9 @@ def test_arguments_that_mean_nothing(words: dict[str, object], reason: str) -> N
 
 def test_options_of_strategies_are_checked_as_everywhere() -> None:
     with pytest.raises(StrategyError, match=r"fastv\.drop is float"):
-        Arguments.parse({"pretrained": "tiny", "strategy": "fastv", "fastv.drop": "much"}).pipeline()
+        Arguments.parse(
+            {"pretrained": "tiny", "strategy": "fastv", "fastv.drop": "much"}
+        ).pipeline()
 
 
 def _guessed(value: str) -> object:

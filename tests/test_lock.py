@@ -17,10 +17,13 @@ from tokenprune.errors import ConfigError
 from tokenprune.storage import NAMES, exclusive
 
 ME = f"process {os.getpid()} on {socket.gethostname()}"
-HOLD = "import sys, time; from pathlib import Path; from tokenprune.storage import exclusive\n{}" + (
-    "with exclusive(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
+HOLD = (
+    "import sys, time; from pathlib import Path; from tokenprune.storage import exclusive\n{}"
+    + ("with exclusive(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n")
 )
-WITHOUT = "import errno, fcntl\ndef refuse(*_): raise OSError({}, 'no locks')\nfcntl.flock = refuse\n"
+WITHOUT = (
+    "import errno, fcntl\ndef refuse(*_): raise OSError({}, 'no locks')\nfcntl.flock = refuse\n"
+)
 
 
 @pytest.fixture(params=["flock", "ENOSYS", "ENOLCK", "EOPNOTSUPP"])
@@ -42,7 +45,9 @@ def test_one_at_a_time_and_nothing_left(system: str, tmp_path: Path) -> None:
         with exclusive(folder):
             with pytest.raises(ConfigError) as caught, exclusive(folder):
                 raise AssertionError("two are in")
-            assert f"{folder} is in use by {ME}: wait until it ends, or write another out=" in str(caught.value)
+            assert f"{folder} is in use by {ME}: wait until it ends, or write another out=" in str(
+                caught.value
+            )
             assert ("if that process is gone, remove" in str(caught.value)) == (system != "flock")
             assert {file.name for file in folder.iterdir()} <= set(NAMES)
         assert not list(folder.iterdir())
@@ -60,9 +65,14 @@ def test_the_folder_may_go_while_it_is_held(system: str, tmp_path: Path) -> None
 
 def test_a_killed_process_leaves_no_lock(system: str, tmp_path: Path) -> None:
     code = HOLD.format("" if system == "flock" else WITHOUT.format(f"errno.{system}"))
-    process = subprocess.Popen([sys.executable, "-W", "error", "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, str(tmp_path)], stdout=subprocess.PIPE
+    )
     assert process.stdout is not None and process.stdout.readline() == b"in\n"
-    with pytest.raises(ConfigError, match=f"is in use by process {process.pid} on "), exclusive(tmp_path):
+    with (
+        pytest.raises(ConfigError, match=f"is in use by process {process.pid} on "),
+        exclusive(tmp_path),
+    ):
         raise AssertionError("two are in")
     process.kill()
     process.wait()
@@ -72,7 +82,9 @@ def test_a_killed_process_leaves_no_lock(system: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_lock_of_another_machine_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_of_another_machine_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody can tell from here whether its process is alive."""
 
     def refuse(*_: Any) -> None:
@@ -86,7 +98,9 @@ def test_a_lock_of_another_machine_is_named(tmp_path: Path, monkeypatch: pytest.
         raise AssertionError("two are in")
 
 
-def test_other_errors_of_the_file_system_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_of_the_file_system_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
 

@@ -1,4 +1,6 @@
-"""No answer is lost: whatever fails after some answers, they stay, the command says so, and the run goes on."""
+"""No answer is lost: whatever fails after some answers, they stay, the command says so, and the run
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ def shapes() -> ValueError:
     return ValueError("operands could not be broadcast together with shapes (16,36) (15,36)")
 
 
-FAILURES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], int | None, type[BaseException] | None]] = {
+FAILURES: dict[
+    str, tuple[Callable[[pytest.MonkeyPatch], None], int | None, type[BaseException] | None]
+] = {
     "a judge": (fails(TinyVQA, "score", 8, lambda: TaskError("HTTP 429")), 7, None),
     "a metric": (fails(TinyVQA, "score", 8, shapes), 7, ValueError),
     "a strategy": (fails(FastV, "prune", 4, shapes), 8, ValueError),
@@ -114,14 +118,22 @@ FAILURES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], int | None, type
 
 @pytest.mark.parametrize("what", FAILURES)
 def test_a_failure_after_answers(
-    what: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    what: str,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, (breaks, done, bug) = tmp_path / "out", FAILURES[what]
     with monkeypatch.context() as patch:
         breaks(patch)
         if bug is None:
             assert main(["run", *WORDS, f"out={out}"]) == 2
-            (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenprune: error: ")]
+            (line,) = [
+                line
+                for line in capsys.readouterr().err.splitlines()
+                if line.startswith("tokenprune: error: ")
+            ]
         else:
             with pytest.raises(bug) as caught:
                 main(["run", *WORDS, f"out={out}"])
@@ -165,8 +177,14 @@ def test_a_worker_that_is_killed_is_one_sentence(
     with monkeypatch.context() as patch:
         patch.setattr(Readable, "__getitem__", reads)
         assert main(["run", *WORDS, f"out={out}", "workers=1"]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenprune: error: ")]
-    assert re.search(r"a process that reads videos ended .* \(DataLoader worker \(pid.*\): with workers=0", line)
+    (line,) = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith("tokenprune: error: ")
+    ]
+    assert re.search(
+        r"a process that reads videos ended .* \(DataLoader worker \(pid.*\): with workers=0", line
+    )
     assert line.endswith(f"kept: go on with: tokenprune run resume={out}") and count(out) >= 1
     assert main(["run", f"resume={out}", "workers=0"]) == 0
     assert lasting(out) == lasting(whole)
@@ -196,14 +214,19 @@ REASONS = (
 
 
 @pytest.mark.parametrize("words", [["workers=0"], ["workers=2"], ["workers=0", "batch_size=5"]])
-def test_a_question_that_is_none_costs_its_sample_only(clips: Path, words: list[str], tmp_path: Path) -> None:
+def test_a_question_that_is_none_costs_its_sample_only(
+    clips: Path, words: list[str], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    assert main(["run", "strategy=uniform", f"task=files:{clips}", *FAST, *words, f"out={out}"]) == 0
+    assert (
+        main(["run", "strategy=uniform", f"task=files:{clips}", *FAST, *words, f"out={out}"]) == 0
+    )
     first, *others = records(out)
     assert first["own"]["error"] is None and first["own"]["prediction"]
     for line, reason in zip(others, REASONS, strict=True):
         assert all(
-            reason in line[system]["error"] and "\n" not in line[system]["error"] for system in ("own", "vanilla")
+            reason in line[system]["error"] and "\n" not in line[system]["error"]
+            for system in ("own", "vanilla")
         )
         assert line["own"]["score"] is None
 
@@ -213,24 +236,37 @@ def test_a_question_that_is_none_stops_where_that_was_asked_for(
     clips: Path, workers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    words = ["strategy=uniform", f"task=files:{clips}", *FAST, f"workers={workers}", "on_error=stop", f"out={out}"]
+    words = [
+        "strategy=uniform",
+        f"task=files:{clips}",
+        *FAST,
+        f"workers={workers}",
+        "on_error=stop",
+        f"out={out}",
+    ]
     assert main(["run", *words]) == 2
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert re.search(
-        r"error: sample \S+: the question .*<video>.*\(on_error=record goes on without it\); 1 answer is kept", said
+        r"error: sample \S+: the question .*<video>.*\(on_error=record goes on without it\); 1 "
+        r"answer is kept",
+        said,
     )
     assert main(["run", f"resume={out}", "on_error=record"]) == 0
     assert len(records(out)) == 5
 
 
 def test_an_empty_question_is_a_question() -> None:
-    encoded = Processor.load("tiny").encode([(torch.zeros(8, 96, 96, 3, dtype=torch.uint8), "")], 36)
+    encoded = Processor.load("tiny").encode(
+        [(torch.zeros(8, 96, 96, 3, dtype=torch.uint8), "")], 36
+    )
     assert encoded["input_ids"].shape[1] > 8 * 36
 
 
 def test_signals_one_after_the_other(whole: Path, tmp_path: Path) -> None:
-    """SIGTERM, Ctrl-C twice and kill -9 to one run that goes on each time; then it has the records of a quiet one."""
+    """SIGTERM, Ctrl-C twice and kill -9 to one run that goes on each time; then it has the records
+    of a quiet one.
+    """
     out, words = tmp_path / "out", [*WORDS, f"out={tmp_path / 'out'}"]
     for numbers, status, moment in (
         ([signal.SIGTERM], 143, 3),
@@ -253,7 +289,9 @@ def test_signals_one_after_the_other(whole: Path, tmp_path: Path) -> None:
     assert lasting(out) == lasting(whole)
 
 
-def test_what_was_written_is_forced_onto_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_written_is_forced_onto_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every few seconds and at the end, not at every line."""
     now, synced = [0.0], []
     monkeypatch.setattr("tokenprune.results.journal.time.monotonic", lambda: now[0])

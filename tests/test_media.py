@@ -1,4 +1,6 @@
-"""Images, several videos and too many tokens: what a prompt brings is said or refused before it goes wrong."""
+"""Images, several videos and too many tokens: what a prompt brings is said or refused before it
+goes wrong.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,21 @@ def with_image(model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.T
     """The same prompts, each behind one image."""
     samples = len(inputs["input_ids"])
     generator = torch.Generator().manual_seed(3)
-    pixels, sizes = torch.randn(samples, 2, 3, 48, 48, generator=generator), torch.tensor([[48, 48]] * samples)
+    pixels, sizes = (
+        torch.randn(samples, 2, 3, 48, 48, generator=generator),
+        torch.tensor([[48, 48]] * samples),
+    )
     with torch.no_grad():
         rows = len(model.model.get_image_features(pixels, sizes, return_dict=True).pooler_output[0])
     mask = torch.nn.functional.pad(inputs["attention_mask"], (rows, 0), value=1)
     ids = torch.nn.functional.pad(inputs["input_ids"], (rows, 0), value=IMAGE)
-    return {**inputs, "input_ids": ids, "attention_mask": mask, "pixel_values": pixels, "image_sizes": sizes}
+    return {
+        **inputs,
+        "input_ids": ids,
+        "attention_mask": mask,
+        "pixel_values": pixels,
+        "image_sizes": sizes,
+    }
 
 
 def image_only(model: Any) -> dict[str, torch.Tensor]:
@@ -69,7 +80,9 @@ def test_beside_an_image_the_video_is_compressed_and_the_image_is_not(model, spe
     kept_image = int((inputs["input_ids"] == IMAGE).sum())
     seen = []
     with remarks() as said, attach(model, spec) as session, torch.no_grad():
-        handle = model.model.language_model.layers[4].register_forward_hook(lambda _, __, out: seen.append(out))
+        handle = model.model.language_model.layers[4].register_forward_hook(
+            lambda _, __, out: seen.append(out)
+        )
         model(**inputs)
         handle.remove()
     assert ["images are not compressed" in str(each.message) for each in said] == [True]
@@ -81,10 +94,14 @@ def test_beside_an_image_the_video_is_compressed_and_the_image_is_not(model, spe
 
 
 def test_what_the_tower_saw_of_an_image_is_not_taken_for_a_video(model):
-    """Features that were encoded elsewhere say nothing of the tower, and the image before them belongs to others."""
+    """Features that were encoded elsewhere say nothing of the tower, and the image before them
+    belongs to others.
+    """
     inputs = prompt(4)
     with torch.no_grad():
-        encoded = model.model.get_video_features(inputs.pop("pixel_values_videos"), return_dict=True)
+        encoded = model.model.get_video_features(
+            inputs.pop("pixel_values_videos"), return_dict=True
+        )
         with remarks(), attach(model, "visionzip"):
             model(**image_only(model))
             with pytest.raises(UnsupportedGenerationError, match="did not run inside the block"):
@@ -112,7 +129,8 @@ def test_an_assistant_refuses_a_prompt_with_an_image(model, call):
 def batch(rows: list[list[int]], side: str) -> dict[str, torch.Tensor]:
     longest = max(map(len, rows))
     padded = [
-        [PAD] * (longest - len(row)) + row if side == "left" else row + [PAD] * (longest - len(row)) for row in rows
+        [PAD] * (longest - len(row)) + row if side == "left" else row + [PAD] * (longest - len(row))
+        for row in rows
     ]
     ids = torch.tensor(padded)
     return {"input_ids": ids, "attention_mask": (ids != PAD).long()}
@@ -135,7 +153,9 @@ LAID_OUT = {
 def test_several_videos_in_one_sample_are_named(model, name, how):
     rows, videos = LAID_OUT[name]
     inputs = batch(rows, "right" if how == "right-padded" else "left")
-    inputs["pixel_values_videos"] = torch.randn(videos, 4, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    inputs["pixel_values_videos"] = torch.randn(
+        videos, 4, 3, 48, 48, generator=torch.Generator().manual_seed(0)
+    )
     settings = {**GREEDY, "num_beams": 2} if how == "beams" else GREEDY
     with pytest.raises(LayoutError) as caught, torch.no_grad(), attach(model, "random"):
         model.generate(**inputs, **settings) if how in ("generate", "beams") else model(**inputs)
@@ -167,10 +187,19 @@ def short():
 
 @pytest.mark.parametrize(
     ("spec", "frames", "rows"),
-    [("none", 3, None), ("none", 4, 46), ("none", 9, 91), ("fastv", 4, 46), ("random", 4, None), ("random", 20, 55)],
+    [
+        ("none", 3, None),
+        ("none", 4, 46),
+        ("none", 9, 91),
+        ("fastv", 4, 46),
+        ("random", 4, None),
+        ("random", 20, 55),
+    ],
 )
 def test_more_tokens_than_the_context_holds_are_remarked_on(short, spec, frames, rows):
-    """Counted where they enter the language model: a prefill stage comes too late, a vision stage does not."""
+    """Counted where they enter the language model: a prefill stage comes too late, a vision stage
+    does not.
+    """
     with remarks() as said, torch.no_grad(), attach(short, spec):
         short(**prompt(frames))
         short(**prompt(frames, ((6, 3),)))
@@ -178,14 +207,19 @@ def test_more_tokens_than_the_context_holds_are_remarked_on(short, spec, frames,
         assert said == []
         return
     (only,) = said
-    assert f"the prompt has {rows} tokens, but the model's context holds 45 positions" in str(only.message)
+    assert f"the prompt has {rows} tokens, but the model's context holds 45 positions" in str(
+        only.message
+    )
     assert "fewer frames" in str(only.message)
     assert "tokenprune" in only.filename
 
 
 def test_padding_is_not_counted(short):
     inputs = prompt(3, ((4, 5),))
-    padded = {name: torch.nn.functional.pad(inputs[name], (40, 0)) for name in ("input_ids", "attention_mask")}
+    padded = {
+        name: torch.nn.functional.pad(inputs[name], (40, 0))
+        for name in ("input_ids", "attention_mask")
+    }
     with torch.no_grad(), attach(short, "none"):
         short(**padded, pixel_values_videos=inputs["pixel_values_videos"])
 
@@ -197,4 +231,7 @@ def test_a_guide_that_reads_more_than_its_context_holds_is_remarked_on(short):
         with remarks() as said, torch.no_grad(), attach(model, "random+dytok", assistant=assistant):
             model(**inputs)
         (only,) = said
-        assert "the prompt that the guide reads has 46 tokens, but the model's context holds 45" in str(only.message)
+        assert (
+            "the prompt that the guide reads has 46 tokens, but the model's context holds 45"
+            in str(only.message)
+        )

@@ -111,11 +111,14 @@ def test_prumerge_permuting_patches_permutes_the_choice() -> None:
 def test_prumerge_plus_selects_a_grid_without_the_last_index() -> None:
     attention = torch.tensor([0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1])
     tokens = video(draws(1, 10, 3), 10, attention, draws(2, 10, 2))
-    assert run(PruMerge(grid=True), tokens).slot.tolist() == [4, 0, 3, 6, 1]  # every third, then the extra token
+    # every third, then the extra token
+    assert run(PruMerge(grid=True), tokens).slot.tolist() == [4, 0, 3, 6, 1]
 
 
 def authors_plus(tokens: VisualTokens) -> tuple[list[int], torch.Tensor]:
-    """The released PruMerge+ on one frame, in plain loops: what is selected, and the merged rows with the extra one."""
+    """The released PruMerge+ on one frame, in plain loops: what is selected, and the merged rows
+    with the extra one.
+    """
     assert tokens.saliency is not None and tokens.keys is not None
     a, x, n = tokens.saliency.double(), tokens.features.double(), len(tokens)
     first, third = (torch.quantile(a, share) for share in (0.25, 0.75))
@@ -136,7 +139,9 @@ def authors_plus(tokens: VisualTokens) -> tuple[list[int], torch.Tensor]:
 
 @pytest.mark.parametrize("last", [0.1, 0.9])
 def test_prumerge_plus_merges_where_the_rule_keeps_all_tokens(last: float) -> None:
-    """Many outliers put every token but the last on the grid; the last one is an outlier, too, or is not."""
+    """Many outliers put every token but the last on the grid; the last one is an outlier, too, or
+    is not.
+    """
     attention = torch.full((20,), 0.1) + 0.001 * torch.arange(20)
     attention[[2, 5, 7, 11, 19]] = torch.tensor([0.91, 0.95, 0.92, 0.94, last])
     tokens = video(draws(1, 20, 3), 20, attention, draws(2, 20, 6))
@@ -146,11 +151,15 @@ def test_prumerge_plus_merges_where_the_rule_keeps_all_tokens(last: float) -> No
     assert out.slot.tolist() == [*selected, 19][:20]
     torch.testing.assert_close(out.features, rows[:20].float(), rtol=1e-5, atol=1e-5)
     asked = PruMerge(grid=True, keep=1.0)
-    assert torch.equal(run(asked, tokens).features, tokens.features), "a full budget that was asked for"
+    assert torch.equal(run(asked, tokens).features, tokens.features), (
+        "a full budget that was asked for"
+    )
 
 
 def test_prumerge_merges_two_tokens_into_the_outlier_and_the_extra_one() -> None:
-    tokens = video(torch.tensor([[1.0, 2.0], [3.0, 5.0]]), 2, torch.tensor([0.25, 0.5]), torch.ones(2, 1))
+    tokens = video(
+        torch.tensor([[1.0, 2.0], [3.0, 5.0]]), 2, torch.tensor([0.25, 0.5]), torch.ones(2, 1)
+    )
     out = run(PruMerge(), tokens)
     assert out.slot.tolist() == [1, 0]
     assert out.features.tolist() == [[3.25, 5.5], [0.25, 0.5]]
@@ -161,7 +170,9 @@ def test_prumerge_plus_under_an_allocator_stays_whole_where_the_rule_keeps_less(
     attention = torch.tensor([0.1] * 15 + [0.9])
     tokens = video(draws(1, 16, 3), 16, attention, draws(2, 16, 2))
     assert int(PruMerge(grid=True).quota(tokens)) < 15
-    assert torch.equal(PruMerge(grid=True).compress(tokens, torch.tensor([16])).features, tokens.features)
+    assert torch.equal(
+        PruMerge(grid=True).compress(tokens, torch.tensor([16])).features, tokens.features
+    )
 
 
 def test_prumerge_plus_with_a_fixed_share_is_half_outliers_half_grid() -> None:
@@ -184,14 +195,19 @@ def test_prumerge_neighbour_ties_go_to_the_lower_index() -> None:
     assert out.features[0].nonzero().squeeze(-1).tolist() == [*range(32), 63]
 
 
-# --- visionzip and the controls -------------------------------------------------------------------------------------
+# --- visionzip and the controls
+# -------------------------------------------------------------------------------------
 
 
 def test_visionzip_check_values() -> None:
     tokens = video(draws(3, 16, 3), 16, draws(103, 16), draws(203, 16, 4))
     targets, alone = [0, 4, 11], [-0.607947, -0.633334, -0.212909]
     merges: dict[Any, list[list[float]]] = {
-        "target_plus_mean": [[-0.977285, 0.072182, 1.535374], [0.047381, 0.402665, 0.584619], alone],
+        "target_plus_mean": [
+            [-0.977285, 0.072182, 1.535374],
+            [0.047381, 0.402665, 0.584619],
+            alone,
+        ],
         "mean": [[-0.488642, 0.036091, 0.767687], [-0.022834, 0.001472, 0.227203], alone],
     }
     for merge, rows in merges.items():
@@ -204,7 +220,14 @@ def test_visionzip_check_values() -> None:
 def zipped(tokens: VisualTokens, dominant: int, contextual: int, merge: Any) -> VisualTokens:
     assert tokens.saliency is not None
     assert tokens.keys is not None
-    return core(tokens, tokens.saliency, tokens.keys, torch.tensor([dominant]), torch.tensor([contextual]), merge)
+    return core(
+        tokens,
+        tokens.saliency,
+        tokens.keys,
+        torch.tensor([dominant]),
+        torch.tensor([contextual]),
+        merge,
+    )
 
 
 def test_visionzip_key_scale_and_half_precision_do_not_matter() -> None:
@@ -218,7 +241,9 @@ def test_visionzip_key_scale_and_half_precision_do_not_matter() -> None:
 
 
 def test_visionzip_sums_of_many_followers_do_not_overflow() -> None:
-    tokens = video(torch.full((729, 2), 300.0, dtype=torch.float16), 729, torch.ones(729), torch.ones(729, 2))
+    tokens = video(
+        torch.full((729, 2), 300.0, dtype=torch.float16), 729, torch.ones(729), torch.ones(729, 2)
+    )
     assert VisionZip().compress(tokens, torch.tensor([1])).features.tolist() == [[600.0, 600.0]]
 
 
@@ -226,7 +251,8 @@ def test_missing_signals_are_named() -> None:
     for strategy in (VisionZip(), PruMerge()):
         for tokens in (blank(1, 4), video(torch.zeros(4, 1), 4, saliency=torch.ones(4))):
             with pytest.raises(
-                StrategyError, match=rf"{strategy.name} reads .*: VisualTokens\(\.\.\., (keys|saliency)="
+                StrategyError,
+                match=rf"{strategy.name} reads .*: VisualTokens\(\.\.\., (keys|saliency)=",
             ):
                 strategy.compress(tokens, torch.tensor([2]))
 
@@ -234,6 +260,16 @@ def test_missing_signals_are_named() -> None:
 def test_controls() -> None:
     tokens = blank(3, 8)
     assert Uniform(keep=0.5).quota(tokens).tolist() == [4, 4, 4]
-    assert Uniform().compress(tokens, torch.tensor([4, 1, 8])).slot.tolist() == [1, 3, 5, 7, 4, *range(8)]
-    drawn = [Random(seed=seed).compress(tokens, torch.tensor([4, 4, 4])).slot.tolist() for seed in (0, 0, 1)]
+    assert Uniform().compress(tokens, torch.tensor([4, 1, 8])).slot.tolist() == [
+        1,
+        3,
+        5,
+        7,
+        4,
+        *range(8),
+    ]
+    drawn = [
+        Random(seed=seed).compress(tokens, torch.tensor([4, 4, 4])).slot.tolist()
+        for seed in (0, 0, 1)
+    ]
     assert drawn[0] == drawn[1] != drawn[2]

@@ -1,4 +1,6 @@
-"""Numbers worked out in the method descriptions of FastV and DyToK, and the published counts of DyCoke."""
+"""Numbers worked out in the method descriptions of FastV and DyToK, and the published counts of
+DyCoke.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from tokenprune.strategies.fastv import FastV
 from tokenprune.strategies.visionzip import VisionZip, split
 from tokenprune.tokens import TEXT, LastRow, SequenceView
 
-# --- counts ---------------------------------------------------------------------------------------------------------
+# --- counts
+# ---------------------------------------------------------------------------------------------------------
 
 # fmt: off
 KEPT_OF_196 = {.1: 176, .2: 156, .25: 147, .3: 137, .4: 117, .5: 98, .6: 78, .7: 58, .75: 49, .8: 39, .9: 19, .95: 9,
@@ -54,7 +57,9 @@ def test_the_float_trap_is_the_published_one() -> None:
 
 def test_count_inverts_exact_fractions() -> None:
     for cells in (1, 7, 196, 729):
-        assert [ops.count(cells, kept / cells) for kept in range(cells + 1)] == list(range(cells + 1))
+        assert [ops.count(cells, kept / cells) for kept in range(cells + 1)] == list(
+            range(cells + 1)
+        )
     assert [ops.count(n, 0.5) for n in (1, 3, 575, 577)] == [0, 2, 288, 288]  # half to even
     assert ops.count(torch.tensor([1, 3, 575, 577]), 0.5).tolist() == [0, 2, 288, 288]
     assert ops.count(576, 1 - 0.778) == 128
@@ -76,7 +81,8 @@ def test_decode_counts() -> None:
         assert int(strategy.attend(view, strategy.start())[0].sum()) == kept
 
 
-# --- fastv ----------------------------------------------------------------------------------------------------------
+# --- fastv
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_fastv_selection() -> None:
@@ -90,19 +96,40 @@ def test_fastv_selection() -> None:
     quota = strategy.quota(view)
     assert quota.tolist() == [2, 3, 3, 2]
     kept = [6, 7, 15, 16, 24, 25, 33, 34, 42, 43]
-    assert strategy.prune(view, quota).nonzero().squeeze(-1).tolist() == [*range(5), *kept, *range(45, 60)]
-    per_frame = strategy.prune(view, torch.tensor([1, 0, 4, 5]))  # with an allocator: the best of each frame
-    assert (per_frame & view.visual).nonzero().squeeze(-1).tolist() == [6, 25, 32, 33, 34, 35, 41, 42, 43, 44]
+    assert strategy.prune(view, quota).nonzero().squeeze(-1).tolist() == [
+        *range(5),
+        *kept,
+        *range(45, 60),
+    ]
+    # with an allocator: the best of each frame
+    per_frame = strategy.prune(view, torch.tensor([1, 0, 4, 5]))
+    assert (per_frame & view.visual).nonzero().squeeze(-1).tolist() == [
+        6,
+        25,
+        32,
+        33,
+        34,
+        35,
+        41,
+        42,
+        43,
+        44,
+    ]
 
 
 def test_fastv_a_frame_can_lose_everything_and_text_is_untouched() -> None:
-    view = SequenceView(torch.tensor([TEXT, 0, 0, 1, 1, TEXT]), torch.arange(6), torch.tensor([0.5, 0, 0, 0.3, 0.2, 0]))
+    view = SequenceView(
+        torch.tensor([TEXT, 0, 0, 1, 1, TEXT]),
+        torch.arange(6),
+        torch.tensor([0.5, 0, 0, 0.3, 0.2, 0]),
+    )
     assert FastV().quota(view).tolist() == [0, 2]
     text = SequenceView(torch.full((3,), TEXT), torch.arange(3), torch.ones(3) / 3)
     assert FastV().prune(text, FastV().quota(text)).all()
 
 
-# --- dytok ----------------------------------------------------------------------------------------------------------
+# --- dytok
+# ----------------------------------------------------------------------------------------------------------
 
 WEIGHTS = [0.113, 0.371, 0.062, 0.041, 0.207, 0.121, 0.0537, 0.0313]
 SHARES = [
@@ -133,18 +160,25 @@ def test_visionzip_split() -> None:
 
 
 def test_dytok_weights_heads_equally_and_ignores_what_shifts_a_head() -> None:
-    queries, keys = draws(1, 2 * 4, 3).reshape(2, 4, 3), draws(2, 2 * 2 * 12, 3).reshape(2, 2, 12, 3)
+    queries, keys = (
+        draws(1, 2 * 4, 3).reshape(2, 4, 3),
+        draws(2, 2 * 2 * 12, 3).reshape(2, 2, 12, 3),
+    )
     frame = torch.arange(4).repeat_interleave(3)
     weights = frame_weights(LastRow(queries, keys), frame, 4)
     repeated = keys.repeat_interleave(2, dim=1)
-    attention = (repeated @ queries.unsqueeze(-1)).squeeze(-1).div(math.sqrt(3)).softmax(-1).mean((0, 1))
+    attention = (
+        (repeated @ queries.unsqueeze(-1)).squeeze(-1).div(math.sqrt(3)).softmax(-1).mean((0, 1))
+    )
     torch.testing.assert_close(weights, attention.reshape(4, 3).sum(-1))
-    shifted = keys + draws(3, 2 * 2, 3).reshape(2, 2, 1, 3)  # the same logit added to all keys of a head
+    # the same logit added to all keys of a head
+    shifted = keys + draws(3, 2 * 2, 3).reshape(2, 2, 1, 3)
     torch.testing.assert_close(frame_weights(LastRow(queries, shifted), frame, 4), weights)
 
 
 @pytest.mark.parametrize(
-    ("depth", "follow", "first"), [(24, "paper", 16), (28, "paper", 19), (24, "released", 0), (1, "paper", 0)]
+    ("depth", "follow", "first"),
+    [(24, "paper", 16), (28, "paper", 19), (24, "released", 0), (1, "paper", 0)],
 )
 def test_dytok_reads_the_last_third(depth: int, follow: Any, first: int) -> None:
     asked: list[int] = []
@@ -154,6 +188,8 @@ def test_dytok_reads_the_last_third(depth: int, follow: Any, first: int) -> None
             asked.extend(layers)
             return super().last_row(layers)
 
-    rows = LastRow(draws(1, depth, 2).reshape(depth, 1, 2), draws(2, depth * 4, 2).reshape(depth, 1, 4, 2))
+    rows = LastRow(
+        draws(1, depth, 2).reshape(depth, 1, 2), draws(2, depth * 4, 2).reshape(depth, 1, 4, 2)
+    )
     DyToK(follow=follow).weigh(Recorder(rows, torch.arange(4), 4))
     assert asked == list(range(first, depth))

@@ -1,4 +1,6 @@
-"""Hidden rows apart from visible ones: the same answers as a mask over all rows, and nothing moved without need."""
+"""Hidden rows apart from visible ones: the same answers as a mask over all rows, and nothing moved
+without need.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def model(request):
 
 @dataclass(frozen=True)
 class Erratic(DecodeStage[int]):
-    """Other rows in every step, other numbers of them, sometimes the same as before, sometimes all or none."""
+    """Other rows in every step, other numbers of them, sometimes the same as before, sometimes all
+    or none.
+    """
 
     layer: int = 2
     seed: int = 0
@@ -54,22 +58,33 @@ def by_mask(monkeypatch):
     """The reference: nothing moves, and a mask over all cached rows hides what a step does not see."""
 
     def switch() -> None:
-        monkeypatch.setattr(Pages, "show", lambda self, number, layers, visible: visible_mask(visible))
+        monkeypatch.setattr(
+            Pages, "show", lambda self, number, layers, visible: visible_mask(visible)
+        )
 
     return switch
 
 
 def outcome(model, pipeline: Pipeline, inputs) -> tuple[list[Tensor], list[dict[str, Any]]]:
     """Logits of every step and reports, of a first turn and of a second one of several new ids."""
-    settings = {"max_new_tokens": STEPS, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+    settings = {
+        "max_new_tokens": STEPS,
+        "do_sample": False,
+        "return_dict_in_generate": True,
+        "output_logits": True,
+    }
     more = torch.arange(8, 13).expand(len(inputs["input_ids"]), -1)
     with attach(model, pipeline) as session:
         first = model.generate(**inputs, **settings)
         ids = torch.cat([first.sequences, more], dim=1)
         tail = torch.ones(len(ids), ids.shape[1] - inputs["input_ids"].shape[1]).long()
         mask = torch.cat([inputs["attention_mask"], tail], dim=1)
-        second = model.generate(input_ids=ids, attention_mask=mask, **caching(model, filled_cache(first)), **settings)
-    return [*first.logits, *second.logits], [sample.as_dict() for sample in session.report.samples if sample]
+        second = model.generate(
+            input_ids=ids, attention_mask=mask, **caching(model, filled_cache(first)), **settings
+        )
+    return [*first.logits, *second.logits], [
+        sample.as_dict() for sample in session.report.samples if sample
+    ]
 
 
 PIPELINES = {
@@ -78,8 +93,12 @@ PIPELINES = {
     "released": build("dycoke", {"dycoke.follow": "released", "dycoke.threshold": 0.97}),
     "nothing hidden": build("dycoke", {"dycoke.prune": 0.0}),
     "all hidden": build("dycoke", {"dycoke.prune": 1.0}),
-    "above fastv": build("fastv+dycoke", {"fastv.layer": 1, "dycoke.merge": 0.0, "dycoke.layer": 3}),
-    "below fastv": build("fastv+dycoke", {"fastv.layer": 3, "dycoke.merge": 0.0, "dycoke.layer": 2}),
+    "above fastv": build(
+        "fastv+dycoke", {"fastv.layer": 1, "dycoke.merge": 0.0, "dycoke.layer": 3}
+    ),
+    "below fastv": build(
+        "fastv+dycoke", {"fastv.layer": 3, "dycoke.merge": 0.0, "dycoke.layer": 2}
+    ),
     "erratic": build("none") + Erratic(),
     "erratic below fastv": build("fastv", {"fastv.layer": 4}) + Erratic(seed=1),
 }
@@ -91,7 +110,8 @@ def test_exchanging_rows_equals_masking_them(model, by_mask, name, texts):
     inputs = prompt(5, texts)
     logits, reports = outcome(model, PIPELINES[name], inputs)
     stages = [
-        type(s)(**{**vars(s), "offload": True}) if isinstance(s, DecodeStage) else s for s in PIPELINES[name].strategies
+        type(s)(**{**vars(s), "offload": True}) if isinstance(s, DecodeStage) else s
+        for s in PIPELINES[name].strategies
     ]
     away, away_reports = outcome(model, Pipeline(tuple(stages)), inputs)
     by_mask()
@@ -107,7 +127,12 @@ def test_a_batch_that_hides_unequal_numbers_equals_its_samples(model, offload):
     pipeline = build("none") + Erratic(seed=3, offload=offload)
     inputs, settings = prompt(4, ((4, 5),)), {"max_new_tokens": STEPS, "do_sample": False}
     words = torch.arange(8, 19)[None]
-    ids = torch.cat([inputs["input_ids"], torch.nn.functional.pad(words, (inputs["input_ids"].shape[1] - 11, 0))])
+    ids = torch.cat(
+        [
+            inputs["input_ids"],
+            torch.nn.functional.pad(words, (inputs["input_ids"].shape[1] - 11, 0)),
+        ]
+    )
     with attach(model, pipeline):
         alone = model.generate(**inputs, **settings)
         mixed = model.generate(
@@ -129,7 +154,9 @@ def test_the_cache_is_whole_again_for_a_step_of_several_tokens(model):
             for _ in range(2):
                 model(input_ids=word, **caching(model, cache))
             hidden = 45 - 13 if prune else 0
-            assert [layer.keys.shape[2] for layer in cache.layers] == [length] * 3 + [length - hidden] * 2
+            assert [layer.keys.shape[2] for layer in cache.layers] == [length] * 3 + [
+                length - hidden
+            ] * 2
             assert [cache.get_seq_length(layer) for layer in range(5)] == [length] * 5
             model(input_ids=word.expand(1, 2), **caching(model, cache))
         caches.append(cache)
@@ -180,7 +207,9 @@ def test_changes_of_the_selection_are_counted(model, threshold):
     with attach(model, build("none") + watched) as session:
         model.generate(**prompt(6), max_new_tokens=STEPS, do_sample=False)
     changes = sum(a != b for a, b in pairwise(watched.seen))
-    assert session.report[0].decode_changes == changes == session.report[0].as_dict()["decode_changes"]
+    assert (
+        session.report[0].decode_changes == changes == session.report[0].as_dict()["decode_changes"]
+    )
     assert changes == 0 if threshold < 0 else changes <= STEPS - 2
 
 
@@ -196,7 +225,11 @@ def test_nothing_changes_without_a_decode_stage(model):
 def rows(batch: int, first: int, number: int) -> tuple[Tensor, Tensor]:
     """Keys and values that say which sample and column they are."""
     column = torch.arange(first, first + number).float()
-    key = (1000 * torch.arange(batch)[:, None] + column).view(batch, 1, number, 1).expand(-1, 2, -1, 3)
+    key = (
+        (1000 * torch.arange(batch)[:, None] + column)
+        .view(batch, 1, number, 1)
+        .expand(-1, 2, -1, 3)
+    )
     return key.contiguous(), -key[..., :2].contiguous()
 
 
@@ -204,12 +237,18 @@ def addresses(layer: PagedLayer) -> list[int]:
     return [part.untyped_storage().data_ptr() for part in (layer.keys, layer.values)]  # pyright: ignore[reportOptionalMemberAccess]
 
 
-def check_view(layer: PagedLayer, keys: Tensor, values: Tensor, mask: Tensor | None, visible: Tensor) -> None:
+def check_view(
+    layer: PagedLayer, keys: Tensor, values: Tensor, mask: Tensor | None, visible: Tensor
+) -> None:
     """Every sample finds exactly its visible rows, in whatever order, and values with their keys."""
     assert torch.equal(keys[..., :2], -values)
     assert layer.get_seq_length() == visible.shape[1]
     start = visible.shape[1] - keys.shape[2]
-    shown = torch.ones(len(visible), keys.shape[2], dtype=torch.bool) if mask is None else mask[:, start:]
+    shown = (
+        torch.ones(len(visible), keys.shape[2], dtype=torch.bool)
+        if mask is None
+        else mask[:, start:]
+    )
     assert mask is None or not bool(mask[:, :start].any())
     for sample, wanted in enumerate(visible):
         columns = keys[sample, 0, shown[sample], 0] - 1000 * sample
@@ -217,7 +256,9 @@ def check_view(layer: PagedLayer, keys: Tensor, values: Tensor, mask: Tensor | N
 
 
 @given(st.data(), seeds, st.integers(1, 3), st.integers(1, 20), st.booleans())
-def test_any_sequence_of_selections_and_turns(data, seed: int, batch: int, length: int, offload: bool) -> None:
+def test_any_sequence_of_selections_and_turns(
+    data, seed: int, batch: int, length: int, offload: bool
+) -> None:
     generator, pages, layer = torch.Generator().manual_seed(seed), Pages(), PagedLayer(offload)
     layer.update(*rows(batch, 0, length))
     visible = torch.ones(batch, length, dtype=torch.bool)
@@ -233,7 +274,9 @@ def test_any_sequence_of_selections_and_turns(data, seed: int, batch: int, lengt
             visible = torch.nn.functional.pad(visible, (0, more), value=True)
             continue
         if action == "other":
-            visible = torch.rand(visible.shape, generator=generator) < data.draw(st.sampled_from([0.1, 0.5, 0.9]))
+            visible = torch.rand(visible.shape, generator=generator) < data.draw(
+                st.sampled_from([0.1, 0.5, 0.9])
+            )
         elif action == "all":
             visible = torch.ones_like(visible)
         own = torch.rand(batch, 1, generator=generator) < 0.9
@@ -251,17 +294,23 @@ def test_any_sequence_of_selections_and_turns(data, seed: int, batch: int, lengt
 
 @given(seeds, st.integers(2, 40), st.integers(0, 40))
 def test_only_what_changes_is_exchanged(seed: int, length: int, number: int) -> None:
-    """Two selections of the same size: as many pairs as rows that came, and every other row stays in its slot."""
+    """Two selections of the same size: as many pairs as rows that came, and every other row stays
+    in its slot.
+    """
     generator = torch.Generator().manual_seed(seed)
     first, second = (
-        (torch.rand(1, length, generator=generator).argsort() < number).logical_or(torch.arange(length) == length - 1)
+        (torch.rand(1, length, generator=generator).argsort() < number).logical_or(
+            torch.arange(length) == length - 1
+        )
         for _ in range(2)
     )
     arrangement, own = Arrangement(first[:, :0]), torch.ones(1, 1, dtype=torch.bool)
     arrangement.step(torch.cat([first, own], 1))
     before = arrangement._order
     exchange, _ = (
-        arrangement.step(torch.cat([second, own], 1)) if int(first.sum()) == int(second.sum()) else (None, None)
+        arrangement.step(torch.cat([second, own], 1))
+        if int(first.sum()) == int(second.sum())
+        else (None, None)
     )
     if exchange is not None:
         came = int((second & ~first).sum())
@@ -275,7 +324,11 @@ def test_no_storage_is_made_between_growths() -> None:
     pages, layer, plain = Pages(), PagedLayer(), PagedLayer()
     for one in (layer, plain):
         one.update(*rows(2, 0, 50))
-    visible, places, generator = torch.ones(2, 50, dtype=torch.bool), set(), torch.Generator().manual_seed(0)
+    visible, places, generator = (
+        torch.ones(2, 50, dtype=torch.bool),
+        set(),
+        torch.Generator().manual_seed(0),
+    )
     before = addresses(plain)
     for step in range(6 * ROOM):
         if step % 5 == 0:

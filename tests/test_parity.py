@@ -118,7 +118,11 @@ def test_dycoke_decode_equals_hand_masked_attention(model, follow, threshold):
     span = reference.video_span(inputs)
     embeds = reference.embeddings(model, inputs)
     # nothing is merged, but the released code sorts a frame's tokens by similarity
-    order = [frame * CELLS + slot for frame, slots in enumerate(session.report[0].slots) for slot in slots]
+    order = [
+        frame * CELLS + slot
+        for frame, slots in enumerate(session.report[0].slots)
+        for slot in slots
+    ]
     embeds[:, span] = embeds[:, span][:, order]
     length, state, hidden_rows = embeds.shape[1], stage.start(), []
     for step in range(STEPS):
@@ -156,7 +160,9 @@ VISION_OPTIONS = {"dycoke": {"dycoke.prune": 0.0}}
 
 @pytest.mark.parametrize("spec", VISION)
 def test_a_vision_stage_equals_the_dense_oracle(model, spec):
-    """The stock language model given the compressed embeddings from the start, tower signals from full maps."""
+    """The stock language model given the compressed embeddings from the start, tower signals from
+    full maps.
+    """
     inputs = prompt(6)
     pipeline = build(spec, VISION_OPTIONS.get(spec))
     (stage,) = pipeline.of(VisionStage)
@@ -170,15 +176,32 @@ def test_a_vision_stage_equals_the_dense_oracle(model, spec):
         first, last = int(span.nonzero()[0]), int(span.nonzero()[-1])
         embeds = torch.cat([embeds[:, :first], small.features[None], embeds[:, last + 1 :]], dim=1)
         for step in range(STEPS):
-            assert torch.allclose(ours.logits[step][0], reference.logits(model, embeds)[-1], atol=2e-4), step
+            assert torch.allclose(
+                ours.logits[step][0], reference.logits(model, embeds)[-1], atol=2e-4
+            ), step
             token = ours.sequences[:, inputs["input_ids"].shape[1] + step]
             embeds = torch.cat([embeds, model.get_input_embeddings()(token)[:, None]], dim=1)
     assert session.report[0].layers == [len(small)] * 5
     assert [slot for frame in session.report[0].slots for slot in frame] == small.slot.tolist()
 
 
-SPECS = [*VISION, "fastv", "dycoke+dytok", "fastv+dytok", "visionzip+dytok", "dycoke+fastv", "uniform+fastv+dycoke"]
-OPTIONS = {"uniform+fastv+dycoke": {"dycoke.merge": 0.0, "uniform.keep": 0.8, "fastv.layer": 3, "dycoke.layer": 2}}
+SPECS = [
+    *VISION,
+    "fastv",
+    "dycoke+dytok",
+    "fastv+dytok",
+    "visionzip+dytok",
+    "dycoke+fastv",
+    "uniform+fastv+dycoke",
+]
+OPTIONS = {
+    "uniform+fastv+dycoke": {
+        "dycoke.merge": 0.0,
+        "uniform.keep": 0.8,
+        "fastv.layer": 3,
+        "dycoke.layer": 2,
+    }
+}
 
 
 def singles(inputs):
@@ -204,7 +227,9 @@ def test_a_padded_batch_gives_each_sample_what_it_gets_alone(model, spec):
         for sample, single in enumerate(singles(inputs)):
             alone = generate(model, single)
             for step in range(STEPS):
-                assert torch.allclose(batch.logits[step][sample], alone.logits[step][0], atol=2e-4), (sample, step)
+                assert torch.allclose(
+                    batch.logits[step][sample], alone.logits[step][0], atol=2e-4
+                ), (sample, step)
             assert facts(together[sample]) == facts(session.report[0])
 
 

@@ -1,4 +1,7 @@
-"""Lightning's keys: each works, or is refused in words before a model is loaded. And terminals that know few signs."""
+"""Lightning's keys: each works, or is refused in words before a model is loaded.
+
+And terminals that know few signs.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ def test_every_strategy_of_lightning_works_or_is_refused(name: str) -> None:
         trainer = trainer_of(CPU, options, [])
         assert isinstance(trainer.strategy, DDPStrategy) and trainer.world_size == 2
     else:
-        with pytest.raises(ConfigError, match=rf"^trainer.strategy={name} .*: write trainer.strategy=ddp$"):
+        with pytest.raises(
+            ConfigError, match=rf"^trainer.strategy={name} .*: write trainer.strategy=ddp$"
+        ):
             check(options, CPU)
 
 
@@ -48,10 +53,19 @@ def test_processes_wait_for_each_other_for_days(strategy: dict[str, str]) -> Non
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
-        ("strategy=ddp_spawn", "starts processes by copying this one, from which no results come back: write"),
+        (
+            "strategy=ddp_spawn",
+            "starts processes by copying this one, from which no results come back: write",
+        ),
         ("strategy=ddp_notebook", "starts processes by copying this one"),
-        ("strategy=fsdp", "spreads one model over processes, which generating answers does not work with"),
-        ("strategy=ddq", "is not a way of using several processes here: write trainer.strategy=ddp"),
+        (
+            "strategy=fsdp",
+            "spreads one model over processes, which generating answers does not work with",
+        ),
+        (
+            "strategy=ddq",
+            "is not a way of using several processes here: write trainer.strategy=ddp",
+        ),
         ("precision=64-true", "write one of 32-true, bf16-true, 16-true, bf16-mixed, 16-mixed"),
         ("precision=64", "write one of 32-true"),
         ("precision=transformer-engine", "write one of 32-true"),
@@ -66,16 +80,24 @@ def test_processes_wait_for_each_other_for_days(strategy: dict[str, str]) -> Non
     ],
 )
 def test_what_cannot_work_is_refused_before_a_model_is_loaded(
-    word: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    word: str,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def load(*_: object) -> None:
         raise AssertionError("a model is loaded")
 
     monkeypatch.setattr(runs, "load", load)
-    monkeypatch.setattr("tokenprune.evaluation.trainer.pick_device", lambda _: CPU)  # also where there is a GPU
+    # also where there is a GPU
+    monkeypatch.setattr("tokenprune.evaluation.trainer.pick_device", lambda _: CPU)
     out = tmp_path / "out"
     place = [] if word.startswith("accelerator") else ["trainer.accelerator=cpu"]
-    assert main(["run", "strategy=fastv", *FAST, *f"trainer.{word}".split(), *place, f"out={out}"]) == 2
+    assert (
+        main(["run", "strategy=fastv", *FAST, *f"trainer.{word}".split(), *place, f"out={out}"])
+        == 2
+    )
     said = capsys.readouterr().err
     assert reason in said and len(said.splitlines()) == 1
     assert not out.exists()
@@ -83,15 +105,30 @@ def test_what_cannot_work_is_refused_before_a_model_is_loaded(
 
 @pytest.mark.parametrize("precision", ["32-true", "32", "bf16-true", "bf16-mixed", "bf16"])
 def test_a_precision_that_a_cpu_has_works(precision: str, tmp_path: Path) -> None:
-    words = ["strategy=uniform", "limit=1", *FAST, f"trainer.precision={precision}", f"out={tmp_path / 'out'}"]
+    words = [
+        "strategy=uniform",
+        "limit=1",
+        *FAST,
+        f"trainer.precision={precision}",
+        f"out={tmp_path / 'out'}",
+    ]
     assert main(["run", *words]) == 0
 
 
 def test_more_processes_than_samples(tmp_path: Path) -> None:
-    """The second process has nothing to do, and the same comes out; also where a resumed run has one sample left."""
+    """The second process has nothing to do, and the same comes out; also where a resumed run has
+    one sample left.
+    """
     out, alone, log = tmp_path / "out", tmp_path / "alone" / "run", tmp_path / "log"
     words = ["strategy=random", "samples=1", *FAST]
-    process = start(log, *words, f"out={out}", "trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+    process = start(
+        log,
+        *words,
+        f"out={out}",
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+        "trainer.accelerator=cpu",
+    )
     assert process.wait(timeout=300) == 0, log.read_text()
     assert main(["run", *words, f"out={alone}"]) == 0
     assert lasting(out) == lasting(alone)
@@ -102,7 +139,10 @@ def test_results_on_an_ascii_terminal(tmp_path: Path) -> None:
     words = ["run", "strategy=uniform", "limit=2", *FAST, f"out={tmp_path / 'Δ'}"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
-        [sys.executable, "-m", "tokenprune", *words], capture_output=True, env=environment, check=False
+        [sys.executable, "-m", "tokenprune", *words],
+        capture_output=True,
+        env=environment,
+        check=False,
     )
     said, bars = done.stdout.decode("ascii"), done.stderr.decode("ascii")
     assert done.returncode == 0, bars
@@ -118,12 +158,19 @@ def test_any_sign_on_any_terminal(encoding: str, monkeypatch: pytest.MonkeyPatch
     adapt()
     stream.write("Δ █░ 漢 ±1")
     stream.flush()
-    expected = {"ascii": "d #. ? ~1", "latin-1": "d #. ? ±1", "cp1252": "d #. ? ±1", "utf-8": "Δ █░ 漢 ±1"}[encoding]
+    expected = {
+        "ascii": "d #. ? ~1",
+        "latin-1": "d #. ? ±1",
+        "cp1252": "d #. ? ±1",
+        "utf-8": "Δ █░ 漢 ±1",
+    }[encoding]
     assert raw.getvalue().decode(encoding) == expected
     stream.detach()
 
 
-@pytest.mark.parametrize("command", [["list"], ["list", "--markdown"], ["show", "strategy=dycoke+dytok"], []])
+@pytest.mark.parametrize(
+    "command", [["list"], ["list", "--markdown"], ["show", "strategy=dycoke+dytok"], []]
+)
 def test_every_command_prints_in_ascii(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii", errors="strict")

@@ -40,11 +40,16 @@ def copy_of_tiny(folder: Path) -> Path:
 
 def test_prompts_are_hugging_faces(processor: Processor) -> None:
     """The text by the template, the placeholders by the stock processor's own method."""
-    assert processor.prompt("What?") == "<|im_start|>user <video>\nWhat?<|im_end|><|im_start|>assistant\n"
+    assert (
+        processor.prompt("What?")
+        == "<|im_start|>user <video>\nWhat?<|im_end|><|im_start|>assistant\n"
+    )
     stock = SimpleNamespace(num_image_tokens=144, video_token="<video>")
     inputs = {"pixel_values_videos": torch.zeros(1, 5, 3, 96, 96)}
     spelled = LlavaOnevisionProcessor.replace_video_token(stock, inputs, 0)  # pyright: ignore[reportArgumentType]
-    expected = processor.tokenizer(processor.prompt("How many?").replace("<video>", spelled))["input_ids"]
+    expected = processor.tokenizer(processor.prompt("How many?").replace("<video>", spelled))[
+        "input_ids"
+    ]
     encoded = processor.encode([(video(5), "How many?")], cells=36)
     assert encoded["input_ids"].tolist() == [expected]
     assert int((encoded["input_ids"] == processor.marker).sum()) == 5 * 36 + 1
@@ -59,7 +64,10 @@ def test_batches_are_padded_on_the_left(processor: Processor) -> None:
         alone = processor.encode([sample], 36)
         length = alone["input_ids"].shape[1]
         assert torch.equal(both["input_ids"][row, -length:], alone["input_ids"][0])
-        assert both["attention_mask"][row].sum() == length and both["attention_mask"][row, -length:].all()
+        assert (
+            both["attention_mask"][row].sum() == length
+            and both["attention_mask"][row, -length:].all()
+        )
         assert (both["input_ids"][row, :-length] == processor.pad).all()
         assert torch.equal(both["pixel_values_videos"][row], alone["pixel_values_videos"][0])
 
@@ -77,21 +85,25 @@ def test_decoding_drops_special_tokens(processor: Processor) -> None:
 
 
 def test_pixels_are_resized_as_by_pillow() -> None:
-    """torchvision's uint8 resize copies Pillow's filters; both may round an intermediate value differently."""
+    """torchvision's uint8 resize copies Pillow's filters; both may round an intermediate value
+    differently.
+    """
     image = pytest.importorskip("PIL.Image")
     frames = video(3, size=(130, 170))
     ours = Pixels(64, 48, (0.0,) * 3, (1.0,) * 3, 1.0)(frames)
     for frame, got in zip(frames, ours, strict=True):
-        resized = np.array(image.fromarray(frame.numpy()).resize((48, 64), image.Resampling.BICUBIC))
+        resized = np.array(
+            image.fromarray(frame.numpy()).resize((48, 64), image.Resampling.BICUBIC)
+        )
         assert (got.permute(1, 2, 0) - torch.from_numpy(resized).float()).abs().max() <= 1
 
 
 def test_pixels_are_rescaled_and_normalised() -> None:
     frames = video(2, size=(384, 384))
     spec = Pixels.of({"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.2, 0.1]})
-    expected = (frames.permute(0, 3, 1, 2) / 255 - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor(
-        [0.5, 0.2, 0.1]
-    ).view(3, 1, 1)
+    expected = (
+        frames.permute(0, 3, 1, 2) / 255 - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)
+    ) / torch.tensor([0.5, 0.2, 0.1]).view(3, 1, 1)
     assert torch.allclose(spec(frames), expected, atol=1e-5)
     plain = Pixels.of({"do_normalize": False, "do_rescale": False})(frames)
     assert torch.equal(plain, frames.permute(0, 3, 1, 2).float())
@@ -99,7 +111,13 @@ def test_pixels_are_rescaled_and_normalised() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"size": {"shortest_edge": 384}}, {"do_center_crop": True}, {"resample": 1}, {"do_resize": False}]
+    "settings",
+    [
+        {"size": {"shortest_edge": 384}},
+        {"do_center_crop": True},
+        {"resample": 1},
+        {"do_resize": False},
+    ],
 )
 def test_pixel_settings_that_are_not_reproduced(settings: dict) -> None:
     with pytest.raises(LoadingError, match="not supported"):
@@ -169,7 +187,8 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "tinny": r"there is no model 'tinny': write an embedded model \(nano, tiny",
         str(tmp_path / "absent"): "there is no model",
         str(tmp_path): "holds no config.json",
-        "nobody/has-this": "nobody/has-this is no folder, is not in the local cache, and the hub cannot be reached",
+        "nobody/has-this": "nobody/has-this is no folder, is not in the local cache, and the hub "
+        "cannot be reached",
     }.items():
         with pytest.raises(LoadingError, match=message) as caught:
             load(name)
@@ -178,7 +197,9 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_families_are_checked_before_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
-    with pytest.raises(UnsupportedModelError, match=r"family 'qwen2_vl': supported families are .*llava_onevision"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"family 'qwen2_vl': supported families are .*llava_onevision"
+    ):
         load(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(LoadingError, match="cannot be read"):

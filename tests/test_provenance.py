@@ -13,7 +13,13 @@ import pytest
 
 from tokenprune import registry, tasks
 from tokenprune.evaluation.resolve import load_plugin
-from tokenprune.results.provenance import code_of, code_of_package, code_of_pipeline, differing, plugin_files
+from tokenprune.results.provenance import (
+    code_of,
+    code_of_package,
+    code_of_pipeline,
+    differing,
+    plugin_files,
+)
 from tokenprune.strategy import REGISTERED
 
 STRATEGY = """
@@ -40,7 +46,11 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = set(sys.modules)
     yield
     REGISTERED.pop("kept_whole", None)
-    for name in [name for name in set(sys.modules) - before if name.split(".")[0] in ("theirs", "near", "far")]:
+    for name in [
+        name
+        for name in set(sys.modules) - before
+        if name.split(".")[0] in ("theirs", "near", "far")
+    ]:
         del sys.modules[name]
 
 
@@ -54,7 +64,9 @@ def write(folder: Path, **files: str) -> None:
 
 
 def test_a_package_counts_with_what_it_imports_of_itself(tmp_path: Path) -> None:
-    """Relatively, absolutely, inside functions, through its parents; not what type checkers alone see."""
+    """Relatively, absolutely, inside functions, through its parents; not what type checkers alone
+    see.
+    """
     typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from theirs import types_only"
     imports = f"from . import maths\nimport theirs.table\nimport rich.table\n{typed}"
     write(
@@ -75,23 +87,31 @@ def test_a_package_counts_with_what_it_imports_of_itself(tmp_path: Path) -> None
     assert theirs == [f"theirs/{name}.py" for name in wanted]
     assert code.versions() == {"rich": version("rich")}
     write(tmp_path, theirs__late="number = 3", theirs__other="still not")
-    assert differing(code.digests(), code_of(REGISTERED["kept_whole"]).digests()) == ["theirs/late.py"]
+    assert differing(code.digests(), code_of(REGISTERED["kept_whole"]).digests()) == [
+        "theirs/late.py"
+    ]
 
 
 def test_a_base_class_counts_and_code_that_is_not_installed(tmp_path: Path) -> None:
     write(
         tmp_path,
-        near=STRATEGY.format(imports="import far", inside="pass").replace(', name="kept_whole"', ""),
+        near=STRATEGY.format(imports="import far", inside="pass").replace(
+            ', name="kept_whole"', ""
+        ),
         far="VALUE = 1",
         theirs="from near import Kept\nclass Mine(Kept, name='kept_whole'): ...",
     )
     importlib.import_module("theirs")
     names = code_of_pipeline(registry.build("kept_whole")).digests()
-    assert {"theirs.py", "near.py", "far.py", "tokenprune/strategy.py", "tokenprune/ops.py"} <= set(names)
+    assert {"theirs.py", "near.py", "far.py", "tokenprune/strategy.py", "tokenprune/ops.py"} <= set(
+        names
+    )
 
 
 def test_a_plugin_counts_as_it_was_run(tmp_path: Path) -> None:
-    """An edit of the file after it was run is not what made a result; its neighbours are copied with it."""
+    """An edit of the file after it was run is not what made a result; its neighbours are copied
+    with it.
+    """
     near, far = tmp_path / "plugins", tmp_path / "far.py"
     near.mkdir()
     far.write_text("")
@@ -109,7 +129,10 @@ def test_a_plugin_counts_as_it_was_run(tmp_path: Path) -> None:
     sys.path.insert(0, str(near))
     file.write_text(STRATEGY.format(imports="import far", inside="pass"))
     load_plugin(str(file))
-    assert set(plugin_files(code_of_pipeline(registry.build("kept_whole")))) == {Path("mine.py"), Path("far.py")}
+    assert set(plugin_files(code_of_pipeline(registry.build("kept_whole")))) == {
+        Path("mine.py"),
+        Path("far.py"),
+    }
 
 
 def test_an_edit_within_one_second_and_of_the_same_size_counts(tmp_path: Path) -> None:
@@ -190,8 +213,18 @@ def test_of_this_package_counts_what_answers_go_through() -> None:
         "bench/run",
     )
     assert not {f"tokenprune/{name}.py" for name in outside} & names
-    assert not [name for name in names if name.startswith("tokenprune/strategies/") and "__init__" not in name]
+    assert not [
+        name
+        for name in names
+        if name.startswith("tokenprune/strategies/") and "__init__" not in name
+    ]
     assert "tokenprune/strategies/fastv.py" in code_of_pipeline(registry.build("fastv")).digests()
     samples = code_of(tasks.kind("tinyvqa")).digests()  # pyright: ignore[reportArgumentType]  a class
-    assert {"tokenprune/tasks/tinyvqa.py", "tokenprune/tasks/render.py", "tokenprune/tasks/metrics.py"} <= set(samples)
-    assert all(len(digest) == 16 for digest in samples.values()) and list(samples) == sorted(samples)
+    assert {
+        "tokenprune/tasks/tinyvqa.py",
+        "tokenprune/tasks/render.py",
+        "tokenprune/tasks/metrics.py",
+    } <= set(samples)
+    assert all(len(digest) == 16 for digest in samples.values()) and list(samples) == sorted(
+        samples
+    )

@@ -1,4 +1,6 @@
-"""Padded, ragged batches are exact: whatever is registered gives each sample of a batch what it gets alone."""
+"""Padded, ragged batches are exact: whatever is registered gives each sample of a batch what it
+gets alone.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,17 @@ def pipelines(data: st.DataObject, spec: str) -> Pipeline:
 
 def only(inputs: dict[str, Tensor], sample: int) -> dict[str, Tensor]:
     real = inputs["attention_mask"][sample].bool()
-    chosen = {name: inputs[name][sample : sample + 1, real] for name in ("input_ids", "attention_mask")}
+    chosen = {
+        name: inputs[name][sample : sample + 1, real] for name in ("input_ids", "attention_mask")
+    }
     return {**chosen, "pixel_values_videos": inputs["pixel_values_videos"][sample : sample + 1]}
 
 
 @torch.no_grad()
 def forced(inputs: dict[str, Tensor], words: Tensor) -> list[Tensor]:
-    """Logits of the prompt's last row, then behind each of `words`: a sampled word could hide a difference."""
+    """Logits of the prompt's last row, then behind each of `words`: a sampled word could hide a
+    difference.
+    """
     mask, out = inputs["attention_mask"], MODEL(**inputs)
     found = [out.logits[:, -1]]
     for word in words.split(1, dim=1):
@@ -57,7 +63,10 @@ def facts(sample: Any) -> dict[str, Any]:
 
 
 def singles(pipeline: Pipeline, inputs: dict[str, Tensor], run: Any) -> list[tuple[Any, Any]]:
-    """What `run` makes of each sample alone, and its report. Options without meaning for so few frames are skipped."""
+    """What `run` makes of each sample alone, and its report.
+
+    Options without meaning for so few frames are skipped.
+    """
     found = []
     try:
         with attach(MODEL, pipeline) as session:
@@ -75,7 +84,9 @@ def test_prefill_and_decoding_of_a_ragged_batch(spec: str, data: st.DataObject) 
     pipeline, texts = pipelines(data, spec), data.draw(TEXTS)
     inputs = prompt(data.draw(st.integers(1, 7)), tuple(texts), seed=data.draw(st.integers(0, 99)))
     words = torch.randint(8, 64, (len(texts), STEPS), generator=torch.Generator().manual_seed(0))
-    alone = singles(pipeline, inputs, lambda sample, single: forced(single, words[sample : sample + 1]))
+    alone = singles(
+        pipeline, inputs, lambda sample, single: forced(single, words[sample : sample + 1])
+    )
     with attach(MODEL, pipeline) as session:
         batch = forced(inputs, words)
     for sample, (logits, report) in enumerate(alone):
@@ -90,7 +101,9 @@ def test_prefill_and_decoding_of_a_ragged_batch(spec: str, data: st.DataObject) 
 @torch.no_grad()
 def test_a_right_padded_prefill_of_a_ragged_batch(spec: str, data: st.DataObject) -> None:
     pipeline, texts = pipelines(data, spec), data.draw(TEXTS)
-    inputs = prompt(data.draw(st.integers(1, 7)), tuple(texts), seed=data.draw(st.integers(0, 99)), pad="right")
+    inputs = prompt(
+        data.draw(st.integers(1, 7)), tuple(texts), seed=data.draw(st.integers(0, 99)), pad="right"
+    )
     alone = singles(pipeline, inputs, lambda sample, single: MODEL(**single).logits[0])
     with attach(MODEL, pipeline):
         batch = MODEL(**inputs).logits

@@ -23,7 +23,8 @@ from tokenprune.results.journal import Journal, count
 from tokenprune.storage import exclusive
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
-VARIES = {"time", "environment", "vanilla_key", "systems"}  # of a summary: how long it took, where, on how many
+# of a summary: how long it took, where, on how many
+VARIES = {"time", "environment", "vanilla_key", "systems"}
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -33,12 +34,17 @@ def records(folder: Path) -> list[dict[str, Any]]:
 def lasting(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Summary and records without times."""
     summary = json.loads((folder / "summary.json").read_text())
-    systems = {role: {k: v for k, v in system.items() if k != "time"} for role, system in summary["systems"].items()}
+    systems = {
+        role: {k: v for k, v in system.items() if k != "time"}
+        for role, system in summary["systems"].items()
+    }
     lines = records(folder)
     for line in lines:
         for role in ("own", "vanilla", "random"):
             del line[role]["time"]
-    return {key: value for key, value in summary.items() if key not in VARIES} | {"systems": systems}, lines
+    return {key: value for key, value in summary.items() if key not in VARIES} | {
+        "systems": systems
+    }, lines
 
 
 def start(log: Path, *words: str) -> subprocess.Popen[bytes]:
@@ -46,7 +52,9 @@ def start(log: Path, *words: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tokenprune", "run", *words]
     threads = {"OMP_NUM_THREADS": "1"}
     with log.open("ab") as stream:
-        return subprocess.Popen(command, env={**os.environ, **threads}, stderr=stream, start_new_session=True)
+        return subprocess.Popen(
+            command, env={**os.environ, **threads}, stderr=stream, start_new_session=True
+        )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +67,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_killed_at_three_moments_on_two_processes_and_one(whole: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
-    words = ["strategy=fastv", "limit=13", f"out={out}", *FAST, "trainer.devices=2", "trainer.strategy=ddp"]
+    words = [
+        "strategy=fastv",
+        "limit=13",
+        f"out={out}",
+        *FAST,
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+    ]
     moments = sorted(random.sample(range(1, 36), 3))  # of the 39 answers of three systems
     for number, moment in enumerate(moments):
         process = start(log, *words)
@@ -74,12 +89,18 @@ def test_killed_at_three_moments_on_two_processes_and_one(whole: Path, tmp_path:
         words = [f"resume={out}", f"trainer.devices={1 + number % 2}"]
         time.sleep(0.2)
     assert start(log, f"resume={out}", "trainer.devices=1").wait(timeout=300) == 0, log.read_text()
-    assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "records.jsonl", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.yaml",
+        "records.jsonl",
+        "summary.json",
+    ]
     assert lasting(out) == lasting(whole), moments
 
 
 def test_two_processes_evaluate_every_sample_once(tmp_path: Path) -> None:
-    """Seven samples on two processes, no two of them the same and none left out; the same as on one."""
+    """Seven samples on two processes, no two of them the same and none left out; the same as on
+    one.
+    """
     out, alone = tmp_path / "out" / "run", tmp_path / "alone" / "run"
     words = ["strategy=random", "limit=7", *FAST]
     log = tmp_path / "log"
@@ -91,7 +112,9 @@ def test_two_processes_evaluate_every_sample_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+def interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Path:
     """A run that the user stops after 17 answers."""
     out, real = tmp_path / "here" / "out", Journal.append
 
@@ -103,16 +126,26 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", append)
         assert main(["run", "strategy=fastv", "limit=13", f"out={out}", *FAST]) == 130
-    message = f"tokenprune: error: interrupted, 17 answers are kept: go on with: tokenprune run resume={out}\n"
+    message = (
+        "tokenprune: error: interrupted, 17 answers are kept: go on with: tokenprune run "
+        f"resume={out}\n"
+    )
     assert capsys.readouterr().err.endswith(message)
-    assert count(out) == 17 and sorted(path.name for path in out.iterdir()) == ["config.yaml", "parts"]
+    assert count(out) == 17 and sorted(path.name for path in out.iterdir()) == [
+        "config.yaml",
+        "parts",
+    ]
     return out
 
 
-def test_an_interrupted_run_goes_on(whole: Path, interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on(
+    whole: Path, interrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
     real = Readable.__getitem__
-    monkeypatch.setattr(Readable, "__getitem__", lambda self, index: asked.append(index) or real(self, index))
+    monkeypatch.setattr(
+        Readable, "__getitem__", lambda self, index: asked.append(index) or real(self, index)
+    )
     assert main(["run", f"resume={interrupted}"]) == 0
     assert lasting(interrupted) == lasting(whole)
     assert asked == [*range(4, 13), *range(13)], "what was answered is not asked again"
@@ -142,17 +175,25 @@ def test_what_cannot_be_resumed(
     whole: Path, interrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", f"resume={whole}"]) == 2
-    assert f"resume={whole} is finished: its results are in {whole / 'summary.json'}" in capsys.readouterr().err
+    assert (
+        f"resume={whole} is finished: its results are in {whole / 'summary.json'}"
+        in capsys.readouterr().err
+    )
     assert main(["run", f"resume={tmp_path / 'none'}"]) == 2
     assert "holds no run: name the folder that one was writing" in capsys.readouterr().err
     assert main(["run", "strategy=fastv", f"out={interrupted}", *FAST]) == 2
-    assert f"holds an unfinished run: go on with resume={interrupted}, or remove it" in capsys.readouterr().err
+    assert (
+        f"holds an unfinished run: go on with resume={interrupted}, or remove it"
+        in capsys.readouterr().err
+    )
     (interrupted / "config.yaml").write_text("run: {planet: mars}")
     assert main(["run", f"resume={interrupted}"]) == 2
     assert "is not that of a run of this version" in capsys.readouterr().err
 
 
-def test_one_run_at_a_time(interrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_run_at_a_time(
+    interrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for key, place in (("resume", interrupted), ("out", tmp_path / "new")):
         with exclusive(place):
             words = [] if key == "resume" else ["strategy=fastv", *FAST]
@@ -169,8 +210,9 @@ def test_processes_from_outside_need_a_folder(
     monkeypatch.setenv("RANK", "1")
     assert not run_folders.first_process()
     assert main(["run", "strategy=fastv", "limit=1", *FAST]) == 2
-    assert "processes that are started from outside need one folder for all of them: add out=DIR" in (
-        capsys.readouterr().err
+    assert (
+        "processes that are started from outside need one folder for all of them: add out=DIR"
+        in (capsys.readouterr().err)
     )
     assert not (tmp_path / "runs").exists()
 
@@ -188,17 +230,24 @@ def test_processes_from_outside_need_a_folder(
         (["dtype=bfloat16"], False),
     ],
 )
-def test_the_full_model_answers_once(change: list[str], reused: bool, whole: Path, tmp_path: Path) -> None:
-    """A run beside this one that asked it the same spares it the answers; other samples or settings do not."""
+def test_the_full_model_answers_once(
+    change: list[str], reused: bool, whole: Path, tmp_path: Path
+) -> None:
+    """A run beside this one that asked it the same spares it the answers; other samples or settings
+    do not.
+    """
     lines = records(whole)
     first, out = tmp_path / "first", tmp_path / "second"
     shutil.copytree(whole, first)
     given = dict(word.split("=", 1) for word in ["strategy=dycoke", "limit=3", *FAST, *change])
-    (first / "records.jsonl").write_text("\n".join(json.dumps(line) for line in lines[:3]) + "\n")  # a shorter run
+    # a shorter run
+    (first / "records.jsonl").write_text("\n".join(json.dumps(line) for line in lines[:3]) + "\n")
     assert main(["run", *(f"{key}={value}" for key, value in given.items()), f"out={out}"]) == 0
     vanilla = json.loads((out / "summary.json").read_text())["systems"]["vanilla"]
     assert vanilla["reused"] == (str(first) if reused else None)
     if reused:
         made = [line["vanilla"] for line in records(out)]
         for own, theirs in zip(made, lines, strict=False):
-            assert {**own, "time": None} == {**theirs["vanilla"], "time": None}, "answers, and never times"
+            assert {**own, "time": None} == {**theirs["vanilla"], "time": None}, (
+                "answers, and never times"
+            )

@@ -1,4 +1,6 @@
-"""Retention laws: whatever can be asked of a strategy, its quota grants it to the token, or it says what it can do."""
+"""Retention laws: whatever can be asked of a strategy, its quota grants it to the token, or it says
+what it can do.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,27 @@ from tokenprune.errors import StrategyError
 from tokenprune.strategy import Adjustable, Extent, Pipeline, PrefillStage, VisionStage
 from tokenprune.tokens import SequenceView, VisualTokens
 
-ADJUSTABLE = [pytest.param(kind, id=n) for n in registry.names() if issubclass(kind := registry.get(n), Adjustable)]
+ADJUSTABLE = [
+    pytest.param(kind, id=n)
+    for n in registry.names()
+    if issubclass(kind := registry.get(n), Adjustable)
+]
 extents = st.builds(Extent, st.integers(1, 40), st.integers(1, 60), st.integers(2, 12))
 ratios = st.sampled_from([1.0, 0.75, 0.5, 0.25, 1 / 6]) | st.floats(0.01, 1.0)
 
 
 def measured(pipeline: Pipeline, extent: Extent) -> float:
-    """The fraction that lives on average over layers, if the stage keeps its quota, which other laws see to."""
+    """The fraction that lives on average over layers, if the stage keeps its quota, which other
+    laws see to.
+    """
     (host,) = (*pipeline.of(VisionStage), *pipeline.of(PrefillStage))
     frame = torch.arange(extent.frames).repeat_interleave(extent.cells)
     total = extent.frames * extent.cells
     if isinstance(host, VisionStage):
         slot, zeros = torch.arange(extent.cells).repeat(extent.frames), torch.zeros(total, 1)
-        seen = VisualTokens(zeros, zeros, torch.rand(total), frame, slot, extent.frames, extent.cells)
+        seen = VisualTokens(
+            zeros, zeros, torch.rand(total), frame, slot, extent.frames, extent.cells
+        )
         return int(host.quota(seen).sum()) / total
     view = SequenceView(frame, torch.arange(total), torch.rand(total), extent.frames)
     kept = int(host.quota(view).sum())
@@ -51,10 +61,14 @@ def test_quota_grants_what_is_asked_to_the_token_per_frame(kind: Any, data: st.D
     assume(getattr(pipeline.strategies[0], "follow", "") != "released" or extent.frames > 4)
     adjusted, reason = reached(pipeline, ratio, extent)
     if adjusted is None:
-        found = re.fullmatch(rf"{kind.name} retains ([\d.]+)% to ([\d.]+)% here, not [\d.]+%: \S.*", reason)
+        found = re.fullmatch(
+            rf"{kind.name} retains ([\d.]+)% to ([\d.]+)% here, not [\d.]+%: \S.*", reason
+        )
         assert found, reason
         least, most = (float(bound) / 100 for bound in found.groups())
-        assert not least + 0.001 < ratio < most - 0.001, "inside the range that the error itself names"
+        assert not least + 0.001 < ratio < most - 0.001, (
+            "inside the range that the error itself names"
+        )
         return
     assert abs(measured(adjusted, extent) - ratio) <= 1 / extent.cells + 1e-6
     assert adjusted.retaining(ratio, extent) == adjusted
@@ -63,7 +77,9 @@ def test_quota_grants_what_is_asked_to_the_token_per_frame(kind: Any, data: st.D
 @pytest.mark.parametrize("kind", ADJUSTABLE)
 @given(st.data())
 def test_whole_tokens_per_frame_are_met_exactly(kind: Any, data: st.DataObject) -> None:
-    """The study gives all methods a number of tokens per frame: with whole windows nobody rounds it away."""
+    """The study gives all methods a number of tokens per frame: with whole windows nobody rounds it
+    away.
+    """
     extent = Extent(4 * data.draw(st.integers(1, 8)), data.draw(st.integers(1, 60)), 6)
     tokens = data.draw(st.integers(1, extent.cells))
     pipeline = registry.build(kind.name, {"fastv.layer": 1} if kind.name == "fastv" else {})
@@ -71,7 +87,9 @@ def test_whole_tokens_per_frame_are_met_exactly(kind: Any, data: st.DataObject) 
     if adjusted is None:
         assert tokens / extent.cells < 0.25
         return
-    step = {"dycoke": 0.75 / extent.cells, "fastv": 1 / (extent.frames * extent.cells)}.get(kind.name, 0.0)
+    step = {"dycoke": 0.75 / extent.cells, "fastv": 1 / (extent.frames * extent.cells)}.get(
+        kind.name, 0.0
+    )
     assert abs(measured(adjusted, extent) - tokens / extent.cells) <= step / 2 + 1e-9
 
 
@@ -82,7 +100,9 @@ def test_everything_is_everything(kind: Any, extent: Extent) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "merge"), [(27, 12 / 36), (18, 24 / 36), (9, 1.0)], ids=["75 %", "50 %", "25 %: anchors only"]
+    ("tokens", "merge"),
+    [(27, 12 / 36), (18, 24 / 36), (9, 1.0)],
+    ids=["75 %", "50 %", "25 %: anchors only"],
 )
 def test_dycoke_meets_the_budgets_of_the_study(tokens: int, merge: float) -> None:
     extent = Extent(16, 36, 6)
@@ -102,12 +122,28 @@ def test_an_allocator_and_other_options_stay() -> None:
 @pytest.mark.parametrize(
     ("spec", "ratio", "message"),
     [
-        ("none", 0.5, "none takes no retention: one Adjustable strategy may have a budget, here nobody"),
-        ("visionzip+fastv", 0.5, "one Adjustable strategy may have a budget, here visionzip and fastv"),
+        (
+            "none",
+            0.5,
+            "none takes no retention: one Adjustable strategy may have a budget, here nobody",
+        ),
+        (
+            "visionzip+fastv",
+            0.5,
+            "one Adjustable strategy may have a budget, here visionzip and fastv",
+        ),
         ("random", 0.0, "a retention is a fraction above 0 and up to 1, not 0"),
         ("random", 1.5, "not 1.5"),
-        ("dycoke", 0.2, "dycoke retains 25.0% to 100.0% here, not 20.0%: merging leaves 4 of 16 frames whole"),
-        ("fastv", 0.2, "fastv retains 33.3% to 100.0% here, not 20.0%: below fastv.layer=2 all tokens live"),
+        (
+            "dycoke",
+            0.2,
+            "dycoke retains 25.0% to 100.0% here, not 20.0%: merging leaves 4 of 16 frames whole",
+        ),
+        (
+            "fastv",
+            0.2,
+            "fastv retains 33.3% to 100.0% here, not 20.0%: below fastv.layer=2 all tokens live",
+        ),
     ],
 )
 def test_what_cannot_be_reached_says_so(spec: str, ratio: float, message: str) -> None:

@@ -1,4 +1,7 @@
-"""The rooms of the house: who may import whom. No arrow points upwards, not even inside a function."""
+"""The rooms of the house: who may import whom.
+
+No arrow points upwards, not even inside a function.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,13 @@ ROOMS = {
     "results": "errors options storage strategy loading",
     "evaluation": "errors options storage flops checkpoints guards strategy adapters registry "
     "loading runtime tasks results",
-    "study": "errors options storage ops guards checkpoints strategy registry loading tasks results evaluation",
-    "bench": "errors options storage flops compat strategy adapters registry loading runtime tasks results evaluation",
+    "study": "errors options storage ops guards checkpoints strategy registry loading tasks "
+    "results evaluation",
+    "bench": "errors options storage flops compat strategy adapters registry loading runtime tasks "
+    "results evaluation",
     "lmms": "errors options strategy adapters loading runtime tasks evaluation",
-    "cli": "errors options storage guards strategy registry loading tasks results evaluation study bench lmms",
+    "cli": "errors options storage guards strategy registry loading tasks results evaluation study "
+    "bench lmms",
     "__main__": "cli",
 }
 # on the way down: each is an arrow that points upwards still
@@ -43,7 +49,9 @@ UPWARDS = {
 
 
 def room_of(name: str) -> str:
-    """`runtime` of `tokenprune.runtime.session`; "" of the package itself, which names its public parts."""
+    """`runtime` of `tokenprune.runtime.session`; "" of the package itself, which names its public
+    parts.
+    """
     return (name.split(".") + [""])[1]
 
 
@@ -61,12 +69,18 @@ def test_the_table_points_downwards() -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "tokenprune.__init__"])
 def test_a_module_imports_its_own_room_and_those_below(name: str) -> None:
     room = room_of(name)
-    used = {room_of(other) for other in imports(MODULES[name]) if other.split(".")[0] == "tokenprune"}
+    used = {
+        room_of(other) for other in imports(MODULES[name]) if other.split(".")[0] == "tokenprune"
+    }
     above = used - {room, "", *ROOMS[room].split()}
     assert {(name, other) for other in above} <= UPWARDS
 
 
 def test_only_the_loop_imports_lightning() -> None:
-    using = {name for name, path in MODULES.items() if any("lightning" in other for other in imports(path))}
+    using = {
+        name
+        for name, path in MODULES.items()
+        if any("lightning" in other for other in imports(path))
+    }
     assert using
     assert {room_of(name) for name in using} == {"evaluation"}

@@ -29,7 +29,11 @@ SYSTEMS = ("own", "vanilla", "random")
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "records.jsonl", "summary.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.yaml",
+        "records.jsonl",
+        "summary.json",
+    ]
     lines = (folder / "records.jsonl").read_text().splitlines()
     return json.loads((folder / "summary.json").read_text()), [json.loads(line) for line in lines]
 
@@ -38,7 +42,14 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run that several tests look at."""
     out = tmp_path_factory.mktemp("run") / "deep" / "out"
-    words = ["strategy=dycoke+dytok", "dycoke.merge=0.5", "limit=13", "seed=3", "max_new_tokens=6", f"out={out}"]
+    words = [
+        "strategy=dycoke+dytok",
+        "dycoke.merge=0.5",
+        "limit=13",
+        "seed=3",
+        "max_new_tokens=6",
+        f"out={out}",
+    ]
     assert main(["run", *words, "device=cpu", "frames=8"]) == 0
     return out
 
@@ -46,37 +57,63 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_summary(finished: Path) -> None:
     summary, records = read(finished)
     assert summary["spec"] == "dycoke+dytok" and summary["options"] == {"dycoke.merge": 0.5}
-    assert (summary["model"], summary["task"], summary["samples"], summary["frames"]) == ("tiny", "tinyvqa", 13, 8)
+    assert (summary["model"], summary["task"], summary["samples"], summary["frames"]) == (
+        "tiny",
+        "tinyvqa",
+        13,
+        8,
+    )
     for key, system in (("score", "own"), ("vanilla_score", "vanilla"), ("random_score", "random")):
         scores: dict[str, list[float]] = {}
         for record in records:
             scores.setdefault(record["category"], []).append(record[system]["score"])
         means = {family: sum(marks) / len(marks) for family, marks in scores.items()}
-        assert {family: row[key] for family, row in summary["categories"].items()} == pytest.approx(means)
-        assert summary[key] == pytest.approx(sum(means.values()) / 11), "every family counts the same"
+        assert {family: row[key] for family, row in summary["categories"].items()} == pytest.approx(
+            means
+        )
+        assert summary[key] == pytest.approx(sum(means.values()) / 11), (
+            "every family counts the same"
+        )
         assert summary["intervals"][system] is None, "one or two samples of a family tell nothing"
         low, high = summary["categories"]["existence"]["intervals"][system]
         assert 0 <= low <= means["existence"] <= high <= 1
         assert set(summary["time"][system]) == TIMES
-        assert all(summary["time"][system][name] > 0 for name in TIMES - {"decode_ms_per_token", *OWN})
+        assert all(
+            summary["time"][system][name] > 0 for name in TIMES - {"decode_ms_per_token", *OWN}
+        )
     assert list(summary["categories"]) == list(FAMILIES)
     assert [row["samples"] for row in summary["categories"].values()] == [2, 2] + [1] * 9
     keys = {"samples", "score", "vanilla_score", "random_score", "intervals"}
-    assert all(set(row) == keys and set(row["intervals"]) == set(SYSTEMS) for row in summary["categories"].values())
+    assert all(
+        set(row) == keys and set(row["intervals"]) == set(SYSTEMS)
+        for row in summary["categories"].values()
+    )
 
     tokens = summary["tokens"]
     assert tokens["full"] == 8 * 36 and tokens["kept"] == 180, "2 x (36 + 3 x 18)"
     assert tokens["asked_ratio"] == tokens["input_ratio"] == tokens["layer_average_ratio"] == 0.625
     control = summary["systems"]["random"]
-    assert control["tokens"]["layer_average_ratio"] == tokens["layer_average_ratio"], "the same measured budget"
+    assert control["tokens"]["layer_average_ratio"] == tokens["layer_average_ratio"], (
+        "the same measured budget"
+    )
     assert control["flops_ratio"] < summary["flops_ratio"], "the guide's layers are counted"
-    assert summary["systems"]["vanilla"]["flops_ratio"] == summary["systems"]["vanilla"]["tokens"]["input_ratio"] == 1
+    assert (
+        summary["systems"]["vanilla"]["flops_ratio"]
+        == summary["systems"]["vanilla"]["tokens"]["input_ratio"]
+        == 1
+    )
     assert "not the papers' results" in summary["note"]
 
     environment = summary["environment"]
     assert environment["command"].startswith("tokenprune run strategy=dycoke+dytok")
-    assert environment["device"] == "cpu" and environment["dtype"] == "float32" and environment["threads"] >= 1
-    assert {"tokenprune", "python", "torch", "transformers", "lightning"} <= set(environment["versions"])
+    assert (
+        environment["device"] == "cpu"
+        and environment["dtype"] == "float32"
+        and environment["threads"] >= 1
+    )
+    assert {"tokenprune", "python", "torch", "transformers", "lightning"} <= set(
+        environment["versions"]
+    )
     assert "git_revision" in environment and environment["platform"]
 
 
@@ -91,13 +128,19 @@ def test_the_records(finished: Path) -> None:
             sample.answer,
             sample.category,
         )
-        assert record["prompt"] == f"<|im_start|>user <video>\n{sample.question}<|im_end|><|im_start|>assistant\n"
+        assert (
+            record["prompt"]
+            == f"<|im_start|>user <video>\n{sample.question}<|im_end|><|im_start|>assistant\n"
+        )
         assert record["prediction"] == record["own"]["prediction"]
         assert record["score"] == task.score(record["prediction"], sample)
         for system in SYSTEMS:
             tokens, time = record[system]["tokens"], record[system]["time"]
             assert set(time) == TIMES
-            assert sum(tokens["kept_per_frame"]) == tokens["kept"] and len(tokens["kept_per_layer"]) == 6
+            assert (
+                sum(tokens["kept_per_frame"]) == tokens["kept"]
+                and len(tokens["kept_per_layer"]) == 6
+            )
         (stage,) = record["own"]["tokens"]["stages"]
         assert stage["strategy"] == "dycoke" and stage["before"] == [36] * 8
         assert stage["budget"] == stage["after"] == record["own"]["tokens"]["kept_per_frame"]
@@ -117,39 +160,65 @@ def test_the_configuration(finished: Path) -> None:
     assert config.environment.versions.torch == torch.__version__
 
 
-def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And results go to runs/<time>-<spec> by default, twice in a second too."""
     monkeypatch.chdir(tmp_path)
     words = ["run", "strategy=fastv", "limit=1", *FAST]
     assert main(words) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    rows = [line.split()[0] for line in lines if line.startswith("  ") and "%" in line and "[95 %]" not in line]
+    rows = [
+        line.split()[0]
+        for line in lines
+        if line.startswith("  ") and "%" in line and "[95 %]" not in line
+    ]
     assert rows == ["vanilla", "random", "fastv"]
-    for piece in ("score", "[95 %]", "asked", "LLM input", "layer avg", "decode", "FLOPs", "prefill", "ms/token"):
+    for piece in (
+        "score",
+        "[95 %]",
+        "asked",
+        "LLM input",
+        "layer avg",
+        "decode",
+        "FLOPs",
+        "prefill",
+        "ms/token",
+    ):
         assert piece in captured.out
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.endswith("-fastv")
-    assert f"1 samples of tinyvqa, 8 frames each, 288 visual tokens uncompressed.\nResults in runs/{folder.name}" in (
-        captured.out
+    assert (
+        "1 samples of tinyvqa, 8 frames each, 288 visual tokens uncompressed.\nResults in "
+        f"runs/{folder.name}" in (captured.out)
     )
     assert "not the papers' results" in captured.out
     assert "score by family" not in captured.out, "there is one only"
     assert "3/3 random" in captured.err, "a progress bar, kept apart from the results"
     assert max(map(len, lines)) <= 140
     read(folder)
-    monkeypatch.setattr("tokenprune.results.run_folder.time.strftime", lambda _: folder.name.removesuffix("-fastv"))
+    monkeypatch.setattr(
+        "tokenprune.results.run_folder.time.strftime", lambda _: folder.name.removesuffix("-fastv")
+    )
     assert main(words) == 0
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [folder.name, f"{folder.name}-2"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        folder.name,
+        f"{folder.name}-2",
+    ]
 
 
-@pytest.mark.parametrize(("spec", "systems"), [("none", ["vanilla"]), ("random", ["vanilla", "random"])])
+@pytest.mark.parametrize(
+    ("spec", "systems"), [("none", ["vanilla"]), ("random", ["vanilla", "random"])]
+)
 def test_controls_are_not_repeated(
     spec: str, systems: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", f"strategy={spec}", "limit=1", f"out={tmp_path / 'out'}", *FAST]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines() if "100.0 %" in line or "25.0 %" in line] == systems
+    assert [
+        line.split()[0] for line in out.splitlines() if "100.0 %" in line or "25.0 %" in line
+    ] == systems
     summary, _ = read(tmp_path / "out")
     assert summary["random_score"] == summary["score"] is not None
     assert summary["tokens"]["input_ratio"] == (1.0 if spec == "none" else 0.25)
@@ -163,7 +232,11 @@ def test_batches_give_what_singles_give(tmp_path: Path) -> None:
         assert main(["run", "strategy=visionzip+dytok", *words, *FAST]) == 0
         _, records = read(out)
         answers.append(
-            [[(r[s]["prediction"], r[s]["tokens"]["kept_per_frame"]) for s in SYSTEMS] + [r["id"]] for r in records]
+            [
+                [(r[s]["prediction"], r[s]["tokens"]["kept_per_frame"]) for s in SYSTEMS]
+                + [r["id"]]
+                for r in records
+            ]
         )
     assert answers[0] == answers[1]
 
@@ -175,16 +248,36 @@ def test_a_video_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["run", "strategy=fastv+dytok", *words, *FAST]) == 0
     printed = capsys.readouterr().out
     summary, (record,) = read(out)
-    assert summary["task"] is None and summary["video"] == str(path) and summary["question"] == "What moves: red?"
+    assert (
+        summary["task"] is None
+        and summary["video"] == str(path)
+        and summary["question"] == "What moves: red?"
+    )
     assert summary["score"] is summary["vanilla_score"] is summary["random_score"] is None
-    assert record["score"] is None and record["question"] == "What moves: red?" and summary["frames"] == 8
+    assert (
+        record["score"] is None
+        and record["question"] == "What moves: red?"
+        and summary["frames"] == 8
+    )
     for system in ("own", "vanilla"):
         assert record[system]["prediction"] in printed
     kept = record["own"]["tokens"]["kept_per_frame"]
     bars = [line.split() for line in printed.splitlines() if line.startswith("  frame ")]
     assert [int(bar[-1]) for bar in bars] == kept and sum(kept) == 144
     assert "vanilla (100.0 % of visual tokens)" in printed and "score" not in printed
-    assert main(["run", "strategy=none", f"video={path}", "question=x", f"out={tmp_path / 'b'}", "frames=99"]) == 0
+    assert (
+        main(
+            [
+                "run",
+                "strategy=none",
+                f"video={path}",
+                "question=x",
+                f"out={tmp_path / 'b'}",
+                "frames=99",
+            ]
+        )
+        == 0
+    )
     assert read(tmp_path / "b")[0]["frames"] == 40, "every frame of a short video"
 
 
@@ -237,14 +330,26 @@ def test_nothing_is_left_by_runs_that_fail(
         ("strategy=fastv", "device=cuda:99"): "device=cuda:99 is not on this machine",
         ("strategy=fastv", "dtype=int8"): "dtype=int8 is unknown",
         ("strategy=fastv+dytok", "assistant=absent"): "there is no model 'absent'",
-        ("strategy=fastv", f"video={clip}", "question=a <video> of what"): "must not contain <video>",
-        ("strategy=fastv+dytok", "limit=1", "assistant=absent", "out=deep/er/out"): "there is no model 'absent'",
+        (
+            "strategy=fastv",
+            f"video={clip}",
+            "question=a <video> of what",
+        ): "must not contain <video>",
+        (
+            "strategy=fastv+dytok",
+            "limit=1",
+            "assistant=absent",
+            "out=deep/er/out",
+        ): "there is no model 'absent'",
     }.items():
         assert message in fails(capsys, *words, "frames=8", *words[1:])
         assert not list(work.iterdir()), words
     said = fails(capsys, "strategy=fastv+dytok", "limit=1", "dytok.layers=[7,9]", "out=out", *FAST)
     assert "does not fit the guide" in said, "which is found out when the guide is asked"
-    assert "1 answer is kept: go on with: tokenprune run resume=out" in said and (work / "out" / "parts").is_dir()
+    assert (
+        "1 answer is kept: go on with: tokenprune run resume=out" in said
+        and (work / "out" / "parts").is_dir()
+    )
 
 
 def test_an_assistant_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,7 +359,14 @@ def test_an_assistant_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixt
     for file in checkpoints.path("tiny").iterdir():
         if not (home / file.name).exists():
             (home / file.name).write_text(file.read_text().replace("96", "48"))
-    said = fails(capsys, "strategy=fastv+dytok", "limit=1", f"assistant={home}", f"out={tmp_path / 'out'}", *FAST)
+    said = fails(
+        capsys,
+        "strategy=fastv+dytok",
+        "limit=1",
+        f"assistant={home}",
+        f"out={tmp_path / 'out'}",
+        *FAST,
+    )
     assert "the assistant sees 9 tokens per frame" in said
     assert not (tmp_path / "out").exists()
 
@@ -285,7 +397,10 @@ def test_an_interrupted_run(
 
 def test_the_table_stands_upright_where_it_is_narrow(finished: Path) -> None:
     summary, _ = read(finished)
-    existence, columns = summary["categories"]["existence"], ("vanilla_score", "random_score", "score")
+    existence, columns = (
+        summary["categories"]["existence"],
+        ("vanilla_score", "random_score", "score"),
+    )
     texts = []
     for width in (80, 140):
         console = Console(width=width, record=True, file=StringIO())
@@ -297,7 +412,11 @@ def test_the_table_stands_upright_where_it_is_narrow(finished: Path) -> None:
             and "score by family" in text
             and "No intervals: resampling takes at least 5 samples" in " ".join(text.split())
         )
-        families = [line.split() for line in text.splitlines() if line.split()[:1] and line.split()[0] in FAMILIES]
+        families = [
+            line.split()
+            for line in text.splitlines()
+            if line.split()[:1] and line.split()[0] in FAMILIES
+        ]
         assert [family for family, *_ in families] == list(FAMILIES)
         assert families[0][1:] == [f"{100 * existence[key]:.1f}" for key in columns] + ["2"]
     assert texts[0] == texts[1], "the same numbers"
@@ -312,6 +431,10 @@ def test_the_loop_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     console, level = rich.get_console().file, logging.getLogger("lightning.pytorch").level
     before = list(warnings.filters)
     assert main(["run", "strategy=none", "limit=1", "out=out", *FAST]) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["out"], "no lightning_logs, no checkpoints"
-    assert rich.get_console().file is console and logging.getLogger("lightning.pytorch").level == level
+    assert [path.name for path in tmp_path.iterdir()] == ["out"], (
+        "no lightning_logs, no checkpoints"
+    )
+    assert (
+        rich.get_console().file is console and logging.getLogger("lightning.pytorch").level == level
+    )
     assert warnings.filters == before

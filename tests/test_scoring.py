@@ -14,7 +14,13 @@ from tokenprune import tasks
 from tokenprune.evaluation.category_scores import FamilyScores
 from tokenprune.tasks.metrics import METRICS, event_f1, exact_match
 
-EVENTS = ["red circle appears", "blue ring appears", "red circle turns blue", "blue circle leaves", "blue ring leaves"]
+EVENTS = [
+    "red circle appears",
+    "blue ring appears",
+    "red circle turns blue",
+    "blue circle leaves",
+    "blue ring leaves",
+]
 answers = st.lists(st.sampled_from(EVENTS), min_size=1, unique=True)
 texts = st.text(alphabet="ab ,.R\n") | st.lists(st.sampled_from(EVENTS)).map(", ".join)
 
@@ -24,7 +30,8 @@ def told(events: list[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("prediction", "score"), [("red", 1), (" Red.\n", 1), ("red .", 1), ("blue", 0), ("", 0), ("red red", 0), (".", 0)]
+    ("prediction", "score"),
+    [("red", 1), (" Red.\n", 1), ("red .", 1), ("blue", 0), ("", 0), ("red red", 0), (".", 0)],
 )
 def test_exact_match(prediction: str, score: float) -> None:
     assert exact_match(prediction, "red") == exact_match("red", prediction) == score
@@ -36,7 +43,10 @@ def test_exact_match(prediction: str, score: float) -> None:
         ("red circle appears, blue ring appears, blue ring leaves.", 1),
         (" Red circle  appears,blue ring appears , BLUE ring leaves", 1),
         ("red circle appears, blue ring leaves.", 2 * 2 / 5),
-        ("blue ring appears, red circle appears, blue ring leaves.", 2 * 2 / 6),  # one of the two is out of order
+        (
+            "blue ring appears, red circle appears, blue ring leaves.",
+            2 * 2 / 6,
+        ),  # one of the two is out of order
         ("red circle appears, red circle appears, blue ring appears, blue ring leaves.", 2 * 3 / 7),
         ("red ring appears.", 0),
         ("blue ring leaves, blue ring appears, red circle appears", 2 / 6),
@@ -45,7 +55,9 @@ def test_exact_match(prediction: str, score: float) -> None:
     ],
 )
 def test_event_f1(prediction: str, score: float) -> None:
-    assert event_f1(prediction, "red circle appears, blue ring appears, blue ring leaves.") == pytest.approx(score)
+    assert event_f1(
+        prediction, "red circle appears, blue ring appears, blue ring leaves."
+    ) == pytest.approx(score)
 
 
 @given(texts, texts)
@@ -78,18 +90,25 @@ def test_an_invented_event_is_worse(events: list[str], prediction: list[str], pl
 def test_an_event_told_twice_is_worse(events: list[str], which: int, place: int) -> None:
     longer = list(events)
     longer.insert(place, events[which % len(events)])
-    assert event_f1(told(longer), told(events)) == pytest.approx(2 * len(events) / (2 * len(events) + 1))
+    assert event_f1(told(longer), told(events)) == pytest.approx(
+        2 * len(events) / (2 * len(events) + 1)
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=1))
 def test_the_macro_average_is_the_mean_of_the_families(marks: list[tuple[str, float]]) -> None:
-    metric, halves = FamilyScores(["a", "b", "c", "never"]), [FamilyScores(["a", "b", "c", "never"]) for _ in range(2)]
+    metric, halves = (
+        FamilyScores(["a", "b", "c", "never"]),
+        [FamilyScores(["a", "b", "c", "never"]) for _ in range(2)],
+    )
     for number, (family, score) in enumerate(marks):
         metric.update(family, score)
         halves[number % 2].update(family, score)
     result = metric.compute()
     groups = {family: [score for name, score in marks if name == family] for family, _ in marks}
-    assert result["families"] == pytest.approx({f: math.fsum(s) / len(s) for f, s in groups.items()})
+    assert result["families"] == pytest.approx(
+        {f: math.fsum(s) / len(s) for f, s in groups.items()}
+    )
     assert result["macro"] == pytest.approx(sum(result["families"].values()) / len(groups))
     for state in ("total", "count"):  # what torchmetrics does with the states of several processes
         together = torch.stack([getattr(half, state) for half in halves]).sum(0)
@@ -107,7 +126,10 @@ def test_one_family_gives_the_plain_mean() -> None:
 
 
 def test_a_task_scores_by_the_metric_of_the_sample() -> None:
-    task, frames = tasks.build("tinyvqa", samples=11, frames=8, seed=0), torch.zeros(1, 1, 1, 3, dtype=torch.uint8)
+    task, frames = (
+        tasks.build("tinyvqa", samples=11, frames=8, seed=0),
+        torch.zeros(1, 1, 1, 3, dtype=torch.uint8),
+    )
     short = tasks.Sample("x", "What colour is the ring?", "red", "colour", frames)
     assert [task.score(text, short) for text in (" Red.", "blue")] == [1, 0]
     *others, story = (task[i] for i in range(11))

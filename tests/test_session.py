@@ -9,7 +9,13 @@ import reference
 import torch
 from models import CELLS, llava_onevision, prompt
 from traces import fingerprint
-from transformers import AttentionInterface, DynamicCache, LogitsProcessorList, MaxLengthCriteria, StoppingCriteriaList
+from transformers import (
+    AttentionInterface,
+    DynamicCache,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    StoppingCriteriaList,
+)
 from transformers.masking_utils import AttentionMaskInterface
 
 from tokenprune import attach, registry
@@ -45,7 +51,9 @@ def test_sampling_streaming_and_stopping_criteria(model):
             max_new_tokens=9,
             streamer=Streamer(),
             logits_processor=LogitsProcessorList([lambda ids, scores: scores]),
-            stopping_criteria=StoppingCriteriaList([MaxLengthCriteria(inputs["input_ids"].shape[1] + 6)]),
+            stopping_criteria=StoppingCriteriaList(
+                [MaxLengthCriteria(inputs["input_ids"].shape[1] + 6)]
+            ),
         )
     new = out[0, inputs["input_ids"].shape[1] :].tolist()
     assert len(new) == 6
@@ -84,11 +92,16 @@ def test_text_only_prompts_pass_through(model):
 def test_a_batch_may_mix_video_and_text_only_samples(model, spec):
     video = prompt(4)
     text = torch.randint(8, 64, (1, 11))
-    ids = torch.cat([video["input_ids"], torch.nn.functional.pad(text, (video["input_ids"].shape[1] - 11, 0))])
+    ids = torch.cat(
+        [video["input_ids"], torch.nn.functional.pad(text, (video["input_ids"].shape[1] - 11, 0))]
+    )
     with attach(model, spec) as session:
         alone = model.generate(**video, **GREEDY)
         mixed = model.generate(
-            input_ids=ids, attention_mask=(ids != 0).long(), pixel_values_videos=video["pixel_values_videos"], **GREEDY
+            input_ids=ids,
+            attention_mask=(ids != 0).long(),
+            pixel_values_videos=video["pixel_values_videos"],
+            **GREEDY,
         )
     assert torch.equal(mixed[0], alone[0])
     assert torch.equal(mixed[1, -5:], model.generate(input_ids=text, **GREEDY)[0, -5:])
@@ -107,7 +120,10 @@ def test_a_second_turn_continues_the_compressed_conversation(model, padding, how
     with attach(model, "random", {"random.keep": 0.4}) as session:
         first = model.generate(**inputs, **GREEDY, return_dict_in_generate=True)
         ids = torch.cat([first.sequences, more], dim=1)
-        mask = torch.cat([inputs["attention_mask"], torch.ones(1, ids.shape[1] - inputs["input_ids"].shape[1])], dim=1)
+        mask = torch.cat(
+            [inputs["attention_mask"], torch.ones(1, ids.shape[1] - inputs["input_ids"].shape[1])],
+            dim=1,
+        )
         # the last generated token has not been cached yet, so it is new as well
         sent = ids if how == "all ids" else ids[:, -8:]
         second = model.generate(
@@ -119,13 +135,21 @@ def test_a_second_turn_continues_the_compressed_conversation(model, padding, how
             output_logits=True,
         )
     embeds, span = reference.embeddings(model, inputs), reference.video_span(inputs)
-    kept = torch.tensor([frame * CELLS + slot for frame, slots in enumerate(session.report[0].slots) for slot in slots])
+    kept = torch.tensor(
+        [
+            frame * CELLS + slot
+            for frame, slots in enumerate(session.report[0].slots)
+            for slot in slots
+        ]
+    )
     rows = torch.cat([torch.arange(4), 4 + kept, torch.arange(4 + 4 * CELLS, embeds.shape[1])])
     assert int(span.sum()) == 4 * CELLS
     tail = model.get_input_embeddings()(ids[:, inputs["input_ids"].shape[1] :])
     embeds = torch.cat([embeds[:, rows], tail], dim=1)
     for step in range(5):
-        assert torch.allclose(second.logits[step][0], reference.logits(model, embeds)[-1], atol=2e-4), step
+        assert torch.allclose(
+            second.logits[step][0], reference.logits(model, embeds)[-1], atol=2e-4
+        ), step
         token = second.logits[step].argmax(-1)
         embeds = torch.cat([embeds, model.get_input_embeddings()(token)[:, None]], dim=1)
 
@@ -135,7 +159,9 @@ def test_inputs_embeds_and_video_pixels(model):
     embeds = model.get_input_embeddings()(inputs["input_ids"])
     with attach(model, "dycoke"), torch.no_grad():
         by_ids = model(**inputs).logits
-        by_embeds = model(inputs_embeds=embeds, pixel_values_videos=inputs["pixel_values_videos"]).logits
+        by_embeds = model(
+            inputs_embeds=embeds, pixel_values_videos=inputs["pixel_values_videos"]
+        ).logits
     assert torch.allclose(by_ids, by_embeds, atol=1e-5)
 
 
@@ -158,7 +184,9 @@ def test_an_emptied_cache_begins_anew(model):
 def test_generation_without_a_cache_equals_with_one(model):
     inputs = prompt(4)
     with attach(model, "random"):
-        assert torch.equal(model.generate(**inputs, **GREEDY, use_cache=False), model.generate(**inputs, **GREEDY))
+        assert torch.equal(
+            model.generate(**inputs, **GREEDY, use_cache=False), model.generate(**inputs, **GREEDY)
+        )
 
 
 def test_half_precision_and_odd_frame_counts():
@@ -169,11 +197,17 @@ def test_half_precision_and_odd_frame_counts():
         with attach(model, "dycoke+dytok") as session:
             model.generate(**inputs, **GREEDY)
         report = session.report[0]
-        assert sum(map(len, report.slots)) == report.kept == sum(9 if f % 4 == 0 else 2 for f in range(frames))
+        assert (
+            sum(map(len, report.slots))
+            == report.kept
+            == sum(9 if f % 4 == 0 else 2 for f in range(frames))
+        )
 
 
 def test_a_flash_kernel_gets_its_arguments_unchanged(model):
-    """No flash kernel runs on a CPU, so one is registered under such a name; its mask interface is the base's too."""
+    """No flash kernel runs on a CPU, so one is registered under such a name; its mask interface is
+    the base's too.
+    """
     seen = []
 
     def flash(module, query, key, value, mask, **kwargs):
@@ -184,7 +218,9 @@ def test_a_flash_kernel_gets_its_arguments_unchanged(model):
     with attach(model, "random"):
         expected = model.generate(**inputs, **GREEDY)
     AttentionInterface.register("my_flash_kernel", flash)
-    AttentionMaskInterface.register("my_flash_kernel", AttentionMaskInterface._global_mapping["sdpa"])
+    AttentionMaskInterface.register(
+        "my_flash_kernel", AttentionMaskInterface._global_mapping["sdpa"]
+    )
     try:
         other.model.language_model.config._attn_implementation = "my_flash_kernel"
         with attach(other, "random"):
@@ -241,7 +277,9 @@ def test_the_probe_stops_after_its_last_layer(model):
 
 @pytest.mark.parametrize("name", registry.names())
 def test_gradients_flow_through_what_is_kept(name):
-    """Nobody has to write `torch.no_grad()` around a forward pass, and who trains behind a strategy can."""
+    """Nobody has to write `torch.no_grad()` around a forward pass, and who trains behind a strategy
+    can.
+    """
     model = llava_onevision()
     spec = f"uniform+{name}" if issubclass(registry.get(name), Allocator) else name
     with attach(model, spec):
@@ -259,6 +297,10 @@ def test_compiled_parts_of_a_model_stay_compiled(spec):
     answers = []
     for each in (model, compiled):
         with attach(each, spec):
-            answers.append(each.generate(**prompt(6, ((4, 5), (2, 3))), max_new_tokens=4, do_sample=False))
+            answers.append(
+                each.generate(**prompt(6, ((4, 5), (2, 3))), max_new_tokens=4, do_sample=False)
+            )
     assert torch.equal(*answers)
-    assert all(layer.mlp._compiled_call_impl is not None for layer in compiled.model.language_model.layers)
+    assert all(
+        layer.mlp._compiled_call_impl is not None for layer in compiled.model.language_model.layers
+    )

@@ -47,20 +47,26 @@ def corrected(*ps: float | None) -> list[float | None]:
 def test_holm_by_hand() -> None:
     assert corrected(0.01, 0.04, 0.03, 0.005) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert corrected(0.04) == [0.04] and corrected() == [] and corrected(0.6, 0.7) == [1.0, 1.0]
-    assert corrected(0.03, None, 0.02) == pytest.approx([0.04, None, 0.04]), "what is not compared does not count"
+    assert corrected(0.03, None, 0.02) == pytest.approx([0.04, None, 0.04]), (
+        "what is not compared does not count"
+    )
     untold, told = Paired(0.1, None, None, 0.01), Paired(0.1, [0.01, 0.2], 0.04, None)
     assert holm([untold, told]) == [untold, told._replace(p_holm=0.04)], "nor what has no interval"
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_the_closed_test_of_bonferroni(ps: list[float]) -> None:
-    """Rejected are those whose every set of hypotheses Bonferroni rejects: Holm's step-down, another way round."""
+    """Rejected are those whose every set of hypotheses Bonferroni rejects: Holm's step-down,
+    another way round.
+    """
     found = corrected(*ps)
     ranked = sorted(ps)
     for p, own in zip(ps, found, strict=True):
         below = [other for other in ranked if other <= p]
         steps = [min(1.0, (len(ps) - place) * other) for place, other in enumerate(below)]
-        first = [min(1.0, (len(ps) - place) * other) for place, other in enumerate(ranked) if other == p][:1]
+        first = [
+            min(1.0, (len(ps) - place) * other) for place, other in enumerate(ranked) if other == p
+        ][:1]
         assert own is not None and p <= own <= min(1.0, len(ps) * p) + 1e-12
         assert own == pytest.approx(max(steps[: len(below)])) and own >= first[0] - 1e-12
 
@@ -74,34 +80,79 @@ def test_p_is_that_of_the_interval() -> None:
     assert found.interval and found.p and (found.interval[0] > 0) == (found.p <= 0.05)
     clear = drawn.paired(change + 9, np.zeros(40))
     assert clear.p == pytest.approx(2 / 2001) and clear.sign == 1
-    assert enough(50, 2000) and not enough(51, 2000) and enough(158, DRAWS) and not enough(251, DRAWS)
+    assert (
+        enough(50, 2000) and not enough(51, 2000) and enough(158, DRAWS) and not enough(251, DRAWS)
+    )
 
 
 def answer(index: int, score: float, category: str, group: str | None) -> Outcome:
-    ratios = dict.fromkeys(("asked_ratio", "input_ratio", "layer_average_ratio", "decode_ratio"), 0.5)
-    tokens = {"full": 288, "kept": 144, **ratios, "kept_per_frame": [18] * 8, "slots": [], "stages": []}
-    whose: dict[str, Any] = {"index": index, "id": f"s{index}", "category": category, "group": group}
-    made: dict[str, Any] = {"prediction": "red", "score": score, "tokens": tokens, "flops_ratio": 0.4}
+    ratios = dict.fromkeys(
+        ("asked_ratio", "input_ratio", "layer_average_ratio", "decode_ratio"), 0.5
+    )
+    tokens = {
+        "full": 288,
+        "kept": 144,
+        **ratios,
+        "kept_per_frame": [18] * 8,
+        "slots": [],
+        "stages": [],
+    }
+    whose: dict[str, Any] = {
+        "index": index,
+        "id": f"s{index}",
+        "category": category,
+        "group": group,
+    }
+    made: dict[str, Any] = {
+        "prediction": "red",
+        "score": score,
+        "tokens": tokens,
+        "flops_ratio": 0.4,
+    }
     return Outcome(**whose, question="What?", answer="red", **made)
 
 
 def systems(families: list[str], groups: list[str | None], seed: int = 0) -> list[System]:
     """Graded and exact answers of a full model, a strategy and the control."""
     draw, cast = np.random.default_rng(seed), []
-    for name, spec, mean in (("vanilla", "none", 0.8), ("own", "dycoke", 0.6), ("random", "random", 0.3)):
+    for name, spec, mean in (
+        ("vanilla", "none", 0.8),
+        ("own", "dycoke", 0.6),
+        ("random", "random", 0.3),
+    ):
         scores = (draw.random(len(families)) < mean) * draw.choice([1.0, 0.5], len(families))
         asked = zip(scores.tolist(), families, groups, strict=True)
         outcomes = [answer(index, *one) for index, one in enumerate(asked)]
-        cast.append(System(name, "dycoke" if name == "own" else name, registry.build(spec), outcomes))
+        cast.append(
+            System(name, "dycoke" if name == "own" else name, registry.build(spec), outcomes)
+        )
     return cast
 
 
 def run_folder(folder: Path, cast: list[System], seed: int) -> dict[str, Any]:
     """A finished run of these outcomes; its summary."""
-    told = {"task": "t", "video": None, "model": "tiny", "assistant": None, "frames": 8, "seed": seed}
-    summary = {**told, **summarise(cast, seed), "environment": {"device": "cpu", "dtype": "float32"}}
+    told = {
+        "task": "t",
+        "video": None,
+        "model": "tiny",
+        "assistant": None,
+        "frames": 8,
+        "seed": seed,
+    }
+    summary = {
+        **told,
+        **summarise(cast, seed),
+        "environment": {"device": "cpu", "dtype": "float32"},
+    }
     folder.mkdir()
-    write(folder, summary, cast, {outcome.id: "What?" for outcome in cast[0].outcomes}, RunConfig(), {})
+    write(
+        folder,
+        summary,
+        cast,
+        {outcome.id: "What?" for outcome in cast[0].outcomes},
+        RunConfig(),
+        {},
+    )
     return summary
 
 
@@ -129,7 +180,9 @@ def answering(cast: dict[str, System]) -> Callable[[Runner, Cell], list[dict[str
     return run
 
 
-def swept_from(cast: dict[str, System], folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Swept:
+def swept_from(
+    cast: dict[str, System], folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str
+) -> Swept:
     monkeypatch.setattr(Runner, "run", answering(cast))
     return sweep(parse_sweep([*words, "keep=0.5", "workers=1", f"out={folder}"]))
 
@@ -144,18 +197,28 @@ def test_a_run_a_sweep_and_a_comparison_say_the_same(
     summary = run_folder(tmp_path / "own", cast, seed=7)
     run_folder(tmp_path / "random", [cast[0], random, cast[2]], seed=7)
     done = swept_from(
-        {s.label: s for s in (cast[0], own, random)}, tmp_path / "sweep", monkeypatch, "strategy=dycoke", "seed=7"
+        {s.label: s for s in (cast[0], own, random)},
+        tmp_path / "sweep",
+        monkeypatch,
+        "strategy=dycoke",
+        "seed=7",
     )
     row = next(row for row in done.results.rows if row.cell.method == "dycoke")
     ours = summary["systems"]["own"]
     assert row.macro.interval == ours["interval"] is not None
-    assert row.to_vanilla and row.to_vanilla[:3] == tuple(ours["difference"][key] for key in ("value", "interval", "p"))
+    assert row.to_vanilla and row.to_vanilla[:3] == tuple(
+        ours["difference"][key] for key in ("value", "interval", "p")
+    )
     against = tuple(ours["against_random"][key] for key in ("value", "interval", "p"))
     assert row.to_control and row.to_control[:3] == against and against[1] is not None
     found = compare.compare((str(tmp_path / "random"), str(tmp_path / "own")))
     assert found.rows[-1].change[:3] == against, "the same samples, seed, resamples and groups"
-    apart = Resamples(families, seed=7).paired(*(np.array([o.score for o in s.outcomes]) for s in (own, random)))
-    assert (apart.interval == against[1]) == (not grouped), "groups were read from the records of each"
+    apart = Resamples(families, seed=7).paired(
+        *(np.array([o.score for o in s.outcomes]) for s in (own, random))
+    )
+    assert (apart.interval == against[1]) == (not grouped), (
+        "groups were read from the records of each"
+    )
 
 
 def eleven() -> dict[str, System]:
@@ -163,7 +226,9 @@ def eleven() -> dict[str, System]:
     cast = systems(list(FAMILIES), [None] * len(FAMILIES))
     found = {"vanilla": cast[0], "uniform": cast[1], "random": cast[2]}
     for name, right in (("vanilla", 11), ("uniform", 1), ("random", 6)):
-        found[name].outcomes = [answer(i, float(i < right), family, None) for i, family in enumerate(FAMILIES)]
+        found[name].outcomes = [
+            answer(i, float(i < right), family, None) for i, family in enumerate(FAMILIES)
+        ]
     return found
 
 
@@ -176,17 +241,25 @@ def test_eleven_samples_claim_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "9.1 -90.9" in text and "[95 %]" not in text and not re.search(CLAIM, text)
     assert "Independent samples in the smallest family: 1; resampling takes at least 5" in text
     for line in csv.DictReader((tmp_path / "sweep" / "results.csv").read_text().splitlines()):
-        assert not any(value for name, value in line.items() if name.endswith(("_low", "_high", "_p", "_p_holm")))
+        assert not any(
+            value
+            for name, value in line.items()
+            if name.endswith(("_low", "_high", "_p", "_p_holm"))
+        )
     cast = list(eleven().values())
     cast[1].name = "own"
     summary = run_folder(tmp_path / "run", cast, seed=0)
     shown = terminal(results(Finished(tmp_path / "run", summary, cast), 160), 160)
-    assert not re.search(CLAIM, shown) and "the samples give no interval to tell them apart" in shown
+    assert (
+        not re.search(CLAIM, shown) and "the samples give no interval to tell them apart" in shown
+    )
     assert "No intervals: resampling takes at least 5" in shown
     cast[1].outcomes = cast[2].outcomes
     run_folder(tmp_path / "other", cast, seed=0)
     found = compare.compare((str(tmp_path / "run"), str(tmp_path / "other")))
-    assert found.rows[-1].change.sign is None and not re.search(CLAIM, terminal(compare.table(found)))
+    assert found.rows[-1].change.sign is None and not re.search(
+        CLAIM, terminal(compare.table(found))
+    )
 
 
 STUDY = """
@@ -210,55 +283,101 @@ def study(
     return (folder / "out" / "tinyvqa.md").read_text(encoding="utf-8"), list(table)
 
 
-def test_a_study_of_eleven_samples_claims_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_of_eleven_samples_claims_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page, table = study(eleven(), tmp_path, monkeypatch)
     assert "The full model scores 100.0 %." in page and "| 9.1 | 9.1 | -90.9 | -45.5 |" in page
-    assert "the samples do not tell any method from the full model." in page and not re.search(CLAIM, page)
+    assert "the samples do not tell any method from the full model." in page and not re.search(
+        CLAIM, page
+    )
     assert "Independent samples in the smallest family: 1; resampling takes at least 5" in page
     for line in table:
-        assert not any(value for name, value in line.items() if name.endswith(("_low", "_high", "_p", "_p_holm")))
+        assert not any(
+            value
+            for name, value in line.items()
+            if name.endswith(("_low", "_high", "_p", "_p_holm"))
+        )
 
 
-def test_a_star_takes_the_correction_into_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same cell, beside none and beside three that are as good as the control: same interval and p, other claim."""
+def test_a_star_takes_the_correction_into_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same cell, beside none and beside three that are as good as the control: same interval
+    and p, other claim.
+    """
     families, place = ["ab"[place % 2] for place in range(40)], np.arange(40)
     base, wave = np.full(40, 0.5), np.sin(place)
     scores = {"vanilla": base, "random": base, "uniform": base + 0.1 * wave + 0.022}
     scores |= dict.fromkeys(("visionzip", "prumerge", "fastv"), base + 0.1 * (-1.0) ** (place // 2))
     cast = {name: System(name, name, None) for name in scores}
     for name, system in cast.items():
-        system.outcomes = [answer(i, float(one), families[i], None) for i, one in enumerate(scores[name])]
+        system.outcomes = [
+            answer(i, float(one), families[i], None) for i, one in enumerate(scores[name])
+        ]
 
     def line(folder: str, strategy: str) -> tuple[dict[str, str], str]:
         done = swept_from(cast, tmp_path / folder, monkeypatch, f"strategy={strategy}")
         table = csv.DictReader((tmp_path / folder / "results.csv").read_text().splitlines())
-        return next(row for row in table if row["strategy"] == "uniform"), terminal(swept(done, 160))
+        return next(row for row in table if row["strategy"] == "uniform"), terminal(
+            swept(done, 160)
+        )
 
     alone, one = line("one", "uniform")
     among, four = line("four", "uniform,visionzip,prumerge,fastv")
     for key in ("to_random", "to_random_low", "to_random_high", "to_random_p"):
         assert alone[key] == among[key] != ""
     assert float(alone["to_random_low"]) > 0
-    assert float(alone["to_random_p_holm"]) == float(alone["to_random_p"]) <= 0.05 < float(among["to_random_p_holm"])
-    assert "] *" in one and "] *" not in four and "Holm's correction" in four and "to random (4)" in four
+    assert (
+        float(alone["to_random_p_holm"])
+        == float(alone["to_random_p"])
+        <= 0.05
+        < float(among["to_random_p_holm"])
+    )
+    assert (
+        "] *" in one
+        and "] *" not in four
+        and "Holm's correction" in four
+        and "to random (4)" in four
+    )
 
 
-def test_very_many_comparisons_say_that_none_can_be_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_many_comparisons_say_that_none_can_be_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     families = ["ab"[place % 2] for place in range(40)]
     cast = {s.label: s for s in systems(families, [None] * 40)}
     cast["uniform"] = cast.pop("dycoke")
     page, _ = study(cast, tmp_path, monkeypatch, STUDY + "resamples: 39\n")
     assert re.search(r"below the full model: `", page) is None
-    assert "2 comparisons are more than 39 resamples can claim any of after Holm's correction" in page
+    assert (
+        "2 comparisons are more than 39 resamples can claim any of after Holm's correction" in page
+    )
 
 
 def test_groups_are_in_every_record(tmp_path: Path) -> None:
     cast = systems(["a"] * 6, ["v0", "v0", "v1", "v1", None, None])
     run_folder(tmp_path / "run", cast, seed=0)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
-    assert [line["group"] for line in lines] == ["v0", "v0", "v1", "v1", None, None] and "group" not in lines[0]["own"]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()
+    ]
+    assert [line["group"] for line in lines] == [
+        "v0",
+        "v0",
+        "v1",
+        "v1",
+        None,
+        None,
+    ] and "group" not in lines[0]["own"]
     assert Outcome.from_dict(cast[0].outcomes[0].as_dict()).group == "v0", "in the journal"
     old = {key: value for key, value in cast[0].outcomes[0].as_dict().items() if key != "group"}
     assert Outcome.from_dict(old).group is None, "of a run from before there were groups"
     cells = records(cast[0].outcomes, Unseen())
-    assert [record.get("group") for record in cells] == ["v0", "v0", "v1", "v1", None, None] and "group" not in cells[4]
+    assert [record.get("group") for record in cells] == [
+        "v0",
+        "v0",
+        "v1",
+        "v1",
+        None,
+        None,
+    ] and "group" not in cells[4]

@@ -16,7 +16,9 @@ from tokenprune.runtime.slots import pack, unpack
 
 def told(slots: list[list[int]], cells: int) -> dict[str, Any]:
     """`tokens` of a record, as a reader of `records.jsonl` has it."""
-    report = SampleReport(frames=len(slots), cells=cells, layers=[sum(map(len, slots))], slots=slots)
+    report = SampleReport(
+        frames=len(slots), cells=cells, layers=[sum(map(len, slots))], slots=slots
+    )
     return json.loads(json.dumps(report.as_dict()))
 
 
@@ -35,7 +37,9 @@ def test_what_is_packed_comes_back_in_its_order(case: tuple[list[list[int]], int
     tokens = told(slots, cells)
     assert unpack(tokens) == slots
     (text,) = tokens["slots"].values()
-    assert len(text) <= 2 * sum(map(len, slots)) + 4, "the last four characters of base64 may be filled up"
+    assert len(text) <= 2 * sum(map(len, slots)) + 4, (
+        "the last four characters of base64 may be filled up"
+    )
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.25, 0.5, 1.0])

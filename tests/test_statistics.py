@@ -1,4 +1,6 @@
-"""Statistics against closed forms, scipy and simulation, and a run's summary and table made of hand-made outcomes."""
+"""Statistics against closed forms, scipy and simulation, and a run's summary and table made of
+hand-made outcomes.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def columns(pairs: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
 def test_the_bootstrap_is_scipys_but_for_one_draw() -> None:
     scores = np.random.default_rng(0).beta(2, 5, size=60)
     found = Resamples(["all"] * 60, 8000).estimate(scores)
-    theirs = stats.bootstrap((scores,), np.mean, n_resamples=8000, method="percentile", rng=1).confidence_interval
+    theirs = stats.bootstrap(
+        (scores,), np.mean, n_resamples=8000, method="percentile", rng=1
+    ).confidence_interval
     wider = math.sqrt(60 / 59)
     assert found.interval is not None
     low, high = found.interval
@@ -53,18 +57,28 @@ def test_the_interval_of_a_difference_is_that_of_the_closed_form() -> None:
     paired = Resamples(families, 4000).paired(second, first)
     spread = math.sqrt(change[:200].var(ddof=1) / 200 + change[200:].var(ddof=1) / 100) / 2
     assert paired.value == pytest.approx((change[:200].mean() + change[200:].mean()) / 2)
-    assert paired.interval == pytest.approx((paired.value - 1.96 * spread, paired.value + 1.96 * spread), abs=1e-3)
+    assert paired.interval == pytest.approx(
+        (paired.value - 1.96 * spread, paired.value + 1.96 * spread), abs=1e-3
+    )
     assert paired.mcnemar_p is None, "scores are graded"
     alone = Resamples(families, 4000).estimate(first).interval
-    assert alone and paired.interval and alone[1] - alone[0] > 4 * (paired.interval[1] - paired.interval[0])
+    assert (
+        alone
+        and paired.interval
+        and alone[1] - alone[0] > 4 * (paired.interval[1] - paired.interval[0])
+    )
 
 
 def test_the_interval_of_a_difference_covers_it() -> None:
-    """Right in `first` alone with 20 %, in `second` alone with 10 %: the truth is 0.1, with 40 + 20 samples."""
+    """Right in `first` alone with 20 %, in `second` alone with 10 %: the truth is 0.1, with 40 + 20
+    samples.
+    """
     draw, covered, trials = np.random.default_rng(2), 0, 400
     for trial in range(trials):
         change = draw.choice([1.0, -1.0, 0.0], p=[0.2, 0.1, 0.7], size=60)
-        paired = Resamples(["a"] * 40 + ["b"] * 20, 400, seed=trial).paired((change > 0) * 1.0, (change < 0) * 1.0)
+        paired = Resamples(["a"] * 40 + ["b"] * 20, 400, seed=trial).paired(
+            (change > 0) * 1.0, (change < 0) * 1.0
+        )
         assert paired.interval is not None
         covered += paired.interval[0] <= 0.1 <= paired.interval[1]
     assert 0.91 <= covered / trials <= 0.98
@@ -83,7 +97,9 @@ def test_swapping_two_systems_turns_the_sign(pairs: list[tuple[float, float]]) -
     first, second = columns(pairs)
     drawn = Resamples(["a"] * len(pairs), 200)
     there, back = drawn.paired(second, first), drawn.paired(first, second)
-    assert there.value == -back.value and there.mcnemar_p == back.mcnemar_p == mcnemar(first, second)
+    assert there.value == -back.value and there.mcnemar_p == back.mcnemar_p == mcnemar(
+        first, second
+    )
     assert (there.interval is None) == (back.interval is None)
     if there.interval is not None and back.interval is not None:
         assert there.interval == pytest.approx([-back.interval[1], -back.interval[0]])
@@ -94,7 +110,9 @@ def test_swapping_two_systems_turns_the_sign(pairs: list[tuple[float, float]]) -
 def test_mcnemar_is_a_fair_coin_over_the_discordant_pairs(pairs: list[tuple[float, float]]) -> None:
     first, second = columns(pairs)
     better, worse = int((first > second).sum()), int((first < second).sum())
-    tail = sum(math.comb(better + worse, k) for k in range(min(better, worse) + 1)) / 2 ** (better + worse)
+    tail = sum(math.comb(better + worse, k) for k in range(min(better, worse) + 1)) / 2 ** (
+        better + worse
+    )
     assert mcnemar(first, second) == pytest.approx(min(1.0, 2 * tail))
     agreed = np.ones(7)
     assert mcnemar(np.append(first, agreed), np.append(second, agreed)) == mcnemar(first, second)
@@ -108,19 +126,29 @@ def test_mcnemar_needs_right_and_wrong() -> None:
 
 @pytest.mark.parametrize("sizes", [(6, 8), (7, 12), (5, 10, 14)])
 def test_rounding_makes_no_difference(sizes: tuple[int, ...]) -> None:
-    """Families that cancel exactly leave 0 in every resampling, not 1e-17, which would count as above or below it."""
+    """Families that cancel exactly leave 0 in every resampling, not 1e-17, which would count as
+    above or below it.
+    """
     families = [family for family, size in enumerate(sizes) for _ in range(size)]
     amounts = (0.1, -0.1) if len(sizes) == 2 else (0.1, 0.2, -0.3)
-    assert set(Resamples(families, 50).draws(np.array([amounts[family] for family in families]))) == {0.0}
+    assert set(
+        Resamples(families, 50).draws(np.array([amounts[family] for family in families]))
+    ) == {0.0}
 
 
 def test_what_cannot_be_told() -> None:
     scores = np.array([0.0, 1.0] * 4)
-    assert Resamples(["a"] * 4 + ["b"] * 4).paired(scores, 1 - scores).interval is None, "families below five"
-    assert Resamples(["a"] * 8).paired(scores, scores - 1).interval is None, "every sample changed by 1: no spread"
+    assert Resamples(["a"] * 4 + ["b"] * 4).paired(scores, 1 - scores).interval is None, (
+        "families below five"
+    )
+    assert Resamples(["a"] * 8).paired(scores, scores - 1).interval is None, (
+        "every sample changed by 1: no spread"
+    )
     assert verdict(Paired(0.0, None, None, 0.01), "x").startswith("the samples give no interval")
     for unsure in ([0.0, 0.1], [-0.1, 0.1]):
-        assert verdict(Paired(0.0, unsure, 0.06, None), "x") == "the interval does not tell them apart"
+        assert (
+            verdict(Paired(0.0, unsure, 0.06, None), "x") == "the interval does not tell them apart"
+        )
     assert verdict(Paired(0.05, [0.01, 0.1], 0.01, None), "x") == "above x"
     assert verdict(Paired(-0.05, [-0.1, -0.01], 0.01, None), "x") == "below x"
     assert Paired(0.05, [0.01, 0.1], 0.01, None, 0.2).sign == 0, "not after the correction"
@@ -134,7 +162,9 @@ def test_memory_stays_bounded_and_blocks_change_nothing(monkeypatch: pytest.Monk
     assert Resamples(families, 4000).estimate(scores) == whole
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1.5 * 4000 * 700, "a byte per drawn count; as floating point numbers there would be eight times that"
+    assert peak < 1.5 * 4000 * 700, (
+        "a byte per drawn count; as floating point numbers there would be eight times that"
+    )
 
 
 def interval(*families: list[float], seed: int = 0) -> list[float] | None:
@@ -143,10 +173,14 @@ def interval(*families: list[float], seed: int = 0) -> list[float] | None:
 
 
 def test_intervals() -> None:
-    assert interval([1.0] * 7 + [0.0] * 3) == pytest.approx([0.3968, 0.8922], abs=1e-4), "Wilson, 7 of 10"
+    assert interval([1.0] * 7 + [0.0] * 3) == pytest.approx([0.3968, 0.8922], abs=1e-4), (
+        "Wilson, 7 of 10"
+    )
     assert interval([1.0]) == pytest.approx([0.2065, 1.0], abs=1e-4)
     spread = 1.96 * math.sqrt(0.05 / 40)
-    assert interval([0.2, 0.4, 0.6, 0.8] * 10) == pytest.approx([0.5 - spread, 0.5 + spread], abs=0.02), "bootstrap"
+    assert interval([0.2, 0.4, 0.6, 0.8] * 10) == pytest.approx(
+        [0.5 - spread, 0.5 + spread], abs=0.02
+    ), "bootstrap"
     assert interval([0.5] * 9) is interval([0.1, 0.2, 0.3, 0.4]) is None
 
 
@@ -156,30 +190,61 @@ def test_intervals_of_macro_averages() -> None:
     assert interval([0.0, 0.2] * 50, [0.8, 1.0] * 50) == pytest.approx((0.486, 0.514), abs=0.003)
     spread = 1.96 * math.sqrt(0.25 / 99 + 0.25 / 9) / 2
     assert interval(fair, rare) == pytest.approx((0.5 - spread, 0.5 + spread), abs=0.03)
-    assert interval(fair, rare, seed=1) == interval(fair, rare, seed=1) != interval(fair, rare, seed=2)
+    assert (
+        interval(fair, rare, seed=1) == interval(fair, rare, seed=1) != interval(fair, rare, seed=2)
+    )
     assert interval(fair, [1.0] * 4) is interval([1.0] * 9, [0.0] * 9) is None
 
 
 def outcome(index: int, score: float | None, error: str | None = None) -> Outcome:
     """A sample of one of two categories; the first half is `a`."""
-    whose = {"index": index, "id": f"s{index}", "category": "ab"[index // 10], "question": "What?", "answer": "red"}
+    whose = {
+        "index": index,
+        "id": f"s{index}",
+        "category": "ab"[index // 10],
+        "question": "What?",
+        "answer": "red",
+    }
     if error is not None:
         return Outcome(**whose, error=error)
-    ratios = {"asked_ratio": 0.5, "input_ratio": 0.5, "layer_average_ratio": 0.5, "decode_ratio": None}
+    ratios = {
+        "asked_ratio": 0.5,
+        "input_ratio": 0.5,
+        "layer_average_ratio": 0.5,
+        "decode_ratio": None,
+    }
     tokens = {"full": 288, "kept": 144, **ratios, "kept_per_frame": [18] * 8}
-    time = {"vision_ms": 1.0, "strategy_ms": 0.5, "prefill_ms": 2.0 + index, "decode_ms_per_token": None}
-    return Outcome(**whose, prediction="red", score=score, tokens=tokens, time=time, flops_ratio=0.4)
+    time = {
+        "vision_ms": 1.0,
+        "strategy_ms": 0.5,
+        "prefill_ms": 2.0 + index,
+        "decode_ms_per_token": None,
+    }
+    return Outcome(
+        **whose, prediction="red", score=score, tokens=tokens, time=time, flops_ratio=0.4
+    )
 
 
-def systems(*, broken: dict[str, set[int]] | None = None, reused: str | None = None) -> list[System]:
+def systems(
+    *, broken: dict[str, set[int]] | None = None, reused: str | None = None
+) -> list[System]:
     """Twenty samples: vanilla is right on all but 2, random on every third, own on every second."""
-    rules = {"vanilla": lambda i: i % 10 > 0, "own": lambda i: i % 2 == 0, "random": lambda i: i % 3 == 0}
+    rules = {
+        "vanilla": lambda i: i % 10 > 0,
+        "own": lambda i: i % 2 == 0,
+        "random": lambda i: i % 3 == 0,
+    }
     pipelines = {"vanilla": "none", "own": "dycoke", "random": "random"}
     made = []
     for name, right in rules.items():
         lost = (broken or {}).get(name, set())
-        outcomes = [outcome(i, float(right(i)), "VideoError: [torn] file" if i in lost else None) for i in range(20)]
-        system = System(name, {"own": "dycoke"}.get(name, name), registry.build(pipelines[name]), outcomes)
+        outcomes = [
+            outcome(i, float(right(i)), "VideoError: [torn] file" if i in lost else None)
+            for i in range(20)
+        ]
+        system = System(
+            name, {"own": "dycoke"}.get(name, name), registry.build(pipelines[name]), outcomes
+        )
         made.append(system)
     made[0].reused = reused
     return made
@@ -188,17 +253,25 @@ def systems(*, broken: dict[str, set[int]] | None = None, reused: str | None = N
 def test_the_summary_compares_with_both_controls() -> None:
     summary = summarise(systems(), seed=3, metrics={"own": {"exact": 0.5}})
     own, random, vanilla = (summary["systems"][role] for role in ("own", "random", "vanilla"))
-    assert (summary["score"], summary["vanilla_score"], summary["random_score"]) == pytest.approx((0.5, 0.9, 0.35))
-    assert own["difference"]["value"] == pytest.approx(-0.4) and own["difference"]["interval"][1] < 0
+    assert (summary["score"], summary["vanilla_score"], summary["random_score"]) == pytest.approx(
+        (0.5, 0.9, 0.35)
+    )
+    assert (
+        own["difference"]["value"] == pytest.approx(-0.4) and own["difference"]["interval"][1] < 0
+    )
     assert own["difference"]["percent_of_vanilla"] == pytest.approx(100 * 0.5 / 0.9)
     assert random["difference"]["value"] == pytest.approx(-0.55) and vanilla["difference"] is None
     assert own["against_random"].keys() == {"value", "interval", "p", "mcnemar_p"}
     better = sum(i % 2 == 0 and i % 3 != 0 for i in range(20))
     worse = sum(i % 2 != 0 and i % 3 == 0 for i in range(20))
-    assert own["against_random"]["mcnemar_p"] == pytest.approx(stats.binomtest(better, better + worse).pvalue)
+    assert own["against_random"]["mcnemar_p"] == pytest.approx(
+        stats.binomtest(better, better + worse).pvalue
+    )
     assert own["against_random"]["value"] == pytest.approx(0.15)
     assert "against_random" not in vanilla and "against_random" not in random
-    assert summary["metrics"] == {"own": {"exact": 0.5}} and "metrics" not in summarise(systems(), 3)
+    assert summary["metrics"] == {"own": {"exact": 0.5}} and "metrics" not in summarise(
+        systems(), 3
+    )
     assert summary["errors"] == 0 and summary["first_error"] is None and vanilla["reused"] is None
     again = summarise(systems(), seed=3, metrics={"own": {"exact": 0.5}})
     assert json.dumps(again, allow_nan=False) == json.dumps(summary, allow_nan=False)
@@ -207,11 +280,21 @@ def test_the_summary_compares_with_both_controls() -> None:
 
 def test_a_lost_sample_is_lost_to_all_systems() -> None:
     summary = summarise(systems(broken={"vanilla": {4}, "own": {4, 11}}), seed=0)
-    assert (summary["samples"], summary["errors"], summary["first_error"]) == (20, 2, "s4: VideoError: [torn] file")
-    assert [summary["systems"][role]["errors"] for role in ("vanilla", "random", "own")] == [1, 0, 2]
+    assert (summary["samples"], summary["errors"], summary["first_error"]) == (
+        20,
+        2,
+        "s4: VideoError: [torn] file",
+    )
+    assert [summary["systems"][role]["errors"] for role in ("vanilla", "random", "own")] == [
+        1,
+        0,
+        2,
+    ]
     assert {name: row["samples"] for name, row in summary["categories"].items()} == {"a": 9, "b": 9}
     assert summary["score"] == pytest.approx((4 / 9 + 5 / 9) / 2), "of 4 and 11 one is right"
-    assert summary["random_score"] == pytest.approx((4 / 9 + 3 / 9) / 2), "random answered both, and neither counts"
+    assert summary["random_score"] == pytest.approx((4 / 9 + 3 / 9) / 2), (
+        "random answered both, and neither counts"
+    )
     assert summary["time"]["random"]["prefill_ms"] == pytest.approx(
         2 + np.median([*range(4), *range(5, 11), *range(12, 20)])
     )
@@ -219,12 +302,20 @@ def test_a_lost_sample_is_lost_to_all_systems() -> None:
 
 def test_a_run_whose_samples_all_failed() -> None:
     everything = set(range(20))
-    summary = summarise(systems(broken=dict.fromkeys(("vanilla", "own", "random"), everything)), seed=0)
+    summary = summarise(
+        systems(broken=dict.fromkeys(("vanilla", "own", "random"), everything)), seed=0
+    )
     assert summary["score"] is summary["vanilla_score"] is summary["random_score"] is None
     assert summary["errors"] == 20 and summary["categories"] == {} and summary["time"]["own"] == {}
     assert set(summary["tokens"].values()) == {None} and summary["flops_ratio"] is None
-    assert summary["systems"]["own"]["difference"] is summary["systems"]["own"]["against_random"] is None
-    assert "20 of 20 samples could not be evaluated" in shown(summary, 80) and "score" not in shown(summary, 80)
+    assert (
+        summary["systems"]["own"]["difference"]
+        is summary["systems"]["own"]["against_random"]
+        is None
+    )
+    assert "20 of 20 samples could not be evaluated" in shown(summary, 80) and "score" not in shown(
+        summary, 80
+    )
 
 
 def test_nothing_is_divided_by_a_full_model_that_is_always_wrong() -> None:
@@ -278,7 +369,10 @@ def test_the_table_says_what_the_intervals_tell(width: int) -> None:
         "the interval does not tell them apart."
     ) in text
     assert "1 of 20 samples could not be evaluated (first: s7: VideoError: [torn] file)" in text
-    assert "vanilla was not run again: its answers are from runs/older. All times are medians over the same" in text
+    assert (
+        "vanilla was not run again: its answers are from runs/older. All times are medians over "
+        "the same" in text
+    )
     assert "the benchmark's own figures" in text and "0.1235" in text and "points" in text
 
 

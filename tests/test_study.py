@@ -1,4 +1,6 @@
-"""The study: what its file may say, its cells, its statistics against closed forms, and whole studies on the model."""
+"""The study: what its file may say, its cells, its statistics against closed forms, and whole
+studies on the model.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,16 @@ def written(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "words", "message"),
     [
-        (SMALL + "retention: [0.5]", [], "unknown key 'retention' in {file}: did you mean 'retentions'?"),
-        ("strategies: [{specs: random}]", [], "unknown key 'specs' in strategies in {file}: did you mean 'spec'?"),
+        (
+            SMALL + "retention: [0.5]",
+            [],
+            "unknown key 'retention' in {file}: did you mean 'retentions'?",
+        ),
+        (
+            "strategies: [{specs: random}]",
+            [],
+            "unknown key 'specs' in strategies in {file}: did you mean 'spec'?",
+        ),
         (SMALL, ["sample=3"], "unknown key 'sample' in sample=3: did you mean 'samples'?"),
         (SMALL, ["strategies=[]"], "unknown key 'strategies' in strategies=[]"),
         (SMALL, ["seed=x"], "seed=x: Value 'x'"),
@@ -65,7 +75,11 @@ def written(folder: Path, text: str) -> Path:
         ("strategies: random", [], "is no list of strategies"),
         ("strategies: [{spec: random}, {spec: random}]", [], "two strategies are called 'random'"),
         ("strategies: [{spec: fastv, options: {fastv.layers: 1}}]", [], "Key 'layers' not in"),
-        ("strategies: [{spec: fastv, options: {fastv.layer: 9}}]", [], "fastv.layer=9 prunes nothing"),
+        (
+            "strategies: [{spec: fastv, options: {fastv.layer: 9}}]",
+            [],
+            "fastv.layer=9 prunes nothing",
+        ),
         ("strategies: [", [], "is no YAML"),
         ("- 1", [], "holds no keys"),
     ],
@@ -96,7 +110,11 @@ def test_the_cells_of_the_experiment() -> None:
     limited = [name + end for name in ("dycoke", "fastv") for end in ("", "+dytok (self)")]
     assert set(reasons) == set(itertools.product(limited, (5, 4)))
     assert reasons["dycoke", 4].startswith("dycoke retains 25.0% to 100.0% here, not 11.1%")
-    assert all(len(cell.pipeline.strategies) == (1 if cell.guide is None else 2) for cell in cells[1:] if cell.pipeline)
+    assert all(
+        len(cell.pipeline.strategies) == (1 if cell.guide is None else 2)
+        for cell in cells[1:]
+        if cell.pipeline
+    )
 
 
 def test_the_command_names_no_folder_of_this_machine(tmp_path: Path) -> None:
@@ -127,24 +145,39 @@ def test_pairing_sees_what_separate_intervals_do_not() -> None:
     assert drawn.paired(scores, worse).sign == 1 and drawn.paired(worse, scores).sign == -1
 
 
-@given(st.integers(1, 6).flatmap(lambda tied: st.tuples(st.integers(0, 3), st.just(tied), st.integers(1, tied))))
+@given(
+    st.integers(1, 6).flatmap(
+        lambda tied: st.tuples(st.integers(0, 3), st.just(tied), st.integers(1, tied))
+    )
+)
 def test_expected_reciprocal_rank_is_the_mean_over_all_orders(case: tuple[int, int, int]) -> None:
     above, tied, wanted = case
     orders = list(itertools.permutations(range(tied)))
-    ranks = [1 / (above + 1 + min(order.index(frame) for frame in range(wanted))) for order in orders]
+    ranks = [
+        1 / (above + 1 + min(order.index(frame) for frame in range(wanted))) for order in orders
+    ]
     assert expected_reciprocal(above, tied, wanted) == pytest.approx(sum(ranks) / len(ranks))
 
 
 def test_frame_importance() -> None:
     assert reciprocal_rank([0.1, 0.4, 0.3, 0.2], [2]) == 1 / 2
     assert reciprocal_rank([0.1, 0.4, 0.3, 0.2], [0, 3]) == 1 / 3
-    assert reciprocal_rank([0.25] * 4, [1, 2]) == expected_reciprocal(0, 4, 2), "who knows nothing is at chance"
+    assert reciprocal_rank([0.25] * 4, [1, 2]) == expected_reciprocal(0, 4, 2), (
+        "who knows nothing is at chance"
+    )
     sample = {"category": "needle", "evidence": [2]}
-    found = importance("self", [{**sample, "frame_weights": [0.1, 0.2, 0.7]}] * 5 + [{"category": "colour"}], 100, 0)
+    found = importance(
+        "self",
+        [{**sample, "frame_weights": [0.1, 0.2, 0.7]}] * 5 + [{"category": "colour"}],
+        100,
+        0,
+    )
     assert found and found.samples == 5 and found.reciprocal_rank == (1, None)
     assert found.advantage.sign is None, "all are as far above chance: no spread"
     other = {**sample, "frame_weights": [0.7, 0.2, 0.1]}
-    mixed = importance("self", [{**sample, "frame_weights": [0.1, 0.2, 0.7]}] * 9 + [other], 1000, 0)
+    mixed = importance(
+        "self", [{**sample, "frame_weights": [0.1, 0.2, 0.7]}] * 9 + [other], 1000, 0
+    )
     assert mixed and mixed.advantage.sign == 1
     assert found.chance == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
     assert importance("self", [{"category": "needle"}], 100, 0) is None
@@ -154,10 +187,16 @@ def test_a_cell_off_its_budget_is_marked() -> None:
     _, study = config.read([str(EXPERIMENT), "assistants=[]", "retentions=[0.5]"])
     record = {"id": "a", "category": "c", "score": 1.0, "decode_ratio": None, "flops_ratio": 0.5}
     cells = plan.lay_out(study)
-    records = {cell.slug: [{**record, "layer_average_ratio": 0.506 if cell.tokens < 36 else 1}] for cell in cells}
+    records = {
+        cell.slug: [{**record, "layer_average_ratio": 0.506 if cell.tokens < 36 else 1}]
+        for cell in cells
+    }
     results = gather(cells, records, 100, 0)
     assert [row.off_budget for row in results.rows] == [False] + [True] * 6
-    assert results.vanilla.decode is None and results.vanilla.to_vanilla is results.vanilla.to_control is None
+    assert (
+        results.vanilla.decode is None
+        and results.vanilla.to_vanilla is results.vanilla.to_control is None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +218,13 @@ def test_what_a_study_writes(done: tuple[Path, Path]) -> None:
     guided = {"random+dytok-self-18of36", "merging+dytok-self-18of36", "random+dytok-self-04of36"}
     assert set(finished) == {"vanilla-36of36", *hosts, *guided}
     for name, records in finished.items():
-        assert [r["id"] for r in records] == [r["id"] for r in finished["vanilla-36of36"]] and len(records) == 9
+        assert [r["id"] for r in records] == [r["id"] for r in finished["vanilla-36of36"]] and len(
+            records
+        ) == 9
         ratio = int(name.split("-")[-1][:2]) / 36
-        assert all(r["layer_average_ratio"] == pytest.approx(ratio, abs=0.002) for r in records), "equal budgets"
+        assert all(r["layer_average_ratio"] == pytest.approx(ratio, abs=0.002) for r in records), (
+            "equal budgets"
+        )
         assert all(("frame_weights" in r) == ("dytok" in name) for r in records)
     rows = list(csv.DictReader((out / "tinyvqa.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == len(finished) + 2
@@ -220,7 +263,9 @@ def test_finished_cells_are_not_run_again(
     lost.unlink()
     ran: list[str] = []
     run = Runner.run
-    monkeypatch.setattr(Runner, "run", lambda self, cell: [ran.append(cell.slug), run(self, cell)][1])
+    monkeypatch.setattr(
+        Runner, "run", lambda self, cell: [ran.append(cell.slug), run(self, cell)][1]
+    )
     assert main(["study", str(file), f"out={out}"]) == 0
     assert ran == ["random-04of36"] and lost.read_text(encoding="utf-8") == before
     assert {path: path.read_bytes() for path in files} == files, "the same page, plots and table"
@@ -229,7 +274,9 @@ def test_finished_cells_are_not_run_again(
     assert len(ran) == 1
 
 
-@pytest.mark.parametrize(("word", "key"), [("model={}", "weights"), ("assistants=[{}]", "guide_weights")])
+@pytest.mark.parametrize(
+    ("word", "key"), [("model={}", "weights"), ("assistants=[{}]", "guide_weights")]
+)
 def test_cells_of_other_weights_are_refused(word: str, key: str, tmp_path: Path) -> None:
     """Of a folder, too, whose model was trained on between two calls."""
     folder = shutil.copytree(checkpoints.path("nano"), tmp_path / "folder")
@@ -247,8 +294,12 @@ def test_cells_of_other_weights_are_refused(word: str, key: str, tmp_path: Path)
     trained[-1] ^= 1
     (folder / "model.safetensors").write_bytes(trained)
     after = made()
-    assert [new != old for new, old in zip(after, before, strict=True)] == [key in settings for settings in before]
-    with pytest.raises(ConfigError, match=rf"made with {key}=\w{{16}}, which now is \w{{16}}: write another out="):
+    assert [new != old for new, old in zip(after, before, strict=True)] == [
+        key in settings for settings in before
+    ]
+    with pytest.raises(
+        ConfigError, match=rf"made with {key}=\w{{16}}, which now is \w{{16}}: write another out="
+    ):
         cell_files.finished(file, after[-1])
 
 
@@ -267,7 +318,9 @@ def test_an_interrupted_study_keeps_what_is_finished(
     monkeypatch.setattr(Runner, "run", run)
     assert main(["study", str(written(tmp_path, SMALL)), f"out={tmp_path / 'out'}"]) == 130
     assert "interrupted after 1 of 7 cells, which stay" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == ["vanilla-36of36.jsonl"]
+    assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == [
+        "vanilla-36of36.jsonl"
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -277,9 +330,17 @@ def test_several_processes_write_the_same_cells(
     fork = multiprocessing.get_context("fork")  # a spawned process would spend the test on imports
     monkeypatch.setattr(multiprocessing, "get_context", lambda kind: fork)
     out = tmp_path / "out"
-    assert main(["study", str(done[0]), f"out={out}", "workers=2", "allocator=null", "retentions=[0.1]"]) == 0
+    assert (
+        main(
+            ["study", str(done[0]), f"out={out}", "workers=2", "allocator=null", "retentions=[0.1]"]
+        )
+        == 0
+    )
     names = sorted(path.name for path in (out / "cells").iterdir())
     assert names == ["random-04of36.jsonl", "vanilla-36of36.jsonl"]
     for name in names:
-        lines = [json.loads(line) for line in (out / "cells" / name).read_text(encoding="utf-8").splitlines()]
+        lines = [
+            json.loads(line)
+            for line in (out / "cells" / name).read_text(encoding="utf-8").splitlines()
+        ]
         assert lines[1:] == cell_files.read(done[1] / "cells" / name)

@@ -1,4 +1,6 @@
-"""The sweep: its words, its grid, its table against the cells it is made of, resumption, and one writer per folder."""
+"""The sweep: its words, its grid, its table against the cells it is made of, resumption, and one
+writer per folder.
+"""
 
 from __future__ import annotations
 
@@ -57,17 +59,38 @@ def shown(done: Swept) -> str:
         (["strategy=dycoke,dycoke"], "strategy= names dycoke twice: leave one of them out"),
         (["strategy=none"], "none is the full model, which every sweep has: leave it out"),
         (["strategy=dytok"], "dytok only redistributes another strategy's budget: write one of"),
-        (["strategy=visionzip+fastv"], "keep= sets the budget of one strategy, and visionzip+fastv has visionzip and"),
+        (
+            ["strategy=visionzip+fastv"],
+            "keep= sets the budget of one strategy, and visionzip+fastv has visionzip and",
+        ),
         (["dycoke,fastv"], "'dycoke,fastv' is no KEY=VALUE: write strategy=dycoke,fastv"),
-        (["strategy=dycoke", "keep=0"], "keep=0 is no fraction above 0 and up to 1: write keep=0.5,0.25"),
-        (["strategy=dycoke", "keep=25"], "keep=25 is no fraction above 0 and up to 1: write keep=0.25"),
+        (
+            ["strategy=dycoke", "keep=0"],
+            "keep=0 is no fraction above 0 and up to 1: write keep=0.5,0.25",
+        ),
+        (
+            ["strategy=dycoke", "keep=25"],
+            "keep=25 is no fraction above 0 and up to 1: write keep=0.25",
+        ),
         (["strategy=dycoke", "keep=nan"], "keep=nan is no fraction"),
-        (["strategy=dycoke", "keep=abc"], "keep=abc is no number: write fractions above 0 and up to 1, as in keep=0.5"),
+        (
+            ["strategy=dycoke", "keep=abc"],
+            "keep=abc is no number: write fractions above 0 and up to 1, as in keep=0.5",
+        ),
         (["strategy=dycoke", "keep="], "keep= is empty"),
         (["strategy=dycoke", "keep=0.5,0.5"], "keep= names 0.5 twice"),
-        (["strategy=dycoke", "keep=0.5,0.501"], "keep=0.5 and keep=0.501 are both 18 of the 36 tokens of a frame"),
-        (["strategy=dycoke", "keep=1"], "keep=1 is the full model, which every sweep has: add smaller ones"),
-        (["strategy=dycoke", "keep=0.5", "keep=0.25"], "keep= is given twice: write all its values at once"),
+        (
+            ["strategy=dycoke", "keep=0.5,0.501"],
+            "keep=0.5 and keep=0.501 are both 18 of the 36 tokens of a frame",
+        ),
+        (
+            ["strategy=dycoke", "keep=1"],
+            "keep=1 is the full model, which every sweep has: add smaller ones",
+        ),
+        (
+            ["strategy=dycoke", "keep=0.5", "keep=0.25"],
+            "keep= is given twice: write all its values at once",
+        ),
         (
             ["strategy=dycoke", "kep=0.5"],
             "unknown key 'kep': did you mean keep=? Keys: strategy, keep, assistant, out, model",
@@ -87,10 +110,19 @@ def shown(done: Swept) -> str:
         (["strategy=fastv", "fastv.layer="], "fastv.layer= is empty"),
         (["strategy=fastv", "fastv.layer=1,1"], "fastv.layer= names 1 twice"),
         (["strategy=fastv", "fastv.layer=9"], "fastv.layer=9 prunes nothing"),
-        (["strategy=fastv", "fastv.drop=0.3"], "keep= sets fastv.drop of fastv (drop=0.3): leave fastv.drop= out"),
-        (["strategy=random", "random.seed=0,1"], "random (seed=0) and random are the same: leave one of them out"),
+        (
+            ["strategy=fastv", "fastv.drop=0.3"],
+            "keep= sets fastv.drop of fastv (drop=0.3): leave fastv.drop= out",
+        ),
+        (
+            ["strategy=random", "random.seed=0,1"],
+            "random (seed=0) and random are the same: leave one of them out",
+        ),
         (["strategy=fastv,fastv+none"], "fastv and fastv+none are the same: leave one of them out"),
-        (["strategy=fastv", "assistant=nano"], "no strategy has one: add +dytok to one, or leave it out"),
+        (
+            ["strategy=fastv", "assistant=nano"],
+            "no strategy has one: add +dytok to one, or leave it out",
+        ),
         (["strategy=fastv+dytok", "assistant=atlantis"], "there is no model 'atlantis'"),
     ],
 )
@@ -107,31 +139,52 @@ def test_a_mistake_says_what_to_write_and_nothing_is_written(
 
 def test_options_multiply_the_grid() -> None:
     config = parse_sweep(
-        ["strategy=fastv,fastv+dytok,dycoke", "fastv.layer=1,2", "dytok.layers=[1,2],[3]", "dycoke.follow=released"]
+        [
+            "strategy=fastv,fastv+dytok,dycoke",
+            "fastv.layer=1,2",
+            "dytok.layers=[1,2],[3]",
+            "dycoke.follow=released",
+        ]
     )
     assert [variant.label for variant in variants(config)] == [
         *("fastv (layer=1)", "fastv (layer=2)"),
-        *(f"fastv+dytok (fastv.layer={a}, dytok.layers={b})" for a in (1, 2) for b in ("[1,2]", "[3]")),
+        *(
+            f"fastv+dytok (fastv.layer={a}, dytok.layers={b})"
+            for a in (1, 2)
+            for b in ("[1,2]", "[3]")
+        ),
         "dycoke (follow=released)",
     ]
     assert variants(config)[3].options == {"fastv.layer": 1, "dytok.layers": [3]}
 
 
 def test_a_grid_has_the_full_model_and_the_control_at_every_budget() -> None:
-    grid = lay_grid(parse_sweep(["strategy=fastv+dytok,random+dytok", "keep=1,0.5,0.25", "assistant=nano"]))
+    grid = lay_grid(
+        parse_sweep(["strategy=fastv+dytok,random+dytok", "keep=1,0.5,0.25", "assistant=nano"])
+    )
     names = [(cell.method, cell.tokens, cell.guided_by) for cell in grid.cells]
     each = [("fastv+dytok", "nano"), ("random+dytok", "nano"), ("random", None)]
-    assert names == [("vanilla", 36, None), *((name, tokens, guide) for tokens in (18, 9) for name, guide in each)]
+    assert names == [
+        ("vanilla", 36, None),
+        *((name, tokens, guide) for tokens in (18, 9) for name, guide in each),
+    ]
     assert grid.asked == {36: 1.0, 18: 0.5, 9: 0.25}
     listed = lay_grid(parse_sweep(["strategy=random,uniform", "keep=0.5"]))
-    assert [cell.label for cell in listed.cells] == ["vanilla", "random", "uniform"], "listed, it is not added again"
+    assert [cell.label for cell in listed.cells] == ["vanilla", "random", "uniform"], (
+        "listed, it is not added again"
+    )
 
 
 def test_the_same_words_find_the_same_folder() -> None:
     name = parse_sweep(GRID).folder
     assert name.startswith("runs/sweep-dycoke_fastv_random+dytok-")
-    assert parse_sweep([*reversed(GRID), "workers=3"]).folder == name, "neither order nor processes change a result"
-    others = [parse_sweep([*GRID, word]).folder for word in ("seed=1", "frames=8", "limit=3", "dytok.cap=9")]
+    assert parse_sweep([*reversed(GRID), "workers=3"]).folder == name, (
+        "neither order nor processes change a result"
+    )
+    others = [
+        parse_sweep([*GRID, word]).folder
+        for word in ("seed=1", "frames=8", "limit=3", "dytok.cap=9")
+    ]
     assert len({name, *others}) == 5
     assert parse_sweep([*GRID, "out=here"]).folder == "here"
     long = parse_sweep(["strategy=" + ",".join(f"dycoke+strategy{i}" for i in range(9))])
@@ -146,17 +199,33 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Swept:
 
 def test_what_a_sweep_writes(done: Swept) -> None:
     assert sorted(path.name for path in done.folder.iterdir()) == [
-        *("cells", "results.csv", "results.parquet", "score_over_flops.png", "score_over_tokens.png")
+        *(
+            "cells",
+            "results.csv",
+            "results.parquet",
+            "score_over_flops.png",
+            "score_over_tokens.png",
+        )
     ]
     lines = rows(done.folder)
     assert list(lines[0]) == list(table.COLUMNS)
     found = {(row["strategy"], row["keep_asked"]): row for row in lines}
     methods = ("dycoke", "fastv", "random+dytok", "random")
-    assert list(found) == [("vanilla", "1"), *((name, keep) for keep in ("0.5", "0.1") for name in methods)]
+    assert list(found) == [
+        ("vanilla", "1"),
+        *((name, keep) for keep in ("0.5", "0.1") for name in methods),
+    ]
     for (name, keep), row in found.items():
-        assert row["status"] == ("unreachable" if keep == "0.1" and name in ("dycoke", "fastv") else "ok")
+        assert row["status"] == (
+            "unreachable" if keep == "0.1" and name in ("dycoke", "fastv") else "ok"
+        )
         assert row["options"] == ('{"fastv.layer": 1}' if name == "fastv" else "{}")
-        assert (row["model"], row["task"], row["frames"], row["seed"]) == ("tiny", "tinyvqa", "8", "0")
+        assert (row["model"], row["task"], row["frames"], row["seed"]) == (
+            "tiny",
+            "tinyvqa",
+            "8",
+            "0",
+        )
     cannot = found["dycoke", "0.1"]
     assert cannot["reason"].startswith("dycoke retains 25.0% to 100.0% here, not 11.1%")
     assert cannot["score"] == cannot["layer_average_ratio"] == "" and cannot["samples"] == "0"
@@ -166,23 +235,42 @@ def test_every_number_is_that_of_the_cells(done: Swept) -> None:
     cells = {path.stem: cell_files.read(path) for path in (done.folder / "cells").iterdir()}
     lines = [row for row in rows(done.folder) if row["status"] == "ok"]
     assert len(lines) == len(cells) == 7
-    mean = {name: statistics.fmean(r["score"] for r in own) for name, own in cells.items()}  # a sample each family
+    # a sample each family
+    mean = {name: statistics.fmean(r["score"] for r in own) for name, own in cells.items()}
     budgets = {"1": "36of36", "0.5": "18of36", "0.1": "04of36"}
     for row in lines:
-        own = row["strategy"] + ("-layer-1" if row["strategy"] == "fastv" else "") + "-" + budgets[row["keep_asked"]]
+        own = (
+            row["strategy"]
+            + ("-layer-1" if row["strategy"] == "fastv" else "")
+            + "-"
+            + budgets[row["keep_asked"]]
+        )
         for column in ("layer_average_ratio", "input_ratio", "flops_ratio"):
-            assert float(row[column]) == pytest.approx(statistics.fmean(r[column] for r in cells[own]), rel=1e-5)
-        assert float(row["layer_average_ratio"]) == pytest.approx(float(row["budget"]), abs=0.002), "equal budgets"
+            assert float(row[column]) == pytest.approx(
+                statistics.fmean(r[column] for r in cells[own]), rel=1e-5
+            )
+        assert float(row["layer_average_ratio"]) == pytest.approx(
+            float(row["budget"]), abs=0.002
+        ), "equal budgets"
         assert float(row["score"]) == pytest.approx(mean[own], rel=1e-5)
-        compared = {"to_vanilla": "vanilla-36of36", "to_random": f"random-{budgets[row['keep_asked']]}"}
+        compared = {
+            "to_vanilla": "vanilla-36of36",
+            "to_random": f"random-{budgets[row['keep_asked']]}",
+        }
         for column, other in compared.items():
             if row["strategy"] in (other.split("-")[0], "vanilla"):
                 assert row[column] == ""
             else:
                 assert float(row[column]) == pytest.approx(mean[own] - mean[other], abs=1e-5)
-        assert row["score_low"] == row["to_random_high"] == "", "one sample of each family tells nothing"
-    guided, plain = (next(row for row in lines if row["strategy"] == name) for name in ("random+dytok", "random"))
-    assert float(guided["flops_ratio"]) == pytest.approx(1 + float(plain["flops_ratio"]), abs=0.01), "its guide counts"
+        assert row["score_low"] == row["to_random_high"] == "", (
+            "one sample of each family tells nothing"
+        )
+    guided, plain = (
+        next(row for row in lines if row["strategy"] == name) for name in ("random+dytok", "random")
+    )
+    assert float(guided["flops_ratio"]) == pytest.approx(
+        1 + float(plain["flops_ratio"]), abs=0.01
+    ), "its guide counts"
 
 
 def test_parquet_says_the_same_with_types(done: Swept) -> None:
@@ -199,7 +287,8 @@ def test_the_terminal_marks_what_cannot_be_reached(done: Swept) -> None:
     assert "dycoke at keep=0.1: dycoke retains 25.0% to 100.0% here" in text
     assert "fastv (layer=1)" in text, "brackets are no markup"
     assert (
-        "Independent samples in the smallest family: 1; resampling takes at least 5" in " ".join(text.split())
+        "Independent samples in the smallest family: 1; resampling takes at least 5"
+        in " ".join(text.split())
         and "not the papers' results" in text
     )
     assert "results.parquet" in text and str(done.folder)[:20] in text
@@ -211,13 +300,19 @@ def test_finished_cells_are_not_run_again(done: Swept, monkeypatch: pytest.Monke
     (done.folder / "cells" / "random-18of36.jsonl").unlink()
     labels: list[str] = []
     run = Runner.run
-    monkeypatch.setattr(Runner, "run", lambda self, cell: [labels.append(cell.slug), run(self, cell)][1])
+    monkeypatch.setattr(
+        Runner, "run", lambda self, cell: [labels.append(cell.slug), run(self, cell)][1]
+    )
     ran(*GRID, *SMALL, out)
     assert labels == ["random-18of36"]
     assert {path: path.read_bytes() for path in before} == before, "the same table and plots"
-    with pytest.raises(ConfigError, match="was made with seed=0, which now is 1: write another out="):
+    with pytest.raises(
+        ConfigError, match="was made with seed=0, which now is 1: write another out="
+    ):
         ran(*GRID, *SMALL, out, "seed=1")
-    with pytest.raises(ConfigError, match=r"made with max_new_tokens=3, which now is 2: .* or remove"):
+    with pytest.raises(
+        ConfigError, match=r"made with max_new_tokens=3, which now is 2: .* or remove"
+    ):
         ran(*GRID, *SMALL[:2], "max_new_tokens=2", *SMALL[3:], out)
     assert len(labels) == 1
     ran("strategy=dycoke", "keep=0.5", *SMALL, out)
@@ -225,7 +320,9 @@ def test_finished_cells_are_not_run_again(done: Swept, monkeypatch: pytest.Monke
 
 
 def fake(scores: dict[str, Any]) -> Any:
-    """A runner whose cells answer 12 samples of two families with `scores` by method; a text is an error."""
+    """A runner whose cells answer 12 samples of two families with `scores` by method; a text is an
+    error.
+    """
 
     def run(self: Runner, cell: Cell) -> list[dict[str, Any]]:
         found = []
@@ -234,14 +331,18 @@ def fake(scores: dict[str, Any]) -> Any:
             if isinstance(score, str):
                 found.append({**whose, "error": score})
                 continue
-            ratios = dict.fromkeys(("layer_average_ratio", "input_ratio", "decode_ratio", "flops_ratio"), cell.ratio)
+            ratios = dict.fromkeys(
+                ("layer_average_ratio", "input_ratio", "decode_ratio", "flops_ratio"), cell.ratio
+            )
             found.append({**whose, "prediction": "", "score": score, **ratios})
         return found
 
     return run
 
 
-def test_samples_with_errors_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_samples_with_errors_are_left_out_and_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     scores = {
         "vanilla": [1.0] * 8 + [0.0] * 4,
         "uniform": [1.0] * 6 + ["no video"] * 2 + [0.0] * 4,
@@ -252,18 +353,31 @@ def test_samples_with_errors_are_left_out_and_counted(monkeypatch: pytest.Monkey
     done = ran("strategy=uniform,visionzip", "keep=0.5", "workers=1", f"out={tmp_path / 'out'}")
     by_name = {row["strategy"]: row for row in rows(done.folder)}
     own = by_name["uniform"]
-    assert (own["samples"], own["errors"], own["score"], own["to_vanilla"]) == ("10", "2", "0.6", "0")
+    assert (own["samples"], own["errors"], own["score"], own["to_vanilla"]) == (
+        "10",
+        "2",
+        "0.6",
+        "0",
+    )
     assert float(own["score_low"]) < 0.6 < float(own["score_high"])
     assert float(own["to_random"]) == pytest.approx(0.6 - 0.6), "of the ten that both answered"
     failed = by_name["visionzip"]
     assert (failed["status"], failed["errors"]) == ("failed", "12") and failed["score"] == ""
     assert failed["reason"] == "no sample was answered: out of memory"
     text = shown(done)
-    assert "60.0 [" in text and "(2 failed)" in text and "visionzip at keep=0.5: no sample was answered" in text
+    assert (
+        "60.0 [" in text
+        and "(2 failed)" in text
+        and "visionzip at keep=0.5: no sample was answered" in text
+    )
 
 
-def test_without_the_full_model_there_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(Runner, "run", fake({"vanilla": ["no video"], "uniform": [1.0], "random": [1.0]}))
+def test_without_the_full_model_there_is_nothing_to_compare(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        Runner, "run", fake({"vanilla": ["no video"], "uniform": [1.0], "random": [1.0]})
+    )
     with pytest.raises(ConfigError, match="the full model answered no sample: no video"):
         ran("strategy=uniform", "keep=0.5", "workers=1", f"out={tmp_path / 'out'}")
 
@@ -275,7 +389,10 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_
         return [{"id": "a", "category": "c", "score": 1.0}]
 
     monkeypatch.setattr(Runner, "run", run)
-    with pytest.raises(KeyboardInterrupt, match=r"interrupted after 1 of 2 cells, which stay in .*out.cells: the same"):
+    with pytest.raises(
+        KeyboardInterrupt,
+        match=r"interrupted after 1 of 2 cells, which stay in .*out.cells: the same",
+    ):
         ran("strategy=random", "keep=0.5", "workers=1", f"out={tmp_path / 'out'}")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cells"], "no lock stays"
 
@@ -307,17 +424,25 @@ with exclusive(Path(sys.argv[1])):
 
 def test_one_writer_per_folder(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "out"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout and holder.stdout.readline() == "in\n"
-        with pytest.raises(ConfigError, match=rf"out is in use by process {holder.pid} on \S+: wait until it ends"):
+        with pytest.raises(
+            ConfigError, match=rf"out is in use by process {holder.pid} on \S+: wait until it ends"
+        ):
             ran("strategy=random", "keep=0.5", f"out={folder}")
         assert {path.name for path in folder.iterdir()} <= set(NAMES), "and nothing was written"
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
     for _ in range(2):
-        with exclusive(folder), pytest.raises(ConfigError, match=f"process {os.getpid()} "), exclusive(folder):
+        with (
+            exclusive(folder),
+            pytest.raises(ConfigError, match=f"process {os.getpid()} "),
+            exclusive(folder),
+        ):
             pass
         assert not list(folder.iterdir()), "who was killed holds nothing"
     (file := tmp_path / "file").touch()

@@ -20,7 +20,9 @@ from tokenprune.tokens import TEXT, LastRow, SequenceView, VisualTokens
 
 TOKENS = video(draws(1, 3 * 8, 4), 8, draws(2, 24).abs(), draws(3, 24, 2))
 BUDGET = torch.tensor([2, 5, 1])
-VIEW = SequenceView(torch.tensor([TEXT, 0, 0, 0, 1, 1, TEXT]), torch.arange(7), draws(4, 7).softmax(0))
+VIEW = SequenceView(
+    torch.tensor([TEXT, 0, 0, 0, 1, 1, TEXT]), torch.arange(7), draws(4, 7).softmax(0)
+)
 STEPS = [later(VIEW, step, draws(5 + step, 7 + step).softmax(0)) for step in range(3)]
 OTHERS = [later(VIEW, step, draws(9 + step, 7 + step).softmax(0)) for step in range(2)]
 
@@ -98,10 +100,12 @@ VISION = [
     lambda tokens, kept: tokens,  # not the budget
     lambda tokens, kept: kept[torch.arange(len(kept)).flip(0)],  # frames backwards
     lambda tokens, kept: kept.with_features(kept.features + 1),  # full budget changes tokens
-    lambda tokens, kept: kept.with_features(kept.features - kept.features.mean()),  # frames mix in the values
+    # frames mix in the values
+    lambda tokens, kept: kept.with_features(kept.features - kept.features.mean()),
     lambda tokens, kept: kept.with_features(torch.rand_like(kept.features)),  # not deterministic
     brightest,  # frames mix in the choice
-    lambda tokens, kept: kept[torch.arange(len(kept)).clamp(min=1)] if len(kept) > 1 else kept,  # a slot twice
+    # a slot twice
+    lambda tokens, kept: kept[torch.arange(len(kept)).clamp(min=1)] if len(kept) > 1 else kept,
     lambda tokens, kept: replace(kept, slot=kept.slot + tokens.cells),  # slots that never were
     lambda tokens, kept: kept.with_features(kept.features * torch.nan),
     lambda tokens, kept: replace(kept, features=kept.features.double()),  # another dtype
@@ -117,7 +121,9 @@ def test_vision_laws(wrong: Any) -> None:
         check_vision(Vision(wrong), tokens, BUDGET, disturbed=1)
 
 
-@pytest.mark.parametrize("share", [lambda tokens: tokens.counts / 2, lambda tokens: tokens.counts > 4])
+@pytest.mark.parametrize(
+    "share", [lambda tokens: tokens.counts / 2, lambda tokens: tokens.counts > 4]
+)
 def test_a_quota_is_whole_numbers(share: Any) -> None:
     class Odd(Vision):
         def quota(self, tokens: VisualTokens) -> Tensor:
@@ -158,12 +164,17 @@ def test_decode_laws() -> None:
         lambda probe: torch.arange(1.0, probe.frames + 1),  # by place, not by content
         lambda probe: torch.ones(probe.frames + 1),  # not one per frame
         lambda probe: -torch.ones(probe.frames),
-        lambda probe: probe.last_row([0]).queries[0, 0, 0].expand(probe.frames).abs(),  # one head decides
+        # one head decides
+        lambda probe: probe.last_row([0]).queries[0, 0, 0].expand(probe.frames).abs(),
     ],
 )
 def test_allocator_laws(wrong: Any) -> None:
     rows = LastRow(draws(1, 2, 4, 3), draws(2, 2, 2, 12, 3))
-    probe, host, seen = TableProbe(rows, torch.arange(3).repeat_interleave(4), 3), Uniform(keep=0.5), blank(3, 8)
+    probe, host, seen = (
+        TableProbe(rows, torch.arange(3).repeat_interleave(4), 3),
+        Uniform(keep=0.5),
+        blank(3, 8),
+    )
     check_allocator(Weights(lambda probe: torch.ones(probe.frames)), probe, host, seen)
     with pytest.raises(AssertionError):
         check_allocator(Weights(wrong), probe, host, seen)

@@ -17,7 +17,9 @@ FRAMES = [4, 7, 5]
 
 
 def at_once(work: Any, number: int) -> list[Any]:
-    """Runs `work(i)` in as many threads, which begin together; raises what the first of them raised."""
+    """Runs `work(i)` in as many threads, which begin together; raises what the first of them
+    raised.
+    """
     start, results, errors = threading.Barrier(number), [None] * number, []
 
     def run(index: int) -> None:
@@ -38,7 +40,9 @@ def at_once(work: Any, number: int) -> list[Any]:
     return results
 
 
-@pytest.mark.parametrize(("spec", "guided"), [("fastv", False), ("visionzip+dytok", False), ("dycoke+dytok", True)])
+@pytest.mark.parametrize(
+    ("spec", "guided"), [("fastv", False), ("visionzip+dytok", False), ("dycoke+dytok", True)]
+)
 def test_threads_get_what_each_gets_alone(spec, guided):
     model = llava_onevision()
     assistant = llava_onevision(7, depth=3, width=16) if guided else None
@@ -62,10 +66,15 @@ def test_threads_get_what_each_gets_alone(spec, guided):
 
 
 def test_a_thread_waits_in_the_middle_of_a_pass_while_another_answers():
-    """The passes certainly overlap: the first stops inside a layer until the second has its whole answer."""
+    """The passes certainly overlap: the first stops inside a layer until the second has its whole
+    answer.
+    """
     model, inputs, other = llava_onevision(), prompt(5), prompt(7, ((2, 9),))
     with torch.no_grad(), attach(model, "fastv+dycoke"):
-        expected = model(**inputs).logits, model.generate(**other, max_new_tokens=3, do_sample=False)
+        expected = (
+            model(**inputs).logits,
+            model.generate(**other, max_new_tokens=3, do_sample=False),
+        )
     inside, done = threading.Event(), threading.Event()
 
     def pause(*_: Any) -> None:
@@ -73,14 +82,18 @@ def test_a_thread_waits_in_the_middle_of_a_pass_while_another_answers():
             inside.set()
             assert done.wait(60)
 
-    for place in (model.model.language_model.layers[2].mlp, model.model.vision_tower.encoder.layers[1]):
+    for place in (
+        model.model.language_model.layers[2].mlp,
+        model.model.vision_tower.encoder.layers[1],
+    ):
         inside.clear()
         done.clear()
         handle = place.register_forward_pre_hook(pause)
         found: list[torch.Tensor] = []
         with torch.no_grad(), attach(model, "fastv+dycoke"):
             slow = threading.Thread(
-                target=torch.no_grad()(lambda found=found: found.append(model(**inputs).logits)), name="slow"
+                target=torch.no_grad()(lambda found=found: found.append(model(**inputs).logits)),
+                name="slow",
             )
             slow.start()
             assert inside.wait(60)

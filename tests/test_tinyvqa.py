@@ -39,7 +39,9 @@ def test_samples_have_the_promised_form(frames: int) -> None:
     assert len({sample.id for sample in samples}) == len(samples)
     for sample in samples:
         assert sample.frames.shape == (frames, SIZE, SIZE, 3) and sample.frames.dtype == torch.uint8
-        assert (sample.frames[1:] != sample.frames[:-1]).flatten(1).any(1).all(), "two equal neighbouring frames"
+        assert (sample.frames[1:] != sample.frames[:-1]).flatten(1).any(1).all(), (
+            "two equal neighbouring frames"
+        )
         assert bool(sample.evidence) == (sample.category in ("when", "needle"))
         assert all(0 <= frame < frames for frame in sample.evidence)
     assert TinyVQA(samples=1, size=128)[0].frames.shape == (16, 128, 128, 3)
@@ -61,16 +63,29 @@ def test_a_sample_is_a_function_of_seed_index_and_frames_alone() -> None:
     few, many = _task(9), _task(90)
     for index in (8, 3):  # order of access must not matter either
         a, b = few[index], many[index]
-        assert (a.id, a.question, a.answer) == (b.id, b.question, b.answer) and torch.equal(a.frames, b.frames)
+        assert (a.id, a.question, a.answer) == (b.id, b.question, b.answer) and torch.equal(
+            a.frames, b.frames
+        )
         family, question = few.question(index)
-        assert (family, *question[:2], question.evidence) == (a.category, a.question, a.answer, a.evidence)
+        assert (family, *question[:2], question.evidence) == (
+            a.category,
+            a.question,
+            a.answer,
+            a.evidence,
+        )
     assert not torch.equal(_task(9, seed=1)[3].frames, few[3].frames)
 
 
 def test_no_test_stream_is_a_training_stream() -> None:
-    seeds = {split: {generator(split, 0, i, 16).initial_seed() for i in range(500)} for split in ("train", "test")}
-    assert all(seed % 2 == 0 for seed in seeds["train"]) and all(seed % 2 == 1 for seed in seeds["test"])
-    assert all(seed < 2**32 for split in seeds.values() for seed in split)  # more bits would be ignored by PyTorch
+    seeds = {
+        split: {generator(split, 0, i, 16).initial_seed() for i in range(500)}
+        for split in ("train", "test")
+    }
+    assert all(seed % 2 == 0 for seed in seeds["train"]) and all(
+        seed % 2 == 1 for seed in seeds["test"]
+    )
+    # more bits would be ignored by PyTorch
+    assert all(seed < 2**32 for split in seeds.values() for seed in split)
 
 
 def test_answers_are_balanced_given_the_question_family() -> None:
@@ -79,14 +94,21 @@ def test_answers_are_balanced_given_the_question_family() -> None:
     asked = [task.question(i) for i in range(len(task))]
     for name in SHORT.keys() - {"order"}:
         counts = Counter(question.answer for family, question in asked if family == name)
-        assert counts == {word: rounds // len(SHORT[name].balance) for word in SHORT[name].balance}, (name, counts)
-    former = [q.text.split("the ")[1].startswith(q.answer) for family, q in asked if family == "order"]
+        assert counts == {
+            word: rounds // len(SHORT[name].balance) for word in SHORT[name].balance
+        }, (name, counts)
+    former = [
+        q.text.split("the ")[1].startswith(q.answer) for family, q in asked if family == "order"
+    ]
     assert sum(former) * 2 == len(former) == rounds
 
 
 def test_a_reader_of_the_question_alone_is_at_chance() -> None:
-    """The best constant answer to each wording, learnt from one half of the questions, answers the other half."""
-    pools: dict[tuple[str, str], list[Question]] = defaultdict(list)  # one question a video and balance word at most
+    """The best constant answer to each wording, learnt from one half of the questions, answers the
+    other half.
+    """
+    # one question a video and balance word at most
+    pools: dict[tuple[str, str], list[Question]] = defaultdict(list)
     choice = random.Random(0)
     for things in _things(3000):
         for name, family in FAMILIES.items():
@@ -104,20 +126,30 @@ def test_a_reader_of_the_question_alone_is_at_chance() -> None:
         best = {wording: counts.most_common(1)[0][0] for wording, counts in learnt.items()}
         asked = [q for word in family.balance for q in pools[name, word][half : 2 * half]]
         gains.append(sum(best.get(q.text) == q.answer for q in asked) / len(asked) - family.chance)
-        assert len(asked) > 200 and abs(gains[-1]) < 4 * (family.chance * (1 - family.chance) / len(asked)) ** 0.5, name
+        assert (
+            len(asked) > 200
+            and abs(gains[-1]) < 4 * (family.chance * (1 - family.chance) / len(asked)) ** 0.5
+        ), name
     assert abs(sum(gains) / len(gains)) < 0.025, gains
 
     stories = [[q.answer for q in pools["describe", str(n)][:8]] for n in EVENTS]
-    learnt_from, told = [s for same in stories for s in same[:4]], [s for same in stories for s in same[4:]]
+    learnt_from, told = (
+        [s for same in stories for s in same[:4]],
+        [s for same in stories for s in same[4:]],
+    )
     assert max(sum(event_f1(a, b) for b in told) / len(told) for a in learnt_from) < 0.2
 
 
 def test_absent_pairs_recombine_what_is_there() -> None:
-    """Nobody is asked about a small object's shape, or about a pair of which one half is worn by a small one only."""
+    """Nobody is asked about a small object's shape, or about a pair of which one half is worn by a
+    small one only.
+    """
     for things in _things(64):
         known = [thing for thing in things if not thing.small and thing.becomes == thing.colour]
         colours, shapes = {thing.colour for thing in known}, {thing.shape for thing in known}
-        there = {(thing.colour, thing.shape) for thing in things} | {(thing.becomes, thing.shape) for thing in things}
+        there = {(thing.colour, thing.shape) for thing in things} | {
+            (thing.becomes, thing.shape) for thing in things
+        }
         for question in FAMILIES["existence"].ask(things, 16):
             *_, colour, shape = question.text.rstrip("?").split()
             assert ((colour, shape) in there) == (question.answer == "yes")
@@ -145,7 +177,9 @@ def test_scenes_are_answerable(frames: int) -> None:
         assert sum(t.small for t in things) <= 1
         for thing in things:
             assert 0 <= thing.first <= thing.last < frames
-            assert not thing.guest or thing.first * 3 // frames == thing.last * 3 // frames, "in two thirds"
+            assert not thing.guest or thing.first * 3 // frames == thing.last * 3 // frames, (
+                "in two thirds"
+            )
             assert thing.becomes == thing.colour or thing.first < thing.turn <= thing.last
             assert thing.needle + thing.guest + thing.small + (thing.becomes != thing.colour) <= 1
     assert guests > 20 < small
@@ -154,9 +188,14 @@ def test_scenes_are_answerable(frames: int) -> None:
 def test_evidence_is_where_the_answer_can_be_seen() -> None:
     for things in _things(128):
         for name in ("needle", "when"):
-            brief = [thing for thing in things if (thing.needle if name == "needle" else thing.guest)]
+            brief = [
+                thing for thing in things if (thing.needle if name == "needle" else thing.guest)
+            ]
             for thing, question in zip(brief, FAMILIES[name].ask(things, 16), strict=True):
-                assert question.evidence == tuple(range(thing.first, thing.last + 1)) and len(question.evidence) <= 3
+                assert (
+                    question.evidence == tuple(range(thing.first, thing.last + 1))
+                    and len(question.evidence) <= 3
+                )
 
 
 def test_descriptions_tell_everything_in_its_order() -> None:
@@ -164,16 +203,23 @@ def test_descriptions_tell_everything_in_its_order() -> None:
     for things in _things(256):
         for question in FAMILIES["describe"].ask(things, 16):
             events = question.answer.removesuffix(".").split(", ")
-            assert len(events) == int(question.balance) == len(set(events)) and len(events) in EVENTS
+            assert (
+                len(events) == int(question.balance) == len(set(events)) and len(events) in EVENTS
+            )
             lengths.add(len(tokens(question.answer)["input_ids"]))
             for thing in things:
-                enters, leaves = f"{thing.colour} {thing.shape} appears", f"{thing.becomes} {thing.shape} leaves"
+                enters, leaves = (
+                    f"{thing.colour} {thing.shape} appears",
+                    f"{thing.becomes} {thing.shape} leaves",
+                )
                 turns = f"{thing.colour} {thing.shape} turns {thing.becomes}"
                 mine = [event for event in events if thing.shape in event.split()]
                 changes, goes = thing.becomes != thing.colour, thing.last < 15
                 assert mine == [enters] + [turns] * changes + [leaves] * goes
             entered = [event.split()[1] for event in events if event.endswith("appears")]
-            assert entered == [t.shape for t in sorted(things, key=lambda t: (t.first, COLOURS.index(t.colour)))]
+            assert entered == [
+                t.shape for t in sorted(things, key=lambda t: (t.first, COLOURS.index(t.colour)))
+            ]
     assert min(lengths) >= 15 and 30 < max(lengths) <= 40, lengths
 
 
@@ -182,7 +228,8 @@ def test_render_paints_what_the_scene_says() -> None:
     scenes = draw(stream, 24, 16)
     video, owner = render(stream, scenes)
     mine = owner.unsqueeze(-1) == torch.arange(CROWD)  # [b f h w o]
-    turned = (scenes.colour != scenes.colour[:, :1]).any(1)[:, None]  # only some change, and both colours are painted
+    # only some change, and both colours are painted
+    turned = (scenes.colour != scenes.colour[:, :1]).any(1)[:, None]
     for group in (turned, ~turned):
         red = (scenes.colour == COLOURS.index("red")) & group
         pixels = video[(mine & red[:, :, None, None]).any(-1)].float().mean(0)
@@ -192,7 +239,9 @@ def test_render_paints_what_the_scene_says() -> None:
     assert (seen == scenes.visible).float().mean() > 0.97  # the rest is covered by others
     area = mine.sum((2, 3)).amax(1)
     assert (
-        scenes.small.any() and area[scenes.small].max() < area[~scenes.small & scenes.visible.any(1)].float().mean() / 2
+        scenes.small.any()
+        and area[scenes.small].max()
+        < area[~scenes.small & scenes.visible.any(1)].float().mean() / 2
     )
 
 
@@ -202,7 +251,10 @@ def test_training_questions_come_from_every_family() -> None:
     asked = [ask(things, 16, 8, choice) for things in scenes.things()]
     assert len(asked) == 64 and {row.family for rows in asked for row in rows} == set(FAMILIES)
     for rows in asked:
-        assert len(set(rows)) == len({row[:2] for row in rows}) and sum(row.weight for row in rows) == 8
+        assert (
+            len(set(rows)) == len({row[:2] for row in rows})
+            and sum(row.weight for row in rows) == 8
+        )
         assert all(row.question.balance in FAMILIES[row.family].balance for row in rows)
     brief = sum(any(thing.needle for thing in things) for things in scenes.things())
     assert brief > 0.25 * 64  # made to order: of random scenes, one in five has a needle
@@ -218,23 +270,34 @@ def test_the_embedded_model_is_small_and_genuine() -> None:
 
     folder = checkpoints.path("tiny")
     assert (
-        sum(file.stat().st_size for name in checkpoints.names() for file in checkpoints.path(name).iterdir())
+        sum(
+            file.stat().st_size
+            for name in checkpoints.names()
+            for file in checkpoints.path(name).iterdir()
+        )
         <= 8_000_000
     )
     config, tokens = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert config.architectures == ["LlavaOnevisionForConditionalGeneration"]
     assert config.text_config.num_hidden_layers >= 6
     assert config.text_config.num_key_value_heads < config.text_config.num_attention_heads
-    assert tokens.convert_tokens_to_ids(["<image>", "<video>"]) == [config.image_token_id, config.video_token_id]
+    assert tokens.convert_tokens_to_ids(["<image>", "<video>"]) == [
+        config.image_token_id,
+        config.video_token_id,
+    ]
     assert tokens.padding_side == "left" and tokens.eos_token == "<|im_end|>"
-    chat = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What moves?"}]}]
+    chat = [
+        {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What moves?"}]}
+    ]
     prompt = tokens.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     assert prompt == "<|im_start|>user <video>\nWhat moves?<|im_end|><|im_start|>assistant\n"
     assert all(len(tokens(word)["input_ids"]) == 1 for word in (*COLOURS, *SHAPES))
 
 
 def test_the_embedded_model_sees() -> None:
-    """Stock `generate`, greedy: clearly above the chance of 0.27 that the short families have on average."""
+    """Stock `generate`, greedy: clearly above the chance of 0.27 that the short families have on
+    average.
+    """
     from experiments.tiny.evaluate import scores
 
     result = scores(checkpoints.path("tiny"), samples=66, frames=16, seed=0)

@@ -1,4 +1,6 @@
-"""Training through an attached model: checkpointed layers, labels, and gradients that are those of what was kept."""
+"""Training through an attached model: checkpointed layers, labels, and gradients that are those of
+what was kept.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 from models import CELLS, VIDEO, llava_onevision, prompt
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    apply_activation_checkpointing,
+)
 from torch.nn.functional import cross_entropy
 
 from tokenprune import attach
@@ -18,7 +22,9 @@ OPTIONS = {"fastv+dycoke": {"dycoke.merge": 0.0}}
 RAGGED = ((4, 5), (2, 8))
 
 
-def gradients(spec: str, checkpointing: bool | None, inputs: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+def gradients(
+    spec: str, checkpointing: bool | None, inputs: Any, **kwargs: Any
+) -> dict[str, torch.Tensor]:
     """Of one backward pass; `checkpointing` says whether it is reentrant, None for without."""
     model = llava_onevision().train()
     if checkpointing is not None:
@@ -31,9 +37,8 @@ def gradients(spec: str, checkpointing: bool | None, inputs: Any, **kwargs: Any)
 
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.filterwarnings(
-    "ignore:None of the inputs have requires_grad"
-)  # torch's, about the vision tower's first layer
+# torch's, about the vision tower's first layer
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_checkpointed_layers_have_the_same_gradients(spec, reentrant):
     inputs = prompt(5, RAGGED)
     plain = gradients(spec, None, inputs, use_cache=False)
@@ -71,7 +76,10 @@ def test_layers_that_torch_has_wrapped_for_checkpointing():
     apply_activation_checkpointing(model, check_fn=lambda module: isinstance(module, kind))
     with attach(model, "fastv"):
         model(**inputs, use_cache=False).logits[:, -1].square().mean().backward()
-    found = {name.replace("_checkpoint_wrapped_module.", ""): part.grad for name, part in model.named_parameters()}
+    found = {
+        name.replace("_checkpoint_wrapped_module.", ""): part.grad
+        for name, part in model.named_parameters()
+    }
     assert all(torch.allclose(found[name], part, atol=1e-6) for name, part in plain.items())
 
 
@@ -89,13 +97,16 @@ def test_the_loss_is_that_of_the_kept_positions(spec, pad):
         for row in labels:
             real = inputs["attention_mask"][len(expected)].nonzero().flatten()
             row[real[-3:]] = inputs["input_ids"][len(expected), real[-3:]]
-            single = {name: part[len(expected) : len(expected) + 1] for name, part in inputs.items()}
+            single = {
+                name: part[len(expected) : len(expected) + 1] for name, part in inputs.items()
+            }
             single |= {name: single[name][:, real] for name in ("input_ids", "attention_mask")}
             logits = model(**single).logits[0, -4:-1]
             expected.append(cross_entropy(logits, single["input_ids"][0, -3:], reduction="none"))
         batch = model(**inputs, labels=labels)
         assert torch.allclose(batch.loss, torch.cat(expected).mean(), atol=1e-5)
-        half = model(**inputs, labels=labels, num_items_in_batch=12)  # as Trainer says how many its batches have
+        # as Trainer says how many its batches have
+        half = model(**inputs, labels=labels, num_items_in_batch=12)
         assert torch.allclose(half.loss, torch.cat(expected).sum() / 12, atol=1e-5)
     assert "_loss_function" not in vars(model)
 
@@ -122,7 +133,10 @@ def test_a_loss_of_the_callers_own_gets_kept_labels_and_stays():
 def test_shifted_labels_are_refused():
     inputs, model = prompt(4), llava_onevision()
     ids = inputs["input_ids"]
-    with attach(model, "random"), pytest.raises(UnsupportedGenerationError, match="pass labels, which are shifted"):
+    with (
+        attach(model, "random"),
+        pytest.raises(UnsupportedGenerationError, match="pass labels, which are shifted"),
+    ):
         model(**inputs, labels=ids, shift_labels=ids)
     with attach(model, "none"):
         assert model(**inputs, labels=ids, shift_labels=ids).loss.item() > 0

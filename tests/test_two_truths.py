@@ -1,4 +1,6 @@
-"""No two truths in one result: what a run is resumed with, what is reused of another, which cells are stale."""
+"""No two truths in one result: what a run is resumed with, what is reused of another, which cells
+are stale.
+"""
 
 from __future__ import annotations
 
@@ -112,17 +114,26 @@ def test_a_plugin_edited_between_kill_and_resume(
     assert copy.read_text() == mine.read_text()
     edit(mine, *EDITED)
     said = refused(capsys, out)
-    assert f"resume={out} was begun with another mine.py: the run's own copy is {copy}: write plugin={copy}" in said
+    assert (
+        f"resume={out} was begun with another mine.py: the run's own copy is {copy}: write "
+        f"plugin={copy}" in said
+    )
     assert f"resume={out} was begun with another mine.py" in refused(capsys, out, f"plugin={mine}")
     assert main(["run", f"resume={out}", f"plugin={copy}"]) == 0
-    assert [unpack(record["own"]["tokens"])[0] for record in records(out)] == [list(range(18))] * 3, "one method"
-    assert OmegaConf.load(out / "config.yaml").made_with.code["mine.py"] == provenance.digest(copy.read_bytes())
+    assert [unpack(record["own"]["tokens"])[0] for record in records(out)] == [
+        list(range(18))
+    ] * 3, "one method"
+    assert OmegaConf.load(out / "config.yaml").made_with.code["mine.py"] == provenance.digest(
+        copy.read_bytes()
+    )
 
 
 def test_a_process_that_is_started_later_runs_the_same_plugin(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Lightning starts the others once the first has loaded the model: time enough to go on editing."""
+    """Lightning starts the others once the first has loaded the model: time enough to go on
+    editing.
+    """
     words = ["strategy=mine_own", f"plugin={mine}", "limit=3"]
     out = interrupted(tmp_path / "out", *words)
     edit(mine, *EDITED)
@@ -142,38 +153,59 @@ def test_other_code_weights_or_precision_are_refused_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = shutil.copytree(checkpoints.path("nano"), tmp_path / "folder")
-    out = interrupted(tmp_path / "out", "strategy=fastv", f"model={folder}", "limit=3", "fastv.layer=1")
+    out = interrupted(
+        tmp_path / "out", "strategy=fastv", f"model={folder}", "limit=3", "fastv.layer=1"
+    )
     said = refused(capsys, out, "trainer.precision=bf16-true")
-    assert "with dtype float32, and would go on with bfloat16: leave dtype= and trainer.precision= out" in said
+    assert (
+        "with dtype float32, and would go on with bfloat16: leave dtype= and trainer.precision= out"
+        in said
+    )
     assert "with precision None, and would go on with bf16-mixed" in refused(
         capsys, out, "trainer.precision=bf16-mixed"
     )
 
     config = out / "config.yaml"
     text = config.read_text()
-    for name in ("tokenprune/ops.py", "tokenprune/strategies/fastv.py", "tokenprune/tasks/tinyvqa.py"):
+    for name in (
+        "tokenprune/ops.py",
+        "tokenprune/strategies/fastv.py",
+        "tokenprune/tasks/tinyvqa.py",
+    ):
         known = str(OmegaConf.load(config).made_with.code[name])
         config.write_text(text.replace(f"{name}: {known}", f"{name}: {'f' * 16}"))
         said = refused(capsys, out)
-        assert f"resume={out} was begun with another {name}: go on with the code it was begun with, or begin" in said
+        assert (
+            f"resume={out} was begun with another {name}: go on with the code it was begun with, "
+            "or begin" in said
+        )
     config.write_text(text)
 
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    assert f"with another model.safetensors in the model {folder}: put it back" in refused(capsys, out)
+    assert f"with another model.safetensors in the model {folder}: put it back" in refused(
+        capsys, out
+    )
     (folder / "model.safetensors").write_bytes(weights)
     assert main(["run", f"resume={out}"]) == 0
 
 
-def test_other_annotations_and_videos_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_annotations_and_videos_are_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     video, file = write_video(tmp_path / "clip.mp4", 8), tmp_path / "annotations.json"
     samples = [
-        {"id": f"s{index}", "video": video.name, "question": "What moves?", "answer": "red"} for index in range(3)
+        {"id": f"s{index}", "video": video.name, "question": "What moves?", "answer": "red"}
+        for index in range(3)
     ]
     file.write_text(json.dumps(samples))
-    out = interrupted(tmp_path / "runs" / "out", "strategy=fastv", f"task=files:{file}", "workers=0")
+    out = interrupted(
+        tmp_path / "runs" / "out", "strategy=fastv", f"task=files:{file}", "workers=0"
+    )
     edit(file, '"red"', '"blue"')
-    assert f"was begun with other annotations of files:{file}: put them back, or begin" in refused(capsys, out)
+    assert f"was begun with other annotations of files:{file}: put them back, or begin" in refused(
+        capsys, out
+    )
     edit(file, '"blue"', '"red"')
     state = video.stat()
     write_video(video, 9)
@@ -198,15 +230,22 @@ def test_sittings_in_different_environments_are_written_down(
     assert f"Its answers are of different environments: torch 1.0.0, now {now}." in said
 
 
-def test_a_folder_that_does_not_say_its_code_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_does_not_say_its_code_is_not_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = interrupted(tmp_path / "out", "strategy=fastv", "limit=3")
     config: Any = OmegaConf.load(out / "config.yaml")
     OmegaConf.save({"run": config.run}, out / "config.yaml")
     assert "does not say which code its run was begun with: begin a new run" in refused(capsys, out)
 
 
-def test_reused_answers_name_the_run_that_made_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A made them, B reused A's, C reuses B's, which are A's. No time is anybody's but the run's own."""
+def test_reused_answers_name_the_run_that_made_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A made them, B reused A's, C reuses B's, which are A's.
+
+    No time is anybody's but the run's own.
+    """
     made = tmp_path / "a"
     assert main(["run", "strategy=random", "limit=9", *FAST, f"out={made}"]) == 0
     edit(made / "records.jsonl", '"prefill_ms": ', '"prefill_ms": 99999')
@@ -218,9 +257,14 @@ def test_reused_answers_name_the_run_that_made_them(tmp_path: Path, capsys: pyte
         assert found["systems"]["vanilla"]["reused"] == str(made)
         assert found["timed"] == 5
         said = " ".join(capsys.readouterr().out.split())
-        assert f"vanilla was not run again: its answers are from {made}. All times are medians over the same 5" in said
+        assert (
+            f"vanilla was not run again: its answers are from {made}. All times are medians over "
+            "the same 5" in said
+        )
         own, theirs = records(out), records(made)
-        assert [r["vanilla"]["prediction"] for r in own] == [r["vanilla"]["prediction"] for r in theirs]
+        assert [r["vanilla"]["prediction"] for r in own] == [
+            r["vanilla"]["prediction"] for r in theirs
+        ]
         assert [r["vanilla"]["tokens"] for r in own] == [r["vanilla"]["tokens"] for r in theirs]
         timed = [index for index, record in enumerate(own) if record["vanilla"]["time"]]
         assert timed == [0, 1, 3, 5, 7], "spread evenly"
@@ -231,7 +275,9 @@ def test_reused_answers_name_the_run_that_made_them(tmp_path: Path, capsys: pyte
         (made / "summary.json").unlink(missing_ok=True)  # only B is left beside C
 
 
-def test_other_answers_than_the_reused_ones_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_answers_than_the_reused_ones_are_not_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One of the few that are asked again is answered otherwise: all of them are."""
     first, out = tmp_path / "first", tmp_path / "second"
     assert main(["run", "strategy=fastv", "limit=4", *FAST, f"out={first}"]) == 0
@@ -244,14 +290,17 @@ def test_other_answers_than_the_reused_ones_are_not_mixed(tmp_path: Path, capsys
     vanilla = summary(out)["systems"]["vanilla"]
     reason = f"{first}: sample {lines[2]['id']}: it gets another answer now"
     assert vanilla["reused"] is None and vanilla["refused"] == reason
-    assert f"vanilla was run again, since answers could not be reused of {first}: sample" in " ".join(
-        capsys.readouterr().out.split()
+    assert (
+        f"vanilla was run again, since answers could not be reused of {first}: sample"
+        in " ".join(capsys.readouterr().out.split())
     )
     assert [line["vanilla"]["prediction"] for line in records(out)] == whole
     assert all(line["vanilla"]["time"] for line in records(out)) and summary(out)["timed"] == 4
 
 
-def test_answers_of_other_code_are_not_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_of_other_code_are_not_reused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The full model's depend on the loop's code and the task's, and not on a strategy's."""
     first = tmp_path / "first"
     assert main(["run", "strategy=fastv", "limit=2", *FAST, f"out={first}"]) == 0
@@ -264,7 +313,9 @@ def test_answers_of_other_code_are_not_reused(tmp_path: Path, monkeypatch: pytes
     assert summary(tmp_path / "second")["systems"]["vanilla"]["reused"] is None
 
 
-def outcome(index: int, prediction: str = "", time: float | None = None, error: str | None = None) -> Outcome:
+def outcome(
+    index: int, prediction: str = "", time: float | None = None, error: str | None = None
+) -> Outcome:
     measured: dict[str, float | None] = {} if time is None else {"prefill_ms": time}
     return Outcome(index, f"s{index}", "c", "q", "a", prediction, 1.0, time=measured, error=error)
 
@@ -274,7 +325,8 @@ def outcome(index: int, prediction: str = "", time: float | None = None, error: 
     [
         (range(100), 1, [0, 12, 25, 37, 50, 62, 75, 87]),
         (range(100), 3, [0, 11, 22, 33, 44, 55, 66, 77, 88]),  # whole batches
-        (range(20, 100), 1, [25, 37, 50, 62, 75, 87]),  # the others were asked before an interruption
+        # the others were asked before an interruption
+        (range(20, 100), 1, [25, 37, 50, 62, 75, 87]),
         (range(96, 100), 1, []),
     ],
 )
@@ -297,34 +349,52 @@ def test_one_other_answer_and_all_are_asked(prediction: str, error: str | None) 
     journal.append("vanilla", outcome(2, prediction, error=error), 0)
     assert next(asked) == [1, 3]
     reason = error or "it gets another answer now"
-    assert system.refused == f"there: sample s2: {reason}" and system.known == {} and system.reused is None
+    assert (
+        system.refused == f"there: sample s2: {reason}"
+        and system.known == {}
+        and system.reused is None
+    )
 
 
 def test_times_are_of_the_samples_that_all_systems_were_timed_on() -> None:
     """84 ms of a loaded machine's first sample would be nobody's speed-up."""
-    times = {"vanilla": [None, 10.0, None, 30.0, 11.0], "own": [900.0, 5.0, 900.0, 15.0, 6.0], "random": [1.0] * 5}
+    times = {
+        "vanilla": [None, 10.0, None, 30.0, 11.0],
+        "own": [900.0, 5.0, 900.0, 15.0, 6.0],
+        "random": [1.0] * 5,
+    }
     systems = [
         System(name, name, None, [outcome(index, time=time) for index, time in enumerate(column)])
         for name, column in times.items()
     ]
     found = summarise(systems, 0)
     assert found["timed"] == 3
-    assert found["time"]["vanilla"] == {"prefill_ms": 11.0} and found["time"]["own"] == {"prefill_ms": 6.0}
+    assert found["time"]["vanilla"] == {"prefill_ms": 11.0} and found["time"]["own"] == {
+        "prefill_ms": 6.0
+    }
     assert found["systems"]["own"]["time"] == found["time"]["own"]
 
 
 def fake(self: Runner, cell: Cell) -> list[dict[str, Any]]:
-    ratios = dict.fromkeys(("layer_average_ratio", "input_ratio", "decode_ratio", "flops_ratio"), cell.ratio)
-    return [{"id": f"s{i}", "category": "a", "prediction": "", "score": 1.0, **ratios} for i in range(5)]
+    ratios = dict.fromkeys(
+        ("layer_average_ratio", "input_ratio", "decode_ratio", "flops_ratio"), cell.ratio
+    )
+    return [
+        {"id": f"s{i}", "category": "a", "prediction": "", "score": 1.0, **ratios} for i in range(5)
+    ]
 
 
 def swept(out: Path, *words: str) -> Swept:
     return sweep(parse_sweep([*words, "keep=0.5,0.25", "workers=1", *FAST, f"out={out}"]))
 
 
-def test_a_strategy_edited_between_two_sweeps(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strategy_edited_between_two_sweeps(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(Runner, "run", lambda self, cell: [ran.append(cell.slug), fake(self, cell)][1])
+    monkeypatch.setattr(
+        Runner, "run", lambda self, cell: [ran.append(cell.slug), fake(self, cell)][1]
+    )
     out, words = tmp_path / "out", [f"plugin={mine}", "strategy=mine_own,uniform"]
     swept(out, *words)
     copy = out / "plugins" / "mine.py"
@@ -346,7 +416,9 @@ def test_a_strategy_edited_between_two_sweeps(mine: Path, tmp_path: Path, monkey
     swept(out, *words)
     assert ran[7:] == ["mine_own-18of36", "mine_own-09of36"]
     assert copy.read_text() == mine.read_text()
-    assert (out / "plugins" / provenance.digest(first) / "mine.py").read_bytes() == first, "nothing is lost"
+    assert (out / "plugins" / provenance.digest(first) / "mine.py").read_bytes() == first, (
+        "nothing is lost"
+    )
 
 
 def test_a_studys_words_take_a_plugin(
@@ -355,7 +427,10 @@ def test_a_studys_words_take_a_plugin(
     """And a cell of before sources were written down is refused, too."""
     monkeypatch.setattr(Runner, "run", fake)
     file, out = tmp_path / "study.yaml", tmp_path / "out"
-    file.write_text("strategies: [{spec: mine_own}, {spec: random}]\nretentions: [0.5]\nallocator: null\nworkers: 1")
+    file.write_text(
+        "strategies: [{spec: mine_own}, {spec: random}]\nretentions: [0.5]\nallocator: "
+        "null\nworkers: 1"
+    )
     words = ["study", str(file), f"plugin={mine}", *FAST, f"out={out}"]
     assert main(words) == 0
     cell = out / "cells" / "mine_own-18of36.jsonl"
@@ -368,4 +443,7 @@ def test_a_studys_words_take_a_plugin(
     cell.write_text("\n".join([json.dumps({"made_with": settings}), *rest]) + "\n")
     capsys.readouterr()
     assert main(words) == 2
-    assert f"{cell} does not say which code made it: remove it, or write another out=" in capsys.readouterr().err
+    assert (
+        f"{cell} does not say which code made it: remove it, or write another out="
+        in capsys.readouterr().err
+    )

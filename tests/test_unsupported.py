@@ -12,7 +12,12 @@ from transformers.cache_utils import StaticCache
 
 from tokenprune import attach, build
 from tokenprune.compat import caching, encoded, filled_cache
-from tokenprune.errors import LayoutError, StrategyError, UnsupportedGenerationError, UnsupportedModelError
+from tokenprune.errors import (
+    LayoutError,
+    StrategyError,
+    UnsupportedGenerationError,
+    UnsupportedModelError,
+)
 from tokenprune.strategies.random import Random
 
 GREEDY = {"max_new_tokens": 5, "do_sample": False}
@@ -38,19 +43,28 @@ def model():
 def test_ways_of_generating_that_cannot_work(spec, kwargs, message):
     model = llava_onevision()
     before = copy.deepcopy(fingerprint(model)[2:])
-    with pytest.raises((UnsupportedGenerationError, LayoutError), match=message), attach(model, spec):
+    with (
+        pytest.raises((UnsupportedGenerationError, LayoutError), match=message),
+        attach(model, spec),
+    ):
         model.generate(**prompt(4), **{**GREEDY, **kwargs})
     assert fingerprint(model)[2:] == before
 
 
 def test_assisted_decoding_is_refused(model):
-    with pytest.raises(UnsupportedGenerationError, match="rewind the cache"), attach(model, "random"):
+    with (
+        pytest.raises(UnsupportedGenerationError, match="rewind the cache"),
+        attach(model, "random"),
+    ):
         model.generate(**prompt(4), **GREEDY, assistant_model=llava_onevision(3))
 
 
 def test_a_static_cache_object_is_refused(model):
     cache = StaticCache(config=model.config.text_config, max_cache_len=99)
-    with pytest.raises(UnsupportedGenerationError, match="default dynamic cache"), attach(model, "random"):
+    with (
+        pytest.raises(UnsupportedGenerationError, match="default dynamic cache"),
+        attach(model, "random"),
+    ):
         model.generate(**prompt(4), **GREEDY, **caching(model, cache))
 
 
@@ -58,8 +72,15 @@ def test_several_videos_in_one_sample_are_refused(model):
     inputs = prompt(4, ((4, 5),))
     video = torch.full((1, 4 * CELLS + 1), VIDEO)
     ids = torch.cat([inputs["input_ids"], video], dim=1)
-    with pytest.raises(LayoutError, match="several videos: compress one video per sample"), attach(model, "random"):
-        model.generate(input_ids=ids, pixel_values_videos=inputs["pixel_values_videos"].repeat(2, 1, 1, 1, 1), **GREEDY)
+    with (
+        pytest.raises(LayoutError, match="several videos: compress one video per sample"),
+        attach(model, "random"),
+    ):
+        model.generate(
+            input_ids=ids,
+            pixel_values_videos=inputs["pixel_values_videos"].repeat(2, 1, 1, 1, 1),
+            **GREEDY,
+        )
 
 
 def test_a_video_behind_a_filled_cache_is_refused(model):
@@ -74,7 +95,10 @@ def test_a_four_dimensional_mask_is_refused(model):
     inputs = prompt(4)
     length = inputs["input_ids"].shape[1]
     inputs["attention_mask"] = torch.ones(1, 1, length, length, dtype=torch.bool).tril()
-    with pytest.raises(UnsupportedGenerationError, match="2-D attention mask"), attach(model, "random"):
+    with (
+        pytest.raises(UnsupportedGenerationError, match="2-D attention mask"),
+        attach(model, "random"),
+    ):
         model(**inputs)
 
 
@@ -90,7 +114,9 @@ def test_models_that_do_not_fit_are_refused(model):
     with pytest.raises(StrategyError, match="options go with a spec string"):
         attach(model, build("fastv"), {"fastv.drop": 0.1})
     with (
-        pytest.raises(StrategyError, match=r"dytok.layers=\[1,9\] does not fit the guide, which has 5 layers"),
+        pytest.raises(
+            StrategyError, match=r"dytok.layers=\[1,9\] does not fit the guide, which has 5 layers"
+        ),
         attach(model, "random+dytok", {"dytok.layers": [1, 9]}),
     ):
         model(**prompt(4))
@@ -104,10 +130,15 @@ def test_models_that_do_not_fit_are_refused(model):
 def test_tower_signals_need_the_tower_inside_the_block(model):
     inputs = prompt(4)
     with torch.no_grad():
-        features = model.model.get_video_features(inputs.pop("pixel_values_videos"), return_dict=True).pooler_output
+        features = model.model.get_video_features(
+            inputs.pop("pixel_values_videos"), return_dict=True
+        ).pooler_output
     with attach(model, "random"), torch.no_grad():
         model(**inputs, **encoded(features))
-    with pytest.raises(UnsupportedGenerationError, match="did not run inside the block"), attach(model, "visionzip"):
+    with (
+        pytest.raises(UnsupportedGenerationError, match="did not run inside the block"),
+        attach(model, "visionzip"),
+    ):
         model(**inputs, **encoded(features))
 
 
@@ -121,10 +152,15 @@ def broken(**methods):
 def test_a_stage_that_does_not_keep_its_budget_is_an_error(model):
     lazy = broken(compress=lambda self, tokens, budget: tokens)
     with (
-        pytest.raises(StrategyError, match=r"Broken.compress kept .* a stage keeps exactly its budget"),
+        pytest.raises(
+            StrategyError, match=r"Broken.compress kept .* a stage keeps exactly its budget"
+        ),
         attach(model, build("none") + lazy),
     ):
         model(**prompt(4))
     greedy = broken(quota=lambda self, tokens: tokens.counts + 1)
-    with pytest.raises(StrategyError, match=r"Broken\.quota asks for"), attach(model, build("none") + greedy):
+    with (
+        pytest.raises(StrategyError, match=r"Broken\.quota asks for"),
+        attach(model, build("none") + greedy),
+    ):
         model(**prompt(4))

@@ -34,7 +34,13 @@ def test_indices_are_an_integer_linspace() -> None:
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.mp4", "mpeg4"), ("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.avi", "mpeg4"), ("a.ts", "mpeg2video")],
+    [
+        ("a.mp4", "mpeg4"),
+        ("a.mkv", "libx264"),
+        ("a.webm", "libvpx"),
+        ("a.avi", "mpeg4"),
+        ("a.ts", "mpeg2video"),
+    ],
 )
 def test_containers_and_codecs(tmp_path: Path, name: str, codec: str) -> None:
     frames = read_frames(write_video(tmp_path / name, codec=codec), 8)
@@ -54,7 +60,9 @@ def test_a_name_that_looks_like_a_protocol(tmp_path: Path) -> None:
 
 
 def test_a_rotated_video_stands_upright(tmp_path: Path) -> None:
-    """A quarter turn in the track's matrix, as phones write it: left of the stored picture is its bottom or top."""
+    """A quarter turn in the track's matrix, as phones write it: left of the stored picture is its
+    bottom or top.
+    """
     path = tmp_path / "turned.mp4"
     picture = np.zeros((48, 64, 3), np.uint8)
     picture[:, :16] = 250
@@ -68,13 +76,14 @@ def test_a_rotated_video_stands_upright(tmp_path: Path) -> None:
     matrix = data.index(b"tkhd") + 4 + 40  # of version 0
     one, minus = (1 << 16).to_bytes(4, "big"), ((1 << 32) - (1 << 16)).to_bytes(4, "big")
     zero, unit = bytes(4), (1 << 30).to_bytes(4, "big")
-    data[matrix : matrix + 36] = b"".join(
-        [zero, one, zero, minus, zero, zero, zero, zero, unit]
-    )  # 90 degrees clockwise
+    # 90 degrees clockwise
+    data[matrix : matrix + 36] = b"".join([zero, one, zero, minus, zero, zero, zero, zero, unit])
     path.write_bytes(data)
     upright = read_frames(path, 4)
     assert upright.shape == (4, 64, 48, 3)
-    assert upright[0, :12].float().mean() > 200 > 50 > upright[0, 20:].float().mean(), "left has become top"
+    assert upright[0, :12].float().mean() > 200 > 50 > upright[0, 20:].float().mean(), (
+        "left has become top"
+    )
 
 
 def recounted(path: Path, before: int, after: int) -> Path:
@@ -89,7 +98,9 @@ def recounted(path: Path, before: int, after: int) -> Path:
 
 
 def test_a_header_with_a_wrong_count(tmp_path: Path) -> None:
-    assert levels(read_frames(recounted(write_video(tmp_path / "a.avi", frames=20), 20, 12), 3)) == [0, 9, 19]
+    assert levels(
+        read_frames(recounted(write_video(tmp_path / "a.avi", frames=20), 20, 12), 3)
+    ) == [0, 9, 19]
 
 
 def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
@@ -121,7 +132,10 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "no frames": (folder / "none.mp4", "holds no frame|no video stream was found"),
         "truncated": (folder / "cut.mp4", "truncated or corrupt"),
         "truncated behind its header": (folder / "cut_fast.mp4", "truncated"),
-        "truncated stream": (folder / "cut.mkv", r"is truncated: its pictures end after \d\.\d of 4\.0 seconds"),
+        "truncated stream": (
+            folder / "cut.mkv",
+            r"is truncated: its pictures end after \d\.\d of 4\.0 seconds",
+        ),
     }
 
 
@@ -146,7 +160,9 @@ def tagged(path: Path, tag: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("tag", [b"N/A", b"2.000", b"00:00:02,000000000", b"00:10:00.000000000", b"1:2"])
+@pytest.mark.parametrize(
+    "tag", [b"N/A", b"2.000", b"00:00:02,000000000", b"00:10:00.000000000", b"1:2"]
+)
 def test_a_matroska_tag_that_is_not_the_duration(tmp_path: Path, tag: bytes) -> None:
     """Written by hand, in another language, in seconds, or copied from a longer film."""
     path = tagged(write_video(tmp_path / "a.mkv", frames=20), tag)
@@ -165,7 +181,9 @@ def test_sound_that_is_longer_than_the_pictures(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize("start", [0, 5_000, 1_000_000])
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.flv"])
 def test_a_clock_that_starts_late(tmp_path: Path, name: str, start: int) -> None:
-    """Recordings of streams: whole files are read, and half of one is refused, wherever its clock starts."""
+    """Recordings of streams: whole files are read, and half of one is refused, wherever its clock
+    starts.
+    """
     codec = {"a.mkv": "mpeg4", "a.webm": "libvpx-vp9", "a.flv": "flv"}[name]
     path = write_noise(tmp_path / name, range(start, start + 10_000, 100), codec)
     clip = read_clip(path, 200)
@@ -180,7 +198,10 @@ def test_a_last_picture_that_stays(tmp_path: Path, name: str) -> None:
     """Slide shows and recordings of screens: FLV and MPEG-TS store no durations of pictures."""
     codec = "flv" if name == "a.flv" else "libx264"
     assert len(read_frames(write_noise(tmp_path / name, [0, 5000, 10_000], codec), 8)) == 3
-    assert len(read_frames(write_noise(tmp_path / f"uneven_{name}", [0, 100, 200, 30_000], codec), 8)) == 4
+    assert (
+        len(read_frames(write_noise(tmp_path / f"uneven_{name}", [0, 100, 200, 30_000], codec), 8))
+        == 4
+    )
 
 
 def test_a_header_that_counts_more_than_there_is(tmp_path: Path) -> None:
@@ -208,7 +229,10 @@ def test_an_animated_webp_is_read_or_named(tmp_path: Path) -> None:
         said = str(tuple(read_frames(path, 8).shape))  # FFmpeg 9, of PyAV 19, can
     except VideoError as error:
         said = str(error)
-    refused = f"{path} is an animated WebP, which this FFmpeg cannot decode: convert it to MP4 or GIF first"
+    refused = (
+        f"{path} is an animated WebP, which this FFmpeg cannot decode: convert it to MP4 or "
+        "GIF first"
+    )
     assert said in ("(8, 48, 64, 3)", refused)
 
 
@@ -273,7 +297,8 @@ def test_a_forked_process_reads_after_its_parent(tmp_path: Path) -> None:
     read_frames(path, 2)
     child = multiprocessing.get_context("fork").Process(target=read_frames, args=(path, 2))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
+        # Python 3.12 warns of forks beside threads
+        warnings.simplefilter("ignore", DeprecationWarning)
         child.start()
     child.join(60)
     alive = child.is_alive()

@@ -1,4 +1,6 @@
-"""Seeking to chosen frames: the same pixels and times as decoding everything, with less of it decoded."""
+"""Seeking to chosen frames: the same pixels and times as decoding everything, with less of it
+decoded.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def agrees(path: Path, frames: int, sampling: str = "index") -> None:
     with opened(path) as (container, stream):
         index = scan(container, stream)
-    whole, quick = video._sequential(path, index, frames, sampling), read_clip(path, frames, sampling)
+    whole, quick = (
+        video._sequential(path, index, frames, sampling),
+        read_clip(path, frames, sampling),
+    )
     assert torch.equal(quick.frames, whole.frames)
     assert quick[1:] == whole[1:]
 
@@ -49,13 +54,23 @@ def agrees(path: Path, frames: int, sampling: str = "index") -> None:
 FILES = {
     "b_frames.mp4": ("libx264", EVEN, {"g": "20"}, {}),
     "b_frames.mkv": ("libx264", EVEN, {"g": "20"}, {}),
-    "fragments.mp4": ("libx264", EVEN, {"g": "20"}, {"options": {"movflags": "frag_keyframe+empty_moov"}}),
+    "fragments.mp4": (
+        "libx264",
+        EVEN,
+        {"g": "20"},
+        {"options": {"movflags": "frag_keyframe+empty_moov"}},
+    ),
     "front.mp4": ("libx264", EVEN, {"g": "20"}, {"options": {"movflags": "faststart"}}),
     "uneven.mp4": ("libx264", UNEVEN, {"g": "20"}, {}),
     "uneven.mkv": ("libx264", UNEVEN, {"g": "20"}, {}),
     "late.mp4": ("libx264", range(90_000, 120_000, 100), {"g": "20"}, {}),
     "negative.mp4": ("libx264", range(-400, 29_600, 100), {"g": "20"}, {}),
-    "hevc.mp4": ("libx265", range(0, 10_000, 100), {"x265-params": "log-level=none:keyint=20:open-gop=1"}, {}),
+    "hevc.mp4": (
+        "libx265",
+        range(0, 10_000, 100),
+        {"x265-params": "log-level=none:keyint=20:open-gop=1"},
+        {},
+    ),
     "vp9.webm": ("libvpx-vp9", EVEN, {"g": "20"}, {}),
     "mpeg4.mp4": ("mpeg4", EVEN, {"g": "20", "bf": "2"}, {}),
     "intra.mov": ("mjpeg", EVEN, {}, {}),
@@ -63,7 +78,9 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_seeking_gives_what_decoding_everything_gives(tmp_path: Path, name: str, decoded: list[int]) -> None:
+def test_seeking_gives_what_decoding_everything_gives(
+    tmp_path: Path, name: str, decoded: list[int]
+) -> None:
     codec, times, options, container = FILES[name]
     path = write_noise(tmp_path / name, times, codec, options, **container)
     for frames in (1, 2, 5):
@@ -77,16 +94,26 @@ def test_seeking_gives_what_decoding_everything_gives(tmp_path: Path, name: str,
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
     [
-        ("open.mkv", "libx264", {"g": "20", "x264-params": "open-gop=1"}),  # pictures that reach back behind a key one
+        (
+            "open.mkv",
+            "libx264",
+            {"g": "20", "x264-params": "open-gop=1"},
+        ),  # pictures that reach back behind a key one
         ("refresh.mp4", "libx264", {"g": "20", "x264-params": "intra-refresh=1"}),
-        ("hidden.webm", "libvpx", {"g": "20", "auto-alt-ref": "1", "lag-in-frames": "16"}),  # packets without a picture
+        (
+            "hidden.webm",
+            "libvpx",
+            {"g": "20", "auto-alt-ref": "1", "lag-in-frames": "16"},
+        ),  # packets without a picture
         ("a.ts", "libx264", {"g": "20"}),
         ("a.avi", "libx264", {"g": "20"}),
         ("a.flv", "libx264", {"g": "20"}),
         ("a.mpg", "mpeg2video", {"g": "20"}),
     ],
 )
-def test_what_cannot_seek_exactly_decodes_everything(tmp_path: Path, name: str, codec: str, options: dict) -> None:
+def test_what_cannot_seek_exactly_decodes_everything(
+    tmp_path: Path, name: str, codec: str, options: dict
+) -> None:
     path = write_noise(tmp_path / name, range(0, 12_000, 40), codec, options, rate=25)
     for frames in (2, 7):
         agrees(path, frames)
@@ -115,7 +142,10 @@ def test_an_edit_list_hides_what_it_cuts_off(tmp_path: Path, decoded: list[int])
 
 
 def test_matroska_without_an_index(tmp_path: Path, decoded: list[int]) -> None:
-    """A live recording: no cues, no duration, lengths left open. What is there is read, as FFmpeg does."""
+    """A live recording: no cues, no duration, lengths left open.
+
+    What is there is read, as FFmpeg does.
+    """
 
     class Stream(io.BytesIO):
         def seekable(self) -> bool:
@@ -132,7 +162,9 @@ def test_matroska_without_an_index(tmp_path: Path, decoded: list[int]) -> None:
 
 def test_a_damaged_end_is_found_without_decoding_everything(tmp_path: Path) -> None:
     """The index is in front and whole; what it points at is not there."""
-    path = write_noise(tmp_path / "a.mp4", EVEN, "libx264", {"g": "20"}, options={"movflags": "faststart"})
+    path = write_noise(
+        tmp_path / "a.mp4", EVEN, "libx264", {"g": "20"}, options={"movflags": "faststart"}
+    )
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 3 // 4])
     for frames in (1, 2, 8):

@@ -106,12 +106,25 @@ def test_what_hooks_would_not_reach_is_said_not_to_be_called(model):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "expected a loaded model, not None: load one with AutoModelForImageTextToText.from_pretrained(NAME)"),
+        (
+            None,
+            "expected a loaded model, not None: load one with "
+            "AutoModelForImageTextToText.from_pretrained(NAME)",
+        ),
         ("tiny", "expected a loaded model, not the text 'tiny': load one with"),
-        (SimpleNamespace(image_processor=None), "not an object of type SimpleNamespace: load one with"),
+        (
+            SimpleNamespace(image_processor=None),
+            "not an object of type SimpleNamespace: load one with",
+        ),
         (SimpleNamespace, "expected a loaded model, not the class SimpleNamespace: load one with"),
-        (nn.Linear(2, 2), "Linear is not a model of transformers: supported families are llava_onevision"),
-        (nn.DataParallel(nn.Linear(2, 2)), "DataParallel is not a model of transformers: supported families are"),
+        (
+            nn.Linear(2, 2),
+            "Linear is not a model of transformers: supported families are llava_onevision",
+        ),
+        (
+            nn.DataParallel(nn.Linear(2, 2)),
+            "DataParallel is not a model of transformers: supported families are",
+        ),
     ],
 )
 def test_what_is_no_model_is_refused(given, message):
@@ -122,7 +135,9 @@ def test_what_is_no_model_is_refused(given, message):
 
 def test_parts_of_a_model_are_refused(model):
     assert "load LlavaOnevisionForConditionalGeneration" in refusal(model.model)
-    assert "Qwen2Model (qwen2) is not of a family that tokenprune knows" in refusal(model.model.language_model)
+    assert "Qwen2Model (qwen2) is not of a family that tokenprune knows" in refusal(
+        model.model.language_model
+    )
     assert "SiglipVisionModel" in refusal(model.model.vision_tower)
 
 
@@ -139,10 +154,14 @@ def test_a_model_without_weights_is_refused(model):
     with torch.device("meta"):
         empty = llava_onevision()
     assert "the model has no weights (they are on the meta device)" in refusal(empty)
-    assert "the assistant has no weights (they are on the meta device)" in refusal(model, assistant=empty)
+    assert "the assistant has no weights (they are on the meta device)" in refusal(
+        model, assistant=empty
+    )
 
 
-@pytest.mark.parametrize("part", ["model", "body", "language model", "layer", "attention", "tower", "forward"])
+@pytest.mark.parametrize(
+    "part", ["model", "body", "language model", "layer", "attention", "tower", "forward"]
+)
 def test_compiled_parts_that_hooks_go_on_are_refused(part):
     model = llava_onevision()
     language_model = model.model.language_model
@@ -157,7 +176,9 @@ def test_compiled_parts_that_hooks_go_on_are_refused(part):
             "attention": language_model.layers[1].self_attn,
             "tower": model.model.vision_tower,
         }[part].compile(backend="eager")
-    assert "is compiled, and compiled code passes hooks by: attach an uncompiled model" in refusal(model)
+    assert "is compiled, and compiled code passes hooks by: attach an uncompiled model" in refusal(
+        model
+    )
 
 
 # the assistant
@@ -176,7 +197,9 @@ def test_an_assistant_that_is_the_model_itself_is_no_assistant(model):
 def test_an_assistant_that_shares_layers_with_the_model_is_refused(model):
     other = llava_onevision(1)
     other.model.language_model.layers[0] = model.model.language_model.layers[0]
-    with pytest.raises(StrategyError, match="shares layers with the model: pass a model of its own"):
+    with pytest.raises(
+        StrategyError, match="shares layers with the model: pass a model of its own"
+    ):
         attach(model, "random+dytok", assistant=other)
 
 

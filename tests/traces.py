@@ -28,7 +28,10 @@ def fingerprint(model):
         model.model.language_model.config._attn_implementation,
         model.model.vision_tower.config._attn_implementation,
     ]
-    registries = [sorted(AttentionInterface._global_mapping), sorted(AttentionMaskInterface._global_mapping)]
+    registries = [
+        sorted(AttentionInterface._global_mapping),
+        sorted(AttentionMaskInterface._global_mapping),
+    ]
     return hooks, attributes, configs, chosen, registries
 
 

@@ -1,4 +1,5 @@
-"""What differs between the versions of libraries that we allow, asked of the library itself and never of its version.
+"""What differs between the versions of libraries that we allow, asked of the library itself and
+never of its version.
 
 Names of arguments and fields that some release renamed stand here and nowhere else.
 """
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from transformers.cache_utils import Cache
 
-# the key/value cache in `forward` and in what it returns: transformers 5.24 renamed the second to the first
+# the key/value cache in `forward` and in what it returns: transformers 5.24 renamed the second to
+# the first
 CACHE = ("cache", "past_key_values")
 ENCODED = "mm_encoder_outputs"  # features that `generate` has made before it calls `forward`
 
@@ -31,7 +33,9 @@ def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
 
 
 def parameters(module: nn.Module) -> tuple[str, ...]:
-    """Names of what `forward` takes; a wrapper that only passes on, as torch's for checkpointing, has its module's."""
+    """Names of what `forward` takes; a wrapper that only passes on, as torch's for checkpointing,
+    has its module's.
+    """
     while not (names := _declared(type(module))) and len(inner := list(module.children())) == 1:
         module = inner[0]
     return names
@@ -41,7 +45,9 @@ def parameters(module: nn.Module) -> tuple[str, ...]:
 def _declared(kind: type[nn.Module]) -> tuple[str, ...]:
     """Inspecting takes longer than a hook should, and every layer has one."""
     named = inspect.signature(kind.forward).parameters.values()
-    return tuple(one.name for one in named if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))[1:]
+    return tuple(
+        one.name for one in named if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    )[1:]
 
 
 def cache_name(module: nn.Module) -> str:
@@ -50,7 +56,9 @@ def cache_name(module: nn.Module) -> str:
 
 
 def checkpoints(layer: nn.Module) -> bool:
-    """Whether a decoder layer forgets its activations and runs again in the backward pass; it then caches nothing."""
+    """Whether a decoder layer forgets its activations and runs again in the backward pass; it then
+    caches nothing.
+    """
     return layer.training and bool(getattr(layer, "gradient_checkpointing", False))
 
 
@@ -70,7 +78,9 @@ def filled_cache(output: Any) -> Cache:
 
 
 def encoded_media(given: dict[str, Any], kind: str) -> Any:
-    """Features of `kind` ("video" or "image") that were made before this call; None if it brings pixels or nothing."""
+    """Features of `kind` ("video" or "image") that were made before this call; None if it brings
+    pixels or nothing.
+    """
     return (given.get(ENCODED) or {}).get(kind)
 
 
@@ -85,7 +95,8 @@ def encoded(features: Tensor) -> dict[str, Any]:
 def open_video(file: str) -> InputContainer:
     """`av.open` that reads tags in any encoding.
 
-    Before 19 a tag that is no UTF-8 is an error unless told otherwise; since 19 it never is, and the argument is gone.
+    Before 19 a tag that is no UTF-8 is an error unless told otherwise; since 19 it never is, and
+    the argument is gone.
     """
     import av
 
@@ -96,7 +107,9 @@ def open_video(file: str) -> InputContainer:
 
 
 def pictures(container: InputContainer) -> list[VideoStream]:
-    """The video streams without cover art, which for PyAV 14.0 is a JPEG or PNG beside another stream."""
+    """The video streams without cover art, which for PyAV 14.0 is a JPEG or PNG beside another
+    stream.
+    """
     streams = list(container.streams.video)
     if streams and hasattr(streams[0], "disposition"):
         from av.stream import Disposition
@@ -110,8 +123,8 @@ def pictures(container: InputContainer) -> list[VideoStream]:
 def converting() -> dict[str, Any]:
     """Arguments of `VideoFrame.to_ndarray` under which a process that was forked can convert, too.
 
-    From 17 on PyAV converts in several threads unless told otherwise, and those of 19 are lost by a fork: a worker of a
-    loader would wait for them for ever.
+    From 17 on PyAV converts in several threads unless told otherwise, and those of 19 are lost by a
+    fork: a worker of a loader would wait for them for ever.
     """
     import av
 

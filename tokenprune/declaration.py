@@ -1,4 +1,6 @@
-"""The class of a strategy is held to the contract before it is built: an error says what to write in which file."""
+"""The class of a strategy is held to the contract before it is built: an error says what to write
+in which file.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +12,31 @@ from typing import Any
 from tokenprune import strategy
 from tokenprune.errors import StrategyError
 from tokenprune.guards import blame
-from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage, Strategy, VisionStage
+from tokenprune.strategy import (
+    Allocator,
+    DecodeStage,
+    Pipeline,
+    PrefillStage,
+    Strategy,
+    VisionStage,
+)
 
 _STAGES = (Allocator, VisionStage, PrefillStage, DecodeStage)
 _VALUES = (bool, int, float, str, bytes, type(None), tuple, list, dict, set, frozenset, Enum)
 
 
 def check_class(kind: type[Strategy]) -> None:
-    """Raises StrategyError unless `kind` is a frozen dataclass with a stage whose options are fields."""
+    """Raises StrategyError unless `kind` is a frozen dataclass with a stage whose options are
+    fields.
+    """
     name = kind.__name__
     if not issubclass(kind, _STAGES):
         stages = ", ".join(stage.__name__ for stage in _STAGES)
         raise _breach(kind, "has no stage", f"inherit one or more of {stages}")
     if not dataclasses.is_dataclass(kind):
-        raise _breach(kind, "is not a dataclass", f"write @dataclass(frozen=True) above class {name}")
+        raise _breach(
+            kind, "is not a dataclass", f"write @dataclass(frozen=True) above class {name}"
+        )
     if not getattr(kind, "__dataclass_params__").frozen:  # noqa: B009
         raise _breach(kind, "is not frozen", f"write @dataclass(frozen=True) above class {name}")
     if missing := sorted(getattr(kind, "__abstractmethods__", ())):
@@ -32,8 +45,14 @@ def check_class(kind: type[Strategy]) -> None:
     for owner in kind.__mro__:
         if blame.foreign(owner) and issubclass(owner, Strategy):
             _check_fields(kind, owner, fields)
-    if issubclass(kind, (PrefillStage, DecodeStage)) and "layer" not in fields and not hasattr(kind, "layer"):
-        raise _breach(kind, "does not say before which LLM layer it acts", "add a field, as in layer: int = 2")
+    if (
+        issubclass(kind, (PrefillStage, DecodeStage))
+        and "layer" not in fields
+        and not hasattr(kind, "layer")
+    ):
+        raise _breach(
+            kind, "does not say before which LLM layer it acts", "add a field, as in layer: int = 2"
+        )
 
 
 def check_classes(pipeline: Pipeline) -> None:
@@ -45,14 +64,18 @@ def check_classes(pipeline: Pipeline) -> None:
 def _check_fields(kind: type[Strategy], owner: type, fields: set[str]) -> None:
     """Values in the body of `owner`, `kind` itself or a base of it, that no option can reach."""
     annotated = _annotations(owner)
-    constants = {name for name, hint in annotated.items() if "ClassVar" in str(hint)} | _class_variables()
+    constants = {
+        name for name, hint in annotated.items() if "ClassVar" in str(hint)
+    } | _class_variables()
     for name in [*annotated, *vars(owner)]:
         if name.startswith("_") or name.isupper() or name in fields | constants:
             continue
         if name in annotated:
             did = f"is not a field, since {owner.__name__} is not a dataclass"
             raise _breach(
-                kind, f"has {name}, which {did}", f"write @dataclass(frozen=True) above class {owner.__name__}"
+                kind,
+                f"has {name}, which {did}",
+                f"write @dataclass(frozen=True) above class {owner.__name__}",
             )
         if isinstance(value := vars(owner)[name], _VALUES):
             constant = f"{name}: ClassVar = {value!r} for a constant"
@@ -68,13 +91,18 @@ def _check_fields(kind: type[Strategy], owner: type, fields: set[str]) -> None:
 def _annotations(owner: type) -> dict[str, Any]:
     try:
         return inspect.get_annotations(owner)
-    except NameError:  # Python 3.14 reads them late, and they name what is only imported for a type checker
+    # Python 3.14 reads them late, and they name what is only imported for a type checker
+    except NameError:
         return dict.fromkeys(getattr(owner, "__dataclass_fields__", {}))
 
 
 def _class_variables() -> set[str]:
     """What the interfaces declare for all instances of a class."""
-    interfaces = (kind for _, kind in inspect.getmembers(strategy, inspect.isclass) if issubclass(kind, Strategy))
+    interfaces = (
+        kind
+        for _, kind in inspect.getmembers(strategy, inspect.isclass)
+        if issubclass(kind, Strategy)
+    )
     return {
         name
         for kind in interfaces
@@ -89,4 +117,6 @@ def _field(name: str, value: Any) -> str:
 
 
 def _breach(kind: type[Strategy], did: str, rule: str) -> StrategyError:
-    return StrategyError(f"{blame.home(kind)}: class {kind.__name__} {did}: {rule} (docs/write-a-strategy.md)")
+    return StrategyError(
+        f"{blame.home(kind)}: class {kind.__name__} {did}: {rule} (docs/write-a-strategy.md)"
+    )

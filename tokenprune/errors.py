@@ -1,6 +1,8 @@
-"""Every error that speaks to the user: its message is one sentence that says what to write or do instead.
+"""Every error that speaks to the user: its message is one sentence that says what to write or do
+instead.
 
-The command line prints those and ends with status 2. Any other exception is a defect and keeps its traceback.
+The command line prints those and ends with status 2. Any other exception is a defect and keeps its
+traceback.
 """
 
 from __future__ import annotations

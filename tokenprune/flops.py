@@ -1,7 +1,9 @@
-"""Operation counts as the papers print them: a multiply-add is one operation, visual tokens of the LLM's prefill only.
+"""Operation counts as the papers print them: a multiply-add is one operation, visual tokens of the
+LLM's prefill only.
 
-Text, newline, vision tower, projector and `lm_head` are not counted. `c2` is what most papers of the field print, `cs`
-the stricter count for honest reports. `x` is always a number of tokens, and may be a fractional average.
+Text, newline, vision tower, projector and `lm_head` are not counted. `c2` is what most papers of
+the field print, `cs` the stricter count for honest reports. `x` is always a number of tokens, and
+may be a fractional average.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ Count = Callable[[Decoder, Number], Number]  # operations of one layer that sees
 
 
 def c2(decoder: Decoder, x: Number) -> Number:
-    """One layer with full key/value width and two FFN matrices: FastV, VisionZip, DyToK eq. 1, DyCoke."""
+    """One layer with full key/value width and two FFN matrices: FastV, VisionZip, DyToK eq.
+
+    1, DyCoke.
+    """
     d, m = decoder.width, decoder.ffn
     return 4 * x * d**2 + 2 * x**2 * d + 2 * x * d * m
 
@@ -61,7 +66,10 @@ def prefill(decoder: Decoder, tokens: Number | Sequence[Number], count: Count = 
     if not isinstance(tokens, Sequence):
         return decoder.layers * count(decoder, tokens)
     if len(tokens) != decoder.layers:
-        raise ValueError(f"{len(tokens)} token counts for a decoder of {decoder.layers} layers: give one per layer")
+        raise ValueError(
+            f"{len(tokens)} token counts for a decoder of {decoder.layers} layers: give one per "
+            "layer"
+        )
     return sum(count(decoder, x) for x in tokens)
 
 
@@ -73,17 +81,23 @@ def flops_ratio(
     probe_layers: int = 0,
     count: Count = cs,
 ) -> float:
-    """Operations of a compressed prefill over those of the full model's, which sees `full` tokens in every layer.
+    """Operations of a compressed prefill over those of the full model's, which sees `full` tokens
+    in every layer.
 
-    Counts the visual tokens of the LLM only; an allocator's probe adds `probe_layers` whole layers of `guide` over all
-    `full` tokens (as DyToK's Table 16 does; a bound from above, since the last of them stops at its queries and keys).
+    Counts the visual tokens of the LLM only; an allocator's probe adds `probe_layers` whole layers
+    of `guide` over all `full` tokens (as DyToK's Table 16 does; a bound from above, since the last
+    of them stops at its queries and keys).
     """
     probe = probe_layers * count(guide or decoder, full)
     return (prefill(decoder, tokens_per_layer, count) + probe) / prefill(decoder, full, count)
 
 
-def dycoke(decoder: Decoder, x: Number, generated: int = 100, decode_x: Number | None = None) -> Number:
-    """DyCoke eq. 8: `c2` prefill of `x` tokens, then `generated` steps over `decode_x` of them (default: all)."""
+def dycoke(
+    decoder: Decoder, x: Number, generated: int = 100, decode_x: Number | None = None
+) -> Number:
+    """DyCoke eq. 8: `c2` prefill of `x` tokens, then `generated` steps over `decode_x` of them
+    (default: all).
+    """
     d, m = decoder.width, decoder.ffn
     seen = x if decode_x is None else decode_x
     step = (4 * d**2 + 2 * d * m) + 2 * (d * seen + d * (generated + 1) / 2)
@@ -93,7 +107,8 @@ def dycoke(decoder: Decoder, x: Number, generated: int = 100, decode_x: Number |
 def fastv_remaining(
     decoder: Decoder, layer: int, visual: Number, drop: float, text: Number = 0, count: Count = c2
 ) -> float:
-    """Operations that FastV leaves, as a fraction: layers from `layer` on see `1 - drop` of the visual tokens.
+    """Operations that FastV leaves, as a fraction: layers from `layer` on see `1 - drop` of the
+    visual tokens.
 
     One minus the reduction of the paper's eq. 5, whose printed values count `text` tokens too.
     """
@@ -103,7 +118,9 @@ def fastv_remaining(
 
 
 def average_tokens(layers: int, layer: int, x: Number, kept: Number) -> Number:
-    """Tokens per layer of a method that goes from `x` to `kept` before layer `layer`, averaged over all layers."""
+    """Tokens per layer of a method that goes from `x` to `kept` before layer `layer`, averaged over
+    all layers.
+    """
     return (layer * x + (layers - layer) * kept) / layers
 
 
@@ -115,7 +132,8 @@ def kept_for_average(layers: int, layer: int, x: Number, average: Number) -> Num
     kept = (layers * average - layer * x) / (layers - layer)
     if kept < 0:
         raise ValueError(
-            f"an average of {average:g} tokens is out of reach at layer {layer} of {layers}: the layers below it "
+            f"an average of {average:g} tokens is out of reach at layer {layer} of {layers}: the "
+            "layers below it "
             f"alone average {layer * x / layers:g}; prune at a lower layer or ask for more"
         )
     return kept

@@ -1,4 +1,5 @@
-"""Pure tensor mathematics shared by more than one strategy: torch only, no model, no state, no loop over tokens.
+"""Pure tensor mathematics shared by more than one strategy: torch only, no model, no state, no loop
+over tokens.
 
 Axes: `n` tokens, `f` frames, `m` slots of the padded per-frame layout, `d` width.
 Scores are float32, ties go to the lower index, every ratio becomes a number in `count`.
@@ -24,9 +25,10 @@ def count(n: Tensor, keep: float, rounding: Rounding = "even") -> Tensor: ...
 def count(n: int | Tensor, keep: float, rounding: Rounding = "even") -> int | Tensor:
     """How many of `n` tokens a kept fraction means: the one place where a ratio becomes a number.
 
-    `"even"` rounds half to even, so `count(n, k / n) == k` for every k; FastV's released rule and the default.
-    `"down"` truncates the double-precision product, DyCoke's published `int((1 - K) * n)`: where the product is not
-    exact in binary it loses one, `count(100, 1 - 0.55, "down") == 44`, and the published counts contain that loss.
+    `"even"` rounds half to even, so `count(n, k / n) == k` for every k; FastV's released rule and
+    the default. `"down"` truncates the double-precision product, DyCoke's published `int((1 - K) *
+    n)`: where the product is not exact in binary it loses one, `count(100, 1 - 0.55, "down") ==
+    44`, and the published counts contain that loss.
     """
     if not 0.0 <= keep <= 1.0:
         raise ValueError(f"a kept fraction lies between 0 and 1, got {keep}")
@@ -37,15 +39,21 @@ def count(n: int | Tensor, keep: float, rounding: Rounding = "even") -> int | Te
 
 
 def fraction(name: str, value: float | None) -> None:
-    """Raises ValueError unless the hyper-parameter `name` is a fraction (or None, where that means adaptive)."""
+    """Raises ValueError unless the hyper-parameter `name` is a fraction (or None, where that means
+    adaptive).
+    """
     if value is not None and not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}={value} is no fraction: write a number from 0 to 1")
 
 
-def ranking(scores: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"] | None = None) -> Int[Tensor, "*b n"]:
-    """Indices of every row from the largest score to the smallest; ties by lower index; what is not `valid` comes last.
+def ranking(
+    scores: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"] | None = None
+) -> Int[Tensor, "*b n"]:
+    """Indices of every row from the largest score to the smallest; ties by lower index; what is not
+    `valid` comes last.
 
-    Invalid entries are sorted behind the others instead of getting a fake minimum, which a real score could tie with.
+    Invalid entries are sorted behind the others instead of getting a fake minimum, which a real
+    score could tie with.
     """
     order = scores.float().argsort(dim=-1, descending=True, stable=True)
     if valid is None:
@@ -55,16 +63,24 @@ def ranking(scores: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"] | None = 
 
 
 def keep_top(
-    scores: Float[Tensor, "*b n"], k: int | Int[Tensor, "*b"], valid: Bool[Tensor, "*b n"] | None = None
+    scores: Float[Tensor, "*b n"],
+    k: int | Int[Tensor, "*b"],
+    valid: Bool[Tensor, "*b n"] | None = None,
 ) -> Bool[Tensor, "*b n"]:
-    """Marks exactly `k` entries of each row, those with the largest score (ties: lower index); `k` may vary by row."""
+    """Marks exactly `k` entries of each row, those with the largest score (ties: lower index); `k`
+    may vary by row.
+    """
     order = ranking(scores, valid)
-    first = torch.arange(order.shape[-1], device=order.device) < (k if isinstance(k, int) else k.unsqueeze(-1))
+    first = torch.arange(order.shape[-1], device=order.device) < (
+        k if isinstance(k, int) else k.unsqueeze(-1)
+    )
     return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, first.expand_as(order))
 
 
 def cosine(a: Float[Tensor, "*b d"], b: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-    """Cosine of the last axis in float32; 0 where a vector is all zero, exactly 1 where two vectors are equal."""
+    """Cosine of the last axis in float32; 0 where a vector is all zero, exactly 1 where two vectors
+    are equal.
+    """
     a, b = a.float(), b.float()
     return cosine_of((a * b).sum(-1), a.square().sum(-1), b.square().sum(-1))
 
@@ -83,13 +99,15 @@ def apportion(
     cap: Int[Tensor, "f"],
     follow: Literal["paper", "released"] = "paper",
 ) -> Int[Tensor, "f"]:
-    """Splits `total` tokens over frames in proportion to `weights`: exactly `total`, at most `cap[f]` for frame f.
+    """Splits `total` tokens over frames in proportion to `weights`: exactly `total`, at most
+    `cap[f]` for frame f.
 
-    Largest remainder first, then what exceeds a cap goes in turns of one to the frames below theirs, by weight
-    (DyToK, Algorithm 1 and section 3.3). `"released"` hands out the remainders before it looks at the cap, as the
-    authors' code does; the two differ only where a cap binds.
+    Largest remainder first, then what exceeds a cap goes in turns of one to the frames below
+    theirs, by weight (DyToK, Algorithm 1 and section 3.3). `"released"` hands out the remainders
+    before it looks at the cap, as the authors' code does; the two differ only where a cap binds.
 
-    Raises ValueError for weights that are negative, not finite or all zero, and for a total the caps cannot hold.
+    Raises ValueError for weights that are negative, not finite or all zero, and for a total the
+    caps cannot hold.
     """
     # a few numbers and many decisions about them: on the host, whatever device asks
     device, weights, cap = weights.device, weights.float().cpu(), cap.cpu()
@@ -118,7 +136,9 @@ def apportion(
 
 
 def _in_turns(room: Int[Tensor, "f"], order: Int[Tensor, "f"], amount: int) -> Int[Tensor, "f"]:
-    """`amount` tokens dealt one at a time in `order`, round after round, to whoever has room (in closed form)."""
+    """`amount` tokens dealt one at a time in `order`, round after round, to whoever has room (in
+    closed form).
+    """
     level = torch.arange(int(room.max()) + 1 if len(room) else 1, device=room.device)
     given_by_level = room.unsqueeze(-1).minimum(level).sum(0)
     full_rounds = int(torch.searchsorted(given_by_level, amount, right=True)) - 1
@@ -136,7 +156,8 @@ def evenly(total: int, cap: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
 def by_frame(
     values: Shaped[Tensor, "n *d"], counts: Int[Tensor, "f"]
 ) -> tuple[Shaped[Tensor, "f m *d"], Bool[Tensor, "f m"]]:
-    """Frame-major rows as `[frames, largest frame, ...]` with the mask of real rows; a view where frames are equal.
+    """Frame-major rows as `[frames, largest frame, ...]` with the mask of real rows; a view where
+    frames are equal.
 
     Never narrower than one, so that no reduction over a frame is over nothing.
     """
@@ -149,19 +170,29 @@ def by_frame(
     return padded, valid
 
 
-def leading(order: Int[Tensor, "f m"], counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]) -> Int[Tensor, "k"]:
-    """Row numbers of the first `budget[f]` entries of each frame's `order`, frames one after the other."""
+def leading(
+    order: Int[Tensor, "f m"], counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]
+) -> Int[Tensor, "k"]:
+    """Row numbers of the first `budget[f]` entries of each frame's `order`, frames one after the
+    other.
+    """
     first = torch.arange(order.shape[-1], device=order.device) < budget.unsqueeze(-1)
     return (order + (counts.cumsum(0) - counts).unsqueeze(-1))[first]
 
 
-def pool2d(maps: Float[Tensor, "f p d"], mode: Literal["bilinear", "average", "max"]) -> Float[Tensor, "f q d"]:
-    """LLaVA-NeXT's 2-D pooling of square maps by two: bilinear to ceil(side / 2), or stride-2 average or maximum."""
+def pool2d(
+    maps: Float[Tensor, "f p d"], mode: Literal["bilinear", "average", "max"]
+) -> Float[Tensor, "f q d"]:
+    """LLaVA-NeXT's 2-D pooling of square maps by two: bilinear to ceil(side / 2), or stride-2
+    average or maximum.
+    """
     side = math.isqrt(maps.shape[1])
     grid = maps.transpose(1, 2).unflatten(2, (side, side))
     if mode == "bilinear":
         half = math.ceil(side / 2)
         grid = functional.interpolate(grid, size=(half, half), mode="bilinear")
     else:
-        grid = functional.avg_pool2d(grid, 2) if mode == "average" else functional.max_pool2d(grid, 2)
+        grid = (
+            functional.avg_pool2d(grid, 2) if mode == "average" else functional.max_pool2d(grid, 2)
+        )
     return grid.flatten(2).transpose(1, 2)

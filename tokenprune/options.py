@@ -17,19 +17,26 @@ from tokenprune.errors import ConfigError
 Number = TypeVar("Number")
 
 AND_OPTIONS = ", and STRATEGY.FIELD"  # after the keys of a command that takes them
-SAMPLINGS = ("index", "time")  # how the frames of a video file are spread: evenly by number, or by the clock
+# how the frames of a video file are spread: evenly by number, or by the clock
+SAMPLINGS = ("index", "time")
 
 
 def key(default: Any, meaning: str) -> Any:
-    """A field of a command's dataclass: its default or, for lists and dictionaries, what makes one, and its help."""
+    """A field of a command's dataclass: its default or, for lists and dictionaries, what makes one,
+    and its help.
+    """
     if callable(default):
         return field(default_factory=default, metadata={"help": meaning})
     return field(default=default, metadata={"help": meaning})
 
 
 def own_first(schema: type) -> list[Field[Any]]:
-    """The fields of a command's dataclass in the order of its help: those it has to itself, then inherited ones."""
-    inherited = {one.name for base in schema.__bases__ if is_dataclass(base) for one in fields(base)}
+    """The fields of a command's dataclass in the order of its help: those it has to itself, then
+    inherited ones.
+    """
+    inherited = {
+        one.name for base in schema.__bases__ if is_dataclass(base) for one in fields(base)
+    }
     return sorted(fields(schema), key=lambda one: one.name in inherited)
 
 
@@ -44,13 +51,17 @@ def pair(word: str, keys: Sequence[str], joined: str = "+") -> tuple[str, str]:
     if near := nearest(word.lstrip("-"), keys, cutoff=0.6):
         raise ConfigError(f"{word!r} is no KEY=VALUE: write {near}=VALUE")
     named = re.sub(f"[{joined}]", "", word).isidentifier()
-    raise ConfigError(f"{word!r} is no KEY=VALUE: write {f'strategy={word}' if named else 'KEY=VALUE'}")
+    raise ConfigError(
+        f"{word!r} is no KEY=VALUE: write {f'strategy={word}' if named else 'KEY=VALUE'}"
+    )
 
 
 def pairs(words: Iterable[str], keys: Sequence[str], twice: str) -> dict[str, str]:
-    """The values of `words` by key: each of `keys`, or an option of a strategy, once and with a value.
+    """The values of `words` by key: each of `keys`, or an option of a strategy, once and with a
+    value.
 
-    Raises ConfigError; `twice` is what to write instead of a second one, where `{name}` stands for the key.
+    Raises ConfigError; `twice` is what to write instead of a second one, where `{name}` stands for
+    the key.
     """
     given: dict[str, str] = {}
     for word in words:
@@ -66,7 +77,9 @@ def pairs(words: Iterable[str], keys: Sequence[str], twice: str) -> dict[str, st
 
 
 def known(name: str, keys: Sequence[str], also: str = "") -> None:
-    """ConfigError where `name` is none of `keys`, with the nearest of them; `also` says what else there is."""
+    """ConfigError where `name` is none of `keys`, with the nearest of them; `also` says what else
+    there is.
+    """
     if name not in keys:
         raise ConfigError(f"unknown key {name!r}{meant(name, keys)} Keys: {', '.join(keys)}{also}")
 
@@ -84,7 +97,9 @@ def nearest(name: str, names: Sequence[str], cutoff: float = 0.5) -> str | None:
 
 def one_of(word: str, keys: Sequence[str]) -> ConfigError:
     """About a word that is no pair, where only pairs may stand."""
-    return ConfigError(f"{word!r} is no KEY=VALUE: write one of {', '.join(f'{key}=' for key in keys)}")
+    return ConfigError(
+        f"{word!r} is no KEY=VALUE: write one of {', '.join(f'{key}=' for key in keys)}"
+    )
 
 
 def read(word: str) -> Any:
@@ -94,14 +109,19 @@ def read(word: str) -> Any:
     from yaml import YAMLError
 
     try:
-        value = OmegaConf.select(OmegaConf.from_dotlist([word]), word.partition("=")[0], throw_on_missing=True)
+        value = OmegaConf.select(
+            OmegaConf.from_dotlist([word]), word.partition("=")[0], throw_on_missing=True
+        )
         return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"{word!r} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def structured(schema: type, values: Mapping[str, Any]) -> Any:
-    """`schema`, a dataclass, with `values` for its fields, as OmegaConf. ConfigError for one of another type."""
+    """`schema`, a dataclass, with `values` for its fields, as OmegaConf.
+
+    ConfigError for one of another type.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -115,10 +135,17 @@ def structured(schema: type, values: Mapping[str, Any]) -> Any:
 
 
 def plain(name: str, text: str, kind: str) -> Any:
-    """The value of a key whose annotation is `kind`: a number, or the text itself. Raises ConfigError."""
+    """The value of a key whose annotation is `kind`: a number, or the text itself.
+
+    Raises ConfigError.
+    """
     if kind.startswith("int"):
         return number(name, text, int, "one whole number")
-    return number(name, text, float, f"a fraction, as in {name}=0.25") if kind.startswith("float") else text
+    return (
+        number(name, text, float, f"a fraction, as in {name}=0.25")
+        if kind.startswith("float")
+        else text
+    )
 
 
 def number(name: str, text: str, kind: Callable[[str], Number], wanted: str) -> Number:
@@ -161,8 +188,12 @@ def check_owners(options: Iterable[str], specs: Sequence[str]) -> None:
         owner, _, name = option.partition(".")
         if owner not in named:
             near = nearest(owner, named)
-            hint = f"did you mean {near}.{name}=?" if near else f"add {owner} to it, or leave it out"
-            raise ConfigError(f"{option}= is an option of no strategy in strategy={','.join(specs)}: {hint}")
+            hint = (
+                f"did you mean {near}.{name}=?" if near else f"add {owner} to it, or leave it out"
+            )
+            raise ConfigError(
+                f"{option}= is an option of no strategy in strategy={','.join(specs)}: {hint}"
+            )
 
 
 def check_counts(config: Any, *names: str) -> None:
@@ -189,4 +220,6 @@ def check_fraction(name: str, value: float, example: str) -> None:
     """ConfigError for what is not above 0 and up to 1, also for a percentage."""
     if not 0.0 < value <= 1.0:
         instead = f"{value / 100:g}" if 1.0 < value <= 100.0 else example
-        raise ConfigError(f"{name}={value:g} is no fraction above 0 and up to 1: write {name}={instead}")
+        raise ConfigError(
+            f"{name}={value:g} is no fraction above 0 and up to 1: write {name}={instead}"
+        )

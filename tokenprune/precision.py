@@ -1,4 +1,6 @@
-"""Scores are float32 wherever they are computed: also under autocast, which turns products into half precision."""
+"""Scores are float32 wherever they are computed: also under autocast, which turns products into
+half precision.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
-AUTOCAST = ("cuda", "cpu", "xpu", "mps")  # device types that torch can switch to half precision by itself
+# device types that torch can switch to half precision by itself
+AUTOCAST = ("cuda", "cpu", "xpu", "mps")
 
 
 @contextmanager

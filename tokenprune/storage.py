@@ -1,4 +1,6 @@
-"""A file whole or not at all, and a folder with one writer, whatever becomes of the process that writes."""
+"""A file whole or not at all, and a folder with one writer, whatever becomes of the process that
+writes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ _HOLDER = ".lock.holder"  # who it is: filelock empties the file that it locks
 NAMES = (_HARD, _SOFT, _HOLDER)  # of what lies in a folder while somebody writes it
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 _SHORT, _LONG = 0.3, 10.0  # seconds
-_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # of torchrun, Slurm, Lightning, in Lightning's order
+# of torchrun, Slurm, Lightning, in Lightning's order
+_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
 
 def first_process() -> bool:
@@ -48,7 +51,8 @@ def replace(file: Path, content: str | bytes) -> None:
 
 @contextmanager
 def whole_folder(out: str) -> Iterator[tuple[Path, Path]]:
-    """A folder to write into and the one it becomes when the block ends, `out`; if the block raises nothing is left.
+    """A folder to write into and the one it becomes when the block ends, `out`; if the block raises
+    nothing is left.
 
     Raises ConfigError for a folder that holds something.
     """
@@ -56,7 +60,9 @@ def whole_folder(out: str) -> Iterator[tuple[Path, Path]]:
     if final.exists() and not final.is_dir():
         raise ConfigError(f"out={out} is a file: write a folder that does not exist yet")
     if final.is_dir() and any(final.iterdir()):
-        raise ConfigError(f"out={out} is not empty: write a folder that does not exist yet, or remove it")
+        raise ConfigError(
+            f"out={out} is not empty: write a folder that does not exist yet, or remove it"
+        )
     draft = final.parent / f".{final.name}.{os.getpid()}.partial"
     made = [parent for parent in final.parents if not parent.exists()]
     try:
@@ -75,10 +81,12 @@ def whole_folder(out: str) -> Iterator[tuple[Path, Path]]:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Nobody else enters `folder`, which is made if needed, before the block ends; ConfigError if somebody is there.
+    """Nobody else enters `folder`, which is made if needed, before the block ends; ConfigError if
+    somebody is there.
 
-    The lock lies on an open file, so a process that was killed leaves none behind. Where the file system has no
-    locks a file stands for it; one of a process that is gone is taken over on the same machine, and named elsewhere.
+    The lock lies on an open file, so a process that was killed leaves none behind. Where the file
+    system has no locks a file stands for it; one of a process that is gone is taken over on the
+    same machine, and named elsewhere.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: write a folder")
@@ -93,7 +101,8 @@ def exclusive(folder: Path) -> Iterator[None]:
             holder.unlink()
         if file.name == _HARD:
             with suppress(OSError):
-                file.unlink()  # while it is held: whoever has opened it sees that it is gone, and opens another
+                # while it is held: whoever has opened it sees that it is gone, and opens another
+                file.unlink()
         lock.release()
 
 
@@ -109,7 +118,9 @@ def _acquired(folder: Path) -> tuple[BaseFileLock, Path]:
     except Timeout:
         who = _read(folder / _HOLDER).strip() or "another process"
         gone = "" if hard else f"; if that process is gone, remove {file}"
-        raise ConfigError(f"{folder} is in use by {who}: wait until it ends, or write another out={gone}") from None
+        raise ConfigError(
+            f"{folder} is in use by {who}: wait until it ends, or write another out={gone}"
+        ) from None
     return lock, file
 
 

@@ -1,7 +1,7 @@
 """What flows between the stages: immutable views of one sample, unpadded and frame-major.
 
-Axes: `n` visual tokens, `s` sequence rows, `f` frames, `d` LLM width, `k` key width, `l` layers, `h` query heads,
-`g` key/value heads, `e` head width.
+Axes: `n` visual tokens, `s` sequence rows, `f` frames, `d` LLM width, `k` key width, `l` layers,
+`h` query heads, `g` key/value heads, `e` head width.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ TEXT = -1  # the frame of a row that is not visual
 
 
 class Signals(NamedTuple):
-    """What a vision stage reads from the vision tower, in the layer whose output the projector takes.
+    """What a vision stage reads from the vision tower, in the layer whose output the projector
+    takes.
 
-    saliency: `"received"` attention received by a patch, mean over heads and query rows (VisionZip on towers without
-        CLS); `"mean_query"` softmax of the mean query over all keys, one head over the full width (PruMerge, AIM port).
-    keys: `"head_mean"` key projections averaged over heads (VisionZip) or `"full"`, all heads side by side (PruMerge).
+    saliency: `"received"` attention received by a patch, mean over heads and query rows (VisionZip
+    on towers without
+        CLS); `"mean_query"` softmax of the mean query over all keys, one head over the full width
+        (PruMerge, AIM port). keys: `"head_mean"` key projections averaged over heads (VisionZip) or
+        `"full"`, all heads side by side (PruMerge).
     """
 
     saliency: Literal["received", "mean_query"] | None = None
@@ -32,11 +35,14 @@ class Signals(NamedTuple):
 
 @dataclass(frozen=True)
 class VisualTokens:
-    """The visual tokens of one video between projector and LLM; ragged, `n` rows in frame-major order."""
+    """The visual tokens of one video between projector and LLM; ragged, `n` rows in frame-major
+    order.
+    """
 
     features: Float[Tensor, "n d"]  # after projector and pooling, LLM width
     keys: Float[Tensor, "n k"] | None  # vision-tower keys on the same grid, if a strategy asks
-    saliency: Float[Tensor, "n"] | None  # attention received in the vision tower, if a strategy asks
+    # attention received in the vision tower, if a strategy asks
+    saliency: Float[Tensor, "n"] | None
     frame: Int[Tensor, "n"]  # non-decreasing
     slot: Int[Tensor, "n"]  # cell of the uncompressed grid: provenance, coordinates, overlays
     frames: int
@@ -51,7 +57,9 @@ class VisualTokens:
         return torch.bincount(self.frame, minlength=self.frames)
 
     def __getitem__(self, rows: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> VisualTokens:
-        """The tokens at `rows`, a mask or indices in the wanted order; no-copy when a mask keeps everything."""
+        """The tokens at `rows`, a mask or indices in the wanted order; no-copy when a mask keeps
+        everything.
+        """
         if rows.dtype == torch.bool:
             if bool(rows.all()):
                 return self
@@ -77,7 +85,8 @@ class SequenceView:
 
     frame: Int[Tensor, "s"]  # -1 on text
     position: Int[Tensor, "s"]  # row in the sequence that entered layer 0
-    attention: Float[Tensor, "s"]  # last token's attention in the layer below, mean over heads, fp32
+    # last token's attention in the layer below, mean over heads, fp32
+    attention: Float[Tensor, "s"]
     frames: int = 0  # 0: as many as `frame` names; a frame may have lost all its rows
 
     def __post_init__(self) -> None:
@@ -95,7 +104,9 @@ class SequenceView:
 
 
 class LastRow(NamedTuple):
-    """The last prompt token's queries and the visual keys of some LLM layers of the guide, after RoPE."""
+    """The last prompt token's queries and the visual keys of some LLM layers of the guide, after
+    RoPE.
+    """
 
     queries: Float[Tensor, "l h e"]
     keys: Float[Tensor, "l g n e"]
@@ -113,4 +124,6 @@ class Probe(ABC):
 
     @abstractmethod
     def last_row(self, layers: Sequence[int]) -> LastRow:
-        """Queries of the last prompt token and keys of the visual tokens in `layers` (0-based, ascending)."""
+        """Queries of the last prompt token and keys of the visual tokens in `layers` (0-based,
+        ascending).
+        """

@@ -1,10 +1,12 @@
-"""Videos that a resting tower has seen once: the decoder learns from them three times as fast as from pixels."""
+"""Videos that a resting tower has seen once: the decoder learns from them three times as fast as
+from pixels.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +19,8 @@ from experiments.tiny.scenarios import ask
 from tokenprune.tasks.scenes import Thing
 
 _AT_ONCE = 16  # videos
-_FIRST = 1 << 16  # number of the bank's first videos in the training stream: no step renders so many
+# number of the bank's first videos in the training stream: no step renders so many
+_FIRST = 1 << 16
 
 
 class Bank(NamedTuple):
@@ -44,18 +47,27 @@ class Bank(NamedTuple):
                 )
             )
             things += filmed.things
-        return cls(*(torch.cat(column) for column in zip(*parts, strict=True)), things)  # type: ignore[arg-type]
+        columns: list[Any] = [torch.cat(column) for column in zip(*parts, strict=True)]
+        return cls(*columns, things)  # pyright: ignore[reportCallIssue]
 
-    def rows(self, rows: list[int]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], list[list[Thing]]]:
+    def rows(
+        self, rows: list[int]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], list[list[Thing]]]:
         """Tokens, labels and things of some videos."""
         cells, course = (x[rows].transpose(0, 1).long() for x in (self.cells, self.course))
-        return self.tokens[rows], (cells, course, self.drift[rows].float()), [self.things[row] for row in rows]
+        return (
+            self.tokens[rows],
+            (cells, course, self.drift[rows].float()),
+            [self.things[row] for row in rows],
+        )
 
 
 class Replay(Dataset[Batch]):
-    """As `Steps`, but videos of `freeze_from` frames and more come from a bank, with questions drawn anew.
+    """As `Steps`, but videos of `freeze_from` frames and more come from a bank, with questions
+    drawn anew.
 
-    Each number of frames has one bank, filled when its first step comes: the tower does not change after that.
+    Each number of frames has one bank, filled when its first step comes: the tower does not change
+    after that.
     """
 
     def __init__(
@@ -88,4 +100,6 @@ class Replay(Dataset[Batch]):
         choice = random.Random(f"{self.seed}/{index}")
         bank = self._bank[1]
         tokens, labels, things = bank.rows(choice.sample(range(len(bank.things)), load.videos))
-        return self._packer.batch(tokens, labels, [ask(who, load.frames, load.questions, choice) for who in things])
+        return self._packer.batch(
+            tokens, labels, [ask(who, load.frames, load.questions, choice) for who in things]
+        )

@@ -1,8 +1,10 @@
-"""Training batches: many questions packed behind one video, such that each is seen exactly as in evaluation.
+"""Training batches: many questions packed behind one video, such that each is seen exactly as in
+evaluation.
 
-Axes: b videos, f frames, c cells of a frame (36), t packed text tokens, s = prefix + t the whole sequence. The
-prefix is `<|im_start|>user `, the video's tokens and the newline. Every question continues it, at the position where it
-would stand alone, and sees the prefix and itself only: `Batch.mask` and `Batch.positions` say so.
+Axes: b videos, f frames, c cells of a frame (36), t packed text tokens, s = prefix + t the whole
+sequence. The prefix is `<|im_start|>user `, the video's tokens and the newline. Every question
+continues it, at the position where it would stand alone, and sees the prefix and itself only:
+`Batch.mask` and `Batch.positions` say so.
 """
 
 from __future__ import annotations
@@ -28,16 +30,22 @@ from tokenprune.tasks.tinyvqa import FAMILIES, generator
 CELL = 16  # pixels of a pooled cell, both ways
 _IGNORE = -100
 _HIDDEN = -1e4  # added to a score, it leaves nothing of the weight
-_SHOWN, _BARE = 0.12, 0.03  # covered shares from which a cell shows an object, and below which it shows none
+# covered shares from which a cell shows an object, and below which it shows none
+_SHOWN, _BARE = 0.12, 0.03
 
 
 class Batch(NamedTuple):
     """What one step learns from."""
 
-    frames: Tensor  # uint8 [b f h w 3]; from a bank: bfloat16 [b f c d], what a resting tower makes of them
-    cells: Tensor  # int64 [3 b f c]: index of colour, shape, smallness; one past the last word: "none", -100 unclear
-    course: Tensor  # int64 [3 b f c]: direction so far, frame number, whether the colour has changed; -100 unclear
-    drift: Tensor  # float [b f c 2]: how far its object has come since it was first seen, in thirds of a frame
+    # uint8 [b f h w 3]; from a bank: bfloat16 [b f c d], what a resting tower makes of them
+    frames: Tensor
+    # int64 [3 b f c]: index of colour, shape, smallness; one past the last word: "none", -100
+    # unclear
+    cells: Tensor
+    # int64 [3 b f c]: direction so far, frame number, whether the colour has changed; -100 unclear
+    course: Tensor
+    # float [b f c 2]: how far its object has come since it was first seen, in thirds of a frame
+    drift: Tensor
     text: Tensor  # int64 [b t], token ids, padded on the right
     segment: Tensor  # int64 [b t], number of the question from 0; -1 on padding
     offset: Tensor  # int64 [b t], place within the question
@@ -46,10 +54,21 @@ class Batch(NamedTuple):
     family: Tensor  # int64 [b q], index into FAMILIES, -1 past a video's last question
 
     def mask(self, prefix: int) -> Tensor:
-        """Who sees whom, as a bias: bfloat16 [b 1 s s]. Padding sees the prefix, so that no row is empty."""
+        """Who sees whom, as a bias: bfloat16 [b 1 s s].
+
+        Padding sees the prefix, so that no row is empty.
+        """
         text = self.text.shape[1]
-        own = (self.segment[:, :, None] == self.segment[:, None]) & torch.ones(text, text).tril().bool()
-        mask = torch.ones(prefix + text, prefix + text).tril().bool().expand(len(own), 1, -1, -1).clone()
+        own = (self.segment[:, :, None] == self.segment[:, None]) & torch.ones(
+            text, text
+        ).tril().bool()
+        mask = (
+            torch.ones(prefix + text, prefix + text)
+            .tril()
+            .bool()
+            .expand(len(own), 1, -1, -1)
+            .clone()
+        )
         mask[:, 0, prefix:, prefix:] = own
         return torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill_(~mask, _HIDDEN)
 
@@ -62,24 +81,36 @@ Labels = tuple[Tensor, Tensor, Tensor]  # `Batch.cells`, `Batch.course`, `Batch.
 
 
 def cell_labels(scenes: Scenes, owner: Tensor) -> Labels:
-    """What each cell shows, by the object on top of every pixel (int64 [b f h w]): `cells`, `course` and `drift`."""
+    """What each cell shows, by the object on top of every pixel (int64 [b f h w]): `cells`,
+    `course` and `drift`.
+    """
     layers = one_hot(owner.flatten(0, 1) + 1, CROWD + 1)[..., 1:].permute(0, 3, 1, 2).float()
     share, thing = avg_pool2d(layers, CELL).flatten(2).max(1)  # [b*f c]
     share, thing = (x.view(*owner.shape[:2], -1) for x in (share, thing))
 
     def shown(label: Tensor) -> Tensor:
         """`label`, [b o] or [b f o], of the thing each cell shows."""
-        return (label if label.ndim == 3 else label[:, None].expand(-1, scenes.frames, -1)).gather(2, thing)
+        return (label if label.ndim == 3 else label[:, None].expand(-1, scenes.frames, -1)).gather(
+            2, thing
+        )
 
     words = []
     small = shown(scenes.small)
-    for label, none in ((scenes.colour, len(COLOURS)), (scenes.shape, len(SHAPES)), ((~scenes.small).long(), 1)):
-        words.append(shown(label).masked_fill(share < _SHOWN, _IGNORE).masked_fill(share < _BARE, none))
+    for label, none in (
+        (scenes.colour, len(COLOURS)),
+        (scenes.shape, len(SHAPES)),
+        ((~scenes.small).long(), 1),
+    ):
+        words.append(
+            shown(label).masked_fill(share < _SHOWN, _IGNORE).masked_fill(share < _BARE, none)
+        )
     words[1].masked_fill_(small & (share >= _BARE), _IGNORE)  # too small to tell
 
     seen = shown(scenes.visible.long().cumsum(1))  # frames that have shown it, this one included
     clear = share >= _SHOWN
-    way = shown(scenes.direction).masked_fill(~clear | (seen <= max(1, scenes.frames // 4)), _IGNORE)
+    way = shown(scenes.direction).masked_fill(
+        ~clear | (seen <= max(1, scenes.frames // 4)), _IGNORE
+    )
     clock = torch.arange(scenes.frames)[:, None].expand_as(way).masked_fill(~clear, _IGNORE)
     turned = shown((scenes.colour != scenes.colour[:, :1]).long()).masked_fill(~clear, _IGNORE)
     first = scenes.visible.int().argmax(1)[:, None, :, None].expand(-1, 1, -1, 2)
@@ -106,17 +137,25 @@ class Packer:
             segment += [number] * length
             offset += range(length)
             target += [_IGNORE] * (len(prompt) - 1) + answer
-            # A description of 30 words weighs as much as 5 words: neither lost nor all that is learnt.
+            # A description of 30 words weighs as much as 5 words: neither lost nor all that is
+            # learnt.
             weight += [0.0] * (len(prompt) - 1) + [weighs * len(answer) ** -0.5] * len(answer)
         columns = {"text": text, "segment": segment, "offset": offset, "target": target}
-        return {n: torch.tensor(c, dtype=torch.int64) for n, c in columns.items()} | {"weight": torch.tensor(weight)}
+        return {n: torch.tensor(c, dtype=torch.int64) for n, c in columns.items()} | {
+            "weight": torch.tensor(weight)
+        }
 
     def batch(self, frames: Tensor, labels: Labels, questions: list[list[Asked]]) -> Batch:
         """One batch of the questions asked about each video."""
         rows = [self.row(asked) for asked in questions]
         fill = {"text": 0, "segment": -1, "offset": 0, "target": _IGNORE, "weight": 0.0}
-        columns = {n: pad_sequence([row[n] for row in rows], batch_first=True, padding_value=fill[n]) for n in fill}
-        families = [torch.tensor([self._families.index(asked.family) for asked in one]) for one in questions]
+        columns = {
+            n: pad_sequence([row[n] for row in rows], batch_first=True, padding_value=fill[n])
+            for n in fill
+        }
+        families = [
+            torch.tensor([self._families.index(asked.family) for asked in one]) for one in questions
+        ]
         family = pad_sequence(families, batch_first=True, padding_value=-1)
         return Batch(frames, *labels, **columns, family=family)
 
@@ -139,7 +178,9 @@ class Videos(NamedTuple):
 
 
 def film(seed: int, index: int, videos: int, frames: int) -> Videos:
-    """Videos number `index` of the training stream `seed`: a pure function of its arguments, wherever it is called."""
+    """Videos number `index` of the training stream `seed`: a pure function of its arguments,
+    wherever it is called.
+    """
     stream = generator("train", seed, index, frames)
     scenes = commission(stream, videos, frames, random.Random(stream.initial_seed()))
     pixels, owner = render(stream, scenes)

@@ -1,4 +1,5 @@
-"""Scores a model folder on the test split with the stock `generate`, greedily, one question per video.
+"""Scores a model folder on the test split with the stock `generate`, greedily, one question per
+video.
 
 python -m experiments.tiny.evaluate FOLDER --samples 1100 --out scores.json
 """
@@ -35,11 +36,19 @@ def predictions(folder: Path, task: tasks.Task, frames_seen: slice) -> list[str]
         samples = [task[i] for i in range(begin, min(begin + _BATCH, len(task)))]
         frames = torch.stack([sample.frames[frames_seen] for sample in samples])
         chats = [
-            [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": sample.question}]}]
+            [
+                {
+                    "role": "user",
+                    "content": [{"type": "video"}, {"type": "text", "text": sample.question}],
+                }
+            ]
             for sample in samples
         ]
         prompts = tokens.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-        expanded = [prompt.replace("<video>", "<video>" * (frames.shape[1] * cells + 1)) for prompt in prompts]
+        expanded = [
+            prompt.replace("<video>", "<video>" * (frames.shape[1] * cells + 1))
+            for prompt in prompts
+        ]
         inputs = tokens(expanded, return_tensors="pt", padding=True)
         ids = model.generate(
             input_ids=inputs["input_ids"],
@@ -47,23 +56,36 @@ def predictions(folder: Path, task: tasks.Task, frames_seen: slice) -> list[str]
             pixel_values_videos=normalise(frames),
             max_new_tokens=48,
         )
-        answers += tokens.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers += tokens.batch_decode(
+            ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
     return answers
 
 
 def constants(task: TinyVQA) -> list[str]:
-    """What a reader of the question alone answers: the commonest answer to each wording among other questions."""
+    """What a reader of the question alone answers: the commonest answer to each wording among other
+    questions.
+    """
     others = TinyVQA(samples=8 * len(task), frames=task.frames, seed=task.seed + 1)
     known: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for index in range(len(others)):
         family, question = others.question(index)
         known[family, question.text][question.answer] += 1
     asked = [task.question(index) for index in range(len(task))]
-    return [max(known[family, question.text].most_common(1), default=("", 0))[0] for family, question in asked]
+    return [
+        max(known[family, question.text].most_common(1), default=("", 0))[0]
+        for family, question in asked
+    ]
 
 
 def scores(
-    folder: Path, *, samples: int, frames: int, seed: int, only: int | None = None, question_only: bool = False
+    folder: Path,
+    *,
+    samples: int,
+    frames: int,
+    seed: int,
+    only: int | None = None,
+    question_only: bool = False,
 ) -> dict:
     """Per family: mean score, n, interval, chance; and the macro average of the short families.
 
@@ -72,7 +94,9 @@ def scores(
     task = TinyVQA(samples=samples, frames=frames, seed=seed)
     seen = slice(None) if only is None else slice(only, only + 1)
     right: dict[str, list[float]] = defaultdict(list)
-    for index, answer in enumerate(constants(task) if question_only else predictions(folder, task, seen)):
+    for index, answer in enumerate(
+        constants(task) if question_only else predictions(folder, task, seen)
+    ):
         sample = task[index]
         right[sample.category].append(task.score(answer, sample))
     table = {}
@@ -80,21 +104,38 @@ def scores(
         drawn = Resamples([family] * len(marks), seed=seed)
         share, interval = drawn.estimate(np.array(marks))
         low, high = interval or (None, None)
-        chance = SHORT[family].chance if family in SHORT else None  # no constant answer describes videos
-        table[family] = {"score": share, "n": len(marks), "low": low, "high": high, "chance": chance}
+        # no constant answer describes videos
+        chance = SHORT[family].chance if family in SHORT else None
+        table[family] = {
+            "score": share,
+            "n": len(marks),
+            "low": low,
+            "high": high,
+            "chance": chance,
+        }
     macro = sum(table[family]["score"] for family in SHORT) / len(SHORT)
-    asked = {"samples": samples, "frames": frames, "seed": seed, "only_frame": only, "question_only": question_only}
+    asked = {
+        "samples": samples,
+        "frames": frames,
+        "seed": seed,
+        "only_frame": only,
+        "question_only": question_only,
+    }
     return {**asked, "macro": macro, "families": table}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--samples", type=int, default=1100)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="number of the one frame the model may see")
-    parser.add_argument("--question-only", action="store_true", help="score the best reader of the question alone")
+    parser.add_argument(
+        "--question-only", action="store_true", help="score the best reader of the question alone"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     result = scores(

@@ -1,8 +1,8 @@
 """The training step: loss on every answer behind a video, and on what single tokens should know.
 
-*Alignment*: a projected token names colour, shape and smallness of what its cell shows, and its row and column.
-*Course*: halfway up the decoder a token names its frame, the way its object has moved and how far, and whether it has
-changed.
+*Alignment*: a projected token names colour, shape and smallness of what its cell shows, and its row
+and column. *Course*: halfway up the decoder a token names its frame, the way its object has moved
+and how far, and whether it has changed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from experiments.tiny.text import PROMPT_START, ids
 from tokenprune.tasks.scenes import COLOURS, DIRECTIONS, SHAPES
 from tokenprune.tasks.tinyvqa import FAMILIES
 
-_SHARPNESS = 3.0  # of the alignment's logits: keeps projected tokens about as long as word embeddings
+# of the alignment's logits: keeps projected tokens about as long as word embeddings
+_SHARPNESS = 3.0
 _ALIGNMENT = 0.5  # weight of the alignment loss
 _COURSE = 0.4  # weight of the course loss
 _DRIFT = 2.0  # weight of the drift within it
@@ -46,7 +47,9 @@ class Stage:
 
     @classmethod
     def parse(cls, text: str) -> Stage:
-        """`8x12x16:500@0.5`: 500 steps of 12 videos of 8 frames, 16 questions each, at half the rate."""
+        """`8x12x16:500@0.5`: 500 steps of 12 videos of 8 frames, 16 questions each, at half the
+        rate.
+        """
         size, _, rest = text.partition(":")
         steps, _, rate = rest.partition("@")
         frames, videos, questions = map(int, size.split("x"))
@@ -72,18 +75,29 @@ class Pace:
 class Learner(lightning.LightningModule):
     """Stock model inside; everything that is only needed for training stays outside of it."""
 
-    def __init__(self, tokens: PreTrainedTokenizerFast, scale: Scale, pace: Pace, freeze_from: int) -> None:
+    def __init__(
+        self, tokens: PreTrainedTokenizerFast, scale: Scale, pace: Pace, freeze_from: int
+    ) -> None:
         super().__init__()
         width = scale.decoder[0]
         self.model = build(tokens, scale)
         train_fast(self.model)
-        self.nothing = nn.Parameter(torch.randn(3, width) * width**-0.5)  # "no colour", "no shape", "not small"
+        # "no colour", "no shape", "not small"
+        self.nothing = nn.Parameter(torch.randn(3, width) * width**-0.5)
         self.place = nn.Linear(width, 2 * _GRID)
         self.clock, self.turned, self.drift = (nn.Linear(width, n) for n in (_LONGEST, 2, 2))
         self.pace, self.freeze_from = pace, freeze_from
-        self.register_buffer("start", torch.tensor(tokens(PROMPT_START)["input_ids"]), persistent=False)
-        for name, words in (("colours", COLOURS), ("shapes", SHAPES), ("sizes", ("small",)), ("ways", DIRECTIONS)):
-            forms = torch.tensor([ids(tokens, word, f"Ġ{word}") for word in words])  # int64 [words 2]
+        self.register_buffer(
+            "start", torch.tensor(tokens(PROMPT_START)["input_ids"]), persistent=False
+        )
+        for name, words in (
+            ("colours", COLOURS),
+            ("shapes", SHAPES),
+            ("sizes", ("small",)),
+            ("ways", DIRECTIONS),
+        ):
+            # int64 [words 2]
+            forms = torch.tensor([ids(tokens, word, f"Ġ{word}") for word in words])
             self.register_buffer(name, forms, persistent=False)
         self.start: Tensor
         self.colours: Tensor
@@ -96,15 +110,21 @@ class Learner(lightning.LightningModule):
         if frames.dtype != torch.uint8:
             return frames.float()
         seen = self.model.model.get_video_features(normalise(frames))
-        tokens = cast(Tensor, cast(BaseModelOutputWithPooling, seen).pooler_output)[:, :-1]  # the newline is last
+        # the newline is last
+        tokens = cast(Tensor, cast(BaseModelOutputWithPooling, seen).pooler_output)[:, :-1]
         return tokens.unflatten(1, (frames.shape[1], -1))
 
     def answer(self, batch: Batch, video: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits float [n v] where a target is asked, row by row; video tokens halfway up the decoder [b f*c d]."""
+        """Logits float [n v] where a target is asked, row by row; video tokens halfway up the
+        decoder [b f*c d].
+        """
         decoder = self.model.model.language_model
         start = decoder.embed_tokens(self.start).expand(len(video), -1, -1)
         newline = self.model.model.image_newline.expand(len(video), 1, -1)
-        sequence = torch.cat([start, video.flatten(1, 2).to(start.dtype), newline, decoder.embed_tokens(batch.text)], 1)
+        sequence = torch.cat(
+            [start, video.flatten(1, 2).to(start.dtype), newline, decoder.embed_tokens(batch.text)],
+            1,
+        )
         prefix = sequence.shape[1] - batch.text.shape[1]
         states = decoder(
             inputs_embeds=sequence,
@@ -114,14 +134,17 @@ class Learner(lightning.LightningModule):
             output_hidden_states=True,
         )
         logits = self.model.lm_head(states.last_hidden_state[:, prefix:][batch.target >= 0])
-        return logits, states.hidden_states[(len(decoder.layers) + 1) // 2][:, len(self.start) : prefix - 1]
+        return logits, states.hidden_states[(len(decoder.layers) + 1) // 2][
+            :, len(self.start) : prefix - 1
+        ]
 
     def words(self, forms: Tensor) -> Tensor:
         """Embeddings of words, with and without a blank before them, summed: float [words d]."""
         return self.model.model.language_model.embed_tokens.weight[forms].sum(1)
 
     def alignment(self, video: Tensor, cells: Tensor) -> Tensor:
-        """Pulls what a cell's token says towards the embeddings of the words for what the cell shows.
+        """Pulls what a cell's token says towards the embeddings of the words for what the cell
+        shows.
 
         LLaVA's first stage does the same with captions; here every cell has one.
         """
@@ -132,7 +155,9 @@ class Learner(lightning.LightningModule):
         for number, name in enumerate(("colours", "shapes", "sizes")):
             classes = torch.cat([self.words(getattr(self, name)), self.nothing[number, None]])
             logits, target = _SHARPNESS * tokens @ classes.T, cells[number].flatten()
-            loss = loss + self._balanced(logits.float(), target, target == len(classes) - 1, f"cells/{name}")
+            loss = loss + self._balanced(
+                logits.float(), target, target == len(classes) - 1, f"cells/{name}"
+            )
         return loss
 
     def course(self, halfway: Tensor, course: Tensor, drift: Tensor) -> Tensor:
@@ -149,12 +174,18 @@ class Learner(lightning.LightningModule):
             logits = (tokens[moving] @ self.words(self.ways).T).float()
             self.log("cells/ways", (logits.argmax(-1) == way[moving]).float().mean(), batch_size=1)
             total = total + cross_entropy(logits, way[moving])
-        return total + self._balanced(self.turned(tokens).float(), turned, turned == 0, "cells/turned")
+        return total + self._balanced(
+            self.turned(tokens).float(), turned, turned == 0, "cells/turned"
+        )
 
     def _balanced(self, logits: Tensor, target: Tensor, usual: Tensor, name: str) -> Tensor:
-        """Cross entropy in which the few cells that show something weigh as much as the many `usual` ones."""
+        """Cross entropy in which the few cells that show something weigh as much as the many
+        `usual` ones.
+        """
         special = (target >= 0) & ~usual
-        parts = [cross_entropy(logits[rows], target[rows]) for rows in (special, usual) if rows.any()]
+        parts = [
+            cross_entropy(logits[rows], target[rows]) for rows in (special, usual) if rows.any()
+        ]
         if special.any():
             right = (logits[special].argmax(-1) == target[special]).float().mean()
             self.log(name, right, batch_size=1)
@@ -196,6 +227,10 @@ class Learner(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         both = optimizer.build(self, self.pace.rate, self.pace.muon_rate)
-        # A plain function: a callable object would be overwritten by the checkpoint's when a longer training resumes.
+        # A plain function: a callable object would be overwritten by the checkpoint's when a longer
+        # training resumes.
         schedule = torch.optim.lr_scheduler.LambdaLR(both, lambda step: self.pace(step))
-        return {"optimizer": both, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
+        return {
+            "optimizer": both,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1},
+        }

@@ -1,4 +1,6 @@
-"""The embedded model: stock LLaVA-OneVision classes with small numbers, and how it is written to a folder."""
+"""The embedded model: stock LLaVA-OneVision classes with small numbers, and how it is written to a
+folder.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ _GAZE = 4.5  # how sharply the tower's heads look at one neighbour at first: the
 
 
 class Scale(NamedTuple):
-    """How large a model is: widths, widths of the inner layer of an MLP, and layers of tower and decoder."""
+    """How large a model is: widths, widths of the inner layer of an MLP, and layers of tower and
+    decoder.
+    """
 
     tower: tuple[int, int, int]
     decoder: tuple[int, int, int]
@@ -61,8 +65,8 @@ def config(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionConfi
         num_key_value_heads=2,
         max_position_embeddings=4096,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-        # With the default of 0.02 the model stays for hundreds of steps on a plateau where it knows which colours are
-        # present but not which shape bears which.
+        # With the default of 0.02 the model stays for hundreds of steps on a plateau where it knows
+        # which colours are present but not which shape bears which.
         initializer_range=scale.decoder[0] ** -0.5,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -82,18 +86,24 @@ def config(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionConfi
 
 
 def look_around(tower: SiglipVisionModel) -> None:
-    """Starts the tower's four heads as looks at the left, right, upper and lower neighbour, like a convolution.
+    """Starts the tower's four heads as looks at the left, right, upper and lower neighbour, like a
+    convolution.
 
-    From a random start, a tower this small knows colours after 50 steps but needs thousands to find out which patches
-    are neighbours, and so what shape an object has. Positions become sines and cosines of column and row in the
-    channels of the first head; queries read them, keys read them rotated by one patch. All of it remains trainable.
+    From a random start, a tower this small knows colours after 50 steps but needs thousands to find
+    out which patches are neighbours, and so what shape an object has. Positions become sines and
+    cosines of column and row in the channels of the first head; queries read them, keys read them
+    rotated by one patch. All of it remains trainable.
     """
     side, heads = SIZE // PATCH, 4
-    reach = tower.config.hidden_size // heads  # channels of one head: a quarter for each of sin x, cos x, sin y, cos y
+    # channels of one head: a quarter for each of sin x, cos x, sin y, cos y
+    reach = tower.config.hidden_size // heads
     gaze = (2 * _GAZE / reach**0.5) ** 0.5
-    pitch = torch.arange(1, reach // 4 + 1) * torch.pi / (reach // 4 + 1)  # spread evenly: their sum peaks sharply
+    # spread evenly: their sum peaks sharply
+    pitch = torch.arange(1, reach // 4 + 1) * torch.pi / (reach // 4 + 1)
     column, row = torch.arange(side).repeat(side), torch.arange(side).repeat_interleave(side)
-    waves = [wave(place[:, None] * pitch) for place in (column, row) for wave in (torch.sin, torch.cos)]
+    waves = [
+        wave(place[:, None] * pitch) for place in (column, row) for wave in (torch.sin, torch.cos)
+    ]
     layers: Any = tower.encoder.layers
     with torch.no_grad():
         tower.embeddings.position_embedding.weight[:, :reach] = torch.cat(waves, 1)
@@ -101,7 +111,10 @@ def look_around(tower: SiglipVisionModel) -> None:
             rows = slice(head * reach, (head + 1) * reach)
             turn = torch.block_diag(*[_rotation(pitch * by) for by in step])
             for layer in layers:
-                for matrix, value in ((layer.self_attn.q_proj, torch.eye(reach)), (layer.self_attn.k_proj, turn)):
+                for matrix, value in (
+                    (layer.self_attn.q_proj, torch.eye(reach)),
+                    (layer.self_attn.k_proj, turn),
+                ):
                     matrix.weight[rows] *= 0.3
                     matrix.weight[rows, :reach] += gaze * value
 
@@ -113,11 +126,15 @@ def _rotation(angle: Tensor) -> Tensor:
 
 
 def build(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionForConditionalGeneration:
-    """A freshly initialised model. Projections into the residual stream start smaller, as in GPT-2."""
+    """A freshly initialised model.
+
+    Projections into the residual stream start smaller, as in GPT-2.
+    """
     model = LlavaOnevisionForConditionalGeneration(config(tokens, scale))
     look_around(model.model.vision_tower)
     with torch.no_grad():
-        model.model.multi_modal_projector.linear_2.weight.mul_(0.25)  # video tokens start about as long as words
+        # video tokens start about as long as words
+        model.model.multi_modal_projector.linear_2.weight.mul_(0.25)
         for layer in model.model.language_model.layers:
             layer.self_attn.o_proj.weight.mul_((2 * scale.decoder[2]) ** -0.5)
             layer.mlp.down_proj.weight.mul_((2 * scale.decoder[2]) ** -0.5)
@@ -128,10 +145,13 @@ def build(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionForCon
     return model
 
 
-def inherit(model: LlavaOnevisionForConditionalGeneration, tokens: PreTrainedTokenizerFast, folder: Path) -> None:
+def inherit(
+    model: LlavaOnevisionForConditionalGeneration, tokens: PreTrainedTokenizerFast, folder: Path
+) -> None:
     """Takes over the weights in `folder`; words that the old tokenizer knew keep their embeddings.
 
-    MLPs may have become wider: they still compute what they did, as what reads the new channels starts at zero.
+    MLPs may have become wider: they still compute what they did, as what reads the new channels
+    starts at zero.
     """
     old = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     known = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
@@ -154,8 +174,13 @@ def normalise(frames: Tensor) -> Tensor:
     return (frames.permute(0, 1, 4, 2, 3).float() / 255 - MEAN) / STD
 
 
-def save(model: LlavaOnevisionForConditionalGeneration, tokens: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Everything `from_pretrained` needs. bfloat16 holds what training saw: its matrix products ran on such weights."""
+def save(
+    model: LlavaOnevisionForConditionalGeneration, tokens: PreTrainedTokenizerFast, folder: Path
+) -> None:
+    """Everything `from_pretrained` needs.
+
+    bfloat16 holds what training saw: its matrix products ran on such weights.
+    """
     model.bfloat16().save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
     tokens.save_pretrained(folder)
@@ -171,4 +196,6 @@ def save(model: LlavaOnevisionForConditionalGeneration, tokens: PreTrainedTokeni
         "image_std": [STD] * 3,
         "do_convert_rgb": True,
     }
-    (folder / "video_preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
+    (folder / "video_preprocessor_config.json").write_text(
+        json.dumps(preprocessor, indent=2) + "\n"
+    )

@@ -1,7 +1,8 @@
 """Muon for the matrices of the layers, AdamW for the rest, as one optimizer.
 
-Measured on the alignment of the tower (cells that show an object, share whose shape is right, batches of 32 frames):
-Muon reaches 0.55 after 300 steps; AdamW, on batches of 64, 0.32 after 200 at its best rate and 0.25 after 100 at 1e-3.
+Measured on the alignment of the tower (cells that show an object, share whose shape is right,
+batches of 32 frames): Muon reaches 0.55 after 300 steps; AdamW, on batches of 64, 0.32 after 200 at
+its best rate and 0.25 after 100 at 1e-3.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 
 class Paired(torch.optim.Optimizer):
-    """Steps several optimizers together; they share their parameter groups with it, so that a schedule reaches them."""
+    """Steps several optimizers together; they share their parameter groups with it, so that a
+    schedule reaches them.
+    """
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self.parts = parts
@@ -39,13 +42,17 @@ class Paired(torch.optim.Optimizer):
 
 
 def build(module: nn.Module, rate: float, muon_rate: float) -> Paired:
-    """The optimizer of all parameters of `module`: matrices of tower, projector and decoder layers go to Muon."""
+    """The optimizer of all parameters of `module`: matrices of tower, projector and decoder layers
+    go to Muon.
+    """
     matrices: list[Tensor] = []
     rest: list[Tensor] = []
     for name, parameter in module.named_parameters():
         inner = parameter.ndim == 2 and ("layers." in name or "projector" in name)
         (matrices if inner else rest).append(parameter)
     return Paired(
-        torch.optim.Muon(matrices, lr=muon_rate, momentum=0.95, weight_decay=0.0, adjust_lr_fn="original"),
+        torch.optim.Muon(
+            matrices, lr=muon_rate, momentum=0.95, weight_decay=0.0, adjust_lr_fn="original"
+        ),
         torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
     )

@@ -1,7 +1,9 @@
-"""What training asks: scenes made for a family in turn, as the test set's are, and what can be asked of them.
+"""What training asks: scenes made for a family in turn, as the test set's are, and what can be
+asked of them.
 
-Random scenes are no substitute. A quarter of them shows nothing plain, and one in five has a needle, a guest or an
-order to ask about: 2,000 steps of random scenes held 2,500 questions of *when*, most of them packed several times.
+Random scenes are no substitute. A quarter of them shows nothing plain, and one in five has a
+needle, a guest or an order to ask about: 2,000 steps of random scenes held 2,500 questions of
+*when*, most of them packed several times.
 """
 
 from __future__ import annotations
@@ -43,10 +45,16 @@ def _families(names: Sequence[str], number: int, choice: random.Random) -> list[
 
 
 def commission(stream: Generator, videos: int, frames: int, choice: random.Random) -> Scenes:
-    """`videos` scenes, each with a question of a random family and balance word, where the drawn ones have any."""
+    """`videos` scenes, each with a question of a random family and balance word, where the drawn
+    ones have any.
+    """
     scenes = draw(stream, _CHOICES * videos, frames)
     words = [
-        {(name, question.balance) for name, asked in pools(things, frames).items() for question in asked}
+        {
+            (name, question.balance)
+            for name, asked in pools(things, frames).items()
+            for question in asked
+        }
         for things in scenes.things()
     ]
     free = dict.fromkeys(range(len(scenes)))  # an ordered set
@@ -60,10 +68,14 @@ def commission(stream: Generator, videos: int, frames: int, choice: random.Rando
 
 
 def ask(things: Sequence[Thing], frames: int, number: int, choice: random.Random) -> list[Asked]:
-    """`number` draws of a family, a balance word and a question; what is drawn twice is asked once, and weighs 2."""
+    """`number` draws of a family, a balance word and a question; what is drawn twice is asked once,
+    and weighs 2.
+    """
     found = pools(things, frames)
     drawn: Counter[tuple[str, Question]] = Counter()
     for name in _families(list(found), number, choice):
         word = choice.choice(sorted({question.balance for question in found[name]}))
-        drawn[name, choice.choice([question for question in found[name] if question.balance == word])] += 1
+        drawn[
+            name, choice.choice([question for question in found[name] if question.balance == word])
+        ] += 1
     return [Asked(*asked, float(times)) for asked, times in drawn.items()]

@@ -3,8 +3,8 @@
     python -m experiments.tiny.train out=DIR            # a few hours at most; a second call resumes
     python -m experiments.tiny.train out=DIR --smoke    # under a minute: does it run?
 
-Writes `last.ckpt`, `logs/version_N/metrics.csv` (N counts the resumptions) and the model folder `model/` (averaged
-weights, as `from_pretrained` takes it).
+Writes `last.ckpt`, `logs/version_N/metrics.csv` (N counts the resumptions) and the model folder
+`model/` (averaged weights, as `from_pretrained` takes it).
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from experiments.tiny.learner import Learner, Pace, Stage
 from experiments.tiny.model import SCALES, inherit, save
 from experiments.tiny.text import tokenizer
 
-# frames x videos x questions : steps @ rate. The shipped models were not made by one run of these: their training went
-# piece by piece, from the weights of earlier ones, and their cards say what was run.
+# frames x videos x questions : steps @ rate. The shipped models were not made by one run of these:
+# their training went piece by piece, from the weights of earlier ones, and their cards say what was
+# run.
 CURRICULA = {
     "tiny": "1x64x0:600 1x40x12:400@0.5 8x16x24:600@0.5 16x12x24:2000@0.25",
     "nano": "1x64x0:1400 1x40x12:500 8x16x24:1000@0.5 16x12x24:2000@0.3",
@@ -51,7 +52,9 @@ class Onwards(Sampler[int]):
         return self.total
 
 
-def loaders(stages: list[Stage], learner: Learner, seed: int, smoke: bool, bank: int) -> tuple[DataLoader, DataLoader]:
+def loaders(
+    stages: list[Stage], learner: Learner, seed: int, smoke: bool, bank: int
+) -> tuple[DataLoader, DataLoader]:
     """Training and validation batches, made in this process: the bank's tokens are the learner's."""
     tokens = tokenizer()
     loads = [stage.load for stage in stages for _ in range(stage.steps)]
@@ -83,7 +86,9 @@ def train(
     parent: Path | None,
     bank: int,
 ) -> None:
-    """Runs or resumes the training of a model of size `scale` in `out`, from scratch or from the model `parent`."""
+    """Runs or resumes the training of a model of size `scale` in `out`, from scratch or from the
+    model `parent`.
+    """
     lightning.seed_everything(seed)
     total = sum(stage.steps for stage in stages)
     pace = Pace(rate, muon_rate, tuple(stages), warmup=min(100, total), decay=max(1, total // 5))
@@ -101,7 +106,9 @@ def train(
         logger=CSVLogger(out, name="logs"),
         callbacks=[
             EMAWeightAveraging(decay=0.995, use_buffers=False),
-            ModelCheckpoint(out, filename="last", every_n_train_steps=every, enable_version_counter=False),
+            ModelCheckpoint(
+                out, filename="last", every_n_train_steps=every, enable_version_counter=False
+            ),
             TQDMProgressBar(refresh_rate=every if not os.isatty(2) else 1),
         ],
         log_every_n_steps=1 if smoke else 20,
@@ -111,19 +118,29 @@ def train(
         enable_model_summary=False,
     )
     last = out / "last.ckpt"
-    trainer.fit(learner, training, validation, ckpt_path=last if last.exists() else None, weights_only=False)
+    trainer.fit(
+        learner, training, validation, ckpt_path=last if last.exists() else None, weights_only=False
+    )
     save(learner.model, tokenizer(), out / "model")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", help="out=DIR: where checkpoints, logs and the model go")
     parser.add_argument("--scale", choices=sorted(SCALES), default="tiny", help="default: tiny")
-    parser.add_argument("--parent", type=Path, help="a model folder whose weights the training starts from")
+    parser.add_argument(
+        "--parent", type=Path, help="a model folder whose weights the training starts from"
+    )
     parser.add_argument("--smoke", action="store_true", help="a dozen tiny steps")
     parser.add_argument("--curriculum", help=f"default: {CURRICULA}")
-    parser.add_argument("--freeze-from", type=int, default=FREEZE_FROM, help="frames from which the tower rests")
-    parser.add_argument("--bank", type=int, default=4096, help="videos of each longer length; see bank.py")
+    parser.add_argument(
+        "--freeze-from", type=int, default=FREEZE_FROM, help="frames from which the tower rests"
+    )
+    parser.add_argument(
+        "--bank", type=int, default=4096, help="videos of each longer length; see bank.py"
+    )
     parser.add_argument("--rate", type=float, default=2e-3, help="AdamW's learning rate")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=0)
@@ -133,7 +150,9 @@ def main() -> None:
         Path(options.out.removeprefix("out=")),
         [
             Stage.parse(text)
-            for text in (SMOKE if options.smoke else options.curriculum or CURRICULA[options.scale]).split()
+            for text in (
+                SMOKE if options.smoke else options.curriculum or CURRICULA[options.scale]
+            ).split()
         ],
         rate=options.rate,
         muon_rate=options.muon_rate,

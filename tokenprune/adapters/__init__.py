@@ -27,7 +27,8 @@ def families() -> dict[str, type[VideoLLM]]:
 
 
 def adapt(model: Any) -> VideoLLM:
-    """The adapter of an instance in memory, which has to be the stock model itself and not something around it.
+    """The adapter of an instance in memory, which has to be the stock model itself and not
+    something around it.
 
     Raises UnsupportedModelError that names what to pass instead, or the supported families.
     """
@@ -46,7 +47,8 @@ def adapt(model: Any) -> VideoLLM:
         adapter.modules()
     except AttributeError as error:
         raise UnsupportedModelError(
-            f"{type(model).__name__} is not built as transformers builds it ({error}): pass the stock model, "
+            f"{type(model).__name__} is not built as transformers builds it ({error}): pass the "
+            "stock model, "
             "whose parts are neither replaced nor wrapped"
         ) from error
     return adapter
@@ -59,11 +61,14 @@ def _refuse(given: Any) -> NoReturn:
         if (path := _inside(given)) is not None:
             _unwrap(given, path)
         raise UnsupportedModelError(
-            f"{name} is not a model of transformers: supported families are {', '.join(sorted(families()))}"
+            f"{name} is not a model of transformers: supported families are "
+            f"{', '.join(sorted(families()))}"
         )
     inner = getattr(given, "model", None)  # a pipeline, a Trainer, an inference wrapper
     if isinstance(inner, nn.Module) and _fits(inner):
-        raise UnsupportedModelError(f"{name} is not the model but holds it: pass what is inside (.model)")
+        raise UnsupportedModelError(
+            f"{name} is not the model but holds it: pass what is inside (.model)"
+        )
     said = f"an object of type {name}"
     if given is None or isinstance(given, str):
         said = "None" if given is None else f"the text {given!r}"

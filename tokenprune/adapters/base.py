@@ -1,4 +1,7 @@
-"""What tokenprune has to know about a family of video LLMs: one file each declares it. An adapter knows no strategy."""
+"""What tokenprune has to know about a family of video LLMs: one file each declares it.
+
+An adapter knows no strategy.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ STRETCHED = ("linear", "dynamic", "yarn")  # kinds of RoPE whose `factor` multip
 
 
 def context_of(config: PreTrainedConfig) -> int | None:
-    """Rows that a model's positions were made for, text and visual tokens together; None where it does not say.
+    """Rows that a model's positions were made for, text and visual tokens together; None where it
+    does not say.
 
-    `config` is the whole model's or its language model's. RoPE that is stretched by a `factor` counts stretched: from
-    the context it was trained with if the configuration names that, and never below `max_position_embeddings`.
+    `config` is the whole model's or its language model's. RoPE that is stretched by a `factor`
+    counts stretched: from the context it was trained with if the configuration names that, and
+    never below `max_position_embeddings`.
     """
     text = config.get_text_config()
     stated = getattr(text, "max_position_embeddings", None)
@@ -32,7 +37,10 @@ def context_of(config: PreTrainedConfig) -> int | None:
 
 
 class VideoLLM(ABC):
-    """A stock model instance seen as tower, projector and language model. Holds a reference and changes nothing."""
+    """A stock model instance seen as tower, projector and language model.
+
+    Holds a reference and changes nothing.
+    """
 
     model_type: ClassVar[str]  # `config.model_type` of the family
 
@@ -76,7 +84,9 @@ class VideoLLM(ABC):
     @property
     @abstractmethod
     def separators(self) -> int:
-        """Rows after a video's last frame that are no visual token (a newline embedding): text for every stage."""
+        """Rows after a video's last frame that are no visual token (a newline embedding): text for
+        every stage.
+        """
 
     @abstractmethod
     def placeholders(
@@ -89,8 +99,12 @@ class VideoLLM(ABC):
         """The host's 2-D pooling, for maps that go with the features."""
 
     @abstractmethod
-    def embed(self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]) -> Float[Tensor, "b s d"]:
-        """Input embeddings of the uncompressed prompt: what this model's language model would receive."""
+    def embed(
+        self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]
+    ) -> Float[Tensor, "b s d"]:
+        """Input embeddings of the uncompressed prompt: what this model's language model would
+        receive.
+        """
 
     @property
     @abstractmethod
@@ -106,7 +120,10 @@ class VideoLLM(ABC):
         return self.layers[layer].get_submodule("self_attn")
 
     def modules(self) -> list[nn.Module]:
-        """The parts of the model that hooks and taps may be on. Raises AttributeError where one is missing."""
+        """The parts of the model that hooks and taps may be on.
+
+        Raises AttributeError where one is missing.
+        """
         attentions = [self.attention(layer) for layer in range(self.depth)]
         return [self.model, self.body, self.language_model, self.tower, *self.layers, *attentions]
 

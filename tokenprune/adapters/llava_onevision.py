@@ -1,4 +1,6 @@
-"""LLaVA-OneVision: SigLIP tower, bilinear 2x2 pooling, one newline embedding after the last frame, Qwen2."""
+"""LLaVA-OneVision: SigLIP tower, bilinear 2x2 pooling, one newline embedding after the last frame,
+Qwen2.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ class LlavaOnevision(VideoLLM, model_type="llava_onevision"):
     def __init__(self, model: PreTrainedModel) -> None:
         if not hasattr(model, "lm_head"):
             raise UnsupportedModelError(
-                f"{type(model).__name__} is not a whole model: load LlavaOnevisionForConditionalGeneration"
+                f"{type(model).__name__} is not a whole model: load "
+                "LlavaOnevisionForConditionalGeneration"
             )
         super().__init__(model)
 
@@ -47,7 +50,8 @@ class LlavaOnevision(VideoLLM, model_type="llava_onevision"):
         chosen = self.model.config.vision_feature_layer
         if not isinstance(chosen, int):
             raise UnsupportedModelError(
-                f"this checkpoint concatenates vision layers {chosen}: tower signals are defined for one layer only"
+                f"this checkpoint concatenates vision layers {chosen}: tower signals are defined "
+                "for one layer only"
             )
         # hidden state i is the output of layer i - 1; the last hidden state is index -1
         return layers[chosen if chosen < 0 else chosen - 1].get_submodule("self_attn")
@@ -71,13 +75,17 @@ class LlavaOnevision(VideoLLM, model_type="llava_onevision"):
         if input_ids is not None:
             return input_ids == self.marker
         assert inputs_embeds is not None
-        placeholder = self.model.get_input_embeddings()(torch.tensor(self.marker, device=inputs_embeds.device))
+        placeholder = self.model.get_input_embeddings()(
+            torch.tensor(self.marker, device=inputs_embeds.device)
+        )
         return (inputs_embeds == placeholder).all(-1)
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         return ops.pool2d(maps, "bilinear")
 
-    def embed(self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]) -> Float[Tensor, "b s d"]:
+    def embed(
+        self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]
+    ) -> Float[Tensor, "b s d"]:
         embedded = self.model.get_input_embeddings()(input_ids)
         body: Any = self.body
         features = body.get_video_features(pixels, return_dict=True).pooler_output

@@ -1,1 +1,3 @@
-"""`tokenprune bench`: what strategies cost and save on a device, against the full model, the dense limit and chance."""
+"""`tokenprune bench`: what strategies cost and save on a device, against the full model, the dense
+limit and chance.
+"""

@@ -19,7 +19,9 @@ _DECODE = ("decoding", "#F0E442")
 
 
 def parts(block: Mapping[str, Any], tokens: int) -> list[float]:
-    """Milliseconds of each part of a bar: medians, so that they need not add up to the median of the total."""
+    """Milliseconds of each part of a bar: medians, so that they need not add up to the median of
+    the total.
+    """
     decoding = (tokens - 1) * block["decode_ms_per_token"]
     return [*(block[name] or 0.0 for name, _, _ in _PARTS), decoding]
 
@@ -31,7 +33,11 @@ def chart(result: Mapping[str, Any], file: Path) -> None:
     where, rows = result["environment"], result["rows"]
     bars = [("full model", rows[0]["full"])]
     for row in rows:
-        bars += [(row["strategy"], row["own"]), ("dense oracle", row["oracle"]), ("random", row["random"])]
+        bars += [
+            (row["strategy"], row["own"]),
+            ("dense oracle", row["oracle"]),
+            ("random", row["random"]),
+        ]
     places: list[float] = []
     for number in range(len(bars)):  # a gap before each strategy
         places.append(number + 0.6 * ((number + 2) // 3))
@@ -39,7 +45,9 @@ def chart(result: Mapping[str, Any], file: Path) -> None:
     axis: Any = figure.subplots()
     left = [0.0] * len(bars)
     lengths = [parts(block, where["new_tokens"]) for _, block in bars]
-    for index, (label, colour) in enumerate([*((label, colour) for _, label, colour in _PARTS), _DECODE]):
+    for index, (label, colour) in enumerate(
+        [*((label, colour) for _, label, colour in _PARTS), _DECODE]
+    ):
         width = [length[index] for length in lengths]
         if not any(width):  # nobody does it: made-up features need no tower
             continue
@@ -49,7 +57,8 @@ def chart(result: Mapping[str, Any], file: Path) -> None:
     axis.invert_yaxis()
     axis.set_xlabel("milliseconds, medians")
     axis.set_title(
-        f"{where['model']}, {where['weights']} weights, {where['dtype']} on {where['device_name']}: "
+        f"{where['model']}, {where['weights']} weights, {where['dtype']} on "
+        f"{where['device_name']}: "
         f"{where['frames']} frames, batch {where['batch']}, {where['new_tokens']} tokens",
         fontsize=9,
     )

@@ -1,4 +1,5 @@
-"""What a bench is: words like `strategy=dycoke,fastv model=shape:llava-onevision-7b frames=32`, against one dataclass.
+"""What a bench is: words like `strategy=dycoke,fastv model=shape:llava-onevision-7b frames=32`,
+against one dataclass.
 
 Light to import: the command line reads its help from here.
 """
@@ -11,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenprune.errors import ConfigError
-from tokenprune.options import check_fraction, check_once, check_owners, key, options_of, pairs, plain, read, split
+from tokenprune.options import (
+    check_fraction,
+    check_once,
+    check_owners,
+    key,
+    options_of,
+    pairs,
+    plain,
+    read,
+    split,
+)
 
 SHAPE = "shape:"  # before the name of an architecture that is built with random weights
 TOWER, RANDOM = "tower", "random"  # where visual features come from
@@ -22,22 +33,38 @@ class BenchConfig:
     """Everything `tokenprune bench` can be told, and the schema of it."""
 
     strategy: list[str] = key(list, "methods to measure, as in dycoke,fastv,dytok+visionzip")
-    keep: float | None = key(None, "visual tokens left by each, mean over LLM layers; their own options by default")
-    model: str = key("tiny", "tiny, a folder, a hub id, or shape:NAME: that architecture with random weights")
-    assistant: str | None = key(None, "a smaller model of the same family that weighs frames for dytok")
-    vision: str = key(TOWER, "tower, or random: features are made up, so that the LLM is measured alone")
+    keep: float | None = key(
+        None, "visual tokens left by each, mean over LLM layers; their own options by default"
+    )
+    model: str = key(
+        "tiny", "tiny, a folder, a hub id, or shape:NAME: that architecture with random weights"
+    )
+    assistant: str | None = key(
+        None, "a smaller model of the same family that weighs frames for dytok"
+    )
+    vision: str = key(
+        TOWER, "tower, or random: features are made up, so that the LLM is measured alone"
+    )
     video: str | None = key(None, "a video file to decode; one is made up by default")
     frames: int = key(32, "frames per video, spread evenly")
     batch: int = key(1, "prompts in one forward pass, all about the same video")
     text: int = key(40, "text tokens of a prompt, a few of them before the video")
-    ragged: int = key(0, "text tokens that the shortest prompt of a batch has less: the others are padded in between")
+    ragged: int = key(
+        0,
+        "text tokens that the shortest prompt of a batch has less: the others are padded in "
+        "between",
+    )
     new_tokens: int = key(100, "tokens to generate, at least 2; no end of sequence stops them")
     repeats: int = key(5, "measured turns")
     warmup: int = key(1, "turns before, which are not counted")
     seed: int = key(0, "of random weights, features, words and draws")
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
-    dtype: str = key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the model's")
-    out: str = key("", "folder for bench.json and bench.png, which must not hold anything yet; needed")
+    dtype: str = key(
+        "auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the model's"
+    )
+    out: str = key(
+        "", "folder for bench.json and bench.png, which must not hold anything yet; needed"
+    )
     options: dict[str, Any] = field(default_factory=dict)  # of strategies, as {"dycoke.merge": 0.5}
 
     def __post_init__(self) -> None:
@@ -47,12 +74,17 @@ class BenchConfig:
                 raise ConfigError(f"{name}={value} is too few: write at least {low}")
         if self.ragged and not 0 < self.ragged <= self.text - 2:
             raise ConfigError(
-                f"ragged={self.ragged} of text={self.text} tokens: write 1 to {self.text - 2}, or a longer text"
+                f"ragged={self.ragged} of text={self.text} tokens: write 1 to {self.text - 2}, or "
+                "a longer text"
             )
         if self.ragged and self.batch == 1:
-            raise ConfigError(f"ragged={self.ragged} needs several prompts: write batch=4, or leave it out")
+            raise ConfigError(
+                f"ragged={self.ragged} needs several prompts: write batch=4, or leave it out"
+            )
         if not self.strategy:
-            raise ConfigError("nothing to measure: write strategy=NAME,NAME, as in strategy=dycoke,fastv")
+            raise ConfigError(
+                "nothing to measure: write strategy=NAME,NAME, as in strategy=dycoke,fastv"
+            )
         check_once("strategy", self.strategy)
         if self.keep is not None:
             check_fraction("keep", self.keep, "0.25")
@@ -61,24 +93,35 @@ class BenchConfig:
         if self.vision not in (TOWER, RANDOM):
             raise ConfigError(f"vision={self.vision} is unknown: write {TOWER} or {RANDOM}")
         if self.vision == RANDOM and self.video is not None:
-            raise ConfigError(f"video= is not looked at with vision={RANDOM}: leave one of them out")
+            raise ConfigError(
+                f"video= is not looked at with vision={RANDOM}: leave one of them out"
+            )
         if self.vision == RANDOM and self.assistant is not None:
-            raise ConfigError(f"an assistant sees the video for itself: leave assistant= or vision={RANDOM} out")
+            raise ConfigError(
+                f"an assistant sees the video for itself: leave assistant= or vision={RANDOM} out"
+            )
 
     def of(self, spec: str) -> dict[str, Any]:
         """The options that belong to the strategies of `spec`."""
         return options_of(spec, self.options)
 
 
-_SCHEMA = {key.name: str(key.type) for key in dataclasses.fields(BenchConfig) if key.name != "options"}
+_SCHEMA = {
+    key.name: str(key.type) for key in dataclasses.fields(BenchConfig) if key.name != "options"
+}
 KEYS = tuple(_SCHEMA)
 
 
 def parse_bench(words: Sequence[str]) -> BenchConfig:
-    """The bench that `KEY=VALUE` words describe; keys with a dot are options of strategies. Raises ConfigError."""
+    """The bench that `KEY=VALUE` words describe; keys with a dot are options of strategies.
+
+    Raises ConfigError.
+    """
     given = pairs(words, KEYS, "leave one of them out")
     options = {name: read(f"{name}={text}") for name, text in given.items() if "." in name}
-    config = BenchConfig(**{name: _read(name, text) for name, text in given.items() if name in KEYS}, options=options)
+    config = BenchConfig(
+        **{name: _read(name, text) for name, text in given.items() if name in KEYS}, options=options
+    )
     check_owners(options, config.strategy)
     return config
 

@@ -1,4 +1,6 @@
-"""What is measured on: a clip, its pixels or made-up features, and a prompt around as many visual rows as wanted."""
+"""What is measured on: a clip, its pixels or made-up features, and a prompt around as many visual
+rows as wanted.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +24,31 @@ from tokenprune.loading.video import read_frames
 from tokenprune.tasks.export import write_video
 
 _CLIP = (360, 640)  # height and width of the clip that is made up
-_DENSITY = 8  # its frames for each one asked for: most frames of a real video are decoded and left out
+# its frames for each one asked for: most frames of a real video are decoded and left out
+_DENSITY = 8
 _BEFORE = 14  # text tokens before the video, as in LLaVA-OneVision's prompt with a system message
 
 
 @dataclass
 class Material:
-    """One video, asked about in each sample of a batch. All times in milliseconds, one per repeat."""
+    """One video, asked about in each sample of a batch.
+
+    All times in milliseconds, one per repeat.
+    """
 
     adapter: VideoLLM
     frames: int
     texts: list[int]  # text tokens of each sample
     seed: int
     pixels: Float[Tensor, "b f 3 h w"] | None  # None with made-up features
-    features: Float[Tensor, "b n d"] | None  # of all cells and separators; None where the tower makes them
+    # of all cells and separators; None where the tower makes them
+    features: Float[Tensor, "b n d"] | None
     video_ms: list[float]
     preprocess_ms: list[float]
-    idle: int = 0  # bytes of an assistant's weights, which lie on an accelerator while others are measured, too
-    prompts: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # made so far: not while a clock runs
+    # bytes of an assistant's weights, which lie on an accelerator while others are measured, too
+    idle: int = 0
+    # made so far: not while a clock runs
+    prompts: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def text(self) -> int | float:
@@ -52,7 +61,9 @@ class Material:
         return self.frames * self.adapter.cells
 
     def words(self, visual: int) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask` of prompts with `visual` visual rows and the separators behind them."""
+        """`input_ids` and `attention_mask` of prompts with `visual` visual rows and the separators
+        behind them.
+        """
         if visual not in self.prompts:
             self.prompts[visual] = self._prompts(visual)
         return dict(self.prompts[visual])
@@ -61,7 +72,9 @@ class Material:
         model, longest = self.adapter.model, max(self.texts)
         markers = {self.adapter.marker, model.config.image_token_id}
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randint(model.config.get_text_config().vocab_size, (longest + 64,), generator=generator).tolist()
+        drawn = torch.randint(
+            model.config.get_text_config().vocab_size, (longest + 64,), generator=generator
+        ).tolist()
         text = [token for token in drawn if token not in markers][:longest]
         before = min(_BEFORE, min(self.texts) // 2)
         video = [self.adapter.marker] * (visual + self.adapter.separators)
@@ -92,7 +105,8 @@ class Material:
 
 
 def prepare(config: BenchConfig, adapter: VideoLLM, pixels: Pixels | None) -> Material:
-    """Decodes and prepares the clip `repeats` times, or makes features up. `pixels` None: as the tower sees frames.
+    """Decodes and prepares the clip `repeats` times, or makes features up. `pixels` None: as the
+    tower sees frames.
 
     Raises VideoError.
     """
@@ -108,12 +122,19 @@ def prepare(config: BenchConfig, adapter: VideoLLM, pixels: Pixels | None) -> Ma
         side = adapter.model.config.vision_config.image_size
         pixels = pixels or Pixels(height=side, width=side)
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(config.video).expanduser() if config.video else _clip(Path(folder), frames, config.seed)
+            file = (
+                Path(config.video).expanduser()
+                if config.video
+                else _clip(Path(folder), frames, config.seed)
+            )
             shown, made["video_ms"] = _timed(lambda: read_frames(file, frames), config)
         ready, made["preprocess_ms"] = _timed(lambda: pixels(shown), config)
         frames = len(shown)  # a short video has fewer
         made["pixels"] = ready.to(device, dtype).expand(config.batch, -1, -1, -1, -1).contiguous()
-    texts = [config.text - number * config.ragged // max(1, config.batch - 1) for number in range(config.batch)]
+    texts = [
+        config.text - number * config.ragged // max(1, config.batch - 1)
+        for number in range(config.batch)
+    ]
     return Material(adapter, frames, texts, config.seed, **made)
 
 
@@ -131,7 +152,9 @@ def _clip(folder: Path, frames: int, seed: int) -> Path:
     """A bright square that crosses a noisy background, as H.264."""
     height, width = _CLIP
     generator = torch.Generator().manual_seed(seed)
-    ground = torch.randint(96, 160, (height // 8, width // 8, 3), generator=generator, dtype=torch.uint8)
+    ground = torch.randint(
+        96, 160, (height // 8, width // 8, 3), generator=generator, dtype=torch.uint8
+    )
     ground = ground.repeat_interleave(8, 0).repeat_interleave(8, 1)
     count = _DENSITY * frames
     shown: UInt8[Tensor, "f h w 3"] = ground.expand(count, -1, -1, -1).clone()

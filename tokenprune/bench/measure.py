@@ -1,7 +1,8 @@
-"""One system, one turn: how long each part takes, how much memory it needs and how many rows it works on.
+"""One system, one turn: how long each part takes, how much memory it needs and how many rows it
+works on.
 
-A CPU needs one pass. A device that works behind the CPU's back needs two: one that waits for it wherever a part ends,
-and one that nothing disturbs.
+A CPU needs one pass. A device that works behind the CPU's back needs two: one that waits for it
+wherever a part ends, and one that nothing disturbs.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Reading:
     layers: list[float]  # visual rows of one sample that each LLM layer saw at prefill
     decode: list[float]  # and attends to in a decoding step, mean over steps
     probe_layers: int = 0
-    changes: int | None = None  # decoding steps that attended to other visual rows than the step before them
+    # decoding steps that attended to other visual rows than the step before them
+    changes: int | None = None
 
 
 Seen = tuple[list[float], list[float], int, int | None]  # the last four of `Reading`
@@ -61,7 +63,9 @@ class _Stamps(BaseStreamer):
 def settled(model: PreTrainedModel) -> PreTrainedModel:
     """A model of ours that generates greedily and never stops before it has made all tokens."""
     pad = model.config.get_text_config().pad_token_id
-    model.generation_config = GenerationConfig(do_sample=False, pad_token_id=0 if pad is None else pad)
+    model.generation_config = GenerationConfig(
+        do_sample=False, pad_token_id=0 if pad is None else pad
+    )
     return model
 
 
@@ -70,7 +74,8 @@ class System(ABC):
 
     def __init__(self, material: Material, tokens: int) -> None:
         self.material, self.tokens = material, tokens
-        self.at_once = material.adapter.device.type == "cpu"  # one pass gives both: nothing is waited for
+        # one pass gives both: nothing is waited for
+        self.at_once = material.adapter.device.type == "cpu"
         self._peak: float | None = None
 
     @property
@@ -129,9 +134,14 @@ class System(ABC):
             if self.at_once:
                 parts = self.split(held)
             seen = self.seen(held)
-        _, first, *_, last = [1e3 * (at - since) for at in stamps.at]  # the prompt itself comes first
+        # the prompt itself comes first
+        _, first, *_, last = [1e3 * (at - since) for at in stamps.at]
         named: dict[str, float] = {name: parts.get(name) or 0.0 for name in PARTS}
-        named |= {"ttft_ms": first, "decode_ms_per_token": (last - first) / (self.tokens - 1), "total_ms": last}
+        named |= {
+            "ttft_ms": first,
+            "decode_ms_per_token": (last - first) / (self.tokens - 1),
+            "total_ms": last,
+        }
         cache, peak = memory.cache_bytes(filled_cache(done), device), self._peak
         if (reached := memory.reached(device)) is not None:
             peak = float(reached - (self.material.idle if self.assistant is None else 0))
@@ -168,7 +178,9 @@ class Dense(System):
 
 @contextmanager
 def _laps(material: Material) -> Iterator[dict[str, float]]:
-    """Seconds from the tower's entry to the language model's, and in its first pass, as a timed session takes them."""
+    """Seconds from the tower's entry to the language model's, and in its first pass, as a timed
+    session takes them.
+    """
     adapter, clock = material.adapter, Clock(material.adapter.device, on=True)
     since: dict[str, float] = {}
     laps: dict[str, float] = {}
@@ -200,7 +212,11 @@ class Attached(System):
     """A pipeline on the model, through `attach` as anyone uses it."""
 
     def __init__(
-        self, material: Material, tokens: int, pipeline: Pipeline, assistant: PreTrainedModel | None = None
+        self,
+        material: Material,
+        tokens: int,
+        pipeline: Pipeline,
+        assistant: PreTrainedModel | None = None,
     ) -> None:
         super().__init__(material, tokens)
         self.pipeline = pipeline
@@ -221,7 +237,8 @@ class Attached(System):
 
     def seen(self, held: Any) -> Seen:
         report: Report = held.report
-        own, layers = report[0], [float(rows) for rows in report[0].layers]  # samples differ in their text alone
+        # samples differ in their text alone
+        own, layers = report[0], [float(rows) for rows in report[0].layers]
         hider = next(iter(self.pipeline.of(DecodeStage)), None)
         if hider is None:  # every row that is cached is read
             return layers, layers, report.probe_layers, None

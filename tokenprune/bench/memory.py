@@ -14,10 +14,13 @@ from torch.autograd.profiler import profile
 _LOG = "KINETO_LOG_LEVEL"
 
 METHODS = {
-    "cuda": "torch.cuda.max_memory_allocated over the whole pass: weights, inputs, cache and temporaries",
+    "cuda": "torch.cuda.max_memory_allocated over the whole pass: weights, inputs, cache and "
+    "temporaries",
     "cpu": (
-        "weights and inputs plus the peak of what torch's CPU allocator handed out during the prefill and one decoding "
-        "step, from the allocation events of torch's profiler in a pass that is not timed; resident set size would "
+        "weights and inputs plus the peak of what torch's CPU allocator handed out during the "
+        "prefill and one decoding "
+        "step, from the allocation events of torch's profiler in a pass that is not timed; "
+        "resident set size would "
         "keep what the C library has not given back from earlier passes"
     ),
 }
@@ -25,7 +28,9 @@ METHODS = {
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Bytes behind tensors; a storage that several share counts once."""
-    storages = {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in tensors}
+    storages = {
+        part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in tensors
+    }
     return sum(storages.values())
 
 
@@ -35,7 +40,9 @@ def weights(models: Iterable[nn.Module]) -> int:
 
 
 def cache_bytes(cache: Any, device: torch.device) -> int:
-    """Everything the layers of a key/value cache hold on the device, spare room included, whatever they keep it in."""
+    """Everything the layers of a key/value cache hold on the device, spare room included, whatever
+    they keep it in.
+    """
     held = (part for layer in cache.layers for part in _tensors(vars(layer)))
     return bytes_of(part for part in held if part.device.type == device.type)
 
@@ -52,8 +59,11 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def allocated(run: Callable[[], object]) -> int:
-    """The most bytes that torch's CPU allocator had handed out at once during `run`, on top of what was there."""
-    profiler: Any = profile(use_cpu=True, profile_memory=True)  # torch declares only part of its results
+    """The most bytes that torch's CPU allocator had handed out at once during `run`, on top of what
+    was there.
+    """
+    # torch declares only part of its results
+    profiler: Any = profile(use_cpu=True, profile_memory=True)
     with _quiet(), profiler:
         run()
     now = peak = 0

@@ -1,6 +1,8 @@
-"""Operations of one prompt, counted twice: as the papers do, and everything that this architecture multiplies.
+"""Operations of one prompt, counted twice: as the papers do, and everything that this architecture
+multiplies.
 
-Units: a multiply-add is one operation, as in `tokenprune.flops`; torch's FLOP counter says twice as much.
+Units: a multiply-add is one operation, as in `tokenprune.flops`; torch's FLOP counter says twice as
+much.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ class Work:
 
     images: int  # frames that the tower encodes; 0 with made-up features
     full: int  # visual rows without compression
-    text: Number  # all other rows of the prompt, a newline embedding too; of the mean prompt where a batch is ragged
+    # all other rows of the prompt, a newline embedding too; of the mean prompt where a batch is
+    # ragged
+    text: Number
     layers: Sequence[Number]  # visual rows each layer saw at prefill
-    decode: Sequence[Number]  # visual rows each layer attends to in a decoding step, mean over steps
+    # visual rows each layer attends to in a decoding step, mean over steps
+    decode: Sequence[Number]
     generated: int  # new tokens; the first of them comes out of the prefill
     probe_layers: int = 0  # layers an allocator's guide ran over the uncompressed prompt
 
@@ -48,20 +53,25 @@ class Exact:
 
 
 def papers(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None) -> Number:
-    """DyCoke eq. 8 layer by layer, plus DyToK's probe as its Table 16 counts it: visual tokens, c2 per layer.
+    """DyCoke eq. 8 layer by layer, plus DyToK's probe as its Table 16 counts it: visual tokens, c2
+    per layer.
 
     Two FFN matrices, keys and values at full width, no text, tower, projector or `lm_head`.
     """
     decoder = Decoder.of(config.get_text_config())
-    # eq. 8 multiplies one layer's count by their number, so its mean over layers is the sum of theirs
+    # eq. 8 multiplies one layer's count by their number, so its mean over layers is the sum of
+    # theirs
     own = statistics.fmean(
-        dycoke(decoder, x, work.generated, seen) for x, seen in zip(work.layers, work.decode, strict=True)
+        dycoke(decoder, x, work.generated, seen)
+        for x, seen in zip(work.layers, work.decode, strict=True)
     )
     guided_by = Decoder.of((guide or config).get_text_config())
     return own + work.probe_layers * c2(guided_by, work.full)
 
 
-def papers_prefill(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None) -> Number:
+def papers_prefill(
+    config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None
+) -> Number:
     """The part of `papers` before the first token: what FastV, VisionZip and DyToK print."""
     guided_by = Decoder.of((guide or config).get_text_config())
     own = prefill(Decoder.of(config.get_text_config()), work.layers, c2)
@@ -69,10 +79,12 @@ def papers_prefill(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig
 
 
 def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None) -> Exact:
-    """Every matrix product of the architecture: grouped queries, three FFN matrices, text rows, tower, projector, head.
+    """Every matrix product of the architecture: grouped queries, three FFN matrices, text rows,
+    tower, projector, head.
 
-    Attention is counted over the whole square, as papers and torch's counter do; a causal kernel skips up to half of
-    it. Not counted: norms, rotations, pooling, embeddings, and a strategy's own arithmetic, which its time has.
+    Attention is counted over the whole square, as papers and torch's counter do; a causal kernel
+    skips up to half of it. Not counted: norms, rotations, pooling, embeddings, and a strategy's own
+    arithmetic, which its time has.
     """
     text = config.get_text_config()
     seen = [work.text + x for x in work.layers]
@@ -108,12 +120,16 @@ def _layer(text: PreTrainedConfig, rows: Number, keys: Number) -> Number:
 
 
 def _probe(config: PreTrainedConfig, work: Work) -> Number:
-    """Whole layers of the guide below the last one asked for, of which only queries, keys and values are made."""
+    """Whole layers of the guide below the last one asked for, of which only queries, keys and
+    values are made.
+    """
     if not work.probe_layers:
         return 0
     text, rows = config.get_text_config(), work.text + work.full
     q, kv = _widths(text)
-    return (work.probe_layers - 1) * _layer(text, rows, rows) + rows * text.hidden_size * (q + 2 * kv)
+    return (work.probe_layers - 1) * _layer(text, rows, rows) + rows * text.hidden_size * (
+        q + 2 * kv
+    )
 
 
 def _vision(config: PreTrainedConfig, images: int) -> tuple[Number, Number]:
@@ -123,8 +139,11 @@ def _vision(config: PreTrainedConfig, images: int) -> tuple[Number, Number]:
     patches = (vision.image_size // vision.patch_size) ** 2
     stem = patches * vision.num_channels * vision.patch_size**2 * d
     layer = 4 * patches * d**2 + 2 * patches**2 * d + 2 * patches * d * m
-    # a pooling head, which the published checkpoints leave out, runs although nobody reads it: one query
-    head = 2 * d**2 + 2 * patches * d**2 + 2 * patches * d + 2 * d * m if vision.vision_use_head else 0
+    # a pooling head, which the published checkpoints leave out, runs although nobody reads it: one
+    # query
+    head = (
+        2 * d**2 + 2 * patches * d**2 + 2 * patches * d + 2 * d * m if vision.vision_use_head else 0
+    )
     width = config.get_text_config().hidden_size
     chosen = config.vision_feature_layer
     joined = d * (1 if isinstance(chosen, int) else len(chosen))

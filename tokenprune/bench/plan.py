@@ -33,14 +33,18 @@ class Plan:
     dtype: torch.dtype
 
     def models(self) -> tuple[PreTrainedModel, PreTrainedModel | None, Pixels | None]:
-        """The model, the assistant if there is one, and how the checkpoint prepares pixels; None for a shape."""
+        """The model, the assistant if there is one, and how the checkpoint prepares pixels; None
+        for a shape.
+        """
         model, pixels = self._model(self.config.model, self.settings)
         assistant = None
         if self.config.assistant is not None and self.assistant is not None:
             assistant, _ = self._model(self.config.assistant, self.assistant)
         return model, assistant, pixels
 
-    def _model(self, name: str, settings: PreTrainedConfig) -> tuple[PreTrainedModel, Pixels | None]:
+    def _model(
+        self, name: str, settings: PreTrainedConfig
+    ) -> tuple[PreTrainedModel, Pixels | None]:
         if is_shape(name):
             return build(settings, self.dtype, self.device, self.config.seed), None
         model, processor = load(name, str(self.dtype).removeprefix("torch."), str(self.device))
@@ -52,17 +56,23 @@ def lay_out(config: BenchConfig) -> Plan:
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("a bench draws a chart: pip install matplotlib")
     pipelines = {
-        spec: resolve(RunConfig(strategy=spec, options=config.of(spec), seed=config.seed)) for spec in config.strategy
+        spec: resolve(RunConfig(strategy=spec, options=config.of(spec), seed=config.seed))
+        for spec in config.strategy
     }
     for pipeline in pipelines.values():
         readers = [stage.name for stage in pipeline.of(TowerReader)]
         if readers and config.vision == RANDOM:
             raise ConfigError(
-                f"{pipeline} reads the vision tower, which vision={RANDOM} leaves out: measure {' and '.join(readers)} "
+                f"{pipeline} reads the vision tower, which vision={RANDOM} leaves out: measure "
+                f"{' and '.join(readers)} "
                 "with vision=tower, or leave it out of strategy="
             )
-    if config.assistant is not None and not any(pipeline.allocator for pipeline in pipelines.values()):
-        raise ConfigError("assistant= guides an allocator, and no strategy has one: add +dytok, or leave it out")
+    if config.assistant is not None and not any(
+        pipeline.allocator for pipeline in pipelines.values()
+    ):
+        raise ConfigError(
+            "assistant= guides an allocator, and no strategy has one: add +dytok, or leave it out"
+        )
     settings = _settings(config.model)
     adapter = outline(settings)
     extent = Extent(config.frames, adapter.cells, adapter.depth)
@@ -78,13 +88,18 @@ def lay_out(config: BenchConfig) -> Plan:
     return Plan(config, pipelines, settings, assistant, device, dtype)
 
 
-def _check_room(name: str, model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> None:
-    """ConfigError where the weights alone are more than the device's whole memory: a CPU would swap, or be killed."""
+def _check_room(
+    name: str, model: PreTrainedModel, dtype: torch.dtype, device: torch.device
+) -> None:
+    """ConfigError where the weights alone are more than the device's whole memory: a CPU would
+    swap, or be killed.
+    """
     needed = sum(part.numel() for part in model.parameters()) * dtype.itemsize
     there = _room(device)
     if there is not None and needed > there:
         raise ConfigError(
-            f"the weights of model={name} in {str(dtype).removeprefix('torch.')} are {needed / 1e9:.1f} GB, "
+            f"the weights of model={name} in {str(dtype).removeprefix('torch.')} are "
+            f"{needed / 1e9:.1f} GB, "
             f"and {device} has {there / 1e9:.1f} GB: choose a smaller one, or another dtype"
         )
 
@@ -103,5 +118,7 @@ def _settings(name: str) -> PreTrainedConfig:
 
 
 def load_average() -> list[float] | None:
-    """Processes that wanted a core in the last 1, 5 and 15 minutes, ours included; None where nobody counts them."""
+    """Processes that wanted a core in the last 1, 5 and 15 minutes, ours included; None where
+    nobody counts them.
+    """
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None

@@ -1,4 +1,6 @@
-"""`bench.json`: one row per strategy, with its three reference lines, their ratios, and both counts of operations."""
+"""`bench.json`: one row per strategy, with its three reference lines, their ratios, and both counts
+of operations.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +29,33 @@ class Turns:
 
 
 def row(turns: Turns, material: Material, tokens: int) -> dict[str, Any]:
-    """Everything about one strategy; a ratio is the median over turns, since a turn's systems ran side by side."""
+    """Everything about one strategy; a ratio is the median over turns, since a turn's systems ran
+    side by side.
+    """
     blocks = {name: block(turns.lines[name], material, tokens, turns.guide) for name in LINES}
-    return {"strategy": turns.strategy, **blocks, "ratios": _ratios(turns), "formula": _formula(blocks, turns)}
+    return {
+        "strategy": turns.strategy,
+        **blocks,
+        "ratios": _ratios(turns),
+        "formula": _formula(blocks, turns),
+    }
 
 
 def block(
-    readings: Sequence[Reading], material: Material, tokens: int, guide: PreTrainedConfig | None = None
+    readings: Sequence[Reading],
+    material: Material,
+    tokens: int,
+    guide: PreTrainedConfig | None = None,
 ) -> dict[str, Any]:
-    """One system: medians of times with the lowest and highest, memory, visual rows by layer, operations per sample."""
+    """One system: medians of times with the lowest and highest, memory, visual rows by layer,
+    operations per sample.
+    """
     first = readings[0]
     prepared = {"video_ms": material.video_ms, "preprocess_ms": material.preprocess_ms}
     took = {name: [reading.times[name] for reading in readings] for name in TIMES}
     took["total_ms"] = [
-        total + sum(part[turn] for part in prepared.values() if part) for turn, total in enumerate(took["total_ms"])
+        total + sum(part[turn] for part in prepared.values() if part)
+        for turn, total in enumerate(took["total_ms"])
     ]
     measured = {**prepared, **took}
     work = Work(
@@ -57,12 +72,16 @@ def block(
     return {
         **{name: median(values) for name, values in measured.items()},
         "spread": {name: [min(values), max(values)] for name, values in measured.items() if values},
-        "peak_memory_bytes": _whole(median([reading.peak for reading in readings if reading.peak is not None])),
+        "peak_memory_bytes": _whole(
+            median([reading.peak for reading in readings if reading.peak is not None])
+        ),
         "kv_bytes": _whole(first.cache),
         "visual_tokens_per_layer": [_whole(rows) for rows in first.layers],
         "decode_visual_tokens_per_layer": first.decode,
         "decode_selection_changes": first.changes,
-        "decode_tokens_per_s": 1e3 * len(material.texts) / statistics.median(took["decode_ms_per_token"]),
+        "decode_tokens_per_s": 1e3
+        * len(material.texts)
+        / statistics.median(took["decode_ms_per_token"]),
         "flops": {
             "papers": papers(config, work, guided_by),
             "papers_prefill": papers_prefill(config, work, guided_by),
@@ -86,8 +105,13 @@ def _guided(reading: Reading) -> float:
 
 
 def _ratios(turns: Turns) -> dict[str, float | None]:
-    def over(line: str, what: Callable[[Reading], float | None], inverse: bool = False) -> float | None:
-        pairs = [(what(own), what(other)) for own, other in zip(turns.lines["own"], turns.lines[line], strict=True)]
+    def over(
+        line: str, what: Callable[[Reading], float | None], inverse: bool = False
+    ) -> float | None:
+        pairs = [
+            (what(own), what(other))
+            for own, other in zip(turns.lines["own"], turns.lines[line], strict=True)
+        ]
         found = [a / b for a, b in pairs if a and b]
         middle = statistics.median(found) if len(found) == len(pairs) else None
         return 1.0 / middle if middle and inverse else middle
@@ -98,7 +122,9 @@ def _ratios(turns: Turns) -> dict[str, float | None]:
     own, full = turns.lines["own"], turns.lines["full"]
 
     def share(name: str) -> float:
-        return statistics.median(a.times[name] / b.times["prefill_ms"] for a, b in zip(own, full, strict=True))
+        return statistics.median(
+            a.times[name] / b.times["prefill_ms"] for a, b in zip(own, full, strict=True)
+        )
 
     return {
         "prefill_speedup": over("full", _llm, inverse=True),
@@ -120,9 +146,11 @@ def _ratios(turns: Turns) -> dict[str, float | None]:
 
 
 def _formula(blocks: Mapping[str, Mapping[str, Any]], turns: Turns) -> dict[str, float]:
-    """What counts of operations promise of the prefill, beside what was measured; all as fractions of the full model's.
+    """What counts of operations promise of the prefill, beside what was measured; all as fractions
+    of the full model's.
 
-    `papers` is c2 over visual tokens, `exact` all matrix products between visual features and first token.
+    `papers` is c2 over visual tokens, `exact` all matrix products between visual features and first
+    token.
     """
     own, full = blocks["own"]["flops"], blocks["full"]["flops"]
     pairs = zip(turns.lines["own"], turns.lines["full"], strict=True)

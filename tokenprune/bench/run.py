@@ -1,4 +1,6 @@
-"""A bench from its words to its files: all systems take turns, so that a busy machine slows all of them alike."""
+"""A bench from its words to its files: all systems take turns, so that a busy machine slows all of
+them alike.
+"""
 
 from __future__ import annotations
 
@@ -54,13 +56,16 @@ def bench(config: BenchConfig, command: str) -> Done:
             result = _measure(plan, command)
         except torch.OutOfMemoryError:
             raise ConfigError(
-                f"model={config.model} with frames={config.frames} batch={config.batch} does not fit on {plan.device}: "
+                f"model={config.model} with frames={config.frames} batch={config.batch} does not "
+                f"fit on {plan.device}: "
                 "ask for fewer frames, a smaller batch, dtype=bfloat16 or a smaller model"
             ) from None
         try:
             content = json.dumps(result, indent=1, allow_nan=False) + "\n"
         except ValueError:
-            raise ConfigError("a measured figure is infinite or no number: measure again, with more repeats=") from None
+            raise ConfigError(
+                "a measured figure is infinite or no number: measure again, with more repeats="
+            ) from None
         (draft / JSON).write_text(content, encoding="utf-8")
         chart(result, draft / CHART)
     return Done(final, config, result)
@@ -79,7 +84,11 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
     rows = []
     for spec, names in lines.items():
         readings = {line: taken[name] for line, name in names.items()}
-        narrow = {system.width: taken[name] for name, system in systems.items() if isinstance(system, Dense)}
+        narrow = {
+            system.width: taken[name]
+            for name, system in systems.items()
+            if isinstance(system, Dense)
+        }
         readings["oracle"] = [
             oracle(own, {width: found[turn] for width, found in narrow.items()}, config.new_tokens)
             for turn, own in enumerate(readings["own"])
@@ -93,7 +102,8 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
             "assistant": config.assistant,
             "weights": "random" if is_shape(config.model) else "checkpoint",
             "vision": config.vision,
-            "video": config.video or (None if material.pixels is None else "made up, 640x360, H.264"),
+            "video": config.video
+            or (None if material.pixels is None else "made up, 640x360, H.264"),
             "frames": material.frames,
             "tokens_per_frame": material.adapter.cells,
             "batch": config.batch,
@@ -104,7 +114,9 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
             "repeats": config.repeats,
             "warmup": config.warmup,
             "keep": config.keep,
-            "strategies": {spec: resolved_fields(pipeline) for spec, pipeline in plan.pipelines.items()},
+            "strategies": {
+                spec: resolved_fields(pipeline) for spec, pipeline in plan.pipelines.items()
+            },
             "memory_method": memory.METHODS.get(material.adapter.device.type),
             "cores": cores(),
             "load_before": before,
@@ -117,7 +129,9 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
 def _systems(
     plan: Plan, material: Material, assistant: PreTrainedModel | None
 ) -> tuple[dict[str, System], dict[str, dict[str, str]]]:
-    """All systems by name, and for each strategy the names of its lines; a first pass says what each strategy keeps."""
+    """All systems by name, and for each strategy the names of its lines; a first pass says what
+    each strategy keeps.
+    """
     tokens, seed = plan.config.new_tokens, plan.config.seed
     full = Dense(material, tokens, material.full)
     systems: dict[str, System] = {"full": full}
@@ -136,7 +150,10 @@ def _systems(
 
 
 def _turns(systems: Mapping[str, System], config: BenchConfig) -> dict[str, list[Reading]]:
-    """Measured readings of every system by name. Each turn begins with another system: no place in it is the best."""
+    """Measured readings of every system by name.
+
+    Each turn begins with another system: no place in it is the best.
+    """
     taken: dict[str, list[Reading]] = {name: [] for name in systems}
     names = list(systems)
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -150,7 +167,10 @@ def _turns(systems: Mapping[str, System], config: BenchConfig) -> dict[str, list
                 progress.advance(task)
     for name, readings in taken.items():
         if any(reading.layers != readings[0].layers for reading in readings):
-            raise ConfigError(f"{name} kept different numbers of tokens in different turns, which cannot be compared")
+            raise ConfigError(
+                f"{name} kept different numbers of tokens in different turns, which cannot be "
+                "compared"
+            )
     return taken
 
 

@@ -31,13 +31,25 @@ def measured(done: Done) -> RenderableType:
     systems.add_row("full model", *_numbers(rows[0]["full"]))
     for row in rows:
         systems.add_section()
-        for name, line in ((row["strategy"], "own"), ("  dense oracle", "oracle"), ("  random", "random")):
+        for name, line in (
+            (row["strategy"], "own"),
+            ("  dense oracle", "oracle"),
+            ("  random", "random"),
+        ):
             systems.add_row(Text(name), *_numbers(row[line]))
     headline = _table(_RATIOS)
     for row in rows:
         headline.add_row(Text(row["strategy"]), *_headline(row))
-    notes = [Text(line, style="dim", overflow="fold") for line in (*_choices(rows, where), *_notes(where))]
-    return Group(systems, headline, *notes, Text(f"Results in {done.folder}: {JSON}, {CHART}", overflow="fold"))
+    notes = [
+        Text(line, style="dim", overflow="fold")
+        for line in (*_choices(rows, where), *_notes(where))
+    ]
+    return Group(
+        systems,
+        headline,
+        *notes,
+        Text(f"Results in {done.folder}: {JSON}, {CHART}", overflow="fold"),
+    )
 
 
 def _table(headings: tuple[str, ...]) -> Table:
@@ -76,29 +88,45 @@ def _choices(rows: Sequence[Mapping[str, Any]], where: Mapping[str, Any]) -> Ite
     """How often decode stages chose anew, and what a probe costs."""
     for row in rows:
         if (changes := row["own"]["decode_selection_changes"]) is not None:
-            yield f"{row['strategy']}: its selection changed in {changes} of {where['new_tokens'] - 1} decoding steps."
+            yield (
+                f"{row['strategy']}: its selection changed in {changes} of "
+                f"{where['new_tokens'] - 1} decoding steps."
+            )
         if probe := row["own"]["probe_ms"]:
             without = row["ratios"]["prefill_speedup_without_probe"]
-            yield f"{row['strategy']}: its probe took {probe:.1f} ms; prefill speed-up without it {without:.2f}x."
+            yield (
+                f"{row['strategy']}: its probe took {probe:.1f} ms; prefill speed-up without it "
+                f"{without:.2f}x."
+            )
 
 
 def _notes(where: Mapping[str, Any]) -> Iterator[str]:
     """What was measured, and what the tables cannot say."""
     source = "with random weights" if where["weights"] == "random" else "from its checkpoint"
-    seen = "made-up features (no tower)" if where["vision"] == "random" else f"video {where['video']}"
-    yield (
-        f"{where['model']} {source}, {where['dtype']} on {where['device_name']} ({where['threads']} threads), {seen}: "
-        f"{where['frames']} frames of {where['tokens_per_frame']} tokens, batch {where['batch']}, "
-        f"{where['text_tokens']} text tokens, {where['new_tokens']} new ones, {where['repeats']} turns."
+    seen = (
+        "made-up features (no tower)" if where["vision"] == "random" else f"video {where['video']}"
     )
     yield (
-        "Times: medians, of the whole batch. Ratios: medians over turns; prefill ratios include the strategy's time. "
-        "Oracle: the stock model given as many visual tokens, put together per layer where their number changes. "
+        f"{where['model']} {source}, {where['dtype']} on {where['device_name']} "
+        f"({where['threads']} threads), {seen}: "
+        f"{where['frames']} frames of {where['tokens_per_frame']} tokens, batch {where['batch']}, "
+        f"{where['text_tokens']} text tokens, {where['new_tokens']} new ones, {where['repeats']} "
+        "turns."
+    )
+    yield (
+        "Times: medians, of the whole batch. Ratios: medians over turns; prefill ratios include "
+        "the strategy's time. "
+        "Oracle: the stock model given as many visual tokens, put together per layer where their "
+        "number changes. "
         "FLOPs: multiply-adds per sample, of prefill and decoding."
     )
     if where["memory_method"] is not None:
         yield f"Peak memory: {where['memory_method']}."
     if where["load_before"] is not None:
         before, after = where["load_before"][0], where["load_after"][0]
-        busy = " It was busy: measure again when it is not." if max(before, after - 1) > where["cores"] else ""
+        busy = (
+            " It was busy: measure again when it is not."
+            if max(before, after - 1) > where["cores"]
+            else ""
+        )
         yield f"Load of the machine: {before} before, {after} after, {where['cores']} cores.{busy}"

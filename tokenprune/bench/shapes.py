@@ -1,4 +1,6 @@
-"""Architectures at their real size with random weights: speed and memory do not depend on what a model has learnt."""
+"""Architectures at their real size with random weights: speed and memory do not depend on what a
+model has learnt.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, LlavaOnevisionConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForImageTextToText,
+    LlavaOnevisionConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from tokenprune.bench.config import SHAPE
 from tokenprune.errors import ConfigError
@@ -33,8 +40,9 @@ SHAPES = {
     "llava-onevision-7b": Backbone(3584, 18944, 28, 28, 4, 152128),
     "llava-onevision-72b": Backbone(8192, 29568, 80, 64, 8, 152128),
 }
-# SigLIP-so400m at 384 px has 27 layers; LLaVA reads the last but one, so its checkpoints hold 26 and no pooling head.
-# 384 / 14 gives 27 x 27 patches, which 2x2 pooling makes 14 x 14 = 196 tokens per frame.
+# SigLIP-so400m at 384 px has 27 layers; LLaVA reads the last but one, so its checkpoints hold 26
+# and no pooling head. 384 / 14 gives 27 x 27 patches, which 2x2 pooling makes 14 x 14 = 196 tokens
+# per frame.
 _TOWER: dict[str, Any] = {
     "model_type": "siglip_vision_model",
     "hidden_size": 1152,
@@ -52,7 +60,8 @@ def is_shape(name: str) -> bool:
 
 
 def shape_configuration(name: str) -> PreTrainedConfig:
-    """The configuration behind `shape:NAME`: a known size, or a folder or embedded model whose weights are not read.
+    """The configuration behind `shape:NAME`: a known size, or a folder or embedded model whose
+    weights are not read.
 
     Raises ConfigError for another name.
     """
@@ -63,11 +72,18 @@ def shape_configuration(name: str) -> PreTrainedConfig:
         return configuration(wanted)
     near = get_close_matches(wanted, SHAPES, n=1)
     hint = f"did you mean {SHAPE}{near[0]}? " if near else ""
-    raise ConfigError(f"model={name} is no shape: {hint}Known: {', '.join(SHAPES)}, and a folder with a config.json")
+    raise ConfigError(
+        f"model={name} is no shape: {hint}Known: {', '.join(SHAPES)}, and a folder with a "
+        "config.json"
+    )
 
 
-def build(config: PreTrainedConfig, dtype: torch.dtype, device: torch.device, seed: int = 0) -> PreTrainedModel:
-    """A model of that configuration with random weights, made on the device; other random numbers stay as they are."""
+def build(
+    config: PreTrainedConfig, dtype: torch.dtype, device: torch.device, seed: int = 0
+) -> PreTrainedModel:
+    """A model of that configuration with random weights, made on the device; other random numbers
+    stay as they are.
+    """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.device(device):
         torch.manual_seed(seed)

@@ -17,7 +17,11 @@ def note(*used: str | None) -> str | None:
     mine = [name for name in dict.fromkeys(used) if name in names()]
     if not mine:
         return None
-    what = f"{mine[0]} is an embedded model" if len(mine) == 1 else f"{' and '.join(mine)} are embedded models"
+    what = (
+        f"{mine[0]} is an embedded model"
+        if len(mine) == 1
+        else f"{' and '.join(mine)} are embedded models"
+    )
     return (
         f"{what}: these figures show how a strategy behaves and that every part works; "
         "they are not the papers' results."
@@ -27,5 +31,7 @@ def note(*used: str | None) -> str | None:
 def path(name: str) -> Path:
     """The folder of the embedded model `name`, as `from_pretrained` takes it."""
     if name not in names():
-        raise ValueError(f"unknown embedded model {name!r}; embedded models: {', '.join(names()) or 'none'}.")
+        raise ValueError(
+            f"unknown embedded model {name!r}; embedded models: {', '.join(names()) or 'none'}."
+        )
     return _HERE / name

@@ -27,7 +27,10 @@ def results(finished: Finished, width: int) -> RenderableType:
         parts += [_answers(finished), _frames(finished)]
     across = _table(summary)
     fits = Console(width=_UNBOUNDED).measure(across).maximum <= width
-    parts += [across if fits else _table(summary, upright=True), Text(legend(summary), style="dim", overflow="fold")]
+    parts += [
+        across if fits else _table(summary, upright=True),
+        Text(legend(summary), style="dim", overflow="fold"),
+    ]
     if len(summary["categories"]) > 1:
         parts.append(_families(summary))
     if "metrics" in summary:
@@ -48,7 +51,9 @@ def _table(summary: Mapping[str, Any], upright: bool = False) -> Table:
         heading = "score\n[95 %]" if any(system["interval"] for system in systems) else "score"
         lines.append((heading, [_score(system) for system in systems]))
     if changes := [system["difference"] for system in systems if system["difference"] is not None]:
-        heading = "Δ vanilla\n[95 %]" if any(change["interval"] for change in changes) else "Δ vanilla"
+        heading = (
+            "Δ vanilla\n[95 %]" if any(change["interval"] for change in changes) else "Δ vanilla"
+        )
         lines.append((heading, [change(system["difference"]) for system in systems]))
     for heading, name in (
         ("asked\ntokens", "asked_ratio"),
@@ -102,7 +107,10 @@ def _metrics(summary: Mapping[str, Any]) -> Table:
         table.add_column(label, justify="right", no_wrap=True)
     for name in dict.fromkeys(name for column in columns.values() for name in column):
         values = [column.get(name, "-") for column in columns.values()]
-        table.add_row(Text(name), *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values))
+        table.add_row(
+            Text(name),
+            *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values),
+        )
     return table
 
 
@@ -118,11 +126,16 @@ def _ms(value: float | None) -> str:
 
 def _where(finished: Finished) -> str:
     summary, where = finished.summary, finished.summary["environment"]
-    what = f"{summary['samples']} samples of {summary['task']}" if summary["task"] else f"video {summary['video']}"
+    what = (
+        f"{summary['samples']} samples of {summary['task']}"
+        if summary["task"]
+        else f"video {summary['video']}"
+    )
     full = summary["tokens"]["full"]
     tokens = "" if full is None else f", {full:.0f} visual tokens uncompressed"
     return (
-        f"model {summary['model']} ({where['dtype']} on {where['device']}), {what}, {summary['frames']} frames each"
+        f"model {summary['model']} ({where['dtype']} on {where['device']}), {what}, "
+        f"{summary['frames']} frames each"
         f"{tokens}.\nResults in {finished.folder}"
     )
 
@@ -135,7 +148,9 @@ def _answers(finished: Finished) -> Table:
     for role in ("vanilla", "own"):
         if role in by_name:
             tokens = systems[role]["tokens"]["layer_average_ratio"]
-            table.add_column(f"{systems[role]['label']} ({percent(tokens)} of visual tokens)", overflow="fold")
+            table.add_column(
+                f"{systems[role]['label']} ({percent(tokens)} of visual tokens)", overflow="fold"
+            )
     outcomes = [by_name[role].outcomes[0] for role in ("vanilla", "own") if role in by_name]
     table.add_row(*(Text(outcome.error or outcome.prediction) for outcome in outcomes))
     return table

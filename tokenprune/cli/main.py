@@ -1,4 +1,7 @@
-"""The command `tokenprune`. Imports nothing heavy until a command needs it, so that help answers at once."""
+"""The command `tokenprune`.
+
+Imports nothing heavy until a command needs it, so that help answers at once.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,12 @@ _WIDTH = 140  # of tables that go to a file or another program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 after a one-line message about something the user can change; 130 after Ctrl-C, 143 after TERM.
+    """Exit status: 0; 2 after a one-line message about something the user can change; 130 after
+    Ctrl-C, 143 after TERM.
 
-    1 as Python has it after any other exception; from within somebody's strategy only its author's part is shown.
-    What is kept of a run that did not end well, and how to go on with it, is said in any case.
+    1 as Python has it after any other exception; from within somebody's strategy only its author's
+    part is shown. What is kept of a run that did not end well, and how to go on with it, is said in
+    any case.
     """
     adapt()
     words = list(sys.argv[1:] if argv is None else argv)
@@ -65,11 +70,17 @@ def _interrupted(interrupt: KeyboardInterrupt, status: int) -> int:
 
     if not first_process():  # the first one says it for all of them
         return status
-    return _fail(str(interrupt) or ", ".join(["interrupted", *(_notes(interrupt) or ["nothing was written"])]), status)
+    return _fail(
+        str(interrupt)
+        or ", ".join(["interrupted", *(_notes(interrupt) or ["nothing was written"])]),
+        status,
+    )
 
 
 def _notes(error: BaseException) -> list[str]:
-    """What `run_folder` has to say about a run that did not end well; a traceback shows it by itself."""
+    """What `run_folder` has to say about a run that did not end well; a traceback shows it by
+    itself.
+    """
     return getattr(error, "__notes__", [])
 
 
@@ -184,7 +195,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=None, parse=parse)
     commands = parser.add_subparsers(title="commands", metavar="")
     for name, about, command, brief in (
-        ("run", manual.RUN.format(keys=_keys(RunConfig)), _run, "evaluate a strategy, or ask about a video file"),
+        (
+            "run",
+            manual.RUN.format(keys=_keys(RunConfig)),
+            _run,
+            "evaluate a strategy, or ask about a video file",
+        ),
         ("list", manual.LIST, _list, "strategies, options and papers"),
         ("show", manual.SHOW, _show, "a pipeline, stage by stage"),
     ):
@@ -195,30 +211,45 @@ def _parser() -> argparse.ArgumentParser:
         else:
             sub.add_argument("words", nargs="*", metavar="KEY=VALUE")
     about = manual.STUDY.format(keys=_keys(StudyConfig))
-    sub = commands.add_parser("study", help="many methods at many retentions", description=about, formatter_class=shape)
+    sub = commands.add_parser(
+        "study", help="many methods at many retentions", description=about, formatter_class=shape
+    )
     sub.add_argument("words", nargs="*", metavar="FILE KEY=VALUE")
     sub.set_defaults(command=_study, parse=read_study)
     about = manual.COMPARE
-    sub = commands.add_parser("compare", help="two finished runs", description=about, formatter_class=shape)
+    sub = commands.add_parser(
+        "compare", help="two finished runs", description=about, formatter_class=shape
+    )
     sub.add_argument("words", nargs="*", metavar="FOLDER FOLDER out=FILE")
     sub.set_defaults(command=_compare, parse=_parse_compare)
     about = manual.SWEEP.format(keys=_keys(SweepConfig))
-    sub = commands.add_parser("sweep", help="strategies at equal budgets", description=about, formatter_class=shape)
+    sub = commands.add_parser(
+        "sweep", help="strategies at equal budgets", description=about, formatter_class=shape
+    )
     sub.add_argument("words", nargs="*", metavar="KEY=VALUE")
     sub.set_defaults(command=_sweep, parse=parse_sweep)
     about = manual.BENCH.format(keys=_keys(BenchConfig))
-    sub = commands.add_parser("bench", help="what strategies cost and save", description=about, formatter_class=shape)
+    sub = commands.add_parser(
+        "bench", help="what strategies cost and save", description=about, formatter_class=shape
+    )
     sub.add_argument("words", nargs="*", metavar="KEY=VALUE")
     sub.set_defaults(command=_bench, parse=parse_bench)
     # no prefix of options: all of them are lmms-eval's to read
-    sub = commands.add_parser("lmms", help="lmms-eval on our models", add_help=False, prefix_chars="\0")
+    sub = commands.add_parser(
+        "lmms", help="lmms-eval on our models", add_help=False, prefix_chars="\0"
+    )
     sub.add_argument("words", nargs="*")
     sub.set_defaults(command=_lmms)
-    data = commands.add_parser("data", help="data sets as files", description=manual.DATA, formatter_class=shape)
+    data = commands.add_parser(
+        "data", help="data sets as files", description=manual.DATA, formatter_class=shape
+    )
     data.set_defaults(command=lambda *_: data.print_help())
     about = manual.EXPORT.format(keys=_keys(ExportConfig))
     sub = data.add_subparsers(title="commands", metavar="").add_parser(
-        "export", help="an embedded task as videos and annotations", description=about, formatter_class=shape
+        "export",
+        help="an embedded task as videos and annotations",
+        description=about,
+        formatter_class=shape,
     )
     sub.add_argument("words", nargs="*", metavar="TASK KEY=VALUE")
     sub.set_defaults(command=_export, parse=parse_export)
@@ -229,7 +260,15 @@ def _keys(schema: type[RunConfig | ExportConfig | StudyConfig | SweepConfig | Be
     lines = []
     for key in own_first(schema):
         if "help" in key.metadata:
-            value = key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
-            default = "" if value in (None, "", {}, []) else f" {value}" if isinstance(value, list) else f" [{value}]"
+            value = (
+                key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
+            )
+            default = (
+                ""
+                if value in (None, "", {}, [])
+                else f" {value}"
+                if isinstance(value, list)
+                else f" [{value}]"
+            )
             lines.append(f"  {key.name:<16} {key.metadata['help']}{default}")
     return "\n".join(lines)

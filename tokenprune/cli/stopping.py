@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM: one of them ends a command in good order, more of them do not disturb that, until a third."""
+"""Ctrl-C and SIGTERM: one of them ends a command in good order, more of them do not disturb that,
+until a third.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +38,20 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt inside the block, once; what is ignored stays ignored.
+    """SIGINT and SIGTERM raise KeyboardInterrupt inside the block, once; what is ignored stays
+    ignored.
 
-    After one of them the process is expected to end, and that is not disturbed either: the block's handlers stay.
-    Only the main thread can be told of signals: in another one nothing changes.
+    After one of them the process is expected to end, and that is not disturbed either: the block's
+    handlers stay. Only the main thread can be told of signals: in another one nothing changes.
     """
     stop, before = Stop(), {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in _SIGNALS}
-        before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+        before = {
+            number: handler
+            for number, handler in before.items()
+            if handler not in (signal.SIG_IGN, None)
+        }
     for number in before:
         signal.signal(number, stop)
     try:

@@ -43,4 +43,6 @@ def _unicode(encoding: str | None) -> bool:
 def _instead(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(_SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+    return "".join(
+        _SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]
+    ), error.end

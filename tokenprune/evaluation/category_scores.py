@@ -1,4 +1,6 @@
-"""Scores of a task as they come in, per category, in a torchmetrics metric that adds up across processes."""
+"""Scores of a task as they come in, per category, in a torchmetrics metric that adds up across
+processes.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +26,27 @@ class FamilyScores(Metric):
     square: Tensor
     count: Tensor
 
-    def __init__(self, categories: Sequence[str], dtype: torch.dtype = torch.float64, **kwargs: Any) -> None:
+    def __init__(
+        self, categories: Sequence[str], dtype: torch.dtype = torch.float64, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.categories = list(categories)
-        self.add_state("total", torch.zeros(len(self.categories), dtype=dtype), dist_reduce_fx="sum")
-        self.add_state("square", torch.zeros(len(self.categories), dtype=dtype), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros(len(self.categories), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state(
+            "total", torch.zeros(len(self.categories), dtype=dtype), dist_reduce_fx="sum"
+        )
+        self.add_state(
+            "square", torch.zeros(len(self.categories), dtype=dtype), dist_reduce_fx="sum"
+        )
+        self.add_state(
+            "count", torch.zeros(len(self.categories), dtype=torch.int64), dist_reduce_fx="sum"
+        )
 
     def update(self, category: str, score: float) -> None:
         """One sample's score."""
         if category not in self.categories:
-            raise ValueError(f"category {category!r} is none of the task's: {', '.join(self.categories)}")
+            raise ValueError(
+                f"category {category!r} is none of the task's: {', '.join(self.categories)}"
+            )
         here = torch.zeros_like(self.count)
         here[self.categories.index(category)] = 1
         self.total = self.total + here.to(self.total.dtype) * score
@@ -42,13 +54,20 @@ class FamilyScores(Metric):
         self.count = self.count + here
 
     def compute(self) -> dict[str, Any]:
-        """`{"families": {category: mean}, "macro": mean of these}`, without categories that had no sample."""
+        """`{"families": {category: mean}, "macro": mean of these}`, without categories that had no
+        sample.
+        """
         sums = zip(self.categories, self.total.tolist(), self.count.tolist(), strict=True)
         families = {category: total / count for category, total, count in sums if count}
-        return {"families": families, "macro": sum(families.values()) / len(families) if families else float("nan")}
+        return {
+            "families": families,
+            "macro": sum(families.values()) / len(families) if families else float("nan"),
+        }
 
     def standard_error(self) -> float:
-        """Of the macro average, from this process's samples as if independent; nan below five of a family."""
+        """Of the macro average, from this process's samples as if independent; nan below five of a
+        family.
+        """
         count = self.count[self.count > 0]
         if not len(count) or bool((count < FEW).any()):
             return float("nan")

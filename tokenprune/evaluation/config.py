@@ -1,4 +1,5 @@
-"""What a run is: words like `strategy=dycoke+dytok frames=8 dycoke.merge=0.5`, checked against one dataclass.
+"""What a run is: words like `strategy=dycoke+dytok frames=8 dycoke.merge=0.5`, checked against one
+dataclass.
 
 And what an export is, likewise.
 
@@ -36,13 +37,23 @@ class RunConfig:
     strategy: str = key("", "methods joined by +, as in dycoke+dytok; see `tokenprune list`")
     plugin: str | None = key(None, "a Python file of yours that defines strategies")
     model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
-    task: str = key("tinyvqa", "tinyvqa (embedded), files:PATH of an annotations file, or lmms:NAME of lmms-eval")
+    task: str = key(
+        "tinyvqa",
+        "tinyvqa (embedded), files:PATH of an annotations file, or lmms:NAME of lmms-eval",
+    )
     include_path: str | None = key(None, "a folder of task YAML files of yours, for task=lmms:NAME")
     video: str | None = key(None, "a video file to ask about, instead of a task")
     question: str | None = key(None, "what to ask about the video")
-    keep: float | None = key(None, "visual tokens left, mean over LLM layers; the strategy's own options by default")
-    frames: int | None = key(None, "frames per video, spread evenly; 32 of video= and lmms:NAME, else 16")
-    sampling: str = key("index", "frames of a file evenly by number (index, the papers' rule) or by the clock (time)")
+    keep: float | None = key(
+        None, "visual tokens left, mean over LLM layers; the strategy's own options by default"
+    )
+    frames: int | None = key(
+        None, "frames per video, spread evenly; 32 of video= and lmms:NAME, else 16"
+    )
+    sampling: str = key(
+        "index",
+        "frames of a file evenly by number (index, the papers' rule) or by the clock (time)",
+    )
     samples: int | None = key(None, "how many samples the task makes; its own number by default")
     limit: int | None = key(None, "evaluate at most this many samples")
     max_new_tokens: int | None = key(
@@ -51,32 +62,54 @@ class RunConfig:
     batch_size: int = key(1, "samples per forward pass")
     seed: int = key(0, "of the task's samples and of random draws")
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
-    dtype: str = key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's")
-    assistant: str | None = key(None, "a smaller model of the same family that weighs frames for dytok")
+    dtype: str = key(
+        "auto",
+        "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's",
+    )
+    assistant: str | None = key(
+        None, "a smaller model of the same family that weighs frames for dytok"
+    )
     out: str | None = key(None, "folder for the results; runs/<time>-<strategy> by default")
-    resume: str | None = key(None, "folder of a run that did not finish: goes on with it, needs nothing else")
+    resume: str | None = key(
+        None, "folder of a run that did not finish: goes on with it, needs nothing else"
+    )
     on_error: str = key("record", "record a video that cannot be read and go on, or stop")
-    reuse: bool = key(True, "take the full model's answers from a run beside this one, if nothing has changed")
-    workers: int | None = key(None, "processes that decode videos; one per spare core, at most 4, for files")
-    trainer: dict[str, Any] = key(dict, "Lightning's: trainer.devices=2 trainer.strategy=ddp trainer.num_nodes=2 ...")
-    options: dict[str, Any] = field(default_factory=dict)  # of strategies, as {"dycoke": {"merge": 0.5}}
+    reuse: bool = key(
+        True, "take the full model's answers from a run beside this one, if nothing has changed"
+    )
+    workers: int | None = key(
+        None, "processes that decode videos; one per spare core, at most 4, for files"
+    )
+    trainer: dict[str, Any] = key(
+        dict, "Lightning's: trainer.devices=2 trainer.strategy=ddp trainer.num_nodes=2 ..."
+    )
+    # of strategies, as {"dycoke": {"merge": 0.5}}
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size")
         if self.keep is not None:
             check_fraction("keep", self.keep, "0.25")
         if self.workers is not None and self.workers < 0:
-            raise ConfigError(f"workers={self.workers}: write 0 to decode in the process that evaluates, or more")
+            raise ConfigError(
+                f"workers={self.workers}: write 0 to decode in the process that evaluates, or more"
+            )
         check_sampling(self.sampling)
         if self.on_error not in ("record", "stop"):
             raise ConfigError(f"on_error={self.on_error} is unknown: write record or stop")
         for name in self.trainer:
             if name not in TRAINER:
-                raise ConfigError(f"unknown key 'trainer.{name}'{meant(name, TRAINER)} Keys: {', '.join(TRAINER)}")
+                raise ConfigError(
+                    f"unknown key 'trainer.{name}'{meant(name, TRAINER)} Keys: {', '.join(TRAINER)}"
+                )
         if self.include_path is not None and not self.task.startswith("lmms:"):
-            raise ConfigError("include_path= holds tasks of lmms-eval: write task=lmms:NAME too, or leave it out")
+            raise ConfigError(
+                "include_path= holds tasks of lmms-eval: write task=lmms:NAME too, or leave it out"
+            )
         if self.video is not None and not self.question:
-            raise ConfigError(f'video={self.video} needs a question about it: add question="What happens?"')
+            raise ConfigError(
+                f'video={self.video} needs a question about it: add question="What happens?"'
+            )
         if self.question is not None and self.video is None:
             raise ConfigError("question= needs a video to ask about: add video=FILE")
 
@@ -92,7 +125,9 @@ LONGEST = 48  # new tokens, where neither the task nor the user says
 
 
 def default_frames(task: str) -> int:
-    """Frames per video of a task where the user names none; of lmms-eval's, as in `lmms-eval --model tokenprune`."""
+    """Frames per video of a task where the user names none; of lmms-eval's, as in `lmms-eval
+    --model tokenprune`.
+    """
     return 32 if task.startswith(LMMS) else 16
 
 
@@ -102,12 +137,17 @@ _FREE = ("out", "resume", "workers", "trainer", "on_error", "device", "plugin")
 
 # taken as typed: a question may hold anything that YAML would read as something else
 _TEXT = tuple(key.name for key in dataclasses.fields(RunConfig) if str(key.type).startswith("str"))
-_KEYS = tuple(key.name for key in dataclasses.fields(RunConfig) if key.name not in ("options", "trainer"))
+_KEYS = tuple(
+    key.name for key in dataclasses.fields(RunConfig) if key.name not in ("options", "trainer")
+)
 _TASK_ONLY = ("task", "samples", "limit", "batch_size", "include_path")
 
 
 def parse(words: Sequence[str]) -> RunConfig:
-    """The run that `KEY=VALUE` words describe; keys with a dot are options of strategies. Raises ConfigError."""
+    """The run that `KEY=VALUE` words describe; keys with a dot are options of strategies.
+
+    Raises ConfigError.
+    """
     plain: dict[str, Any] = {}
     options: dict[str, Any] = {}
     for word in words:
@@ -118,9 +158,19 @@ def parse(words: Sequence[str]) -> RunConfig:
         known(name, _KEYS, AND_OPTIONS)
         plain[name] = read(word) if name not in _TEXT else None if text == "null" else text
     if (given := [key for key in _TASK_ONLY if key in plain]) and plain.get("video") is not None:
-        raise ConfigError(f"{given[0]}= goes with a task, and video= asks about one file: leave one of them out")
-    trainer = {name.removeprefix("trainer."): options.pop(name) for name in list(options) if _is_trainer(name)}
-    return _resumed(plain, options, trainer) if plain.get("resume") else _typed(plain, options, trainer)
+        raise ConfigError(
+            f"{given[0]}= goes with a task, and video= asks about one file: leave one of them out"
+        )
+    trainer = {
+        name.removeprefix("trainer."): options.pop(name)
+        for name in list(options)
+        if _is_trainer(name)
+    }
+    return (
+        _resumed(plain, options, trainer)
+        if plain.get("resume")
+        else _typed(plain, options, trainer)
+    )
 
 
 def _is_trainer(name: str) -> bool:
@@ -138,16 +188,25 @@ def _resumed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, 
         saved: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))["run"]  # pyright: ignore
         before = RunConfig(**saved)
     except FileNotFoundError:
-        raise ConfigError(f"resume={plain['resume']} holds no run: name the folder that one was writing") from None
+        raise ConfigError(
+            f"resume={plain['resume']} holds no run: name the folder that one was writing"
+        ) from None
     except (OmegaConfBaseException, YAMLError, TypeError, KeyError, UnicodeDecodeError):
-        raise ConfigError(f"config.yaml in resume={plain['resume']} is not that of a run of this version") from None
-    if before.plugin is not None and not Path(before.plugin).expanduser().is_file():  # gone, or of another folder
+        raise ConfigError(
+            f"config.yaml in resume={plain['resume']} is not that of a run of this version"
+        ) from None
+    # gone, or of another folder
+    if before.plugin is not None and not Path(before.plugin).expanduser().is_file():
         copy = folder / "plugins" / Path(before.plugin).name
         saved["plugin"] = str(copy) if copy.is_file() else before.plugin
-    now = _typed({**saved, "options": None, "trainer": None} | plain, {**before.options, **options}, trainer)
+    now = _typed(
+        {**saved, "options": None, "trainer": None} | plain, {**before.options, **options}, trainer
+    )
     for name in (*_KEYS, "options"):
         if name not in _FREE and getattr(now, name) != getattr(before, name):
-            raise ConfigError(_changed(name, getattr(before, name), getattr(now, name), str(plain["resume"])))
+            raise ConfigError(
+                _changed(name, getattr(before, name), getattr(now, name), str(plain["resume"]))
+            )
     return dataclasses.replace(now, trainer={**before.trainer, **trainer})
 
 
@@ -155,7 +214,10 @@ def _changed(name: str, before: Any, now: Any, folder: str) -> str:
     if name == "options":
         name = next(key for key in now if before.get(key) != now[key])
         before, now = before.get(name, "its default"), now[name]
-    return f"resume={folder} was begun with {name}={before}, not {now}: leave {name}= out, or begin a new run"
+    return (
+        f"resume={folder} was begun with {name}={before}, not {now}: leave {name}= out, or "
+        "begin a new run"
+    )
 
 
 def _typed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, Any]) -> RunConfig:
@@ -166,7 +228,9 @@ def _typed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, An
             raise ConfigError(f"{name}= is empty: write {name}=NAME")
     chosen = {key: value for key, value in plain.items() if key not in text}
     typed = structured(RunConfig, chosen)
-    return RunConfig(**text, **{key: typed[key] for key in chosen}, options=options, trainer=trainer)
+    return RunConfig(
+        **text, **{key: typed[key] for key in chosen}, options=options, trainer=trainer
+    )
 
 
 @dataclass(frozen=True)
@@ -185,7 +249,9 @@ class ExportConfig:
             raise ConfigError("nowhere to write to: add out=DIR, as in out=shapes")
         check_counts(self, "n", "frames", "size")
         if self.size % 2:
-            raise ConfigError(f"size={self.size} is odd, which H.264 cannot store: write size={self.size + 1}")
+            raise ConfigError(
+                f"size={self.size} is odd, which H.264 cannot store: write size={self.size + 1}"
+            )
 
 
 def parse_export(words: Sequence[str]) -> ExportConfig:
@@ -205,5 +271,8 @@ def parse_export(words: Sequence[str]) -> ExportConfig:
             except ValueError:
                 raise ConfigError(f"{word!r} is no whole number: write {name}=NUMBER") from None
     if "task" not in given:
-        raise ConfigError("nothing to export: write a task first, as in `tokenprune data export tinyvqa out=shapes`")
+        raise ConfigError(
+            "nothing to export: write a task first, as in `tokenprune data export tinyvqa "
+            "out=shapes`"
+        )
     return ExportConfig(**given)

@@ -1,4 +1,6 @@
-"""A task's samples as batches for the model: decoded and encoded, in worker processes where that pays."""
+"""A task's samples as batches for the model: decoded and encoded, in worker processes where that
+pays.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _SPARE = 512 << 20  # bytes of frames kept for the next system
 
 @dataclass(frozen=True)
 class Failed:
-    """A sample that cannot be asked: its video cannot be read, or its question is no prompt; and why."""
+    """A sample that cannot be asked: its video cannot be read, or its question is no prompt; and
+    why.
+    """
 
     index: int
     reason: str
@@ -48,8 +52,13 @@ class Batch:
         return sum(len(group.indices) for group in self.groups) + len(self.failed)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        inputs = [{name: change(value) for name, value in group.inputs.items()} for group in self.groups]
-        return replace(self, groups=[replace(g, inputs=new) for g, new in zip(self.groups, inputs, strict=True)])
+        inputs = [
+            {name: change(value) for name, value in group.inputs.items()} for group in self.groups
+        ]
+        return replace(
+            self,
+            groups=[replace(g, inputs=new) for g, new in zip(self.groups, inputs, strict=True)],
+        )
 
     def to(self, device: torch.device) -> Batch:
         return self._with(lambda value: value.to(device, non_blocking=True))
@@ -69,12 +78,15 @@ class Readable(Dataset[tuple[int, Sample] | Failed | None]):
             return None
         try:
             return index, self._samples[index]
-        except (TokenpruneError, OSError) as error:  # as data: across processes an error would become a traceback
+        # as data: across processes an error would become a traceback
+        except (TokenpruneError, OSError) as error:
             return Failed(index, " ".join(str(error).split()))
 
 
 class Samples(LightningDataModule):
-    """The samples `pending`, a share of them for every process: each sample goes to exactly one of them."""
+    """The samples `pending`, a share of them for every process: each sample goes to exactly one of
+    them.
+    """
 
     def __init__(
         self,
@@ -106,7 +118,9 @@ class Samples(LightningDataModule):
         )
 
     def encode(self, drawn: Sequence[tuple[int, Sample] | Failed | None]) -> Batch:
-        """One group for each number of frames; a sample that cannot be encoded fails without the others."""
+        """One group for each number of frames; a sample that cannot be encoded fails without the
+        others.
+        """
         alike: dict[int, list[tuple[int, Sample]]] = defaultdict(list)
         failed = [one for one in drawn if isinstance(one, Failed)]
         for one in drawn:
@@ -135,10 +149,13 @@ class Samples(LightningDataModule):
         longest = inputs["input_ids"].shape[1]
         if self._context is not None and longest > self._context:
             raise PromptError(
-                f"video and question are {longest} tokens, more than the {self._context} of the model's context: "
+                f"video and question are {longest} tokens, more than the {self._context} of the "
+                "model's context: "
                 "write fewer frames= or a shorter question"
             )
         return Group(indices, samples, inputs)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
         return batch.to(device)

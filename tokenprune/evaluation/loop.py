@@ -1,7 +1,9 @@
-"""The evaluation loop: several systems answer the same samples, through Lightning's Trainer, on one process or many.
+"""The evaluation loop: several systems answer the same samples, through Lightning's Trainer, on one
+process or many.
 
-A system is a pipeline on the model: the full model, the strategy, and the `random` control at the strategy's measured
-budget. They run one after the other, since the last needs what the second has kept.
+A system is a pipeline on the model: the full model, the strategy, and the `random` control at the
+strategy's measured budget. They run one after the other, since the last needs what the second has
+kept.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class Loop:
 
 
 class Evaluation(LightningModule):
-    """One system: generates greedily, without gradients, each batch inside its own `attach`, and records."""
+    """One system: generates greedily, without gradients, each batch inside its own `attach`, and
+    records.
+    """
 
     def __init__(
         self,
@@ -73,7 +77,9 @@ class Evaluation(LightningModule):
         self.processor, self.task, self.system = processor, task, system
         self.journal, self.loop = journal, loop
         self.guide = assistant if self.pipeline.allocator is not None else None
-        self.decoders = [Decoder.of(adapt(part).text_config) for part in (model, self.guide or model)]
+        self.decoders = [
+            Decoder.of(adapt(part).text_config) for part in (model, self.guide or model)
+        ]
         self.on_sigterm = signal.getsignal(signal.SIGTERM)
         self.parent = os.getppid()
         self.scores = FamilyScores(
@@ -90,12 +96,17 @@ class Evaluation(LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> int:
         """Records what the model makes of a batch; returns how many samples that were."""
         if os.getppid() != self.parent and not first_process():
-            raise RuntimeError("the process that started this one is gone, and with it whoever gathers the answers")
+            raise RuntimeError(
+                "the process that started this one is gone, and with it whoever gathers the answers"
+            )
         for failed in batch.failed:
             self._record(self._failed(failed))
         for group in batch.groups:
             named = blame.asking([sample.id for sample in group.samples])
-            with named, attach(self.model, self.pipeline, assistant=self.guide, timed=True) as session:
+            with (
+                named,
+                attach(self.model, self.pipeline, assistant=self.guide, timed=True) as session,
+            ):
                 ids = self.model.generate(  # pyright: ignore[reportCallIssue]
                     **group.inputs,
                     max_new_tokens=self.loop.max_new_tokens,
@@ -104,19 +115,23 @@ class Evaluation(LightningModule):
                 )
             made = ids[:, group.inputs["input_ids"].shape[1] :]
             for row, text in enumerate(self.processor.decode(made)):
-                session.report[row].end(self._length(made[row]) - 1)  # the first token is the prompt's own
+                # the first token is the prompt's own
+                session.report[row].end(self._length(made[row]) - 1)
                 self._record(self._outcome(group, row, text, session.report))
         return len(batch)
 
     def _length(self, made: Tensor) -> int:
         """Tokens of one answer, the one that ends it included; what follows is padding."""
         ending = self.model.generation_config.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
-        ends = torch.isin(made, torch.as_tensor([] if ending is None else ending, device=made.device))
+        ends = torch.isin(
+            made, torch.as_tensor([] if ending is None else ending, device=made.device)
+        )
         return int(ends.int().argmax()) + 1 if bool(ends.any()) else len(made)
 
     def on_predict_start(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            # Lightning has put itself before it, and would wait for all processes inside the handler
+            # Lightning has put itself before it, and would wait for all processes inside the
+            # handler
             signal.signal(signal.SIGTERM, self.on_sigterm)
 
     def on_predict_end(self) -> None:
@@ -138,7 +153,10 @@ class Evaluation(LightningModule):
         sample, own = group.samples[row], report[row]
         score = self.task.score(text, sample)
         # a sample's share of the batch; a step makes one token of every sample
-        time = {name: ms and (ms if "per_token" in name else ms / len(report)) for name, ms in report.time.items()}
+        time = {
+            name: ms and (ms if "per_token" in name else ms / len(report))
+            for name, ms in report.time.items()
+        }
         decoder, guided_by = self.decoders
         compressed = flops_ratio(decoder, own.layers, own.full)
         guided = flops_ratio(decoder, own.layers, own.full, guided_by, report.probe_layers)
@@ -171,21 +189,32 @@ def evaluate(
     assistant: PreTrainedModel | None = None,
     journal: Journal | None = None,
 ) -> bool:
-    """Runs `systems` over the task in the order given, and fills in their outcomes, in the task's order.
+    """Runs `systems` over the task in the order given, and fills in their outcomes, in the task's
+    order.
 
-    Samples that the `journal` holds are not evaluated again, nor are systems that have outcomes. Several processes see
-    each other's outcomes in the journal's folder, which has to be one they all can read. Returns whether this process
-    is the first of them; what is done with the outcomes is its business.
+    Samples that the `journal` holds are not evaluated again, nor are systems that have outcomes.
+    Several processes see each other's outcomes in the journal's folder, which has to be one they
+    all can read. Returns whether this process is the first of them; what is done with the outcomes
+    is its business.
     """
     journal = journal or Journal()
     adapter = adapt(model)
     size = len(task) if loop.limit is None else min(loop.limit, len(task))
     readable = Readable(task)
     # all of it now: once the first process writes, the others would share out something else
-    waiting = {s.name: [i for i in range(size) if i not in done] for s in systems for done in [journal.read(s.name)]}
+    waiting = {
+        s.name: [i for i in range(size) if i not in done]
+        for s in systems
+        for done in [journal.read(s.name)]
+    }
     for system in systems:
-        if system.pipeline is not None:  # what does not fit the models is said before any of them answers
-            with attach(model, system.pipeline, assistant=assistant if system.pipeline.allocator is not None else None):
+        # what does not fit the models is said before any of them answers
+        if system.pipeline is not None:
+            with attach(
+                model,
+                system.pipeline,
+                assistant=assistant if system.pipeline.allocator is not None else None,
+            ):
                 pass
     bar = Bar()
     with quiet():
@@ -221,7 +250,9 @@ def evaluate(
 
 
 def _control(systems: Sequence[System], seed: int) -> Pipeline:
-    """`random` at the layer-average fraction of tokens that the strategy has kept, over all its samples."""
+    """`random` at the layer-average fraction of tokens that the strategy has kept, over all its
+    samples.
+    """
     (own,) = (system for system in systems if system.name == "own")
     ratios = [outcome.tokens["layer_average_ratio"] for outcome in own.answered]
     keep = min(1.0, statistics.fmean(ratios)) if ratios else 1.0

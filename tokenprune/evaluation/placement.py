@@ -1,4 +1,7 @@
-"""`device=` and `dtype=`, or Lightning's `trainer.*`: where a model goes and in which precision. And how many cores."""
+"""`device=` and `dtype=`, or Lightning's `trainer.*`: where a model goes and in which precision.
+
+And how many cores.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,20 @@ _WHOLE = {"32-true": "float32", "32": "float32", "bf16-true": "bfloat16", "16-tr
 
 
 def placement(config: RunConfig, begun: str | None = None) -> tuple[str, str, dict[str, Any]]:
-    """What `load` takes as dtype and device, and what is left for the Trainer. ConfigError where the two contradict.
+    """What `load` takes as dtype and device, and what is left for the Trainer. ConfigError where
+    the two contradict.
 
-    The dtype is settled here, so that it can be written down: `auto` is `begun`, if a run goes on that
-    was begun so, else what `pick_dtype` picks on the device.
-    Where Lightning spreads the model it is loaded on the CPU: only its processes know which device is theirs.
+    The dtype is settled here, so that it can be written down: `auto` is `begun`, if a run goes on
+    that was begun so, else what `pick_dtype` picks on the device. Where Lightning spreads the model
+    it is loaded on the CPU: only its processes know which device is theirs.
     """
     options, dtype, device = dict(config.trainer), config.dtype, config.device
     if whole := _WHOLE.get(str(options.get("precision"))):
         if dtype not in ("auto", whole):
-            raise ConfigError(f"dtype={dtype} and trainer.precision={options['precision']} differ: write one of them")
+            raise ConfigError(
+                f"dtype={dtype} and trainer.precision={options['precision']} differ: write one of "
+                "them"
+            )
         dtype = whole
         del options["precision"]
     if dtype == "auto" and begun is not None:
@@ -34,9 +41,14 @@ def placement(config: RunConfig, begun: str | None = None) -> tuple[str, str, di
     if not _SPREAD & set(options):
         return _settled(config, dtype, pick_device(device)), device, options
     if device not in ("auto", "cpu"):
-        raise ConfigError(f"device={device} is one device: leave it out, and write trainer.accelerator=gpu instead")
+        raise ConfigError(
+            f"device={device} is one device: leave it out, and write trainer.accelerator=gpu "
+            "instead"
+        )
     options = {"accelerator": "cpu" if device == "cpu" else "auto", "devices": "auto", **options}
-    where = pick_device("auto" if options["accelerator"] == "auto" else _DEVICES.get(options["accelerator"], "cpu"))
+    where = pick_device(
+        "auto" if options["accelerator"] == "auto" else _DEVICES.get(options["accelerator"], "cpu")
+    )
     return _settled(config, dtype, where), "cpu", options
 
 

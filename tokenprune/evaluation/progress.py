@@ -12,7 +12,9 @@ from tokenprune.evaluation.category_scores import FamilyScores
 
 
 class Bar(RichProgressBar):
-    """On stderr, named after the system that runs; done, rate and time left are Lightning's own columns."""
+    """On stderr, named after the system that runs; done, rate and time left are Lightning's own
+    columns.
+    """
 
     def __init__(self) -> None:
         super().__init__(leave=True, console_kwargs={"stderr": True})
@@ -33,13 +35,19 @@ class Bar(RichProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        if self.progress is not None and self.predict_progress_bar_id is not None and self.scores is not None:
+        if (
+            self.progress is not None
+            and self.predict_progress_bar_id is not None
+            and self.scores is not None
+        ):
             text = f"{self.label}{_so_far(self.scores)}"
             self.progress.update(self.predict_progress_bar_id, description=text)
 
 
 def _so_far(scores: FamilyScores) -> str:
-    """` 71.2 ±4.0`: macro average of this process's samples and half its 95 % interval by the normal approximation."""
+    """` 71.2 ±4.0`: macro average of this process's samples and half its 95 % interval by the
+    normal approximation.
+    """
     if not scores.update_called:
         return ""
     value, error = scores.compute()["macro"], scores.standard_error()

@@ -1,4 +1,6 @@
-"""Manners for Lightning inside somebody else's process: it greets, hints, takes signals over, and leaves at Ctrl-C."""
+"""Manners for Lightning inside somebody else's process: it greets, hints, takes signals over, and
+leaves at Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,18 @@ from tokenprune.errors import ConfigError
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's greetings; its bar takes over rich's shared console, which gets its settings back."""
+    """Without Lightning's greetings; its bar takes over rich's shared console, which gets its
+    settings back.
+    """
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     console = dict(vars(rich.get_console()))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers", UserWarning)  # a hint
-        warnings.filterwarnings("ignore", ".* leaves no token of a video", UserWarning)  # the results say so
-        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # Lightning 2.6 on torch 2.13, November 2026
+        # the results say so
+        warnings.filterwarnings("ignore", ".* leaves no token of a video", UserWarning)
+        # Lightning 2.6 on torch 2.13, November 2026
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:
@@ -37,9 +43,11 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def interruptible(trainer: Any) -> Iterator[None]:
-    """Ctrl-C stays KeyboardInterrupt: Lightning turns it into an exit of the process and switches the signal off.
+    """Ctrl-C stays KeyboardInterrupt: Lightning turns it into an exit of the process and switches
+    the signal off.
 
-    However the block ends early, processes that Lightning started end with it: they would go on writing.
+    However the block ends early, processes that Lightning started end with it: they would go on
+    writing.
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -62,6 +70,7 @@ def workers_alive() -> Iterator[None]:
         if re.match(r"DataLoader worker \(pid", reason := str(error)) is None:
             raise
         raise ConfigError(
-            f"a process that reads videos ended before its work did, out of memory perhaps ({reason.strip(' .')}): "
+            "a process that reads videos ended before its work did, out of memory perhaps "
+            f"({reason.strip(' .')}): "
             "with workers=0 the process that evaluates reads them, which takes less memory"
         ) from None

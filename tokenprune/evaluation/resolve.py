@@ -17,7 +17,8 @@ from tokenprune.strategy import Pipeline
 
 
 def resolve(config: RunConfig) -> Pipeline:
-    """The pipeline of a run; strategies with a `seed` of their own follow the run's unless told otherwise.
+    """The pipeline of a run; strategies with a `seed` of their own follow the run's unless told
+    otherwise.
 
     Raises ConfigError and StrategyError.
     """
@@ -33,12 +34,17 @@ def resolve(config: RunConfig) -> Pipeline:
         if any(field.name == "seed" for field in dataclasses.fields(strategy))  # pyright: ignore[reportArgumentType]
     }
     if config.assistant is not None and pipeline.allocator is None:
-        raise ConfigError(f"assistant= guides an allocator, and {pipeline} has none: add +dytok, or leave it out")
+        raise ConfigError(
+            f"assistant= guides an allocator, and {pipeline} has none: add +dytok, or leave it out"
+        )
     return registry.build(config.strategy, {**seeded, **config.options})
 
 
 def load_plugin(name: str) -> None:
-    """Runs a file that defines strategies, which registers them. ConfigError says where it fails."""
+    """Runs a file that defines strategies, which registers them.
+
+    ConfigError says where it fails.
+    """
     file = Path(name).expanduser().absolute()
     if not file.is_file():
         raise ConfigError(f"plugin={name} is no file: name a Python file that defines a strategy")
@@ -52,15 +58,22 @@ def load_plugin(name: str) -> None:
     except StrategyError:
         raise
     except (Exception, SystemExit) as error:
-        lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(file)]
+        lines = [
+            step.lineno
+            for step in traceback.extract_tb(error.__traceback__)
+            if step.filename == str(file)
+        ]
         if isinstance(error, SyntaxError) and error.filename == str(file):
             lines = [error.lineno]
         where = f"in line {lines[-1]}" if lines else "to load"
         reason = " ".join(str(error).split())
-        raise ConfigError(f"plugin={file} fails {where}: {type(error).__name__}: {reason}") from error
+        raise ConfigError(
+            f"plugin={file} fails {where}: {type(error).__name__}: {reason}"
+        ) from error
     if not registry.defined_by(module):
         raise ConfigError(
-            f'plugin={file} defines no strategy: write class Mine(VisionStage, name="mine") in it, with that name'
+            f'plugin={file} defines no strategy: write class Mine(VisionStage, name="mine") in it, '
+            "with that name"
         )
 
 

@@ -9,14 +9,22 @@ from tokenprune.strategy import Adjustable, Extent, Pipeline, PrefillStage, Visi
 
 
 def retaining(pipeline: Pipeline, keep: float, extent: Extent, options: Iterable[str]) -> Pipeline:
-    """`pipeline` with its one budget set to `keep`, a fraction of visual tokens, mean over LLM layers.
+    """`pipeline` with its one budget set to `keep`, a fraction of visual tokens, mean over LLM
+    layers.
 
-    ConfigError where it has none, several, or cannot reach it, and for one of `options` that `keep` sets.
+    ConfigError where it has none, several, or cannot reach it, and for one of `options` that `keep`
+    sets.
     """
-    hosts = [strategy for strategy in pipeline.strategies if isinstance(strategy, (VisionStage, PrefillStage))]
+    hosts = [
+        strategy
+        for strategy in pipeline.strategies
+        if isinstance(strategy, (VisionStage, PrefillStage))
+    ]
     if len(hosts) != 1 or not isinstance(hosts[0], Adjustable):
         which = " and ".join(host.name for host in hosts) or "no budget"
-        raise ConfigError(f"keep= sets the budget of one strategy, and {pipeline} has {which}: leave keep= out")
+        raise ConfigError(
+            f"keep= sets the budget of one strategy, and {pipeline} has {which}: leave keep= out"
+        )
     try:
         found = pipeline.retaining(keep, extent)
     except StrategyError as error:
@@ -25,7 +33,9 @@ def retaining(pipeline: Pipeline, keep: float, extent: Extent, options: Iterable
     return found
 
 
-def refuse_overridden(before: Pipeline, after: Pipeline, options: Iterable[str], whose: str = "") -> None:
+def refuse_overridden(
+    before: Pipeline, after: Pipeline, options: Iterable[str], whose: str = ""
+) -> None:
     """ConfigError for an option, by a name like `dycoke.merge`, whose value the budget has changed."""
     fields = {strategy.name: strategy for strategy in before.strategies}
     for strategy in after.strategies:

@@ -14,7 +14,9 @@ from tokenprune.results.journal import Journal
 _TIMED = 8  # samples whose times are measured anew
 
 
-def rounds(system: System, pending: Sequence[int], journal: Journal, batch_size: int) -> Iterator[list[int]]:
+def rounds(
+    system: System, pending: Sequence[int], journal: Journal, batch_size: int
+) -> Iterator[list[int]]:
     """The samples to evaluate: all that are pending or, where answers are known, a few of them.
 
     Where one of the few gets another answer than the known one, none of those is taken, the system
@@ -22,10 +24,16 @@ def rounds(system: System, pending: Sequence[int], journal: Journal, batch_size:
     """
     few: list[int] = []
     if system.known:
-        few = [index for index in _spread(sorted(system.known), batch_size) if index in set(pending)]
+        few = [
+            index for index in _spread(sorted(system.known), batch_size) if index in set(pending)
+        ]
         yield few
         made = journal.read(system.name)
-        differ = [outcome for outcome in made.values() if _another(outcome, system.known.get(outcome.index))]
+        differ = [
+            outcome
+            for outcome in made.values()
+            if _another(outcome, system.known.get(outcome.index))
+        ]
         if not differ:
             return
         reason = differ[0].error or "it gets another answer now"

@@ -1,4 +1,6 @@
-"""A run from its configuration to its results: everything that can fail early does so before weights are loaded."""
+"""A run from its configuration to its results: everything that can fail early does so before
+weights are loaded.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class Clip(Task):
 
     def __init__(self, path: str, question: str, frames: int, sampling: str = "index") -> None:
         clip = read_clip(path, frames, sampling)
-        self._sample = Sample(Path(path).name, question, "", self.name, clip.frames, times=clip.times)
+        self._sample = Sample(
+            Path(path).name, question, "", self.name, clip.frames, times=clip.times
+        )
 
     def __len__(self) -> int:
         return 1
@@ -74,10 +78,11 @@ class Clip(Task):
 
 
 def run(config: RunConfig, command: str) -> Finished | None:
-    """Evaluates the full model, the strategy, and `random` at the same measured budget, and writes the results.
+    """Evaluates the full model, the strategy, and `random` at the same measured budget, and writes
+    the results.
 
-    None from a process that is not the first of several. Raises TokenpruneError, OSError; what is left then,
-    `folder.run_folder` says.
+    None from a process that is not the first of several. Raises TokenpruneError, OSError; what is
+    left then, `folder.run_folder` says.
     """
     pipeline = resolve(config)
     code = provenance.code_of_pipeline(pipeline) | provenance.code_of(registry.get("random"))
@@ -108,7 +113,8 @@ def run(config: RunConfig, command: str) -> Finished | None:
             copies.keep(folder, code)
         model, processor = load(config.model, dtype, device)
         assistant = None if config.assistant is None else load(config.assistant, dtype, device)[0]
-        place = environment(model.device, model.dtype, command)  # Lightning takes the model back to the CPU
+        # Lightning takes the model back to the CPU
+        place = environment(model.device, model.dtype, command)
         place["packages"] = code.versions()
         if first_process():
             begun.sit_down(folder, place, count(folder))
@@ -127,7 +133,9 @@ def run(config: RunConfig, command: str) -> Finished | None:
         size = min(len(task), config.limit or len(task))
         if config.reuse and config.video is None and len(journal.read("vanilla")) < size:
             offer(systems[0], folder, key, size)
-        if not evaluate(model, processor, task, systems, loop, assistant=assistant, journal=journal):
+        if not evaluate(
+            model, processor, task, systems, loop, assistant=assistant, journal=journal
+        ):
             return None
         figures = {
             role: task.metrics({outcome.index: outcome.prediction for outcome in outcomes})
@@ -145,7 +153,9 @@ def run(config: RunConfig, command: str) -> Finished | None:
             "question": config.question,
             "frames": config.frames,
             "seed": config.seed,
-            "sampling": None if config.video is None and config.task in tasks.names() else config.sampling,
+            "sampling": None
+            if config.video is None and config.task in tasks.names()
+            else config.sampling,
             **summarise(systems, config.seed, figures if any(figures.values()) else None),
             **({"note": text} if (text := note(config.model, config.assistant)) else {}),
             "code": made_with["code"],
@@ -175,14 +185,27 @@ def _systems(pipeline: Pipeline) -> list[System]:
     return systems
 
 
-def _vanilla_key(config: RunConfig, samples: Mapping[str, Any], code: provenance.Code, place: Mapping[str, Any]) -> str:
-    machine = {name: place[name] for name in ("versions", "platform", "device", "device_name", "dtype", "threads")}
-    loop = {"batch_size": config.batch_size, "max_new_tokens": config.max_new_tokens, "trainer": config.trainer}
-    return content_key(config.model, task=dict(samples), loop=loop, machine=machine, code=code.digests())
+def _vanilla_key(
+    config: RunConfig, samples: Mapping[str, Any], code: provenance.Code, place: Mapping[str, Any]
+) -> str:
+    machine = {
+        name: place[name]
+        for name in ("versions", "platform", "device", "device_name", "dtype", "threads")
+    }
+    loop = {
+        "batch_size": config.batch_size,
+        "max_new_tokens": config.max_new_tokens,
+        "trainer": config.trainer,
+    }
+    return content_key(
+        config.model, task=dict(samples), loop=loop, machine=machine, code=code.digests()
+    )
 
 
 def _workers(config: RunConfig) -> int:
-    """Decoding overlaps with the model where videos are files; what a task makes itself is made faster than sent."""
+    """Decoding overlaps with the model where videos are files; what a task makes itself is made
+    faster than sent.
+    """
     if config.workers is not None or config.video is not None or config.task in tasks.names():
         return config.workers or 0
     return max(1, min(4, cores() - 1))
@@ -195,7 +218,12 @@ def _task(config: RunConfig) -> tuple[Task, RunConfig]:
         frames = len(task[0].frames)
     else:
         frames, folder = config.frames_asked, config.include_path
-        made = {"samples": config.samples, "frames": frames, "seed": config.seed, "sampling": config.sampling}
+        made = {
+            "samples": config.samples,
+            "frames": frames,
+            "seed": config.seed,
+            "sampling": config.sampling,
+        }
         task = tasks.build(config.task, **made, include_path=folder)
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
     return task, dataclasses.replace(config, frames=frames, max_new_tokens=longest)

@@ -1,4 +1,6 @@
-"""Lightning's Trainer with a user's `trainer.*` keys, and which of them make sense here: said before anything loads."""
+"""Lightning's Trainer with a user's `trainer.*` keys, and which of them make sense here: said
+before anything loads.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +18,27 @@ from tokenprune.errors import ConfigError
 from tokenprune.evaluation.quiet import quiet
 from tokenprune.loading.device import pick_device
 
-_PATIENCE = timedelta(days=2)  # of a process for the others at the end of a system: shares differ in length
+# of a process for the others at the end of a system: shares differ in length
+_PATIENCE = timedelta(days=2)
 _STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
-_AUTOCAST = {"bf16-mixed": "bf16-mixed", "bf16": "bf16-mixed", "16-mixed": "16-mixed", "16": "16-mixed"}
+_AUTOCAST = {
+    "bf16-mixed": "bf16-mixed",
+    "bf16": "bf16-mixed",
+    "16-mixed": "16-mixed",
+    "16": "16-mixed",
+}
 _WHOLE = ("32-true", "bf16-true", "16-true")
 
 
 def check(options: Mapping[str, Any], device: torch.device) -> None:
-    """ConfigError for options under which an evaluation on `device` would fail, or be another than it says."""
+    """ConfigError for options under which an evaluation on `device` would fail, or be another than
+    it says.
+    """
     name = options.get("strategy", "auto")
     if name not in _STRATEGIES:
-        raise ConfigError(f"trainer.strategy={name} {_reason(str(name))}: write trainer.strategy=ddp")
+        raise ConfigError(
+            f"trainer.strategy={name} {_reason(str(name))}: write trainer.strategy=ddp"
+        )
     precision = options.get("precision")
     if precision is not None and str(precision) not in _AUTOCAST:
         raise ConfigError(
@@ -34,8 +46,13 @@ def check(options: Mapping[str, Any], device: torch.device) -> None:
             f"{', '.join((*_WHOLE, 'bf16-mixed', '16-mixed'))}"
         )
     kind = options.get("accelerator", device.type)
-    if (pick_device("auto").type if kind == "auto" else kind) == "cpu" and _AUTOCAST.get(str(precision)) == "16-mixed":
-        raise ConfigError(f"trainer.precision={precision} needs a GPU: write trainer.precision=bf16-mixed, or 32-true")
+    if (pick_device("auto").type if kind == "auto" else kind) == "cpu" and _AUTOCAST.get(
+        str(precision)
+    ) == "16-mixed":
+        raise ConfigError(
+            f"trainer.precision={precision} needs a GPU: write trainer.precision=bf16-mixed, or "
+            "32-true"
+        )
     with quiet():
         trainer_of(device, options, [])
 
@@ -48,8 +65,13 @@ def _reason(name: str) -> str:
     return "is not a way of using several processes here"
 
 
-def trainer_of(device: torch.device, options: Mapping[str, Any], callbacks: Sequence[Callback]) -> Trainer:
-    """One process on the model's device, unless Lightning's options say otherwise. Raises ConfigError."""
+def trainer_of(
+    device: torch.device, options: Mapping[str, Any], callbacks: Sequence[Callback]
+) -> Trainer:
+    """One process on the model's device, unless Lightning's options say otherwise.
+
+    Raises ConfigError.
+    """
     chosen: dict[str, Any] = {
         "accelerator": {"cuda": "gpu"}.get(device.type, device.type),
         "devices": [device.index or 0] if device.type == "cuda" else 1,
@@ -61,11 +83,14 @@ def trainer_of(device: torch.device, options: Mapping[str, Any], callbacks: Sequ
     patient = {**chosen, "strategy": DDPStrategy(timeout=_PATIENCE)}
     try:
         trainer = _trainer(patient if several else chosen, callbacks)
-        if not several and isinstance(trainer.strategy, DDPStrategy):  # Lightning's own choice, which waits less
+        # Lightning's own choice, which waits less
+        if not several and isinstance(trainer.strategy, DDPStrategy):
             trainer = _trainer(patient, callbacks)
     except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
         told = " ".join(f"trainer.{name}={value}" for name, value in options.items())
-        raise ConfigError(f"Lightning does not take {told}: {' '.join(str(error).split())}") from None
+        raise ConfigError(
+            f"Lightning does not take {told}: {' '.join(str(error).split())}"
+        ) from None
     return trainer
 
 

@@ -1,4 +1,6 @@
-"""Whose defect it is: calls into strategies, and the traceback of an author's own bug cut down to the author's part."""
+"""Whose defect it is: calls into strategies, and the traceback of an author's own bug cut down to
+the author's part.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +20,28 @@ _FRAMES = 20  # shown at most, the last ones: enough for any bug but a recursion
 
 
 def foreign(kind: type) -> bool:
-    """Whether somebody else wrote a class; the built-in ones are held to their contract by the laws in the tests."""
+    """Whether somebody else wrote a class; the built-in ones are held to their contract by the laws
+    in the tests.
+    """
     return not kind.__module__.startswith("tokenprune.")
 
 
 def home(kind: type, method: str | None = None) -> str:
-    """The name of the file that holds a class, or one of its methods; of its module where there is no file."""
+    """The name of the file that holds a class, or one of its methods; of its module where there is
+    no file.
+    """
     file = _file(kind, method)
     return kind.__module__ if file is None else Path(file).name
 
 
-def call(kind: type, method: str, action: Callable[..., Any], *arguments: Any, sample: int | None = None) -> Any:
+def call(
+    kind: type, method: str, action: Callable[..., Any], *arguments: Any, sample: int | None = None
+) -> Any:
     """What `action`, a method of a strategy class, returns.
 
-    An exception that speaks to the user passes as it is. Any other one of a third party's class is its author's bug:
-    it keeps its type, so that whoever called `generate` can handle it, and gets a note that says whose it is.
+    An exception that speaks to the user passes as it is. Any other one of a third party's class is
+    its author's bug: it keeps its type, so that whoever called `generate` can handle it, and gets a
+    note that says whose it is.
     """
     try:
         return action(*arguments)
@@ -42,7 +51,8 @@ def call(kind: type, method: str, action: Callable[..., Any], *arguments: Any, s
         if foreign(kind):
             where = "" if sample is None else f", row {sample} of the batch"
             error.add_note(
-                f"{home(kind, method)}: {kind.__name__}.{method} raised {type(error).__name__}{where}: mend it there, "
+                f"{home(kind, method)}: {kind.__name__}.{method} raised "
+                f"{type(error).__name__}{where}: mend it there, "
                 "tokenprune only called it"
             )
         raise
@@ -59,7 +69,9 @@ def asking(samples: list[str]) -> Iterator[None]:
 
 
 def shortened(error: BaseException) -> str | None:
-    """The traceback of an author's bug from the author's first frame on, without notes; None for other exceptions."""
+    """The traceback of an author's bug from the author's first frame on, without notes; None for
+    other exceptions.
+    """
     if (trace := vars(error).get(_TRACE)) is not None:
         return trace
     entry = _entry(error.__traceback__)
@@ -75,7 +87,9 @@ def shortened(error: BaseException) -> str | None:
 
 @contextmanager
 def travelling() -> Iterator[None]:
-    """Lets an author's bug keep its cut traceback on the way to another process, where an exception has none."""
+    """Lets an author's bug keep its cut traceback on the way to another process, where an exception
+    has none.
+    """
     try:
         yield
     except Exception as error:
@@ -87,12 +101,18 @@ def travelling() -> Iterator[None]:
 def line(error: BaseException, kind: type, method: str) -> int | None:
     """The line at which the file of a class's method was when `error` came up."""
     file = _file(kind, method)
-    lines = [step.tb_lineno for step in _steps(error.__traceback__) if step.tb_frame.f_code.co_filename == file]
+    lines = [
+        step.tb_lineno
+        for step in _steps(error.__traceback__)
+        if step.tb_frame.f_code.co_filename == file
+    ]
     return lines[-1] if lines else None
 
 
 def _file(kind: type, method: str | None) -> str | None:
-    """Where the code is, if it is in a file: a class may inherit its method, or be made by a function elsewhere."""
+    """Where the code is, if it is in a file: a class may inherit its method, or be made by a
+    function elsewhere.
+    """
     known = vars(kind).values() if method is None else [getattr(kind, method, None)]
     for function in filter(inspect.isfunction, known):
         file = inspect.unwrap(function).__code__.co_filename

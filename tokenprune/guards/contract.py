@@ -1,8 +1,10 @@
-"""What a strategy returns is held to the contract, in every run: an error names the file, the class and the rule.
+"""What a strategy returns is held to the contract, in every run: an error names the file, the class
+and the rule.
 
-All that a rule has to read from the device is read at once, one wait per stage. Only a third party's strategy is also
-watched for what it does to its input and to itself: for the built-in ones the laws in the tests have shown it.
-`docs/design/2026-11-27-contract-checks.md` has the reasons and what it costs.
+All that a rule has to read from the device is read at once, one wait per stage. Only a third
+party's strategy is also watched for what it does to its input and to itself: for the built-in ones
+the laws in the tests have shown it. `docs/design/2026-11-27-contract-checks.md` has the reasons and
+what it costs.
 """
 
 from __future__ import annotations
@@ -20,8 +22,13 @@ from tokenprune.guards.watch import watched
 from tokenprune.tokens import SequenceView, Signals, VisualTokens
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-_QUOTA = "a quota is one whole number per frame, an integer tensor on its input's device (ops.count makes one)"
-_TOKENS = "a vision stage returns VisualTokens of its input's frames and cells: select with tokens[...]"
+_QUOTA = (
+    "a quota is one whole number per frame, an integer tensor on its input's device "
+    "(ops.count makes one)"
+)
+_TOKENS = (
+    "a vision stage returns VisualTokens of its input's frames and cells: select with tokens[...]"
+)
 _SIZES = "all tensors of VisualTokens have one row per token, and stay on the device"
 _FEATURES = "features keep width, dtype and device (tokens.with_features casts)"
 _ORDER = "frames stay in order"
@@ -39,7 +46,8 @@ def breach(strategy: Any, method: str, did: str, rule: str) -> StrategyError:
     """The error of a strategy whose `method` did what the contract does not allow."""
     kind = type(strategy)
     return StrategyError(
-        f"{blame.home(kind, method)}: {kind.__name__}.{method} {did}: {rule} (docs/write-a-strategy.md)"
+        f"{blame.home(kind, method)}: {kind.__name__}.{method} {did}: {rule} "
+        "(docs/write-a-strategy.md)"
     )
 
 
@@ -62,11 +70,18 @@ def signals(reader: Any) -> Signals:
         known = [word for part in get_args(hint) for word in get_args(part)]  # Literal[...] | None
         if not isinstance(wanted, Signals) or getattr(wanted, name) not in (*known, None):
             said = getattr(wanted, name) if isinstance(wanted, Signals) else wanted
-            raise breach(reader, "signals", f"returned {said!r}", f"Signals({name}=...) is one of {known}, or None")
+            raise breach(
+                reader,
+                "signals",
+                f"returned {said!r}",
+                f"Signals({name}=...) is one of {known}, or None",
+            )
     return wanted
 
 
-def quota(stage: Any, seen: VisualTokens | SequenceView, sample: int | None = None) -> Int[Tensor, "f"]:
+def quota(
+    stage: Any, seen: VisualTokens | SequenceView, sample: int | None = None
+) -> Int[Tensor, "f"]:
     """How many tokens of each frame a stage would keep: from none to all there are."""
     asked, available = ask(stage, "quota", seen, sample=sample), seen.counts
     if not isinstance(asked, Tensor) or asked.dtype not in _INTEGERS:
@@ -76,12 +91,19 @@ def quota(stage: Any, seen: VisualTokens | SequenceView, sample: int | None = No
     asked = asked.long()
     wanted, there = torch.stack([asked, available]).tolist()
     if any(not 0 <= number <= most for number, most in zip(wanted, there, strict=True)):
-        raise breach(stage, "quota", f"asks for {wanted} tokens per frame, there are {there}", "from 0 to all of them")
+        raise breach(
+            stage,
+            "quota",
+            f"asks for {wanted} tokens per frame, there are {there}",
+            "from 0 to all of them",
+        )
     return asked
 
 
 def kept(stage: Any, tokens: VisualTokens, budget: Int[Tensor, "f"], after: Any) -> Counts:
-    """Holds the result of a vision stage to all its rules; tokens per frame before it, its budget, and after it."""
+    """Holds the result of a vision stage to all its rules; tokens per frame before it, its budget,
+    and after it.
+    """
     _check_form(stage, tokens, after)
     flags, counts = _read(*_figures(tokens, after, budget), tokens.frames)
     unordered, strange, infinite = flags
@@ -92,17 +114,27 @@ def kept(stage: Any, tokens: VisualTokens, budget: Int[Tensor, "f"], after: Any)
     if infinite and bool(tokens.features.isfinite().all()):  # else it is the model's doing
         row = int((~after.features.isfinite()).any(1).nonzero()[0])
         where = f"slot {int(after.slot[row])} of frame {int(after.frame[row])}"
-        narrow = ", and float16 ends at 65,504: write dtype=bfloat16" if tokens.features.dtype == torch.float16 else ""
-        raise breach(stage, "compress", f"returned nan or inf at {where}", f"features are finite{narrow}")
+        narrow = (
+            ", and float16 ends at 65,504: write dtype=bfloat16"
+            if tokens.features.dtype == torch.float16
+            else ""
+        )
+        raise breach(
+            stage, "compress", f"returned nan or inf at {where}", f"features are finite{narrow}"
+        )
     return _exact(stage, "compress", counts)
 
 
 def survivors(stage: Any, view: SequenceView, budget: Int[Tensor, "f"], mask: Any) -> Counts:
-    """Holds the mask of a prefill stage to its rules; rows per frame before it, its budget, and after it."""
+    """Holds the mask of a prefill stage to its rules; rows per frame before it, its budget, and
+    after it.
+    """
     _check_mask(stage, "prune", view, mask)
     visual = view.visual
     before, after = (_tally(view, rows) for rows in (visual, mask & visual))
-    (dropped,), counts = _read((~mask & ~visual).any().view(1), [before, budget, after], view.frames)
+    (dropped,), counts = _read(
+        (~mask & ~visual).any().view(1), [before, budget, after], view.frames
+    )
     if dropped:
         raise breach(stage, "prune", f"dropped {int((~mask & ~visual).sum())} text rows", _TEXT)
     return _exact(stage, "prune", counts)
@@ -116,7 +148,9 @@ def weights(allocator: Any, frames: int, given: Any) -> Float[Tensor, "f"]:
         raise breach(allocator, "weigh", f"returned {_kind(given)} for {frames} frames", _WEIGHTS)
     values = given.tolist()
     if not all(math.isfinite(value) and value >= 0 for value in values) or not any(values):
-        raise breach(allocator, "weigh", f"returned {[float(f'{value:.4g}') for value in values]}", _WEIGHTS)
+        raise breach(
+            allocator, "weigh", f"returned {[float(f'{value:.4g}') for value in values]}", _WEIGHTS
+        )
     return given.float()
 
 
@@ -124,14 +158,22 @@ def start(stage: Any, sample: int | None = None) -> Any:
     """The first state of a decode stage; a changeable one is made anew for every sample."""
     state, other = ask(stage, "start", sample=sample), ask(stage, "start", sample=sample)
     if state is other and isinstance(state, (list, dict, set, bytearray)):
-        raise breach(stage, "start", f"returned the same {type(state).__name__} twice", "every sample starts anew")
+        raise breach(
+            stage,
+            "start",
+            f"returned the same {type(state).__name__} twice",
+            "every sample starts anew",
+        )
     return state
 
 
-def shown(stage: Any, view: SequenceView, state: Any, first: bool, sample: int) -> tuple[Bool[Tensor, "s"], Any]:
+def shown(
+    stage: Any, view: SequenceView, state: Any, first: bool, sample: int
+) -> tuple[Bool[Tensor, "s"], Any]:
     """A decode stage's mask and its next state.
 
-    Text is visible in any case. Where reading that from the mask would wait for a device, `first` steps alone do.
+    Text is visible in any case. Where reading that from the mask would wait for a device, `first`
+    steps alone do.
     """
     result = ask(stage, "attend", view, state, sample=sample)
     if not isinstance(result, tuple) or len(result) != 2:
@@ -148,19 +190,32 @@ def _check_form(stage: Any, tokens: VisualTokens, after: Any) -> None:
     if not isinstance(after, VisualTokens):
         raise breach(stage, "compress", f"returned {_kind(after)}", _TOKENS)
     if (after.frames, after.cells) != (tokens.frames, tokens.cells):
-        sizes = f"{after.frames} frames of {after.cells} cells for {tokens.frames} of {tokens.cells}"
+        sizes = (
+            f"{after.frames} frames of {after.cells} cells for {tokens.frames} of {tokens.cells}"
+        )
         raise breach(stage, "compress", f"returned {sizes}", _TOKENS)
     old, new = tokens.features, after.features
-    if not isinstance(new, Tensor) or (new.dtype, new.device, new.shape[1:]) != (old.dtype, old.device, old.shape[1:]):
+    if not isinstance(new, Tensor) or (new.dtype, new.device, new.shape[1:]) != (
+        old.dtype,
+        old.device,
+        old.shape[1:],
+    ):
         raise breach(stage, "compress", f"returned {_kind(new)} for {_kind(old)}", _FEATURES)
     for name in ("frame", "slot", "keys", "saliency"):
         part = getattr(after, name)
         if part is None and name in ("keys", "saliency"):
             continue
         if not isinstance(part, Tensor) or len(part) != len(new) or part.device != old.device:
-            raise breach(stage, "compress", f"returned {_kind(part)} as {name} for {_kind(new)}", _SIZES)
+            raise breach(
+                stage, "compress", f"returned {_kind(part)} as {name} for {_kind(new)}", _SIZES
+            )
         if name in ("frame", "slot") and (part.ndim != 1 or part.dtype not in _INTEGERS):
-            raise breach(stage, "compress", f"returned {_kind(part)} as {name}", "frame and slot are whole numbers")
+            raise breach(
+                stage,
+                "compress",
+                f"returned {_kind(part)} as {name}",
+                "frame and slot are whole numbers",
+            )
 
 
 def _check_mask(stage: Any, method: str, view: SequenceView, mask: Any) -> None:
@@ -173,15 +228,22 @@ def _check_mask(stage: Any, method: str, view: SequenceView, mask: Any) -> None:
 def _figures(
     tokens: VisualTokens, after: VisualTokens, budget: Int[Tensor, "f"]
 ) -> tuple[Bool[Tensor, "k"], list[Int[Tensor, "f"]]]:
-    """Which rules are broken, and tokens per frame before, asked for and after; all still on the device."""
+    """Which rules are broken, and tokens per frame before, asked for and after; all still on the
+    device.
+    """
     places, frame, slot = tokens.frames * tokens.cells, after.frame.long(), after.slot.long()
     outside = (frame < 0) | (frame >= tokens.frames) | (slot < 0) | (slot >= tokens.cells)
-    here = torch.where(outside, places, frame * tokens.cells + slot)  # one place more, for what has none
+    # one place more, for what has none
+    here = torch.where(outside, places, frame * tokens.cells + slot)
     empty = here.new_zeros(places + 1)
     used = empty.index_add(0, here, torch.ones_like(here))[:-1]
     known = empty.index_fill(0, tokens.frame * tokens.cells + tokens.slot, 1)[:-1]
     # minimum and maximum carry a nan along, in a tenth of the time that isfinite takes
-    ends = torch.stack(after.features.aminmax()) if after.features.numel() else after.features.new_zeros(1)
+    ends = (
+        torch.stack(after.features.aminmax())
+        if after.features.numel()
+        else after.features.new_zeros(1)
+    )
     strange = outside.any() | (used > known).any()  # not one of the input's, or again
     broken = [(frame.diff() < 0).any(), strange, ~ends.isfinite().all()]
     before, left = (places.view(tokens.frames, -1).sum(1) for places in (known, used))
@@ -194,7 +256,9 @@ def _tally(view: SequenceView, rows: Bool[Tensor, "s"]) -> Int[Tensor, "f"]:
     return frame.new_zeros(view.frames + 1).index_add(0, frame, torch.ones_like(frame))[:-1]
 
 
-def _read(flags: Bool[Tensor, "k"], counts: list[Int[Tensor, "f"]], frames: int) -> tuple[list[int], Counts]:
+def _read(
+    flags: Bool[Tensor, "k"], counts: list[Int[Tensor, "f"]], frames: int
+) -> tuple[list[int], Counts]:
     """All of it as numbers, in one read from the device."""
     read = torch.cat([flags.long(), *(part.to(flags.device) for part in counts)]).tolist()
     ends = [len(read) - frames * left for left in (3, 2, 1)]
@@ -205,7 +269,9 @@ def _read(flags: Bool[Tensor, "k"], counts: list[Int[Tensor, "f"]], frames: int)
 def _exact(stage: Any, method: str, counts: Counts) -> Counts:
     _, budget, after = counts
     if after != budget:
-        raise breach(stage, method, f"kept {after} tokens per frame where its budget was {budget}", _BUDGET)
+        raise breach(
+            stage, method, f"kept {after} tokens per frame where its budget was {budget}", _BUDGET
+        )
     return counts
 
 

@@ -1,7 +1,9 @@
-"""What a third party's strategy does to its input and to itself while it is asked: it may change neither.
+"""What a third party's strategy does to its input and to itself while it is asked: it may change
+neither.
 
-In inference mode tensors count no versions. A strategy then runs outside it, where torch itself refuses to write into
-a tensor made inside. On the CPU, where NumPy shares a tensor's memory unseen, sums over its rows are compared as well.
+In inference mode tensors count no versions. A strategy then runs outside it, where torch itself
+refuses to write into a tensor made inside. On the CPU, where NumPy shares a tensor's memory unseen,
+sums over its rows are compared as well.
 """
 
 from __future__ import annotations
@@ -18,13 +20,19 @@ from torch import Tensor
 from tokenprune.guards import blame
 
 _INPUT = "the input is read only: clone() what you change"
-_SELF = "keep no state on the instance or the class: a DecodeStage gets its state and returns the next"
+_SELF = (
+    "keep no state on the instance or the class: a DecodeStage gets its state and returns the next"
+)
 _REFUSED = "inplace update to inference tensor"  # torch's words, which a test holds
 
 
 @contextmanager
-def watched(strategy: Any, method: str, arguments: tuple[Any, ...]) -> Iterator[list[tuple[str, str]]]:
-    """Fills the list it gives with what was done inside the block and the rule against it, at most one."""
+def watched(
+    strategy: Any, method: str, arguments: tuple[Any, ...]
+) -> Iterator[list[tuple[str, str]]]:
+    """Fills the list it gives with what was done inside the block and the rule against it, at most
+    one.
+    """
     harm: list[tuple[str, str]] = []
     inputs, held = _tensors(arguments), _belongings(strategy)
     marks = {name: _mark(part) for name, part in inputs.items()}
@@ -60,21 +68,24 @@ def _tensors(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
         if isinstance(value, Tensor):
             found["budget"] = value
         elif value.__class__.__module__ == "tokenprune.tokens":
-            found.update((name, part) for name, part in vars(value).items() if isinstance(part, Tensor))
+            found.update(
+                (name, part) for name, part in vars(value).items() if isinstance(part, Tensor)
+            )
     return found
 
 
 def _mark(part: Tensor) -> tuple[int, Tensor | None]:
-    """What shows whether a tensor was written to: its version; on the CPU also its bytes, or sums over a row's."""
+    """What shows whether a tensor was written to: its version; on the CPU also its bytes, or sums
+    over a row's.
+    """
     version = 0 if part.is_inference() else part._version
     if part.device.type != "cpu":
         return version, None
     part = part.detach().contiguous()
     if part.ndim == 1:
         return version, part.view(torch.uint8).clone()
-    words = (
-        torch.int64 if part.shape[-1] * part.element_size() % 8 == 0 else torch.int16
-    )  # eight bytes at a time are fast
+    # eight bytes at a time are fast
+    words = torch.int64 if part.shape[-1] * part.element_size() % 8 == 0 else torch.int16
     return version, part.view(words).sum(-1)
 
 
@@ -86,7 +97,8 @@ def _same(before: tuple[int, Tensor | None], after: tuple[int, Tensor | None]) -
 def _belongings(strategy: Any) -> dict[tuple[int, str], tuple[Any, tuple[Any, ...]]]:
     """What an instance and its classes hold: it shows what is set, replaced, or grown.
 
-    A list that is a field belongs to whoever made the instance, who may have it written to: it is how one records.
+    A list that is a field belongs to whoever made the instance, who may have it written to: it is
+    how one records.
     """
     kinds = [kind for kind in type(strategy).__mro__ if blame.foreign(kind) and kind is not object]
     return {
@@ -116,6 +128,9 @@ def _changed(strategy: Any, held: dict[tuple[int, str], tuple[Any, tuple[Any, ..
         before, inside = held[key]
         if value is not before or len(inside) != len(contents):
             return key[1]
-        if not all(old is new or (type(old) is int and old == new) for old, new in zip(inside, contents, strict=True)):
+        if not all(
+            old is new or (type(old) is int and old == new)
+            for old, new in zip(inside, contents, strict=True)
+        ):
             return key[1]
     return None

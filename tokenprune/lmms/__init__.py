@@ -1,4 +1,5 @@
-"""lmms-eval and tokenprune, both ways: its tasks here (`task=lmms:NAME`), our models there (`--model tokenprune`).
+"""lmms-eval and tokenprune, both ways: its tasks here (`task=lmms:NAME`), our models there
+(`--model tokenprune`).
 
 This module is the payload of the entry point `lmms_eval.models`, so it imports nothing heavy.
 """

@@ -1,7 +1,8 @@
 """`--model_args` of lmms-eval: words to a checked pipeline, and back to words that say everything.
 
-lmms-eval keys its response cache on these words as they stand, not on what they mean. `Arguments.line` therefore spells
-out every field of every strategy and the version of tokenprune: equal lines give equal answers.
+lmms-eval keys its response cache on these words as they stand, not on what they mean.
+`Arguments.line` therefore spells out every field of every strategy and the version of tokenprune:
+equal lines give equal answers.
 """
 
 from __future__ import annotations
@@ -31,31 +32,40 @@ class Arguments:
     seed: int = 0
     assistant: str | None = None
     plugin: str | None = None
-    on_error: str = "stop"  # what a video that cannot be read does; `empty` answers nothing and goes on
+    on_error: str = (
+        "stop"  # what a video that cannot be read does; `empty` answers nothing and goes on
+    )
     version: str = tokenprune.__version__
-    options: Mapping[str, Any] = field(default_factory=dict)  # of strategies, as {"dycoke.merge": 0.5}
+    # of strategies, as {"dycoke.merge": 0.5}
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("max_frames_num", "max_new_tokens"):
             if getattr(self, name) < 1:
-                raise LmmsError(f"{name}={getattr(self, name)} is no number of anything: write at least 1")
+                raise LmmsError(
+                    f"{name}={getattr(self, name)} is no number of anything: write at least 1"
+                )
         if self.sampling not in SAMPLINGS:
             raise LmmsError(f"sampling={self.sampling} is unknown: write {' or '.join(SAMPLINGS)}")
         if self.on_error not in ("stop", "empty"):
             raise LmmsError(f"on_error={self.on_error} is unknown: write stop or empty")
         if self.version != tokenprune.__version__:
             raise LmmsError(
-                f"version={self.version} wrote these arguments, and this is tokenprune {tokenprune.__version__}: "
+                f"version={self.version} wrote these arguments, and this is tokenprune "
+                f"{tokenprune.__version__}: "
                 "leave version= out to take them as this version means them"
             )
 
     @classmethod
     def parse(cls, words: Mapping[str, Any]) -> Arguments:
-        """From what lmms-eval's parser makes of `a=1,b.c=[2,3]`; keys with a dot are options of strategies.
+        """From what lmms-eval's parser makes of `a=1,b.c=[2,3]`; keys with a dot are options of
+        strategies.
 
         Raises LmmsError; the strategy itself is checked by `pipeline`.
         """
-        known = {key.name: str(key.type) for key in dataclasses.fields(cls) if key.name != "options"}
+        known = {
+            key.name: str(key.type) for key in dataclasses.fields(cls) if key.name != "options"
+        }
         plain: dict[str, Any] = {}
         options: dict[str, Any] = {}
         for name, value in words.items():
@@ -65,17 +75,27 @@ class Arguments:
             if name not in known:
                 near = nearest(name, list(known))
                 hint = f" did you mean {near}=?" if near else ""
-                raise LmmsError(f"unknown argument {name}=:{hint} Known: {', '.join(known)}, and STRATEGY.FIELD")
+                raise LmmsError(
+                    f"unknown argument {name}=:{hint} Known: {', '.join(known)}, and STRATEGY.FIELD"
+                )
             plain[name] = _typed(name, value, known[name])
         if "pretrained" not in plain:
             raise LmmsError("no model to run: write pretrained=NAME, as in pretrained=tiny")
         return cls(**plain, options=options)
 
     def pipeline(self) -> Pipeline:
-        """The pipeline, checked. Raises LmmsError and StrategyError; runs the plugin, if there is one."""
+        """The pipeline, checked.
+
+        Raises LmmsError and StrategyError; runs the plugin, if there is one.
+        """
         from tokenprune.evaluation.resolve import resolve
 
-        chosen = {"strategy": self.strategy, "plugin": self.plugin, "assistant": self.assistant, "seed": self.seed}
+        chosen = {
+            "strategy": self.strategy,
+            "plugin": self.plugin,
+            "assistant": self.assistant,
+            "seed": self.seed,
+        }
         try:
             return resolve(RunConfig(**chosen, options=dict(self.options)))
         except ConfigError as error:
@@ -85,7 +105,11 @@ class Arguments:
         """The same arguments, spelled out; `parse` of it gives the same pipeline."""
         from tokenprune.evaluation.resolve import resolved_fields
 
-        plain = {key.name: getattr(self, key.name) for key in dataclasses.fields(self) if key.name != "options"}
+        plain = {
+            key.name: getattr(self, key.name)
+            for key in dataclasses.fields(self)
+            if key.name != "options"
+        }
         every = {
             f"{name}.{key}": value
             for name, values in resolved_fields(self.pipeline()).items()
@@ -113,11 +137,15 @@ def _structure(name: str, value: Any) -> Any:
     try:
         return safe_load(value)
     except YAMLError:
-        raise LmmsError(f"{name}={value} is no list that can be read: write it as in dytok.layers=[16,23]") from None
+        raise LmmsError(
+            f"{name}={value} is no list that can be read: write it as in dytok.layers=[16,23]"
+        ) from None
 
 
 def _word(value: Any) -> str:
     """A value as lmms-eval's parser and `parse` read it back."""
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(_word, value)) + "]"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )

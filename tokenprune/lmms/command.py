@@ -1,7 +1,9 @@
 """`tokenprune lmms ...`: lmms-eval's own command, kept from four of its traps.
 
-* It keys cached answers on `--model_args` as typed: here they are spelled out first, see `Arguments.line`.
-* One third-party entry point that fails makes it forget all others: here `--model tokenprune` is there anyway.
+* It keys cached answers on `--model_args` as typed: here they are spelled out first, see
+  `Arguments.line`.
+* One third-party entry point that fails makes it forget all others: here `--model tokenprune` is
+  there anyway.
 * It reports a failed evaluation and exits with 0: here that is an error.
 * It lets a built-in task win over one of `--include_path` that has its name: here that is an error.
 """
@@ -19,7 +21,10 @@ from tokenprune.lmms.arguments import Arguments
 
 
 def run(words: Sequence[str]) -> None:
-    """Runs lmms-eval with its own `words`; `--model tokenprune` is understood. Raises LmmsError, StrategyError."""
+    """Runs lmms-eval with its own `words`; `--model tokenprune` is understood.
+
+    Raises LmmsError, StrategyError.
+    """
     require(evaluates=True)
     import lmms_eval.__main__ as program  # pyright: ignore[reportMissingImports]
     from lmms_eval import models  # pyright: ignore[reportMissingImports]
@@ -32,17 +37,30 @@ def run(words: Sequence[str]) -> None:
     with _command_line(["--model", MODEL, *words]):
         _, arguments = program.parse_eval_args()
         if arguments.config:
-            raise LmmsError("--config is for lmms-eval itself: write its keys as arguments, or call lmms-eval eval")
+            raise LmmsError(
+                "--config is for lmms-eval itself: write its keys as arguments, or call lmms-eval "
+                "eval"
+            )
         if arguments.model != MODEL:
-            raise LmmsError(f"--model {arguments.model} is for lmms-eval itself: call lmms-eval eval --model ...")
+            raise LmmsError(
+                f"--model {arguments.model} is for lmms-eval itself: call lmms-eval eval --model "
+                "..."
+            )
         if hidden := shadowed(arguments.include_path):
-            raise LmmsError(f"--include_path defines {', '.join(hidden)}, which lmms-eval has too and prefers: rename")
+            raise LmmsError(
+                f"--include_path defines {', '.join(hidden)}, which lmms-eval has too and prefers: "
+                "rename"
+            )
         if arguments.model_args:
-            arguments.model_args = Arguments.parse(simple_parse_args_string(arguments.model_args)).line()
+            arguments.model_args = Arguments.parse(
+                simple_parse_args_string(arguments.model_args)
+            ).line()
         with _recorded(program) as failures:
             program.cli_evaluate(arguments)
     if failures:
-        raise LmmsError(f"the evaluation failed ({type(failures[0]).__name__}: {failures[0]})") from failures[0]
+        raise LmmsError(
+            f"the evaluation failed ({type(failures[0]).__name__}: {failures[0]})"
+        ) from failures[0]
 
 
 @contextmanager

@@ -30,25 +30,42 @@ from tokenprune.runtime.session import attach
 from tokenprune.strategy import VisionStage
 from tokenprune.tasks.lmms.media import clip_of, visuals_of
 
-# what a task may set; the rest of its generation_kwargs is for other models, and `until` is what ends their answers
-_PASSED = ("do_sample", "num_beams", "temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens")
+# what a task may set; the rest of its generation_kwargs is for other models, and `until` is what
+# ends their answers
+_PASSED = (
+    "do_sample",
+    "num_beams",
+    "temperature",
+    "top_p",
+    "top_k",
+    "repetition_penalty",
+    "max_new_tokens",
+)
 _DROPPED = ("until", "image_aspect_ratio")
 
 
 class TokenPrune(lmms):
-    """A model under a pipeline. Each batch runs inside its own `attach`: between batches the model is stock.
+    """A model under a pipeline. Each batch runs inside its own `attach`: between batches the model
+    is stock.
 
-    `words` are those of `Arguments`. Raises LmmsError, StrategyError, LoadingError and UnsupportedModelError.
+    `words` are those of `Arguments`. Raises LmmsError, StrategyError, LoadingError and
+    UnsupportedModelError.
     """
 
     is_simple = True  # takes lmms-eval's plain requests, not its chat messages
 
     def __init__(
-        self, batch_size: int | str = 1, max_batch_size: int | None = None, device: str | None = None, **words: Any
+        self,
+        batch_size: int | str = 1,
+        max_batch_size: int | None = None,
+        device: str | None = None,
+        **words: Any,
     ) -> None:
         super().__init__()
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
-            raise LmmsError(f"batch_size={batch_size} is not supported: write a whole number from 1 on")
+            raise LmmsError(
+                f"batch_size={batch_size} is not supported: write a whole number from 1 on"
+            )
         self.arguments = Arguments.parse(words)
         self.pipeline = self.arguments.pipeline()
         self.batch_size = int(batch_size)
@@ -75,7 +92,8 @@ class TokenPrune(lmms):
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """The answers, in the order of the requests.
 
-        Raises VideoError for a video that cannot be read, unless `on_error=empty`, and LmmsError where there is none.
+        Raises VideoError for a video that cannot be read, unless `on_error=empty`, and LmmsError
+        where there is none.
         """
         answers, ratios, tokens, since = [""] * len(requests), [], 0, time.perf_counter()
         bar = tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding")
@@ -95,13 +113,15 @@ class TokenPrune(lmms):
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
         raise LmmsError(
-            "--model tokenprune answers one question about one video, and this task has several rounds: choose one "
+            "--model tokenprune answers one question about one video, and this task has several "
+            "rounds: choose one "
             "whose output_type is generate_until"
         )
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         raise LmmsError(
-            "--model tokenprune generates answers, and this task ranks given ones by likelihood: choose one whose "
+            "--model tokenprune generates answers, and this task ranks given ones by likelihood: "
+            "choose one whose "
             "output_type is generate_until"
         )
 
@@ -112,29 +132,47 @@ class TokenPrune(lmms):
         for number, request in enumerate(requests):
             given: Mapping[str, Any] = request.args[1] or {}
             ignored |= given.keys() - set(_PASSED) - set(_DROPPED)
-            alike[tuple((key, given[key]) for key in _PASSED if given.get(key) is not None)].append(number)
+            alike[tuple((key, given[key]) for key in _PASSED if given.get(key) is not None)].append(
+                number
+            )
         if ignored:
-            logger.warning(f"generation_kwargs without meaning for --model {MODEL}: {', '.join(sorted(ignored))}")
+            logger.warning(
+                f"generation_kwargs without meaning for --model {MODEL}: "
+                f"{', '.join(sorted(ignored))}"
+            )
         for chosen, numbers in alike.items():
-            settings = {"num_beams": 1, "max_new_tokens": self.arguments.max_new_tokens, **dict(chosen)}
+            settings = {
+                "num_beams": 1,
+                "max_new_tokens": self.arguments.max_new_tokens,
+                **dict(chosen),
+            }
             if not settings.get("do_sample") or settings.get("temperature") == 0:
-                settings |= GREEDY | {"num_beams": settings["num_beams"]}  # beams are the task's to choose
+                # beams are the task's to choose
+                settings |= GREEDY | {"num_beams": settings["num_beams"]}
             for start in range(0, len(numbers), self.batch_size):
                 yield numbers[start : start + self.batch_size], settings
 
-    def _alike(self, numbers: Sequence[int], requests: Sequence[Any]) -> list[list[tuple[int, Tensor, str]]]:
-        """(number, frames, question) of the readable ones, apart by the number of frames: a batch has one."""
+    def _alike(
+        self, numbers: Sequence[int], requests: Sequence[Any]
+    ) -> list[list[tuple[int, Tensor, str]]]:
+        """(number, frames, question) of the readable ones, apart by the number of frames: a batch
+        has one.
+        """
         groups: dict[int, list[tuple[int, Tensor, str]]] = defaultdict(list)
         for number in numbers:
             context, _, doc_to_visual, doc_id, task, split = requests[number].args
             try:
                 visuals = visuals_of(doc_to_visual, self.task_dict[task][split][doc_id])
-                frames = clip_of(visuals, self.arguments.max_frames_num, self.arguments.sampling).frames
+                frames = clip_of(
+                    visuals, self.arguments.max_frames_num, self.arguments.sampling
+                ).frames
             except LmmsError as error:
                 raise LmmsError(f"{task}/{doc_id}: {error}") from None
             except (VideoError, OSError) as error:
                 if self.arguments.on_error == "stop":
-                    raise VideoError(f"{task}/{doc_id}: {error} (on_error=empty goes on without it)") from None
+                    raise VideoError(
+                        f"{task}/{doc_id}: {error} (on_error=empty goes on without it)"
+                    ) from None
                 logger.error(f"{task}/{doc_id} gets an empty answer: {error}")
                 continue
             groups[len(frames)].append((number, frames, context))

@@ -21,7 +21,8 @@ from tokenprune.loading.processor import Processor
 def configuration(name: str) -> PreTrainedConfig:
     """The configuration of the model `name`, without its weights.
 
-    Raises LoadingError where there is none, UnsupportedModelError where it is of no supported family.
+    Raises LoadingError where there is none, UnsupportedModelError where it is of no supported
+    family.
     """
     home = folder(name, weights=False)
     try:
@@ -30,7 +31,8 @@ def configuration(name: str) -> PreTrainedConfig:
         raise LoadingError(f"config.json of {name} cannot be read: {error}") from None
     if kind not in families():
         raise UnsupportedModelError(
-            f"{name} is of the family {kind!r}: supported families are {', '.join(sorted(families()))}"
+            f"{name} is of the family {kind!r}: supported families are "
+            f"{', '.join(sorted(families()))}"
         )
     try:
         return AutoConfig.from_pretrained(home, trust_remote_code=False)
@@ -41,8 +43,9 @@ def configuration(name: str) -> PreTrainedConfig:
 def load(name: str, dtype: str = "auto", device: str = "auto") -> tuple[PreTrainedModel, Processor]:
     """The model `name` (`tiny`, a folder, a hub id) in evaluation mode, and its processor.
 
-    Safetensors only, never code from a checkpoint. Raises LoadingError and UnsupportedModelError, before weights are
-    read wherever the reason is known by then; a checkpoint that lacks weights is refused, not filled with random ones.
+    Safetensors only, never code from a checkpoint. Raises LoadingError and UnsupportedModelError,
+    before weights are read wherever the reason is known by then; a checkpoint that lacks weights is
+    refused, not filled with random ones.
     """
     config = configuration(name)
     place = pick_device(device)
@@ -51,7 +54,8 @@ def load(name: str, dtype: str = "auto", device: str = "auto") -> tuple[PreTrain
     side = config.vision_config.image_size
     if (processor.pixels.height, processor.pixels.width) != (side, side):
         raise LoadingError(
-            f"{name} prepares frames of {processor.pixels.height}x{processor.pixels.width} for a tower that sees "
+            f"{name} prepares frames of {processor.pixels.height}x{processor.pixels.width} for a "
+            "tower that sees "
             f"{side}x{side}: its preprocessor configuration belongs to another model"
         )
     home = folder(name)
@@ -60,20 +64,28 @@ def load(name: str, dtype: str = "auto", device: str = "auto") -> tuple[PreTrain
     try:
         with _quiet():
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                home, dtype=kind, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+                home,
+                dtype=kind,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise LoadingError(f"the weights of {name} cannot be read: {reason}") from None
     model, found = loaded
     if lacking := sorted(found["missing_keys"]):
-        raise LoadingError(f"the weights of {name} lack {', '.join(lacking[:3])}: the checkpoint is not whole")
+        raise LoadingError(
+            f"the weights of {name} lack {', '.join(lacking[:3])}: the checkpoint is not whole"
+        )
     return model.to(place).eval(), processor
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' bar and report of the weights: what they would say is in the errors above."""
+    """Without transformers' bar and report of the weights: what they would say is in the errors
+    above.
+    """
     bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

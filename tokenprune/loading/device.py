@@ -13,21 +13,37 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` (the first accelerator there is), `cpu`, `cuda`, `cuda:1`, `mps`. LoadingError if it is absent."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    """`auto` (the first accelerator there is), `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    LoadingError if it is absent.
+    """
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if name == "auto":
-        return torch.device("cuda", 0) if there["cuda"] else torch.device("mps" if there["mps"] else "cpu")
+        return (
+            torch.device("cuda", 0)
+            if there["cuda"]
+            else torch.device("mps" if there["mps"] else "cpu")
+        )
     kind, _, index = name.partition(":")
     if kind not in there or (index and not (index.isdecimal() and kind == "cuda")):
         raise LoadingError(f"device={name} is unknown: write auto, cpu, cuda, cuda:1 or mps")
     if not there[kind] or (index and int(index) >= torch.cuda.device_count()):
         present = [known for known, present in there.items() if present]
-        raise LoadingError(f"device={name} is not on this machine, which has {', '.join(present)}: write device=auto")
+        raise LoadingError(
+            f"device={name} is not on this machine, which has {', '.join(present)}: write "
+            "device=auto"
+        )
     return torch.device("cuda", int(index or 0)) if kind == "cuda" else torch.device(kind)
 
 
 def pick_dtype(name: str, device: torch.device, config: PreTrainedConfig) -> torch.dtype:
-    """`auto` is the checkpoint's own on an accelerator, and float32 on a CPU, where half precision is slow."""
+    """`auto` is the checkpoint's own on an accelerator, and float32 on a CPU, where half precision
+    is slow.
+    """
     if name == "auto":
         saved = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
         return torch.float32 if device.type == "cpu" else saved

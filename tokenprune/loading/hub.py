@@ -1,11 +1,18 @@
-"""What a model's name means: the embedded model, a local folder, or a repository of the Hugging Face hub."""
+"""What a model's name means: the embedded model, a local folder, or a repository of the Hugging
+Face hub.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+)
 
 from tokenprune import checkpoints
 from tokenprune.errors import LoadingError
@@ -17,29 +24,40 @@ WEIGHTS = ["*.safetensors"]
 def folder(name: str, weights: bool = True) -> Path:
     """The folder of the model `name`; what a hub repository lacks on this machine is downloaded.
 
-    `weights=False` fetches settings only, which is enough to see whether the model is supported. Of a repository only
-    settings and safetensors are ever fetched: no code, no pickles. Raises LoadingError.
+    `weights=False` fetches settings only, which is enough to see whether the model is supported. Of
+    a repository only settings and safetensors are ever fetched: no code, no pickles. Raises
+    LoadingError.
     """
     if name in checkpoints.names():
         return checkpoints.path(name)
     local = Path(name).expanduser()
     if local.is_dir():
         if not (local / "config.json").is_file():
-            raise LoadingError(f"the folder {name} holds no config.json, so it is no Hugging Face model")
+            raise LoadingError(
+                f"the folder {name} holds no config.json, so it is no Hugging Face model"
+            )
         return local
     known = ", ".join(checkpoints.names())
-    choices = f"write an embedded model ({known}), a folder, or a hub id like llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
+    choices = (
+        f"write an embedded model ({known}), a folder, or a hub id like "
+        "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
+    )
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise LoadingError(f"there is no model {name!r}: {choices}")
     try:
         return Path(snapshot_download(name, allow_patterns=SETTINGS + (WEIGHTS if weights else [])))
     except GatedRepoError:
-        raise LoadingError(f"{name} asks for an accepted licence: log in with `hf auth login` and accept it") from None
+        raise LoadingError(
+            f"{name} asks for an accepted licence: log in with `hf auth login` and accept it"
+        ) from None
     except (RepositoryNotFoundError, HFValidationError):
-        raise LoadingError(f"the hub has no model {name!r}, and there is no such folder: {choices}") from None
+        raise LoadingError(
+            f"the hub has no model {name!r}, and there is no such folder: {choices}"
+        ) from None
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).splitlines()[0]
         raise LoadingError(
-            f"{name} is no folder, is not in the local cache, and the hub cannot be reached ({reason}): "
+            f"{name} is no folder, is not in the local cache, and the hub cannot be reached "
+            f"({reason}): "
             "check the network, or give a folder"
         ) from None

@@ -1,4 +1,6 @@
-"""Videos and questions to model inputs, as Hugging Face's own processor makes them, without torchvision."""
+"""Videos and questions to model inputs, as Hugging Face's own processor makes them, without
+torchvision.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,15 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from tokenprune.errors import LoadingError, PromptError
 from tokenprune.loading.hub import folder
 
-# how an answer is generated; the neutral sampling values are there because a checkpoint's own would only draw a warning
-# that greedy search ignores them
+# how an answer is generated; the neutral sampling values are there because a checkpoint's own would
+# only draw a warning that greedy search ignores them
 GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-# LLaVA-OneVision's own, for checkpoints that come without: videos first, then the text, roles by word.
+# LLaVA-OneVision's own, for checkpoints that come without: videos first, then the text, roles by
+# word.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' "
+    "}}{% endfor %}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
     "{{ '\\n' + content['text'] }}{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -36,7 +40,9 @@ _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.2613
 
 @dataclass(frozen=True)
 class Pixels:
-    """How frames become the tower's input; the defaults are those of `LlavaOnevisionVideoProcessor`."""
+    """How frames become the tower's input; the defaults are those of
+    `LlavaOnevisionVideoProcessor`.
+    """
 
     height: int = 384
     width: int = 384
@@ -47,15 +53,26 @@ class Pixels:
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Pixels:
-        """From the contents of a (video) preprocessor configuration. LoadingError for what is not reproduced here."""
+        """From the contents of a (video) preprocessor configuration.
+
+        LoadingError for what is not reproduced here.
+        """
         size = settings.get("size", {"height": 384, "width": 384})
-        if not {"height", "width"} <= set(size) or settings.get("do_center_crop") or settings.get("do_resize") is False:
+        if (
+            not {"height", "width"} <= set(size)
+            or settings.get("do_center_crop")
+            or settings.get("do_resize") is False
+        ):
             raise LoadingError(
                 f"frames prepared with size={size}, do_resize={settings.get('do_resize')} and "
-                f"do_center_crop={settings.get('do_center_crop')} are not supported: only resizing to height and width"
+                f"do_center_crop={settings.get('do_center_crop')} are not supported: only resizing "
+                "to height and width"
             )
         if settings.get("resample", 3) not in _RESAMPLE:
-            raise LoadingError(f"resample={settings['resample']} is not supported: 0 nearest, 2 bilinear or 3 bicubic")
+            raise LoadingError(
+                f"resample={settings['resample']} is not supported: 0 nearest, 2 bilinear or 3 "
+                "bicubic"
+            )
         plain = settings.get("do_normalize") is False
         scaled = settings.get("do_rescale") is not False
         return cls(
@@ -70,39 +87,62 @@ class Pixels:
     def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f 3 y x"]:
         """Resizes with antialiasing in uint8, then rescales and normalises at once in float32.
 
-        Exactly torchvision's steps on the CPU: its bicubic and bilinear `resize` of uint8 is this very `interpolate`.
+        Exactly torchvision's steps on the CPU: its bicubic and bilinear `resize` of uint8 is this
+        very `interpolate`.
         """
         images = frames.permute(0, 3, 1, 2)
         if images.shape[-2:] != (self.height, self.width):
-            smooth = {} if self.mode == "nearest-exact" else {"antialias": True, "align_corners": False}
-            images = interpolate(images.contiguous(), (self.height, self.width), mode=self.mode, **smooth)
-        mean, std = (torch.tensor(part).view(-1, 1, 1) * (1.0 / self.rescale) for part in (self.mean, self.std))
+            smooth = (
+                {} if self.mode == "nearest-exact" else {"antialias": True, "align_corners": False}
+            )
+            images = interpolate(
+                images.contiguous(), (self.height, self.width), mode=self.mode, **smooth
+            )
+        mean, std = (
+            torch.tensor(part).view(-1, 1, 1) * (1.0 / self.rescale)
+            for part in (self.mean, self.std)
+        )
         return images.to(torch.float32).sub_(mean).div_(std)
 
 
 class Processor:
     """Tokenizer, chat template and pixel settings of one checkpoint."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, pixels: Pixels, marker: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, template: str, pixels: Pixels, marker: int
+    ) -> None:
         self.tokenizer, self.template, self.pixels = tokenizer, template, pixels
         self.marker = marker  # token id of a video placeholder
-        self.pad: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id  # pyright: ignore[reportAttributeAccessIssue]
+        self.pad: int = (
+            tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        )  # pyright: ignore[reportAttributeAccessIssue]
 
     @classmethod
     def load(cls, name: str | Path) -> Processor:
-        """From an embedded model, a folder or a hub id; no weights are read. Raises LoadingError."""
+        """From an embedded model, a folder or a hub id; no weights are read.
+
+        Raises LoadingError.
+        """
         home = folder(str(name), weights=False)
         try:
             tokenizer = AutoTokenizer.from_pretrained(home, trust_remote_code=False)
             marker = AutoConfig.from_pretrained(home, trust_remote_code=False).video_token_id
         except (OSError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())
-            raise LoadingError(f"{name} has no tokenizer for video prompts that can be read: {reason}") from None
+            raise LoadingError(
+                f"{name} has no tokenizer for video prompts that can be read: {reason}"
+            ) from None
         return cls(tokenizer, _template(home, tokenizer), Pixels.of(_settings(home)), marker)
 
     def prompt(self, question: str) -> str:
-        """The chat turn that asks `question` about one video, up to where the answer begins. Raises PromptError."""
-        turn: Any = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]}
+        """The chat turn that asks `question` about one video, up to where the answer begins.
+
+        Raises PromptError.
+        """
+        turn: Any = {
+            "role": "user",
+            "content": [{"type": "video"}, {"type": "text", "text": question}],
+        }
         try:
             return self.tokenizer.apply_chat_template(  # pyright: ignore[reportReturnType]
                 [turn],
@@ -111,24 +151,32 @@ class Processor:
                 add_generation_prompt=True,
             )
         except TemplateError as error:
-            raise PromptError(f"the chat template does not take the question {shorten(question)}: {error}") from None
+            raise PromptError(
+                f"the chat template does not take the question {shorten(question)}: {error}"
+            ) from None
 
     def text_tokens(self, question: str) -> int:
         """Tokens of the prompt that asks `question`, without its video. Raises PromptError."""
         return len(self._tokens(self.prompt(question), question, add_special_tokens=True)) - 1
 
     def encode(
-        self, samples: Sequence[tuple[UInt8[Tensor, "f _ _ 3"], str]], cells: int, separators: int = 1
+        self,
+        samples: Sequence[tuple[UInt8[Tensor, "f _ _ 3"], str]],
+        cells: int,
+        separators: int = 1,
     ) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` [b s], padded on the left, and float32 `pixel_values_videos` [b f 3 h w].
+        """`input_ids`, `attention_mask` [b s], padded on the left, and float32
+        `pixel_values_videos` [b f 3 h w].
 
-        A video of f frames gets `f * cells + separators` placeholders. Raises PromptError for videos of unequal length
-        and for a question that holds a control token of the checkpoint, the placeholder among them.
+        A video of f frames gets `f * cells + separators` placeholders. Raises PromptError for
+        videos of unequal length and for a question that holds a control token of the checkpoint,
+        the placeholder among them.
         """
         lengths = {len(frames) for frames, _ in samples}
         if len(lengths) != 1:
             raise PromptError(
-                f"one batch holds videos of {sorted(lengths)} frames: choose as many of each, or batches of 1"
+                f"one batch holds videos of {sorted(lengths)} frames: choose as many of each, or "
+                "batches of 1"
             )
         placeholders = lengths.pop() * cells + separators
         rows = [self._ids(question, placeholders) for _, question in samples]
@@ -142,27 +190,42 @@ class Processor:
     def _ids(self, question: str, placeholders: int) -> Int[Tensor, "s"]:
         if held := self._special(question):
             raise PromptError(
-                f"the question {shorten(question)} must not contain {held}, which the checkpoint reads as a control "
+                f"the question {shorten(question)} must not contain {held}, which the checkpoint "
+                "reads as a control "
                 "token and not as text: write it differently, with a blank inside for example"
             )
         text = self.prompt(question)
-        begun = self.tokenizer.bos_token is not None and text.startswith(str(self.tokenizer.bos_token))
-        ids = torch.tensor(self._tokens(text, question, add_special_tokens=not begun), dtype=torch.long)
+        begun = self.tokenizer.bos_token is not None and text.startswith(
+            str(self.tokenizer.bos_token)
+        )
+        ids = torch.tensor(
+            self._tokens(text, question, add_special_tokens=not begun), dtype=torch.long
+        )
         video = ids == self.marker
         if int(video.sum()) != 1:
             token = self.tokenizer.convert_ids_to_tokens(self.marker)
             raise PromptError(
-                f"the prompt of the question {shorten(question)} holds {int(video.sum())} times {token}, which stands "
+                f"the prompt of the question {shorten(question)} holds {int(video.sum())} times "
+                f"{token}, which stands "
                 "for the video, and not once: the chat template of the checkpoint does not fit"
             )
         return ids.repeat_interleave(torch.where(video, placeholders, 1))
 
     def _special(self, question: str) -> str:
-        """The first control token that a question would be read as having; empty if it is text throughout."""
+        """The first control token that a question would be read as having; empty if it is text
+        throughout.
+        """
         known = self.tokenizer.added_tokens_decoder
-        special = {self.marker, *self.tokenizer.all_special_ids, *(i for i, token in known.items() if token.special)}
+        special = {
+            self.marker,
+            *self.tokenizer.all_special_ids,
+            *(i for i, token in known.items() if token.special),
+        }
         special.discard(self.tokenizer.unk_token_id)  # of a word that the tokenizer does not know
-        found = next((i for i in self._tokens(question, question, add_special_tokens=False) if i in special), None)
+        found = next(
+            (i for i in self._tokens(question, question, add_special_tokens=False) if i in special),
+            None,
+        )
         return "" if found is None else str(self.tokenizer.convert_ids_to_tokens(found))
 
     def _tokens(self, text: str, question: str, *, add_special_tokens: bool) -> list[int]:
@@ -170,7 +233,9 @@ class Processor:
             return self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]  # pyright: ignore[reportReturnType]
         except Exception as error:  # a tokenizer's own: half a character, no text at all
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise PromptError(f"the tokenizer does not take the question {shorten(question)} ({reason})") from None
+            raise PromptError(
+                f"the tokenizer does not take the question {shorten(question)} ({reason})"
+            ) from None
 
     def decode(self, ids: Int[Tensor, "b s"]) -> list[str]:
         """The texts of generated ids, without special tokens and surrounding blanks."""
@@ -193,16 +258,22 @@ def _template(home: Path, tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _settings(home: Path) -> dict[str, Any]:
     """The first of the files that Hugging Face's video processors read, in its order."""
-    if (nested := home / "processor_config.json").is_file() and "video_processor" in (settings := _json(nested)):
+    if (nested := home / "processor_config.json").is_file() and "video_processor" in (
+        settings := _json(nested)
+    ):
         return settings["video_processor"]
     for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
         if (home / file).is_file():
             return _json(home / file)
-    raise LoadingError(f"{home.name} holds no video_preprocessor_config.json, which says how frames are prepared")
+    raise LoadingError(
+        f"{home.name} holds no video_preprocessor_config.json, which says how frames are prepared"
+    )
 
 
 def _json(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise LoadingError(f"{file.name} of {file.parent.name} is not valid JSON: {error}") from None
+        raise LoadingError(
+            f"{file.name} of {file.parent.name} is not valid JSON: {error}"
+        ) from None

@@ -12,7 +12,9 @@ from tokenprune.strategy import Pipeline
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one system made of one sample: plain numbers, lists and words, as they are written to a file."""
+    """What one system made of one sample: plain numbers, lists and words, as they are written to a
+    file.
+    """
 
     index: int  # of the sample in its task
     id: str
@@ -21,18 +23,25 @@ class Outcome:
     answer: str
     prediction: str = ""
     score: float | None = None  # None where the right answer is not known
-    reading: str = "read"  # or empty, unparsed, guessed: what the score could make of the prediction
+    reading: str = (
+        "read"  # or empty, unparsed, guessed: what the score could make of the prediction
+    )
     tokens: dict[str, Any] = field(default_factory=dict)  # `SampleReport.as_dict`
-    time: dict[str, float | None] = field(default_factory=dict)  # milliseconds, a batch's share; see `Report.time`
+    # milliseconds, a batch's share; see `Report.time`
+    time: dict[str, float | None] = field(default_factory=dict)
     flops_ratio: float = 0.0
     guide_flops_ratio: float = 0.0  # the part of it that an allocator's guide takes
     error: str | None = None  # why there is no answer; then score is None and everything else empty
     group: str | None = None  # of its sample; None: the sample itself
     options: tuple[str, ...] = ()  # of a multiple-choice question
-    frame_times: list[float] | None = None  # seconds at which the frames appear in their file, where known
+    # seconds at which the frames appear in their file, where known
+    frame_times: list[float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For a line of JSON; `from_dict` takes it back. Shares its lists: copying them takes longer than writing."""
+        """For a line of JSON; `from_dict` takes it back.
+
+        Shares its lists: copying them takes longer than writing.
+        """
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @classmethod
@@ -43,14 +52,17 @@ class Outcome:
 
 @dataclass
 class System:
-    """A pipeline under evaluation and its outcomes; a control without a pipeline gets one from what `own` kept."""
+    """A pipeline under evaluation and its outcomes; a control without a pipeline gets one from what
+    `own` kept.
+    """
 
     name: str
     label: str
     pipeline: Pipeline | None
     outcomes: list[Outcome] = field(default_factory=list)  # in the task's order
     reused: str | None = None  # the folder of the run that made its answers, if it was another one
-    known: dict[int, Outcome] = field(default_factory=dict)  # that run's answers by sample, without times
+    # that run's answers by sample, without times
+    known: dict[int, Outcome] = field(default_factory=dict)
     refused: str | None = None  # why answers of another run were not taken
 
     @property

@@ -1,4 +1,5 @@
-"""What a run was begun with, and whether it can go on with the same: code, weights, samples, precision.
+"""What a run was begun with, and whether it can go on with the same: code, weights, samples,
+precision.
 
 It stands in the run's `config.yaml` from its first moment. Devices and versions of libraries may
 differ between two sittings of one run; they are written down for each of them.
@@ -29,7 +30,9 @@ _SAMPLES = {  # what digests in a task's fingerprint are of
 def made_with(
     code: Code, models: Sequence[str], samples: Mapping[str, Any], dtype: str, precision: Any
 ) -> dict[str, Any]:
-    """As it is written down; `samples` is the task's fingerprint, `precision` what Lightning adds to `dtype`."""
+    """As it is written down; `samples` is the task's fingerprint, `precision` what Lightning adds
+    to `dtype`.
+    """
     found = {
         "code": code.digests(),
         "weights": {model: weights(model) for model in dict.fromkeys(models)},
@@ -41,22 +44,31 @@ def made_with(
 
 
 def read(folder: Path) -> Mapping[str, Any] | None:
-    """What the run in `folder` was begun with; None before it has been. ConfigError where it does not say."""
+    """What the run in `folder` was begun with; None before it has been.
+
+    ConfigError where it does not say.
+    """
     found = _whole(folder)
     if found is None:
         return None
     if not isinstance(found.get("made_with"), Mapping):
-        raise ConfigError(f"{folder / CONFIG} does not say which code its run was begun with: begin a new run")
+        raise ConfigError(
+            f"{folder / CONFIG} does not say which code its run was begun with: begin a new run"
+        )
     return found["made_with"]
 
 
 def check(folder: Path, task: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """ConfigError, by name, for the first thing that is not as it was when the run in `folder` began."""
+    """ConfigError, by name, for the first thing that is not as it was when the run in `folder`
+    began.
+    """
     if reason := next(_differences(folder, task, then, now), None):
         raise ConfigError(f"resume={folder} was begun {reason}, or begin a new run")
 
 
-def _differences(folder: Path, task: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _differences(
+    folder: Path, task: str, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[str]:
     if names := differing(then["code"], now["code"]):
         yield _code(folder, names, then["code"], now["code"])
     for model, files in then["weights"].items():
@@ -73,7 +85,9 @@ def _differences(folder: Path, task: str, then: Mapping[str, Any], now: Mapping[
             yield f"with {key} {then[key]}, and would go on with {now[key]}: {words}"
 
 
-def _code(folder: Path, names: Sequence[str], then: Mapping[str, str], now: Mapping[str, str]) -> str:
+def _code(
+    folder: Path, names: Sequence[str], then: Mapping[str, str], now: Mapping[str, str]
+) -> str:
     copies = {name: copy_of(folder, name, then[name]) for name in names if name in then}
     name = next((name for name, copy in copies.items() if copy is not None), names[0])
     others = f" (and {len(names) - 1} other files)" if len(names) > 1 else ""
@@ -94,7 +108,9 @@ def sit_down(folder: Path, place: Mapping[str, Any], answers: int) -> None:
 
 
 def earlier(folder: Path) -> list[dict[str, Any]]:
-    """The sittings before this one that made answers: how many there were then, and the environment."""
+    """The sittings before this one that made answers: how many there were then, and the
+    environment.
+    """
     sittings = (_whole(folder) or {}).get("sittings", [])
     return [
         {"until": after["answers"], "environment": sitting["environment"]}

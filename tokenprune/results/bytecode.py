@@ -20,7 +20,9 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), tuple, list, dict)
 
 
 def compiled(kind: type) -> Iterator[str]:
-    """The compiled code of a class and of everything of its own module that it names, and their constants."""
+    """The compiled code of a class and of everything of its own module that it names, and their
+    constants.
+    """
     yield from _of(kind, kind.__module__, set())
 
 

@@ -1,4 +1,6 @@
-"""A folder of results keeps the plug-in that made them: `plugins/mine.py`, and what it imports from its own folder."""
+"""A folder of results keeps the plug-in that made them: `plugins/mine.py`, and what it imports from
+its own folder.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ PLUGINS = "plugins"
 
 
 def keep(folder: Path, code: Code) -> None:
-    """Copies what `code` has of a plug-in. Another version that is there moves to `plugins/DIGEST/`.
+    """Copies what `code` has of a plug-in. Another version that is there moves to
+    `plugins/DIGEST/`.
 
     A folder of many cells may hold results of both. Raises OSError.
     """

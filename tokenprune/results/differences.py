@@ -26,9 +26,13 @@ def environments(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tu
 
 
 def apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
-    """What two runs' summaries do not share besides their words: code that both went through, and environments."""
+    """What two runs' summaries do not share besides their words: code that both went through, and
+    environments.
+    """
     codes = [summary.get("code", {}) for summary in (first, second)]
-    if names := [name for name in codes[0] if name in codes[1] and codes[0][name] != codes[1][name]]:
+    if names := [
+        name for name in codes[0] if name in codes[1] and codes[0][name] != codes[1][name]
+    ]:
         yield f"the code differs: {', '.join(names)}"
     places = [summary.get("environment", {}) for summary in (first, second)]
     for name, before, after in environments(*places):
@@ -36,6 +40,10 @@ def apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
 
 
 def moved(place: Mapping[str, Any], sittings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was not as it is in `place` in one of the sittings before, as `torch 2.11.0, now 2.12.1`."""
+    """What was not as it is in `place` in one of the sittings before, as `torch 2.11.0, now
+    2.12.1`.
+    """
     found = (environments(sitting["environment"], place) for sitting in sittings)
-    return list(dict.fromkeys(f"{name} {then}, now {now}" for each in found for name, then, now in each))
+    return list(
+        dict.fromkeys(f"{name} {then}, now {now}" for each in found for name, then, now in each)
+    )

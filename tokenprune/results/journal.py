@@ -1,9 +1,10 @@
-"""Outcomes on disk as they are made, so that a run that is killed at any moment can go on where it was.
+"""Outcomes on disk as they are made, so that a run that is killed at any moment can go on where it
+was.
 
-`parts/<system>.<process>.jsonl` holds one line per sample and is only ever appended to: each process writes its own
-file. A line without its newline was being written when the process died; it does not count, and is cut off before the
-next is appended. Nor does a line that is not JSON, as a machine that lost its power may leave: its sample is asked
-again.
+`parts/<system>.<process>.jsonl` holds one line per sample and is only ever appended to: each
+process writes its own file. A line without its newline was being written when the process died; it
+does not count, and is cut off before the next is appended. Nor does a line that is not JSON, as a
+machine that lost its power may leave: its sample is asked again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Journal:
         self._synced = time.monotonic()
 
     def append(self, system: str, outcome: Outcome, process: int) -> None:
-        """Takes down one outcome; it is in the operating system's hands when this returns, and soon on the disk.
+        """Takes down one outcome; it is in the operating system's hands when this returns, and soon
+        on the disk.
 
         Raises OSError; then a part of a line may be on the disk, which is not read.
         """
@@ -46,7 +48,8 @@ class Journal:
             self._folder.mkdir(exist_ok=True)
             file = self._folder / f"{system}.{process}.jsonl"
             _mend(file)
-            self._open[system] = file.open("ab", buffering=0)  # nothing that would be written after an error
+            # nothing that would be written after an error
+            self._open[system] = file.open("ab", buffering=0)
         line = memoryview((json.dumps(outcome.as_dict(), allow_nan=False) + "\n").encode())
         while line:
             line = line[self._open[system].write(line) :]
@@ -60,7 +63,10 @@ class Journal:
         self._synced = time.monotonic()
 
     def read(self, system: str) -> dict[int, Outcome]:
-        """What all processes have written so far, by sample, in the task's order. ConfigError for another version's."""
+        """What all processes have written so far, by sample, in the task's order.
+
+        ConfigError for another version's.
+        """
         if self._folder is None:
             found = self._made[system]
         else:
@@ -93,7 +99,9 @@ def _outcomes(file: Path) -> Iterator[Outcome]:
         try:
             yield Outcome.from_dict(line)
         except TypeError:
-            raise ConfigError(f"{file} is of another version of tokenprune: begin a new run in another out=") from None
+            raise ConfigError(
+                f"{file} is of another version of tokenprune: begin a new run in another out="
+            ) from None
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:

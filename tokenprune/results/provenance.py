@@ -26,7 +26,16 @@ _OWN = "tokenprune"
 _ROOTS = ("tokenprune.evaluation.loop", "tokenprune.loading.checkpoint")
 _FAMILIES = "tokenprune.adapters"  # found at run time
 # every environment's list has them, or they only check shapes
-_ELSEWHERE = {"torch", "transformers", "lightning", "torchmetrics", "av", "numpy", "jaxtyping", "beartype"}
+_ELSEWHERE = {
+    "torch",
+    "transformers",
+    "lightning",
+    "torchmetrics",
+    "av",
+    "numpy",
+    "jaxtyping",
+    "beartype",
+}
 
 
 class Code(NamedTuple):
@@ -39,7 +48,9 @@ class Code(NamedTuple):
         return Code((*self.sources, *other.sources), self.packages | other.packages)
 
     def digests(self) -> dict[str, str]:
-        """16 hexadecimal digits for each file, by names like `mine.py` and `tokenprune/ops.py`, sorted."""
+        """16 hexadecimal digits for each file, by names like `mine.py` and `tokenprune/ops.py`,
+        sorted.
+        """
         found = {source.name: digest(source.content) for source in self.sources}
         return dict(sorted(found.items()))
 
@@ -100,7 +111,9 @@ def code_of_package() -> Code:
 
 
 def plugin_files(code: Code) -> dict[Path, bytes]:
-    """The plug-in of `code`, and what lies in its folder, by paths relative to it; none without one."""
+    """The plug-in of `code`, and what lies in its folder, by paths relative to it; none without
+    one.
+    """
     found: dict[Path, bytes] = {}
     for plugin in code.sources:
         if not plugin.module.startswith(PLUGIN):

@@ -30,7 +30,11 @@ def begin(folder: Path, config: RunConfig, made_with: Mapping[str, Any]) -> None
 
 def told(config: RunConfig) -> dict[str, Any]:
     """The run's keys as they are written down; where it goes is where the file is."""
-    return {key: value for key, value in dataclasses.asdict(config).items() if key not in ("out", "resume")}
+    return {
+        key: value
+        for key, value in dataclasses.asdict(config).items()
+        if key not in ("out", "resume")
+    }
 
 
 def write(
@@ -46,7 +50,9 @@ def write(
     replace(folder / RECORDS, "\n".join(lines) + "\n")
     resolved = {
         "run": told(config),
-        "systems": {system.label: resolved_fields(system.pipeline) for system in systems if system.pipeline},
+        "systems": {
+            system.label: resolved_fields(system.pipeline) for system in systems if system.pipeline
+        },
         "environment": summary["environment"],
         "made_with": made_with,
     }
@@ -57,7 +63,9 @@ def write(
 def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """One dictionary per sample: what was asked, and what each system answered, kept and took."""
     cast = roles(systems)
-    for own, vanilla, random in zip(*(cast[role].outcomes for role in ("own", "vanilla", "random")), strict=True):
+    for own, vanilla, random in zip(
+        *(cast[role].outcomes for role in ("own", "vanilla", "random")), strict=True
+    ):
         yield {
             "index": own.index,
             "id": own.id,
@@ -78,7 +86,16 @@ def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
     line = outcome.as_dict()
-    for shared in ("index", "id", "category", "question", "answer", "group", "options", "frame_times"):
+    for shared in (
+        "index",
+        "id",
+        "category",
+        "question",
+        "answer",
+        "group",
+        "options",
+        "frame_times",
+    ):
         del line[shared]
     if not line["tokens"].get("stages"):  # then its slots are all of them
         line["tokens"] = {name: value for name, value in line["tokens"].items() if name != "slots"}
@@ -93,11 +110,16 @@ def environment(device: torch.device, dtype: torch.dtype, command: str) -> dict[
         "versions": {
             "tokenprune": tokenprune.__version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "transformers", "lightning", "torchmetrics", "av", "numpy")},
+            **{
+                name: version(name)
+                for name in ("torch", "transformers", "lightning", "torchmetrics", "av", "numpy")
+            },
         },
         "platform": platform.platform(),
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
+        "device_name": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else processor_name(),
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
@@ -114,7 +136,9 @@ def processor_name() -> str:
 
 
 def _git_revision(root: Path) -> str | None:
-    """The commit this code was checked out from (`-dirty` if changed since); None if it was installed without git."""
+    """The commit this code was checked out from (`-dirty` if changed since); None if it was
+    installed without git.
+    """
     if not (root / ".git").exists():
         return None
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

@@ -17,13 +17,19 @@ from tokenprune.loading.hub import folder as home
 from tokenprune.results.answer import Outcome, System
 from tokenprune.results.run_folder import RECORDS, SUMMARY
 
-_SUFFIXES, _WORDS = (".json", ".safetensors", ".jinja"), ("merges.txt", "vocab.txt")  # what a model is read from
-_HASHED = 64 << 20  # bytes of a weight file up to which its content counts; above, its size and time of change
+# what a model is read from
+_SUFFIXES, _WORDS = ((".json", ".safetensors", ".jinja"), ("merges.txt", "vocab.txt"))
+# bytes of a weight file up to which its content counts; above, its size and time of change
+_HASHED = 64 << 20
 
 
 def weights(model: str) -> dict[str, str]:
     """Digests of the model's files by their names."""
-    files = (file for file in sorted(home(model).iterdir()) if file.suffix in _SUFFIXES or file.name in _WORDS)
+    files = (
+        file
+        for file in sorted(home(model).iterdir())
+        if file.suffix in _SUFFIXES or file.name in _WORDS
+    )
     return {file.name: hashlib.sha256(_state(file)).hexdigest()[:16] for file in files}
 
 
@@ -42,7 +48,9 @@ def _state(file: Path) -> bytes:
 
 
 def content_key(model: str, **known: Any) -> str:
-    """A digest of everything that the full model's answers depend on: the model's files and `known`."""
+    """A digest of everything that the full model's answers depend on: the model's files and
+    `known`.
+    """
     return hashlib.sha256(json.dumps([weights(model), known], sort_keys=True).encode()).hexdigest()
 
 
@@ -58,7 +66,9 @@ def find(folder: Path, key: str, size: int) -> tuple[str, list[Outcome]] | None:
 
     And the folder of the run that made them, which may be another one: that had reused them, too.
     """
-    for other in sorted(folder.parent.glob(f"*/{SUMMARY}"), key=lambda file: file.stat().st_mtime, reverse=True):
+    for other in sorted(
+        folder.parent.glob(f"*/{SUMMARY}"), key=lambda file: file.stat().st_mtime, reverse=True
+    ):
         if other.parent == folder:
             continue
         try:
@@ -66,7 +76,9 @@ def find(folder: Path, key: str, size: int) -> tuple[str, list[Outcome]] | None:
             if summary.get("vanilla_key") != key:
                 continue
             origin = summary["systems"]["vanilla"]["reused"] or str(other.parent)
-            outcomes = [outcome for outcome in _vanilla(other.with_name(RECORDS)) if outcome.index < size]
+            outcomes = [
+                outcome for outcome in _vanilla(other.with_name(RECORDS)) if outcome.index < size
+            ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # not a run of this version's
         if len(outcomes) == size and all(outcome.error is None for outcome in outcomes):
@@ -78,6 +90,10 @@ def _vanilla(records: Path) -> Iterator[Outcome]:
     with records.open(encoding="utf-8") as lines:
         for line in lines:
             record: Mapping[str, Any] = json.loads(line)
-            shared = {name: record[name] for name in ("index", "id", "category", "question", "answer")}
-            given = {name: record[name] for name in ("group", "options", "frame_times") if name in record}
+            shared = {
+                name: record[name] for name in ("index", "id", "category", "question", "answer")
+            }
+            given = {
+                name: record[name] for name in ("group", "options", "frame_times") if name in record
+            }
             yield Outcome.from_dict({**shared, **given, **record["vanilla"]})

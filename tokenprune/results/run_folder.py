@@ -1,4 +1,6 @@
-"""The folder of a run: one writer, no answer ever removed, nothing left where there is none; files that are whole."""
+"""The folder of a run: one writer, no answer ever removed, nothing left where there is none; files
+that are whole.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,12 @@ _SHARED = "TOKENPRUNE_RUN"  # how processes that Lightning starts learn of the f
 
 @contextmanager
 def run_folder(config: RunConfig, spec: str) -> Iterator[Path]:
-    """`resume=`, or a new folder `out=`, or `runs/<time>-<spec>`, which nobody else writes until the block ends.
+    """`resume=`, or a new folder `out=`, or `runs/<time>-<spec>`, which nobody else writes until
+    the block ends.
 
-    Whatever the block raises, a folder that holds an answer stays, and the error carries a note that says how to go
-    on; of a new one that holds none nothing is left. Raises ConfigError, also for a folder in use.
+    Whatever the block raises, a folder that holds an answer stays, and the error carries a note
+    that says how to go on; of a new one that holds none nothing is left. Raises ConfigError, also
+    for a folder in use.
     """
     if not first_process():
         folder = _shared(config)
@@ -56,7 +60,9 @@ def run_folder(config: RunConfig, spec: str) -> Iterator[Path]:
 
 
 def _tell(error: BaseException, folder: Path, begun: bool) -> bool:
-    """Whether `folder` holds what has to stay, which is then noted on the error; a run that had `begun` stays, too."""
+    """Whether `folder` holds what has to stay, which is then noted on the error; a run that had
+    `begun` stays, too.
+    """
     if (folder / SUMMARY).exists():
         error.add_note(f"the run is finished: its results are in {folder}")
         return True
@@ -72,14 +78,18 @@ def _shared(config: RunConfig) -> Path:
     """The first process's folder."""
     if folder := config.resume or os.environ.get(_SHARED) or config.out:
         return Path(folder).expanduser()
-    raise ConfigError("processes that are started from outside need one folder for all of them: add out=DIR")
+    raise ConfigError(
+        "processes that are started from outside need one folder for all of them: add out=DIR"
+    )
 
 
 def _wanted(config: RunConfig, spec: str) -> Path:
     if config.resume:
         folder = Path(config.resume).expanduser()
         if (folder / SUMMARY).exists():
-            raise ConfigError(f"resume={config.resume} is finished: its results are in {folder / SUMMARY}")
+            raise ConfigError(
+                f"resume={config.resume} is finished: its results are in {folder / SUMMARY}"
+            )
         return folder
     if config.out:
         return Path(config.out).expanduser()
@@ -92,9 +102,13 @@ def _wanted(config: RunConfig, spec: str) -> Path:
 
 def _check_empty(folder: Path) -> None:
     if (folder / CONFIG).exists() and not (folder / SUMMARY).exists():
-        raise ConfigError(f"out={folder} holds an unfinished run: go on with resume={folder}, or remove it")
+        raise ConfigError(
+            f"out={folder} holds an unfinished run: go on with resume={folder}, or remove it"
+        )
     if any(file.name not in LOCKS for file in folder.iterdir()):
-        raise ConfigError(f"out={folder} is not empty: write a folder that does not exist yet, or remove it")
+        raise ConfigError(
+            f"out={folder} is not empty: write a folder that does not exist yet, or remove it"
+        )
 
 
 def _remove(folder: Path, new: bool, made: list[Path]) -> None:

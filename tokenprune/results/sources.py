@@ -1,4 +1,6 @@
-"""Source files and what they import of the same author's: followed in the text, nothing is imported for it."""
+"""Source files and what they import of the same author's: followed in the text, nothing is imported
+for it.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,8 @@ def follow(starts: Iterable[tuple[str, Path]], author: str) -> tuple[list[Source
 
 
 def run(module: ModuleType, content: bytes) -> None:
-    """Runs `content` as the source of `module`, which remembers it: an edit of its file changes neither.
+    """Runs `content` as the source of `module`, which remembers it: an edit of its file changes
+    neither.
 
     No compiled copy is read or left: Python trusts one whose source has the same size and second.
     """
@@ -110,7 +113,9 @@ def _places() -> tuple[Path, ...]:
 
 @lru_cache(maxsize=1024)  # a study asks for each of its strategies, and parsing takes the time
 def _imports(content: bytes, package: str) -> tuple[str, ...]:
-    """Full names of what may be a module among a file's imports, also inside functions, and of parents."""
+    """Full names of what may be a module among a file's imports, also inside functions, and of
+    parents.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):  # Python has said it when it ran the file
             tree = ast.parse(content)
@@ -146,7 +151,9 @@ def _nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _find(name: str, root: Path) -> Path | None:
-    """The file of a module as it is loaded, or as it would be; None for what is not a module with a file."""
+    """The file of a module as it is loaded, or as it would be; None for what is not a module with a
+    file.
+    """
     if (loaded := sys.modules.get(name)) is not None:
         return file_of(loaded)
     parent, _, leaf = name.rpartition(".")

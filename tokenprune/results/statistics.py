@@ -1,10 +1,11 @@
 """Macro averages, their intervals, and comparisons of systems that answered the same samples.
 
-A macro average is the mean over families (a task's categories) of their mean scores. Intervals are 95 %. Every
-comparison is paired by sample: what makes a sample hard for both systems cancels.
+A macro average is the mean over families (a task's categories) of their mean scores. Intervals are
+95 %. Every comparison is paired by sample: what makes a sample hard for both systems cancels.
 
-What may be claimed is decided here alone: runs, sweeps, studies and comparisons print an `Estimate` or a
-`Paired` as it is. Where the samples cannot tell, it has no interval and no p, and claims nothing.
+What may be claimed is decided here alone: runs, sweeps, studies and comparisons print an `Estimate`
+or a `Paired` as it is. Where the samples cannot tell, it has no interval and no p, and claims
+nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Paired(NamedTuple):
 
     @property
     def sign(self) -> int | None:
-        """What may be claimed: 1 above, -1 below, 0 not told apart; None where there is no interval.
+        """What may be claimed: 1 above, -1 below, 0 not told apart; None where there is no
+        interval.
 
         A claim takes both an interval without 0 and a corrected p of at most 0.05.
         """
@@ -65,8 +67,9 @@ class Resamples:
 
     Samples of one group, such as questions about one video, are drawn together (the cluster
     bootstrap: Davison and Hinkley, 1997, section 3.8; Field and Welsh, 2007). Families that share a
-    group, directly or through others, are one stratum, whose groups are drawn as above; each family's
-    mean is over those of its samples that were drawn, and a draw that misses a family does not count.
+    group, directly or through others, are one stratum, whose groups are drawn as above; each
+    family's mean is over those of its samples that were drawn, and a draw that misses a family does
+    not count.
 
     `groups` names each sample's; None: a group of its own.
     """
@@ -128,9 +131,9 @@ class Resamples:
 
     def draws(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "draws"]:
         """The macro average in each resampling that has all families."""
-        # einsum and not @: the order of its sums does not depend on threads, and it makes no copy of
-        # the counts. What is equal must not differ by rounding, or an interval that ends at 0 would
-        # exclude it.
+        # einsum and not @: the order of its sums does not depend on threads, and it makes no copy
+        # of the counts. What is equal must not differ by rounding, or an interval that ends at 0
+        # would exclude it.
         if self.independent:
             weighted = np.empty(self._shape[1])
             for inside in self._members:
@@ -148,8 +151,9 @@ class Resamples:
     def estimate(self, scores: Float[np.ndarray, "n"]) -> Estimate:
         """The macro average with its interval, which is None where the samples cannot tell.
 
-        Wilson's (1927) for one family of independent zeros and ones, else the percentile bootstrap's.
-        It cannot tell where a family has fewer than five groups, or where none shows any spread.
+        Wilson's (1927) for one family of independent zeros and ones, else the percentile
+        bootstrap's. It cannot tell where a family has fewer than five groups, or where none shows
+        any spread.
         """
         value = self.average(scores)
         if len(self._members) == 1 and self.independent and _right_or_wrong(scores):
@@ -225,7 +229,9 @@ def _numbered(groups: Sequence[str | None] | None, samples: int) -> Int[np.ndarr
     return np.array([seen.setdefault(group, len(seen)) for group in own], dtype=int)
 
 
-def _strata(member: Int[np.ndarray, "n"], group: Int[np.ndarray, "n"]) -> list[Int[np.ndarray, "_"]]:
+def _strata(
+    member: Int[np.ndarray, "n"], group: Int[np.ndarray, "n"]
+) -> list[Int[np.ndarray, "_"]]:
     """The groups of families that share any, directly or through others; in the families' order."""
     if not len(member):
         return []
@@ -233,7 +239,9 @@ def _strata(member: Int[np.ndarray, "n"], group: Int[np.ndarray, "n"]) -> list[I
     size = families + 1 + int(group.max())
     linked = coo_array((np.ones(len(member)), (member, families + group)), shape=(size, size))
     _, part = connected_components(linked, directed=False)
-    return [np.flatnonzero(part[families:] == one) for one in dict.fromkeys(part[:families].tolist())]
+    return [
+        np.flatnonzero(part[families:] == one) for one in dict.fromkeys(part[:families].tolist())
+    ]
 
 
 def _between(draws: Float[np.ndarray, "draws"]) -> list[float]:
@@ -247,4 +255,8 @@ def _right_or_wrong(scores: Float[np.ndarray, "n"]) -> bool:
 
 def mean(values: Iterable[float | None]) -> float | None:
     """Of what is known; None where nothing is."""
-    return float(np.mean(known)) if (known := [value for value in values if value is not None]) else None
+    return (
+        float(np.mean(known))
+        if (known := [value for value in values if value is not None])
+        else None
+    )

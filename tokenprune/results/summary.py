@@ -1,6 +1,7 @@
 """What a run amounts to: outcomes of its systems to one dictionary of plain numbers.
 
-A function of the outcomes and the seed alone, so that a run that was resumed ends with the same bytes.
+A function of the outcomes and the seed alone, so that a run that was resumed ends with the same
+bytes.
 """
 
 from __future__ import annotations
@@ -21,31 +22,39 @@ _TOKENS = ("full", "kept", "asked_ratio", "input_ratio", "layer_average_ratio", 
 
 
 def roles(systems: Sequence[System]) -> dict[str, System]:
-    """The system in each role: where the strategy is itself `none` or `random`, one system plays several."""
+    """The system in each role: where the strategy is itself `none` or `random`, one system plays
+    several.
+    """
     by_name = {system.name: system for system in systems}
     own = by_name.get("own", by_name["vanilla"])
     return {"vanilla": by_name["vanilla"], "random": by_name.get("random", own), "own": own}
 
 
 def answered_by_all(systems: Sequence[System]) -> dict[str, list[Outcome]]:
-    """By role, the outcomes of samples that all systems could be evaluated on: those that figures are made of.
+    """By role, the outcomes of samples that all systems could be evaluated on: those that figures
+    are made of.
 
     Raises ValueError where the systems were not asked the same.
     """
     lost = _lost(systems)
-    return {role: [o for o in system.outcomes if o.index not in lost] for role, system in roles(systems).items()}
+    return {
+        role: [o for o in system.outcomes if o.index not in lost]
+        for role, system in roles(systems).items()
+    }
 
 
 def summarise(
     systems: Sequence[System], seed: int, metrics: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """Scores with intervals, measured tokens, FLOPs and times: per system, and the strategy's at the top.
+    """Scores with intervals, measured tokens, FLOPs and times: per system, and the strategy's at
+    the top.
 
-    A score is the macro average: the mean over categories of their mean scores, however many samples each has.
-    `tokens` are means over samples, `flops_ratio` a mean (see `flops.flops_ratio`), `time` medians over the `timed`
-    samples: those that have times of every system, which reused answers have not.
-    A sample that one system could not be evaluated on is left out of every figure of all systems.
-    `metrics` are a benchmark's own figures by role, passed on as they are.
+    A score is the macro average: the mean over categories of their mean scores, however many
+    samples each has. `tokens` are means over samples, `flops_ratio` a mean (see
+    `flops.flops_ratio`), `time` medians over the `timed` samples: those that have times of every
+    system, which reused answers have not. A sample that one system could not be evaluated on is
+    left out of every figure of all systems. `metrics` are a benchmark's own figures by role, passed
+    on as they are.
     """
     cast, outcomes, lost = roles(systems), answered_by_all(systems), _lost(systems)
     scores = _Scores(outcomes, seed)
@@ -67,7 +76,11 @@ def summarise(
         "time": {role: each[role]["time"] for role in ROLES},
         "timed": len(timed),
         "systems": each,
-        **({"metrics": {role: dict(figures) for role, figures in metrics.items()}} if metrics else {}),
+        **(
+            {"metrics": {role: dict(figures) for role, figures in metrics.items()}}
+            if metrics
+            else {}
+        ),
     }
 
 
@@ -110,7 +123,9 @@ class _Scores:
         return self.drawn.paired(self.of[role], self.of[baseline]) if self.families else None
 
     def categories(self) -> dict[str, dict[str, Any]]:
-        """Per category, in order of appearance, the number of samples, each role's mean score and its interval."""
+        """Per category, in order of appearance, the number of samples, each role's mean score and
+        its interval.
+        """
         member, found = np.array(self.families), {}
         for category in dict.fromkeys(self.families):
             inside = np.flatnonzero(member == category)
@@ -126,7 +141,11 @@ class _Scores:
 
 
 def _system(
-    role: str, cast: Mapping[str, System], outcomes: Sequence[Outcome], scores: _Scores, timed: set[int]
+    role: str,
+    cast: Mapping[str, System],
+    outcomes: Sequence[Outcome],
+    scores: _Scores,
+    timed: set[int],
 ) -> dict[str, Any]:
     system, (score, interval) = cast[role], scores.estimate(role) or (None, None)
     times = [outcome.time for outcome in outcomes if outcome.index in timed]
@@ -136,7 +155,9 @@ def _system(
         "reused": system.reused,
         "refused": system.refused,
         "errors": len(system.outcomes) - len(system.answered),
-        "readings": {kind: sum(outcome.reading == kind for outcome in outcomes) for kind in _READINGS},
+        "readings": {
+            kind: sum(outcome.reading == kind for outcome in outcomes) for kind in _READINGS
+        },
         "score": score,
         "interval": interval,
         "difference": None,
@@ -146,12 +167,16 @@ def _system(
         share = 100 * found["score"] / whole if whole else None
         found["difference"] = {**_alone(paired), "percent_of_vanilla": share}
     if role == "own":
-        paired = None if system in (cast["random"], cast["vanilla"]) else scores.paired(role, "random")
+        paired = (
+            None if system in (cast["random"], cast["vanilla"]) else scores.paired(role, "random")
+        )
         found["against_random"] = None if paired is None else _alone(paired)
     return {
         **found,
         "unseen": sum(outcome.tokens.get("unseen_from") is not None for outcome in outcomes),
-        "tokens": {name: mean(outcome.tokens.get(name) for outcome in outcomes) for name in _TOKENS},
+        "tokens": {
+            name: mean(outcome.tokens.get(name) for outcome in outcomes) for name in _TOKENS
+        },
         "flops_ratio": mean(outcome.flops_ratio for outcome in outcomes),
         "guide_flops_ratio": mean(outcome.guide_flops_ratio for outcome in outcomes),
         "time": {

@@ -1,4 +1,6 @@
-"""How scores, differences and what they claim are written: the same in terminals, on pages and in notes."""
+"""How scores, differences and what they claim are written: the same in terminals, on pages and in
+notes.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,10 @@ from collections.abc import Sequence
 
 from tokenprune.results.statistics import FEW, Estimate, Paired
 
-UNTOLD = f"resampling takes at least {FEW} samples about different videos in each family, and some spread"
+UNTOLD = (
+    f"resampling takes at least {FEW} samples about different videos in each family, and some "
+    "spread"
+)
 
 
 def percent(value: float | None) -> str:

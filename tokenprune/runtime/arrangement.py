@@ -1,4 +1,5 @@
-"""Where a decode stage's rows lie in the cache: which column is in which slot, and what swaps when it chooses anew.
+"""Where a decode stage's rows lie in the cache: which column is in which slot, and what swaps when
+it chooses anew.
 
 Axes: `b` samples, `n` cached rows, `t` the same and this step's own, `k` pairs of rows.
 """
@@ -13,9 +14,12 @@ from torch import Tensor
 
 
 class Exchange(NamedTuple):
-    """What a change of the selection does to each layer of a layout: `k` pairs of rows swap their slots."""
+    """What a change of the selection does to each layer of a layout: `k` pairs of rows swap their
+    slots.
+    """
 
-    moves: Int[Tensor, "3 2*k"]  # sample, slot, slot its new row comes from: k hidden slots, then the k they swap with
+    # sample, slot, slot its new row comes from: k hidden slots, then the k they swap with
+    moves: Int[Tensor, "3 2*k"]
     start: int  # first slot that any sample sees
     order: Int[Tensor, "b n"]  # the column that lies in each slot afterwards
 
@@ -30,10 +34,14 @@ class Arrangement:
         self._hidden = self._order.sum(1)
         self._ragged = False
 
-    def step(self, visible: Bool[Tensor, "b t"]) -> tuple[Exchange | None, Bool[Tensor, "b t"] | None]:
-        """The exchange that brings the visible rows together, None if nothing changes, and a mask by slot.
+    def step(
+        self, visible: Bool[Tensor, "b t"]
+    ) -> tuple[Exchange | None, Bool[Tensor, "b t"] | None]:
+        """The exchange that brings the visible rows together, None if nothing changes, and a mask
+        by slot.
 
-        No mask means that all samples see every slot from the first visible one. The last column is this step's own.
+        No mask means that all samples see every slot from the first visible one. The last column is
+        this step's own.
         """
         cached, known = visible[:, :-1], self._visible.shape[1]
         changed = (cached[:, :known] != self._visible).any() | ~cached[:, known:].all()
@@ -52,10 +60,13 @@ class Arrangement:
         order = torch.cat([self._order, later], dim=1)
         shown, self._hidden = visible.gather(1, order), (~visible).sum(1)
         below = slots < self._hidden.unsqueeze(-1)
-        # as many visible rows lie below the bound as hidden ones above it, and both come sorted by sample
+        # as many visible rows lie below the bound as hidden ones above it, and both come sorted by
+        # sample
         sample, low = (shown & below).nonzero().unbind(1)
         high = (~shown & ~below).nonzero()[:, 1]
-        moves = torch.stack([torch.cat(pair) for pair in ((sample, sample), (low, high), (high, low))])
+        moves = torch.stack(
+            [torch.cat(pair) for pair in ((sample, sample), (low, high), (high, low))]
+        )
         order[moves[0], moves[1]] = order[moves[0], moves[2]]
         start, most = torch.stack(self._hidden.aminmax()).tolist()
         self._visible, self._order, self._ragged = visible, order, start != most

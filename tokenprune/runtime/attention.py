@@ -1,7 +1,9 @@
-"""The one seam into transformers: reads queries and keys after RoPE and cache, whatever kernel the model runs.
+"""The one seam into transformers: reads queries and keys after RoPE and cache, whatever kernel the
+model runs.
 
-A tap is a function of one attention module's queries and keys. It computes only the rows somebody needs, in fp32; the
-model's own implementation (sdpa, eager, flash) then runs unchanged, and no attention map is ever materialised.
+A tap is a function of one attention module's queries and keys. It computes only the rows somebody
+needs, in fp32; the model's own implementation (sdpa, eager, flash) then runs unchanged, and no
+attention map is ever materialised.
 
 Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `t` key rows, `e` head width.
 """
@@ -25,13 +27,17 @@ from tokenprune.precision import exact, full_precision
 Tap = Callable[[Tensor, Tensor, float], None]  # queries [b h s e], keys [b g t e], softmax scale
 
 PREFIX = "tokenprune"
-# attention weights that `received` holds at once: what a core's cache holds, or enough to keep an accelerator busy
+# attention weights that `received` holds at once: what a core's cache holds, or enough to keep an
+# accelerator busy
 BLOCK = {"cpu": 1 << 19}
 ACCELERATED = 1 << 24
 
 
 class _Name(str):
-    """Our name in a live config. Copies of the config outlive us, so they get the name of the model's own kernel."""
+    """Our name in a live config.
+
+    Copies of the config outlive us, so they get the name of the model's own kernel.
+    """
 
     base: str
 
@@ -48,25 +54,33 @@ class _Name(str):
 
 
 @contextmanager
-def tapped(configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]) -> Iterator[Callable[[], None]]:
-    """While open, modules that read `configs` call their tap in `taps` (looked up at every call) before attending.
+def tapped(
+    configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]
+) -> Iterator[Callable[[], None]]:
+    """While open, modules that read `configs` call their tap in `taps` (looked up at every call)
+    before attending.
 
-    Yields a check, which raises StrategyError if somebody has chosen another implementation meanwhile.
+    Yields a check, which raises StrategyError if somebody has chosen another implementation
+    meanwhile.
 
-    Implementations are registered under a name of this context alone, so two models in one process never share one,
-    and are gone afterwards. The name contains the base's: transformers looks for "flash" in it.
+    Implementations are registered under a name of this context alone, so two models in one process
+    never share one, and are gone afterwards. The name contains the base's: transformers looks for
+    "flash" in it.
     """
     bases = [config._attn_implementation or "eager" for config in configs]
     names = [_Name(f"{PREFIX}_{id(taps):x}_{base}", base) for base in bases]
-    # transformers reads the class-wide mapping of masks directly, so a local entry of the instance would not be seen
+    # transformers reads the class-wide mapping of masks directly, so a local entry of the instance
+    # would not be seen
     attention, masks = AttentionInterface._global_mapping, AttentionMaskInterface._global_mapping
 
     def check() -> None:
         for config, name in zip(configs, names, strict=True):
             if (chosen := config._attn_implementation) != name:
                 raise StrategyError(
-                    f"the attention implementation was changed to {chosen!r} inside an attach block, which reads "
-                    f"attention through its own: call set_attn_implementation({chosen!r}) before attach"
+                    f"the attention implementation was changed to {chosen!r} inside an attach "
+                    "block, which reads "
+                    f"attention through its own: call set_attn_implementation({chosen!r}) before "
+                    "attach"
                 )
 
     try:
@@ -89,12 +103,17 @@ def is_tapped(config: PreTrainedConfig) -> bool:
     return (config._attn_implementation or "").startswith(PREFIX)
 
 
-def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def _with_tap(
+    base: str, taps: Mapping[nn.Module, Tap]
+) -> Callable[..., tuple[Tensor, Tensor | None]]:
     kernel = AttentionInterface._global_mapping.get(base)
 
-    def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any):
+    def attend(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any
+    ):
         if (tap := taps.get(module)) is not None:
-            # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run again without them
+            # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
+            # again without them
             with torch.no_grad(), full_precision():
                 tap(query, key, kwargs["scaling"])
         # eager attention is not in the registry: every modeling file defines its own
@@ -106,7 +125,10 @@ def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Callable[..., tuple[T
 
 @exact
 def last_row(
-    query: Float[Tensor, "b h e"], key: Float[Tensor, "b g t e"], scale: float, valid: Bool[Tensor, "b t"] | None
+    query: Float[Tensor, "b h e"],
+    key: Float[Tensor, "b g t e"],
+    scale: float,
+    valid: Bool[Tensor, "b t"] | None,
 ) -> Float[Tensor, "b t"]:
     """Attention of one query per sample over all `valid` keys: fp32, mean over query heads.
 
@@ -121,10 +143,14 @@ def last_row(
 
 @exact
 @torch.no_grad()  # it ranks, and sums are written in place
-def received(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], scale: float) -> Float[Tensor, "b s"]:
-    """Attention each key receives, mean over heads and query rows, in fp32; blockwise over samples, heads and rows.
+def received(
+    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], scale: float
+) -> Float[Tensor, "b s"]:
+    """Attention each key receives, mean over heads and query rows, in fp32; blockwise over samples,
+    heads and rows.
 
-    Only the column sums of a block outlive it, so that memory does not grow with the square of the sequence.
+    Only the column sums of a block outlive it, so that memory does not grow with the square of the
+    sequence.
     """
     samples, heads, rows, _ = query.shape
     most = BLOCK.get(query.device.type, ACCELERATED)
@@ -140,8 +166,12 @@ def received(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], sca
 
 
 @exact
-def mean_query(query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s"]:
-    """Softmax of the mean query over all keys, one head over the full width (PruMerge's attention, AIM's CLS proxy)."""
+def mean_query(
+    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"]
+) -> Float[Tensor, "b s"]:
+    """Softmax of the mean query over all keys, one head over the full width (PruMerge's attention,
+    AIM's CLS proxy).
+    """
     mean, flat = query.float().mean(2).flatten(1), side_by_side(key).float()
     return ((flat @ mean.unsqueeze(-1)).squeeze(-1) * flat.shape[-1] ** -0.5).softmax(-1)
 

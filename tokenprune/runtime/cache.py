@@ -1,4 +1,6 @@
-"""The key/value cache of a compressed prompt: stock dynamic layers that refuse what would misalign their rows."""
+"""The key/value cache of a compressed prompt: stock dynamic layers that refuse what would misalign
+their rows.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +17,27 @@ from tokenprune.errors import UnsupportedGenerationError
 class CompressedLayer(DynamicLayer):
     """A dynamic layer whose rows are fewer than the tokens seen, so that it must only ever grow.
 
-    Positions, masks and what `generate` skips count the uncompressed prompt. A session corrects them in the passes that
-    it leads, and nobody does in others: after the block, on another model, or on a copy of the cache.
+    Positions, masks and what `generate` skips count the uncompressed prompt. A session corrects
+    them in the passes that it leads, and nobody does in others: after the block, on another model,
+    or on a copy of the cache.
     """
 
-    led: bool | None = None  # whether a session leads the pass under way; None: no session has filled this layer
+    # whether a session leads the pass under way; None: no session has filled this layer
+    led: bool | None = None
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         self.check_led()
         return super().update(key_states, value_states, *args, **kwargs)
 
     def check_led(self) -> None:
         if self.led is False:
             raise UnsupportedGenerationError(
-                "the cache of a compressed prompt grows only inside the attach block that filled it, on the same model "
-                "and not as a copy: keep that block open until the last token and for further turns, or send the whole "
+                "the cache of a compressed prompt grows only inside the attach block that filled "
+                "it, on the same model "
+                "and not as a copy: keep that block open until the last token and for further "
+                "turns, or send the whole "
                 "conversation anew without this cache"
             )
 
@@ -39,7 +47,10 @@ class CompressedLayer(DynamicLayer):
 
     def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove:
-            _refuse("assisted and prompt-lookup decoding rewind the cache", "generate without an assistant model")
+            _refuse(
+                "assisted and prompt-lookup decoding rewind the cache",
+                "generate without an assistant model",
+            )
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         _refuse("this decoding method repeats the cache", "use greedy search or sampling")
@@ -52,11 +63,18 @@ class HidingLayer(CompressedLayer):
     """A compressed layer with a decode stage, whose state belongs to one hypothesis."""
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        _refuse("beam search cannot be combined with a decode stage", "set num_beams=1, or turn the stage off")
+        _refuse(
+            "beam search cannot be combined with a decode stage",
+            "set num_beams=1, or turn the stage off",
+        )
 
 
-def compressed_cache(cache: Cache | None, depth: int, layer: Callable[[], CompressedLayer]) -> DynamicCache:
-    """An empty cache of guarded layers made by `layer`; `cache` itself if given, so that the caller's object fills."""
+def compressed_cache(
+    cache: Cache | None, depth: int, layer: Callable[[], CompressedLayer]
+) -> DynamicCache:
+    """An empty cache of guarded layers made by `layer`; `cache` itself if given, so that the
+    caller's object fills.
+    """
     if cache is None:
         cache = DynamicCache()
     if (reason := _unfit(cache)) is not None:
@@ -67,7 +85,9 @@ def compressed_cache(cache: Cache | None, depth: int, layer: Callable[[], Compre
 
 
 def lead(cache: Cache | None, led: bool) -> None:
-    """Begins or ends a pass in which the layers of `cache` may grow; others than ours are left alone."""
+    """Begins or ends a pass in which the layers of `cache` may grow; others than ours are left
+    alone.
+    """
     for layer in () if cache is None else cache.layers:
         if isinstance(layer, CompressedLayer) and layer.led is not led:
             layer.led = led
@@ -77,30 +97,37 @@ def _unfit(cache: Cache) -> str | None:
     """Why a cache cannot take a compressed prompt, and what to write instead."""
     if getattr(cache, "offloading", False):
         return (
-            "an offloaded cache moves whole layers, which would undo the selection of rows: leave out "
-            "cache_implementation='offloaded' (or DynamicCache's offloading); a compressed cache is smaller, and "
+            "an offloaded cache moves whole layers, which would undo the selection of rows: leave "
+            "out "
+            "cache_implementation='offloaded' (or DynamicCache's offloading); a compressed cache "
+            "is smaller, and "
             "dycoke.offload=true keeps what decoding hides in host memory"
         )
     if any(isinstance(layer, StaticLayer) for layer in cache.layers):
         return (
-            "a static cache has room for the same number of rows in every layer, a compressed prompt needs different "
-            "ones: leave cache_implementation out, or pass an empty DynamicCache() (the default dynamic cache)"
+            "a static cache has room for the same number of rows in every layer, a compressed "
+            "prompt needs different "
+            "ones: leave cache_implementation out, or pass an empty DynamicCache() (the default "
+            "dynamic cache)"
         )
     kinds = sorted({type(layer).__name__ for layer in cache.layers if not _plain(layer)})
     if any("Quant" in name for name in (type(cache).__name__, *kinds)):
         return (
             "a quantised cache rewrites rows that token selection has to find again: leave out "
-            "cache_implementation='quantized', and generate with the default dynamic cache, which selection makes small"
+            "cache_implementation='quantized', and generate with the default dynamic cache, which "
+            "selection makes small"
         )
     if any("Sliding" in name for name in kinds):
         return (
             "a sliding window forgets rows by their number, which token selection changes: set "
-            "use_sliding_window=False in the model's text configuration, and generate with the default dynamic cache"
+            "use_sliding_window=False in the model's text configuration, and generate with the "
+            "default dynamic cache"
         )
     if type(cache) is not DynamicCache or kinds:
         what = type(cache).__name__ + (f" of {', '.join(kinds)}" if kinds else "")
         return (
-            f"a {what} is not known to hold different numbers of rows in different layers: generate with the default "
+            f"a {what} is not known to hold different numbers of rows in different layers: "
+            "generate with the default "
             "dynamic cache (no cache_implementation), or pass an empty DynamicCache()"
         )
     return None
@@ -108,8 +135,12 @@ def _unfit(cache: Cache) -> str | None:
 
 def _plain(layer: Any) -> bool:
     """A stock layer, or one of ours that was emptied."""
-    return type(layer) is DynamicLayer or (isinstance(layer, CompressedLayer) and not layer.get_seq_length())
+    return type(layer) is DynamicLayer or (
+        isinstance(layer, CompressedLayer) and not layer.get_seq_length()
+    )
 
 
 def _refuse(what: str, instead: str) -> NoReturn:
-    raise UnsupportedGenerationError(f"{what}, which the cache of a compressed prompt cannot do: {instead}")
+    raise UnsupportedGenerationError(
+        f"{what}, which the cache of a compressed prompt cannot do: {instead}"
+    )

@@ -1,4 +1,6 @@
-"""DyToK's seam: a guide runs over the uncompressed prompt, shows its last query and its visual keys, and stops."""
+"""DyToK's seam: a guide runs over the uncompressed prompt, shows its last query and its visual
+keys, and stops.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.tower import TowerReading
 from tokenprune.tokens import LastRow, Probe
 
-PROMPT = ("inputs_embeds", "attention_mask", "position_ids")  # what a guide reads of the language model's arguments
+# what a guide reads of the language model's arguments
+PROMPT = ("inputs_embeds", "attention_mask", "position_ids")
 
 
 class _Enough(Exception):  # noqa: N818  a signal, not an error
@@ -37,22 +40,29 @@ class Guide:
         frames: int,
         videos: int,
     ) -> dict[str, Any]:
-        """An assistant's own view of the prompt: frames that are decoded and prepared already, its tower, its words."""
+        """An assistant's own view of the prompt: frames that are decoded and prepared already, its
+        tower, its words.
+        """
         if input_ids is None or reading is None:
             raise UnsupportedGenerationError(
-                "an assistant sees the prompt for itself: pass input_ids and raw pixels, not inputs_embeds"
+                "an assistant sees the prompt for itself: pass input_ids and raw pixels, not "
+                "inputs_embeds"
             )
         device, dtype = self.adapter.device, self.adapter.model.dtype
         pixels = reading.pixels.unflatten(0, (-1, frames)).to(device, dtype)
         pixels = pixels.repeat_interleave(videos // len(pixels), dim=0)  # beams share a video
-        inputs = {name: None if given.get(name) is None else given[name].to(device) for name in PROMPT}
+        inputs = {
+            name: None if given.get(name) is None else given[name].to(device) for name in PROMPT
+        }
         return {**inputs, "inputs_embeds": self.adapter.embed(input_ids.to(device), pixels)}
 
     @torch.no_grad()
     def read(
         self, layers: Sequence[int], last: Int[Tensor, "b"], inputs: dict[str, Any]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Queries `[b h e]` at columns `last` and keys `[b g s e]` of each of `layers`; runs no layer beyond them."""
+        """Queries `[b h e]` at columns `last` and keys `[b g s e]` of each of `layers`; runs no
+        layer beyond them.
+        """
         read: dict[int, tuple[Tensor, Tensor]] = {}
         final = max(layers)
 

@@ -1,4 +1,6 @@
-"""What a session hangs on a model: callables that cannot be copied or pickled, and neither can the model meanwhile."""
+"""What a session hangs on a model: callables that cannot be copied or pickled, and neither can the
+model meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class Hook:
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise StrategyError(
-            "a model inside an attach block cannot be copied or pickled as a whole: copy it before the block or after "
+            "a model inside an attach block cannot be copied or pickled as a whole: copy it before "
+            "the block or after "
             "it; state_dict() and save_pretrained() work inside"
         )
 
@@ -33,8 +36,9 @@ class Hook:
 def kept_loss(model: PreTrainedModel, prompt: Callable[[], Prompt | None]) -> Iterator[None]:
     """While open, the model's own loss gets the labels of the positions that are left.
 
-    `prompt` tells which prompt has just gone through the language model, None where nothing was taken out. Labels are
-    the caller's, one per position of the uncompressed prompt. Text is never dropped, so no label of an answer is lost.
+    `prompt` tells which prompt has just gone through the language model, None where nothing was
+    taken out. Labels are the caller's, one per position of the uncompressed prompt. Text is never
+    dropped, so no label of an answer is lost.
     """
     if "_loss_function" in model._modules:  # a module takes no other's place
         yield
@@ -55,7 +59,8 @@ def kept_loss(model: PreTrainedModel, prompt: Callable[[], Prompt | None]) -> It
         if (passed := prompt()) is not None and passed.origin is not None and labels is not None:
             if kwargs.get("shift_labels") is not None:
                 raise UnsupportedGenerationError(
-                    "shift_labels count the positions of the uncompressed prompt: pass labels, which are shifted after "
+                    "shift_labels count the positions of the uncompressed prompt: pass labels, "
+                    "which are shifted after "
                     "those of the removed tokens are taken out"
                 )
             labels = passed.kept_labels(labels)

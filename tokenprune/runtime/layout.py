@@ -1,4 +1,5 @@
-"""Padded, ragged batches: which columns hold which sample's text and visual rows, before and after rows are dropped.
+"""Padded, ragged batches: which columns hold which sample's text and visual rows, before and after
+rows are dropped.
 
 Axes: `b` samples, `s` padded columns, `m` padded columns after packing.
 """
@@ -48,7 +49,9 @@ class Layout:
         return torch.bincount(frame[frame != TEXT], minlength=self.frames)
 
     def keep(self, kept: Bool[Tensor, "b s"]) -> tuple[Layout, Int[Tensor, "b m"]]:
-        """The layout of the surviving rows, packed to the side they were packed to, and the columns they come from."""
+        """The layout of the surviving rows, packed to the side they were packed to, and the columns
+        they come from.
+        """
         columns, valid = pack(kept & self.valid, right=self._ends_padded())
         chosen = {name: getattr(self, name).gather(1, columns) for name in ("frame", "slot", "row")}
         chosen["frame"] = chosen["frame"].masked_fill(~valid, TEXT)
@@ -63,9 +66,11 @@ class Layout:
 
 
 def pack(kept: Bool[Tensor, "b s"], right: bool) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
-    """Columns that bring the kept rows of every sample together in order, and which of them are real.
+    """Columns that bring the kept rows of every sample together in order, and which of them are
+    real.
 
-    Padding goes to the left, where `generate` wants it, or to the `right` if the batch came padded there.
+    Padding goes to the left, where `generate` wants it, or to the `right` if the batch came padded
+    there.
     """
     width = int(kept.sum(1).max())
     if right:
@@ -80,19 +85,25 @@ def prompt_layout(
 ) -> tuple[Layout, list[int]]:
     """The layout of an uncompressed prompt, and the samples that hold a video.
 
-    Raises LayoutError for several videos in one sample, and for placeholders that are no whole number of frames.
+    Raises LayoutError for several videos in one sample, and for placeholders that are no whole
+    number of frames.
     """
     run = placeholder & mask
     starts = run & ~torch.cat([torch.zeros_like(run[:, :1]), run[:, :-1]], dim=1)
     if bool((starts.sum(1) > 1).any()):
-        raise LayoutError("a sample holds several videos: compress one video per sample, or concatenate their frames")
+        raise LayoutError(
+            "a sample holds several videos: compress one video per sample, or concatenate their "
+            "frames"
+        )
     lengths = run.sum(1)
     with_video = lengths.nonzero().squeeze(-1).tolist()
     visual = (lengths[with_video] - separators).unique()
     if len(visual) != 1 or int(visual) % cells or int(visual) < cells:
         raise LayoutError(
-            f"{sorted(set(lengths[with_video].tolist()))} video placeholders are no whole number of frames of {cells} "
-            f"tokens plus {separators}: encode the prompt with the checkpoint's own processor, without chunked prefill"
+            f"{sorted(set(lengths[with_video].tolist()))} video placeholders are no whole number "
+            f"of frames of {cells} "
+            f"tokens plus {separators}: encode the prompt with the checkpoint's own processor, "
+            "without chunked prefill"
         )
     offset = run.cumsum(1) - 1
     inside = run & (offset < visual)

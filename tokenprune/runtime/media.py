@@ -14,7 +14,8 @@ from tokenprune.errors import LayoutError
 from tokenprune.runtime.layout import flat_mask
 
 IMAGES = (
-    "images are not compressed: a prompt without a video passes through whole, and beside a video the tokens of an "
+    "images are not compressed: a prompt without a video passes through whole, and beside a video "
+    "the tokens of an "
     "image are kept like text"
 )
 
@@ -43,13 +44,16 @@ def check_one_each(placeholder: Bool[Tensor, "b s"], videos: int) -> None:
     samples = int(placeholder.any(1).sum())
     if samples and videos > samples:
         raise LayoutError(
-            "a sample holds several videos: compress one video per sample, or concatenate their frames "
+            "a sample holds several videos: compress one video per sample, or concatenate their "
+            "frames "
             f"(videos: {videos}, samples that have one: {samples})"
         )
 
 
 def beyond(config: PreTrainedConfig, given: dict[str, Any], what: str) -> str | None:
-    """What to say about `inputs_embeds` that are about to enter a language model; None where its context holds them."""
+    """What to say about `inputs_embeds` that are about to enter a language model; None where its
+    context holds them.
+    """
     context, rows = context_of(config), given["inputs_embeds"].shape[1]
     if context is None or rows <= context:
         return None
@@ -58,13 +62,20 @@ def beyond(config: PreTrainedConfig, given: dict[str, Any], what: str) -> str | 
     if rows <= context:
         return None
     return (
-        f"{what} has {rows:,} tokens, but the model's context holds {context:,} positions (max_position_embeddings): "
-        "what lies beyond is outside what the model was made for, so give fewer frames or keep fewer tokens"
+        f"{what} has {rows:,} tokens, but the model's context holds {context:,} positions "
+        "(max_position_embeddings): "
+        "what lies beyond is outside what the model was made for, so give fewer frames or keep "
+        "fewer tokens"
     )
 
 
 def unseen(pipeline: str, layer: int | None) -> str | None:
-    """What to say where nothing of a video reaches `layer`: legal, for a baseline without it, but seldom meant."""
+    """What to say where nothing of a video reaches `layer`: legal, for a baseline without it, but
+    seldom meant.
+    """
     if layer is None:
         return None
-    return f"{pipeline} leaves no token of a video from LLM layer {layer} on: the answer is made without it"
+    return (
+        f"{pipeline} leaves no token of a video from LLM layer {layer} on: the answer is made "
+        "without it"
+    )

@@ -1,12 +1,14 @@
-"""The cache of a prompt with a decode stage: hidden rows lie before the visible ones, and attention reads a plain view.
+"""The cache of a prompt with a decode stage: hidden rows lie before the visible ones, and attention
+reads a plain view.
 
-Keys carry their rotation and a decoding query sees all visible rows, so their order does not matter (DyCoke keeps two
-sets as well, eq. 6 and 7). Every sample's hidden rows and padding fill its first slots; what is generated goes behind.
-A change of the selection swaps as many rows as changed, nothing else moves, and showing everything moves nothing at
-all. Samples that hide unequal numbers are masked as if padded on the left.
+Keys carry their rotation and a decoding query sees all visible rows, so their order does not matter
+(DyCoke keeps two sets as well, eq. 6 and 7). Every sample's hidden rows and padding fill its first
+slots; what is generated goes behind. A change of the selection swaps as many rows as changed,
+nothing else moves, and showing everything moves nothing at all. Samples that hide unequal numbers
+are masked as if padded on the left.
 
-Axes: `b` samples, `g` key/value heads, `n` cached rows, `t` the same and this step's own, `q` new rows, `k` pairs, `e`
-and `w` widths.
+Axes: `b` samples, `g` key/value heads, `n` cached rows, `t` the same and this step's own, `q` new
+rows, `k` pairs, `e` and `w` widths.
 """
 
 from __future__ import annotations
@@ -22,14 +24,18 @@ from tokenprune.runtime.arrangement import Arrangement, Exchange
 from tokenprune.runtime.cache import HidingLayer
 from tokenprune.runtime.layout import take
 
-ROOM = 128  # rows that fit behind the prompt before the first growth; every growth makes twice as much room as the last
+# rows that fit behind the prompt before the first growth; every growth makes twice as much room as
+# the last
+ROOM = 128
 
 
 class PagedLayer(HidingLayer):
-    """A cache layer that can show a part of its rows; `keys` and `values` are views of what the last step saw.
+    """A cache layer that can show a part of its rows; `keys` and `values` are views of what the
+    last step saw.
 
-    It hides only in a step that was announced by `show`. Any other one, a second turn or a step outside the session,
-    gets all rows in their original order. With `offload` hidden rows lie in host memory.
+    It hides only in a step that was announced by `show`. Any other one, a second turn or a step
+    outside the session, gets all rows in their original order. With `offload` hidden rows lie in
+    host memory.
     """
 
     def __init__(self, offload: bool = False) -> None:
@@ -43,11 +49,16 @@ class PagedLayer(HidingLayer):
         self._room = ROOM
         self._device: list[Tensor] = []  # keys and values, [b g capacity e]
         self._host: list[Tensor] = []  # the same, [b g base e]
-        self._order: Tensor | None = None  # column of each slot [b n], None: every column lies in its own
+        # column of each slot [b n], None: every column lies in its own
+        self._order: Tensor | None = None
         self._showing = False
 
     def update(
-        self, key_states: Float[Tensor, "b g q e"], value_states: Float[Tensor, "b g q w"], *args: Any, **kwargs: Any
+        self,
+        key_states: Float[Tensor, "b g q e"],
+        value_states: Float[Tensor, "b g q w"],
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """Appends rows and returns the visible ones, without a copy."""
         self.check_led()
@@ -59,7 +70,9 @@ class PagedLayer(HidingLayer):
         self._own()
         first, new = self._rows - self._base, key_states.shape[2]
         if not self._device:
-            self._device = [_joined([states], self._room, self.device) for states in (key_states, value_states)]
+            self._device = [
+                _joined([states], self._room, self.device) for states in (key_states, value_states)
+            ]
         elif first + new > self._device[0].shape[2]:
             self._room *= 2
             old = [part[:, :, :first] for part in self._device]
@@ -73,8 +86,14 @@ class PagedLayer(HidingLayer):
 
     def _own(self) -> None:
         """Makes storage writable that was filled in inference mode, if that is over."""
-        if self._device and self._device[0].is_inference() and not torch.is_inference_mode_enabled():
-            self._device, self._host = ([part.clone() for part in side] for side in (self._device, self._host))
+        if (
+            self._device
+            and self._device[0].is_inference()
+            and not torch.is_inference_mode_enabled()
+        ):
+            self._device, self._host = (
+                [part.clone() for part in side] for side in (self._device, self._host)
+            )
 
     def _view(self) -> tuple[Tensor, Tensor]:
         first, last = self._start - self._base, self._rows - self._base
@@ -127,7 +146,9 @@ class PagedLayer(HidingLayer):
             staying = [[part[:, :, moved:]] for part in near]
         else:
             far = [[part[:, :, :base]] for part in self._host]
-            staying = [[part[:, :, base:], kept] for part, kept in zip(self._host, near, strict=True)]
+            staying = [
+                [part[:, :, base:], kept] for part, kept in zip(self._host, near, strict=True)
+            ]
         pin = self.device.type == "cuda"  # so that copies need no staging
         self._host = [_joined(parts, 0, torch.device("cpu"), pin) for parts in far] if base else []
         self._device = [_joined(parts, self._room, self.device) for parts in staying]
@@ -168,7 +189,9 @@ def _swap(
     right[at_right] = kept.to(right.device)
 
 
-def _joined(parts: Sequence[Float[Tensor, "b g _ e"]], room: int, device: torch.device, pin: bool = False) -> Tensor:
+def _joined(
+    parts: Sequence[Float[Tensor, "b g _ e"]], room: int, device: torch.device, pin: bool = False
+) -> Tensor:
     """New storage with the rows of `parts` one behind another, and room for more."""
     shape = list(parts[0].shape)
     shape[2] = sum(part.shape[2] for part in parts) + room
@@ -185,8 +208,12 @@ class Pages:
     def __init__(self) -> None:
         self._arrangements: dict[int, Arrangement] = {}
 
-    def show(self, number: int, layers: Sequence[object], visible: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"] | None:
-        """Lets `layers`, those of layout `number`, see the visible columns in this step; returns their mask by slot."""
+    def show(
+        self, number: int, layers: Sequence[object], visible: Bool[Tensor, "b t"]
+    ) -> Bool[Tensor, "b t"] | None:
+        """Lets `layers`, those of layout `number`, see the visible columns in this step; returns
+        their mask by slot.
+        """
         if number not in self._arrangements:
             self._arrangements[number] = Arrangement(visible)
         exchange, mask = self._arrangements[number].step(visible)

@@ -28,7 +28,9 @@ from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage
 
 
 class Passes:
-    """The passes between one entry of a session and its exit, in all threads; ended prompts go to `reports`."""
+    """The passes between one entry of a session and its exit, in all threads; ended prompts go to
+    `reports`.
+    """
 
     def __init__(
         self,
@@ -40,14 +42,21 @@ class Passes:
         remark: Remarks,
     ) -> None:
         self.pipeline, self.reports = pipeline, reports
-        self._adapter, self._assistant, self._timed, self._remark = adapter, assistant, timed, remark
+        self._adapter, self._assistant, self._timed, self._remark = (
+            adapter,
+            assistant,
+            timed,
+            remark,
+        )
         self._pruners: dict[int, list[PrefillStage]] = {}
         for stage in pipeline.of(PrefillStage):
             self._pruners.setdefault(stage.layer, []).append(stage)
         self._hider: DecodeStage | None = next(iter(pipeline.of(DecodeStage)), None)
         self._taps = Taps()
         self._guide = Guide(assistant or adapter, self._taps)
-        self._prompts: weakref.WeakKeyDictionary[Cache, tuple[Prompt, Report]] = weakref.WeakKeyDictionary()
+        self._prompts: weakref.WeakKeyDictionary[Cache, tuple[Prompt, Report]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._pass = Pass(adapter.device, timed)
         self._under_way: set[Flight] = set()
         self._over = False
@@ -63,11 +72,16 @@ class Passes:
             (adapter.tower, self._before_tower),
             (adapter.body, self._before_body),
             (adapter.language_model, self._before_language_model),
-            *((adapter.layers[layer], partial(self._before_layer, layer)) for layer in self._hooked_layers()),
+            *(
+                (adapter.layers[layer], partial(self._before_layer, layer))
+                for layer in self._hooked_layers()
+            ),
         ):
             stack.callback(module.register_forward_pre_hook(Hook(hook), with_kwargs=True).remove)
         landing = Hook(self._after_language_model)
-        stack.callback(adapter.language_model.register_forward_hook(landing, always_call=True).remove)
+        stack.callback(
+            adapter.language_model.register_forward_hook(landing, always_call=True).remove
+        )
         stack.enter_context(kept_loss(adapter.model, lambda: self._pass.passed))
 
     def end(self) -> None:
@@ -77,7 +91,9 @@ class Passes:
             flight.close()
 
     def _hooked_layers(self) -> range:
-        """From the lowest layer at which anything happens, up: what is narrowed there stays narrowed."""
+        """From the lowest layer at which anything happens, up: what is narrowed there stays
+        narrowed.
+        """
         first = [*self._pruners, *([self._hider.layer] if self._hider else [])]
         return range(min(first, default=self._adapter.depth), self._adapter.depth)
 
@@ -86,11 +102,16 @@ class Passes:
         clock = now.clock = Clock(self._adapter.device, self._timed)
         now.since = clock.now()
         reading = TowerReading(named(module, args, kwargs)["pixel_values"])
-        now.readings = [*now.readings[-1:], reading]  # a prompt needs at most its images' and its video's
+        # a prompt needs at most its images' and its video's
+        now.readings = [*now.readings[-1:], reading]
         if any(self.pipeline.signals):
-            self._taps[self._adapter.tower_attention] = tower_tap(self._adapter, self.pipeline.signals, reading, clock)
+            self._taps[self._adapter.tower_attention] = tower_tap(
+                self._adapter, self.pipeline.signals, reading, clock
+            )
 
-    def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[tuple[()], dict[str, Any]]:
+    def _before_body(
+        self, module: nn.Module, args: Any, kwargs: Any
+    ) -> tuple[tuple[()], dict[str, Any]]:
         """Sees the prompt while its ids are known: finds the video, and realigns a second turn."""
         given = named(module, args, kwargs)
         cache = compat.given_cache(given)
@@ -103,17 +124,23 @@ class Passes:
         if videos:
             if cached:
                 raise UnsupportedGenerationError(
-                    "a video arrives behind a filled cache: send the whole conversation as one prompt, unchunked"
+                    "a video arrives behind a filled cache: send the whole conversation as one "
+                    "prompt, unchunked"
                 )
-            placeholder = self._adapter.placeholders(given.get("input_ids"), given.get("inputs_embeds"))
+            placeholder = self._adapter.placeholders(
+                given.get("input_ids"), given.get("inputs_embeds")
+            )
             media.check_one_each(placeholder, videos)
             if images and self._assistant is not None:
                 raise UnsupportedGenerationError(
-                    "an assistant sees the words and the video of a prompt, not its images, so it would weigh frames "
+                    "an assistant sees the words and the video of a prompt, not its images, so it "
+                    "would weigh frames "
                     "for another prompt: leave out the images, or the assistant"
                 )
             encoded = compat.encoded_media(given, "video")
-            self._pass.flight = Flight(self._adapter, self._guide, placeholder, given.get("input_ids"), encoded)
+            self._pass.flight = Flight(
+                self._adapter, self._guide, placeholder, given.get("input_ids"), encoded
+            )
         elif cache is not None and cached and cache in self._prompts:
             given = self._prompts[cache][0].realign(given)
         return (), given
@@ -163,14 +190,20 @@ class Passes:
         now.readings.clear()
         self._remark("context", media.beyond(self._adapter.text_config, given, "the prompt"))
         if self.pipeline.allocator is not None:
-            full = media.beyond(self._guide.adapter.text_config, before, "the prompt that the guide reads")
+            full = media.beyond(
+                self._guide.adapter.text_config, before, "the prompt that the guide reads"
+            )
             self._remark("guide", full)
 
-    def _before_layer(self, layer: int, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]] | None:
+    def _before_layer(
+        self, layer: int, module: nn.Module, args: Any, kwargs: Any
+    ) -> tuple[Any, dict[str, Any]] | None:
         flight = self._pass.flight
         if flight is None or flight.probing:
             return None
-        return flight.enter_layer(layer, named(module, args, kwargs), self._pruners.get(layer, []), self._hider)
+        return flight.enter_layer(
+            layer, named(module, args, kwargs), self._pruners.get(layer, []), self._hider
+        )
 
     def _after_language_model(self, module: nn.Module, args: Any, output: Any) -> None:
         flight = self._pass.flight

@@ -1,4 +1,6 @@
-"""One prompt under compression: runs the pipeline's stages on every sample, and remembers what is where."""
+"""One prompt under compression: runs the pipeline's stages on every sample, and remembers what is
+where.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ IGNORED = -100  # the label of what counts for no loss, in torch and in transfor
 class Prompt:
     """The layouts of a padded batch, from layer to layer, and the decode state of its samples.
 
-    Strategies see one sample at a time, unpadded; what they return is checked against the budget they were given.
+    Strategies see one sample at a time, unpadded; what they return is checked against the budget
+    they were given.
     """
 
     def __init__(self, pipeline: Pipeline, layout: Layout, videos: list[int]) -> None:
@@ -31,9 +34,11 @@ class Prompt:
         self.layouts = [layout]
         self.starts = [0]  # first LLM layer of each layout
         self.columns: list[Int[Tensor, "b m"]] = []  # of each later layout, in the layout before
-        self.origin: Int[Tensor, "b m"] | None = None  # of the last layout, in the caller's; None while they are one
+        # of the last layout, in the caller's; None while they are one
+        self.origin: Int[Tensor, "b m"] | None = None
         self.weights: dict[int, Float[Tensor, "f"]] = {}  # an allocator's, by sample
-        self.shift: Int[Tensor, "b"] | None = None  # rows a vision stage took out: positions moved up by as many
+        # rows a vision stage took out: positions moved up by as many
+        self.shift: Int[Tensor, "b"] | None = None
         self.seen = layout.valid.shape[1]  # columns the caller has sent so far
         self.generated = layout.valid[:, :0]  # validity of the columns after the prompt
         self._gaps = False  # whether one of them is not real
@@ -67,8 +72,9 @@ class Prompt:
     def realign(self, given: dict[str, Any]) -> dict[str, Any]:
         """Drops what a second turn repeats.
 
-        `generate` skips as many ids as the cache has rows, but the cache of a compressed prompt is shorter than what it
-        has seen; mask and positions, which count the uncompressed prompt, tell how many ids are new.
+        `generate` skips as many ids as the cache has rows, but the cache of a compressed prompt is
+        shorter than what it has seen; mask and positions, which count the uncompressed prompt, tell
+        how many ids are new.
         """
         ids = given.get("input_ids")
         if ids is None:
@@ -87,12 +93,18 @@ class Prompt:
 
     def extend(self, columns: int, mask: Bool[Tensor, "b t"] | Int[Tensor, "b t"] | None) -> None:
         """Takes note of columns that follow the prompt."""
-        tail = self.generated.new_ones(len(self.generated), columns) if mask is None else mask[:, -columns:].bool()
+        tail = (
+            self.generated.new_ones(len(self.generated), columns)
+            if mask is None
+            else mask[:, -columns:].bool()
+        )
         self._gaps = self._gaps or (mask is not None and not bool(tail.all()))
         self.generated = torch.cat([self.generated, tail], dim=1)
         self.seen += columns
 
-    def step_positions(self, given: Int[Tensor, "p q"] | None, columns: int) -> Int[Tensor, "b q"] | None:
+    def step_positions(
+        self, given: Int[Tensor, "p q"] | None, columns: int
+    ) -> Int[Tensor, "b q"] | None:
         """Positions of the last `columns`: the caller's, moved up by what a vision stage took out."""
         if self.shift is None:
             return given
@@ -100,9 +112,14 @@ class Prompt:
             return given - self.shift.unsqueeze(-1).to(given.device)
         return (self.validity(0).long().cumsum(1) - 1)[:, -columns:]
 
-    def compress(self, embeds: Float[Tensor, "b s d"], videos: Sequence[VisualTokens]) -> Float[Tensor, "b m d"]:
+    def compress(
+        self, embeds: Float[Tensor, "b s d"], videos: Sequence[VisualTokens]
+    ) -> Float[Tensor, "b m d"]:
         """Runs the vision stages and returns the input embeddings of the shorter sequence."""
-        done = [self._compress_one(sample, tokens) for sample, tokens in zip(self.videos, videos, strict=True)]
+        done = [
+            self._compress_one(sample, tokens)
+            for sample, tokens in zip(self.videos, videos, strict=True)
+        ]
         before = self.layouts[0]
         number = torch.zeros_like(before.row[:, 0])
         number[self.videos] = torch.tensor([len(tokens) for tokens in done], device=number.device)
@@ -134,7 +151,9 @@ class Prompt:
         """Contiguous positions after a vision stage; None while nothing moved."""
         return None if self.shift is None else self.layouts[0].row
 
-    def prune(self, layer: int, stages: Sequence[PrefillStage], attention: Float[Tensor, "b s"]) -> Int[Tensor, "b m"]:
+    def prune(
+        self, layer: int, stages: Sequence[PrefillStage], attention: Float[Tensor, "b s"]
+    ) -> Int[Tensor, "b m"]:
         """Runs the prefill stages of `layer`, opens its layout and returns the surviving columns."""
         before = self.layouts[-1]
         kept = before.valid.clone()
@@ -142,7 +161,10 @@ class Prompt:
             for sample in self.videos:
                 here = kept[sample].nonzero().squeeze(-1)
                 view = SequenceView(
-                    before.frame[sample, here], before.row[sample, here], attention[sample, here], before.frames
+                    before.frame[sample, here],
+                    before.row[sample, here],
+                    attention[sample, here],
+                    before.frames,
                 )
                 budget = self.pipeline.budget(stage, view, self.weights.get(sample), sample)
                 survives = contract.ask(stage, "prune", view, budget, sample=sample)
@@ -163,7 +185,13 @@ class Prompt:
         kept = labels.gather(1, self.origin.to(labels.device))
         return kept.masked_fill(~last.to(labels.device), IGNORED)
 
-    def _note(self, stage: VisionStage | PrefillStage, sample: int, layer: int | None, counts: contract.Counts) -> None:
+    def _note(
+        self,
+        stage: VisionStage | PrefillStage,
+        sample: int,
+        layer: int | None,
+        counts: contract.Counts,
+    ) -> None:
         before, budget, after = counts
         report = self.reports[sample]
         assert report is not None
@@ -171,7 +199,9 @@ class Prompt:
         report.asked *= sum(budget) / max(1, sum(before))
 
     def attend(self, stage: DecodeStage, attention: Float[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
-        """Runs the decode stage for one generated token: the cached columns it attends to from `stage.layer` up."""
+        """Runs the decode stage for one generated token: the cached columns it attends to from
+        `stage.layer` up.
+        """
         number = self.at(stage.layer)
         layout, valid, tail = self.layouts[number], self.mask(number), self.generated.shape[1]
         text, width = layout.frame.new_full((tail,), TEXT), layout.valid.shape[1]
@@ -182,13 +212,17 @@ class Prompt:
             rows = width if valid is None else int(layout.valid[sample].sum())
             view = SequenceView(
                 frame=torch.cat([layout.frame[sample], text])[here],
-                position=torch.cat([layout.row[sample], torch.arange(rows, rows + tail, device=text.device)])[here],
+                position=torch.cat(
+                    [layout.row[sample], torch.arange(rows, rows + tail, device=text.device)]
+                )[here],
                 attention=attention[sample][here],
                 frames=layout.frames,
             )
             if first := sample not in self._states:
                 self._states[sample] = contract.start(stage, sample)
-            shown, self._states[sample] = contract.shown(stage, view, self._states[sample], first, sample)
+            shown, self._states[sample] = contract.shown(
+                stage, view, self._states[sample], first, sample
+            )
             visual = view.visual
             visible[sample, here] = shown = shown | ~visual
             report = self.reports[sample]
@@ -202,7 +236,9 @@ class Prompt:
     def carry(self, values: Shaped[Tensor, "b t"], number: int) -> Shaped[Tensor, "b u"]:
         """Values on the cached columns of layout `number - 1`, on those of layout `number`."""
         width = self.layouts[number - 1].valid.shape[1]
-        return torch.cat([values[:, :width].gather(1, self.columns[number - 1]), values[:, width:]], dim=1)
+        return torch.cat(
+            [values[:, :width].gather(1, self.columns[number - 1]), values[:, width:]], dim=1
+        )
 
     def finish(self, depth: int) -> None:
         """Writes down what every layer saw, once the prompt has gone through all of them."""
@@ -215,13 +251,16 @@ class Prompt:
             visual = last.visual[sample]
             frame, slot = last.frame[sample][visual], last.slot[sample][visual]
             report.slots = [
-                cells.tolist() for cells in slot.split(torch.bincount(frame, minlength=last.frames).tolist())
+                cells.tolist()
+                for cells in slot.split(torch.bincount(frame, minlength=last.frames).tolist())
             ]
             if (weights := self.weights.get(sample)) is not None:
                 report.frame_weights = weights.tolist()
 
     def count_step(self) -> None:
-        """Notes a decoding step without a decode stage: everything cached by the last layer is visible."""
+        """Notes a decoding step without a decode stage: everything cached by the last layer is
+        visible.
+        """
         for report in self.reports:
             if report is not None:
                 report.steps.append(report.layers[-1])

@@ -34,10 +34,13 @@ class SampleReport:
     cells: int
     stages: list[StageReport] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)  # visual tokens each LLM layer saw at prefill
-    slots: list[list[int]] = field(default_factory=list)  # per frame, cells whose token reached the last layer
+    # per frame, cells whose token reached the last layer
+    slots: list[list[int]] = field(default_factory=list)
     frame_weights: list[float] | None = None  # of an allocator
-    steps: list[Tensor | int] = field(default_factory=list)  # visual rows visible at each decoding step, see `decode`
-    changes: list[Tensor] = field(default_factory=list)  # of each step but the first, see `decode_changes`
+    # visual rows visible at each decoding step, see `decode`
+    steps: list[Tensor | int] = field(default_factory=list)
+    # of each step but the first, see `decode_changes`
+    changes: list[Tensor] = field(default_factory=list)
     asked: float = 1.0  # fraction the stages were asked to leave, after the last of them
 
     @property
@@ -67,7 +70,9 @@ class SampleReport:
 
     @property
     def decode(self) -> list[int]:
-        """Visual rows visible at each decoding step, in the layers of the decode stage or else in the last layer."""
+        """Visual rows visible at each decoding step, in the layers of the decode stage or else in
+        the last layer.
+        """
         return [int(step) for step in self.steps]
 
     @property
@@ -76,12 +81,16 @@ class SampleReport:
         return sum(int(changed) for changed in self.changes)
 
     def end(self, steps: int) -> None:
-        """Forgets what lies beyond `steps` decoding steps: others of its batch were still answering then."""
+        """Forgets what lies beyond `steps` decoding steps: others of its batch were still answering
+        then.
+        """
         del self.steps[steps:], self.changes[max(0, steps - 1) :]
 
     @property
     def decode_ratio(self) -> float | None:
-        """`decode` as a kept fraction, averaged over steps; None if nothing was decoded after the first token."""
+        """`decode` as a kept fraction, averaged over steps; None if nothing was decoded after the
+        first token.
+        """
         return statistics.fmean(self.decode) / self.full if self.steps else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,7 +115,9 @@ class SampleReport:
 
 @dataclass
 class Report:
-    """One prompt: a batch of samples (None where a sample has no video) and, if timed, where the time went."""
+    """One prompt: a batch of samples (None where a sample has no video) and, if timed, where the
+    time went.
+    """
 
     samples: list[SampleReport | None]
     clock: Clock
@@ -115,7 +126,9 @@ class Report:
     def __getitem__(self, sample: int) -> SampleReport:
         found = self.samples[sample]
         if found is None:
-            raise LookupError(f"sample {sample} of this prompt holds no video, so nothing was compressed")
+            raise LookupError(
+                f"sample {sample} of this prompt holds no video, so nothing was compressed"
+            )
         return found
 
     def __len__(self) -> int:
@@ -131,14 +144,20 @@ class Report:
     def time(self) -> dict[str, float | None]:
         """Milliseconds of the whole batch; no part is inside another.
 
-        Tower and projector; strategies before the first token, with what they read in the tower; an allocator's probe;
-        the rest of the LLM's prefill; and per decoded token, of which `choosing` is a decode stage's part.
+        Tower and projector; strategies before the first token, with what they read in the tower; an
+        allocator's probe; the rest of the LLM's prefill; and per decoded token, of which `choosing`
+        is a decode stage's part.
         """
         laps = self.clock.laps
         decode, choosing = laps.get("decode", []), laps.get("choosing", [])
         return {
-            **{f"{name}_ms": 1e3 * sum(laps.get(name, [0.0])) for name in ("vision", "strategy", "probe", "prefill")},
-            "decode_ms_per_token": 1e3 * (sum(decode) + sum(choosing)) / len(decode) if decode else None,
+            **{
+                f"{name}_ms": 1e3 * sum(laps.get(name, [0.0]))
+                for name in ("vision", "strategy", "probe", "prefill")
+            },
+            "decode_ms_per_token": 1e3 * (sum(decode) + sum(choosing)) / len(decode)
+            if decode
+            else None,
             "choosing_ms_per_token": 1e3 * sum(choosing) / len(decode) if choosing else None,
         }
 
@@ -146,7 +165,8 @@ class Report:
 class Clock:
     """Laps in seconds by name; waits for the device, so it is off unless timing is asked for.
 
-    A lap inside another is not counted twice: a strategy that runs within the prefill is taken out of it.
+    A lap inside another is not counted twice: a strategy that runs within the prefill is taken out
+    of it.
     """
 
     def __init__(self, device: torch.device, on: bool) -> None:

@@ -1,4 +1,6 @@
-"""`attach`: carries a pipeline on one stock model instance, by hooks that are gone when the block ends."""
+"""`attach`: carries a pipeline on one stock model instance, by hooks that are gone when the block
+ends.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from tokenprune.strategy import Pipeline
 
 HOW = "write `with attach(model, ...) as session:` and call model.generate inside the block"
 UNUSED = f"was never entered, so it compressed nothing: {HOW}"
-ENTERING = threading.Lock()  # whether a model is free has to be asked and answered by one thread at a time
+# whether a model is free has to be asked and answered by one thread at a time
+ENTERING = threading.Lock()
 
 
 def attach(
@@ -29,16 +32,19 @@ def attach(
     assistant: Any = None,
     timed: bool = False,
 ) -> Session:
-    """Compresses every video prompt of `model` inside `with attach(model, "a+b") as session:`, and nothing outside it.
+    """Compresses every video prompt of `model` inside `with attach(model, "a+b") as session:`, and
+    nothing outside it.
 
-    Stock `generate` and `forward` work as always: greedy search, sampling, beams (without a decode stage), streamers,
-    stopping criteria, padded batches. Text-only prompts and second turns pass through untouched, and so do images, with
-    a warning. `model` and `assistant` are stock models of transformers: of wrapped ones (PEFT, DDP, torch.compile) pass
-    what is inside. `assistant`, a smaller model of the same family, weighs frames for an allocator in place of `model`
-    itself. `timed` fills `report.time`.
+    Stock `generate` and `forward` work as always: greedy search, sampling, beams (without a decode
+    stage), streamers, stopping criteria, padded batches. Text-only prompts and second turns pass
+    through untouched, and so do images, with a warning. `model` and `assistant` are stock models of
+    transformers: of wrapped ones (PEFT, DDP, torch.compile) pass what is inside. `assistant`, a
+    smaller model of the same family, weighs frames for an allocator in place of `model` itself.
+    `timed` fills `report.time`.
 
-    Raises StrategyError for a pipeline or an assistant that cannot work on this model, UnsupportedModelError for
-    anything that is not a model of a known family; both say what to pass instead.
+    Raises StrategyError for a pipeline or an assistant that cannot work on this model,
+    UnsupportedModelError for anything that is not a model of a known family; both say what to pass
+    instead.
     """
     if isinstance(spec, Pipeline) and options:
         raise StrategyError("options go with a spec string: a pipeline already has its fields")
@@ -50,14 +56,17 @@ def attach(
 
 
 class Session:
-    """An attached pipeline: `report` says what the last video prompt kept, `reports` has every prompt of the block.
+    """An attached pipeline: `report` says what the last video prompt kept, `reports` has every
+    prompt of the block.
 
-    It may be entered again once it was left, which continues `reports`. Threads may share an open one: a forward pass
-    and what hooks know of it belong to the thread that runs it, while `reports` has the prompts of all threads in the
-    order in which they ended.
+    It may be entered again once it was left, which continues `reports`. Threads may share an open
+    one: a forward pass and what hooks know of it belong to the thread that runs it, while `reports`
+    has the prompts of all threads in the order in which they ended.
     """
 
-    def __init__(self, adapter: VideoLLM, pipeline: Pipeline, assistant: VideoLLM | None, timed: bool) -> None:
+    def __init__(
+        self, adapter: VideoLLM, pipeline: Pipeline, assistant: VideoLLM | None, timed: bool
+    ) -> None:
         self.pipeline = pipeline
         self._adapter, self._assistant, self._timed = adapter, assistant, timed
         self._reports: list[Report] = []
@@ -75,18 +84,32 @@ class Session:
 
     @property
     def report(self) -> Report:
-        """The last video prompt's; LookupError before the first, StrategyError before the session was entered."""
+        """The last video prompt's; LookupError before the first, StrategyError before the session
+        was entered.
+        """
         if not self.reports:
-            raise LookupError("no video prompt has gone through this session yet: call model.generate inside the block")
+            raise LookupError(
+                "no video prompt has gone through this session yet: call model.generate inside the "
+                "block"
+            )
         return self.reports[-1]
 
     def __enter__(self) -> Session:
         self._unused.detach()
         with ENTERING:
             if self._passes is not None:
-                raise StrategyError("this session is open already: leave its block before entering it again")
+                raise StrategyError(
+                    "this session is open already: leave its block before entering it again"
+                )
             check_free(self._adapter, self._assistant)
-            passes = Passes(self._adapter, self.pipeline, self._assistant, self._timed, self._reports, self._remark)
+            passes = Passes(
+                self._adapter,
+                self.pipeline,
+                self._assistant,
+                self._timed,
+                self._reports,
+                self._remark,
+            )
             with ExitStack() as undone_on_error:
                 passes.hook(undone_on_error)
                 self._stack = undone_on_error.pop_all()

@@ -1,9 +1,9 @@
 """Which cells of each frame were kept, in a few characters of a line of JSON.
 
-`{"bitmap": TEXT}` has one bit per cell of the uncompressed video, frame after frame: short where much is kept, but
-it knows no order. `{"list": TEXT}` has the kept cells themselves in the order of their tokens, frame after frame,
-each in as many bits as the largest cell needs (8 for 196 cells). Both put the first bit first, fill up with zeros to
-whole bytes, and are written as base64.
+`{"bitmap": TEXT}` has one bit per cell of the uncompressed video, frame after frame: short where
+much is kept, but it knows no order. `{"list": TEXT}` has the kept cells themselves in the order of
+their tokens, frame after frame, each in as many bits as the largest cell needs (8 for 196 cells).
+Both put the first bit first, fill up with zeros to whole bytes, and are written as base64.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import numpy as np
 
 
 def pack(slots: Sequence[Sequence[int]], cells: int) -> dict[str, str]:
-    """The shorter form of `slots`, per frame the kept ones of its `cells`; a list wherever their order says something.
+    """The shorter form of `slots`, per frame the kept ones of its `cells`; a list wherever their
+    order says something.
 
-    At most 2 characters each, up to 4,096 cells a frame. Raises ValueError for a slot that is not a cell.
+    At most 2 characters each, up to 4,096 cells a frame. Raises ValueError for a slot that is not a
+    cell.
     """
     flat = np.array([slot for frame in slots for slot in frame], dtype=np.int64)
     if flat.size and not 0 <= flat.min() <= flat.max() < cells:
@@ -36,8 +38,9 @@ def pack(slots: Sequence[Sequence[int]], cells: int) -> dict[str, str]:
 def unpack(tokens: Mapping[str, Any]) -> list[list[int]]:
     """Per frame, the cells whose token reached the last layer, from `tokens` of a record.
 
-    In the order of the tokens, unless a bitmap holds them: then they rise. Records that were written before slots
-    were packed are read as well, and those without slots, in which every cell was kept. Raises ValueError.
+    In the order of the tokens, unless a bitmap holds them: then they rise. Records that were
+    written before slots were packed are read as well, and those without slots, in which every cell
+    was kept. Raises ValueError.
     """
     counts: list[int] = tokens["kept_per_frame"]
     cells = tokens["full"] // len(counts)
@@ -70,5 +73,7 @@ def _text(bits: np.ndarray) -> str:
 def _read(text: str, bits: int) -> np.ndarray:
     raw = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
     if len(raw) != -(-bits // 8):
-        raise ValueError(f"slots in {len(raw)} bytes, where {bits} bits are needed: the record is damaged")
+        raise ValueError(
+            f"slots in {len(raw)} bytes, where {bits} bits are needed: the record is damaged"
+        )
     return np.unpackbits(raw, count=bits)

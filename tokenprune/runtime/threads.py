@@ -1,4 +1,6 @@
-"""What belongs to one thread's forward pass, so that threads can share an attached model without seeing each other."""
+"""What belongs to one thread's forward pass, so that threads can share an attached model without
+seeing each other.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class Pass(threading.local):
 
     def __init__(self, device: torch.device, timed: bool) -> None:
         self.flight: Flight | None = None
-        self.passed: Prompt | None = None  # what the last pass of the language model made of a prompt
+        # what the last pass of the language model made of a prompt
+        self.passed: Prompt | None = None
         self.readings: list[TowerReading] = []
         self.again: Again | None = None  # what `generate` may send again
         self.clock = Clock(device, timed)
@@ -51,7 +54,9 @@ class Taps(MutableMapping[nn.Module, Tap]):
         return len(self._local.taps)
 
     def get(self, key: nn.Module, default: Any = None) -> Any:
-        """Every attention layer of every step asks this, mostly in vain: no exception is made on the way."""
+        """Every attention layer of every step asks this, mostly in vain: no exception is made on
+        the way.
+        """
         return self._local.taps.get(key, default)
 
 

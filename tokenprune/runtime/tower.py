@@ -1,4 +1,6 @@
-"""What the vision tower reveals besides its features: keys and saliency, on the pooled grid of the visual tokens."""
+"""What the vision tower reveals besides its features: keys and saliency, on the pooled grid of the
+visual tokens.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class TowerReading:
     keys: Float[Tensor, "i c k"] | None = None
 
 
-def tower_tap(adapter: VideoLLM, signals: Signals, reading: TowerReading, clock: Clock) -> attention.Tap:
+def tower_tap(
+    adapter: VideoLLM, signals: Signals, reading: TowerReading, clock: Clock
+) -> attention.Tap:
     """Fills `reading` from the attention of the layer whose output the projector takes."""
 
     def tap(query: Float[Tensor, "i h p e"], key: Float[Tensor, "i h p e"], scale: float) -> None:
@@ -36,19 +40,29 @@ def tower_tap(adapter: VideoLLM, signals: Signals, reading: TowerReading, clock:
     def read(query: Float[Tensor, "i h p e"], key: Float[Tensor, "i h p e"], scale: float) -> None:
         if signals.saliency is not None:
             received = signals.saliency == "received"
-            weight = attention.received(query, key, scale) if received else attention.mean_query(query, key)
+            weight = (
+                attention.received(query, key, scale)
+                if received
+                else attention.mean_query(query, key)
+            )
             pooled = adapter.pool(weight.unsqueeze(-1)).squeeze(-1)
             # pooling averages, but attention is a mass: a cell stands for all the patches it covers
             reading.saliency = pooled * (weight.shape[1] / pooled.shape[1])
         if signals.keys is not None:
-            flat = key.float().mean(1) if signals.keys == "head_mean" else attention.side_by_side(key).float()
+            flat = (
+                key.float().mean(1)
+                if signals.keys == "head_mean"
+                else attention.side_by_side(key).float()
+            )
             reading.keys = adapter.pool(flat)
 
     return tap
 
 
 def matching(readings: Sequence[TowerReading], videos: int, frames: int) -> TowerReading | None:
-    """The tower's last call on as many whole videos as there are, or on a whole fraction of them (beams share one)."""
+    """The tower's last call on as many whole videos as there are, or on a whole fraction of them
+    (beams share one).
+    """
     fitting = [
         reading
         for reading in readings
@@ -72,7 +86,8 @@ def visual_tokens(
     if any(pipeline.signals):
         if reading is None:
             raise UnsupportedGenerationError(
-                f"{pipeline} reads the vision tower, which did not run inside the block: pass raw pixels to generate"
+                f"{pipeline} reads the vision tower, which did not run inside the block: pass raw "
+                "pixels to generate"
             )
         share = len(videos) * layout.frames // len(reading.pixels)
         images = slice(number // share * layout.frames, (number // share + 1) * layout.frames)

@@ -33,7 +33,11 @@ def similarity(features: Float[Tensor, "f n d"], anchors: bool = False) -> Float
         window = features[(rows := slice(start, start + WINDOW))].float().transpose(0, 1)
         gram = window @ window.mT
         square[rows] = gram.diagonal(dim1=1, dim2=2).T
-        product[rows] = gram.gather(2, (reference[rows] - start).expand(len(gram), -1).unsqueeze(2)).squeeze(2).T
+        product[rows] = (
+            gram.gather(2, (reference[rows] - start).expand(len(gram), -1).unsqueeze(2))
+            .squeeze(2)
+            .T
+        )
     result = ops.cosine_of(product, square, square.index_select(0, reference))
     if anchors:
         result[WINDOW::WINDOW] = ops.cosine(features[WINDOW::WINDOW], features[:-WINDOW:WINDOW])
@@ -82,7 +86,9 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
     prune: float = 0.7  # fraction of visual rows hidden while decoding (P)
     layer: int = 3  # first LLM layer (0-based) that decodes with hidden rows (L)
     threshold: float = 0.9  # keep the last selection while attention is at least this similar
-    reference: Literal["previous", "last_update"] = "previous"  # which step's attention is compared with
+    reference: Literal["previous", "last_update"] = (
+        "previous"  # which step's attention is compared with
+    )
     follow: Literal["paper", "released"] = "paper"  # see above
     offload: bool = False  # keep hidden rows in host memory, which frees the accelerator's; answers stay the same
 
@@ -111,7 +117,9 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
         if self.follow == "paper":
             return tokens[ops.keep_top(distinct, budget, valid).masked_select(valid)]
         whole = (self._whole(tokens.frames).to(cut.device) & ~cut).unsqueeze(-1)
-        return tokens[ops.leading(ops.ranking(distinct.masked_fill(whole, 0), valid), tokens.counts, budget)]
+        return tokens[
+            ops.leading(ops.ranking(distinct.masked_fill(whole, 0), valid), tokens.counts, budget)
+        ]
 
     def retaining(self, ratio: float, extent: Extent) -> DyCoke:
         alive = extent.frames if self.follow == "paper" else extent.frames // 2 * 2

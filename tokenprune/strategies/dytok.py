@@ -47,18 +47,27 @@ class DyToK(Allocator, name="dytok"):
     it never returns.
     """
 
-    layers: tuple[int, int] | None = None  # first and last guide layer read (0-based, inclusive); none: the last third
+    layers: tuple[int, int] | None = (
+        None  # first and last guide layer read (0-based, inclusive); none: the last third
+    )
     cap: int | None = None  # most tokens of one frame; none: as many as it has
     follow: Literal["paper", "released"] = "paper"  # see above
 
     def __post_init__(self) -> None:
         if self.cap is not None and self.cap < 1:
-            raise ValueError(f"dytok.cap={self.cap} leaves no frame a token: write a positive number, or none")
+            raise ValueError(
+                f"dytok.cap={self.cap} leaves no frame a token: write a positive number, or none"
+            )
         if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
-            raise ValueError(f"dytok.layers={list(self.layers)} is no range: write [FIRST,LAST], 0-based and inclusive")
+            raise ValueError(
+                f"dytok.layers={list(self.layers)} is no range: write [FIRST,LAST], 0-based and inclusive"
+            )
 
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
-        default = (0 if self.follow == "released" else probe.depth - max(1, probe.depth // 3), probe.depth - 1)
+        default = (
+            0 if self.follow == "released" else probe.depth - max(1, probe.depth // 3),
+            probe.depth - 1,
+        )
         first, last = self.layers or default
         if last >= probe.depth:
             raise StrategyError(

@@ -22,14 +22,18 @@ NEIGHBOURS = 32
 def outliers(attention: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"]) -> Int[Tensor, "f"]:
     """How many values of each frame lie above `Q3 + 1.5 (Q3 - Q1)`; at least one."""
     real = attention.double().masked_fill(~valid, torch.nan)
-    first, third = torch.nanquantile(real, torch.tensor([0.25, 0.75], dtype=real.dtype, device=real.device), dim=-1)
+    first, third = torch.nanquantile(
+        real, torch.tensor([0.25, 0.75], dtype=real.dtype, device=real.device), dim=-1
+    )
     fence = third + 1.5 * (third - first)
     return (real > fence.unsqueeze(-1)).sum(-1).clamp(min=1)
 
 
 def grid(selected: Int[Tensor, "f"], counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
     """PruMerge+'s regular grid: every `int(int(1 / ratio) / 3)`-th token, the last index excluded as in the release."""
-    stride = ((1.0 / (selected.double() / counts.clamp(min=1))).long() // 3).clamp(min=1).unsqueeze(-1)
+    stride = (
+        ((1.0 / (selected.double() / counts.clamp(min=1))).long() // 3).clamp(min=1).unsqueeze(-1)
+    )
     index = torch.arange(width, device=counts.device)
     return (index % stride == 0) & (index < counts.unsqueeze(-1) - 1)
 
@@ -43,7 +47,9 @@ def neighbours(
     norms = keys.norm(dim=-1).clamp(min=1e-12)  # the centre's own norm does not change its ranking
     pick = torch.arange(len(centre), device=centre.device).unsqueeze(-1)
     similarity = (keys[pick, centre] @ keys.mT).div_(norms.unsqueeze(1))
-    similarity.masked_fill_(~valid.unsqueeze(1), -torch.inf).scatter_(2, centre.unsqueeze(2), -torch.inf)
+    similarity.masked_fill_(~valid.unsqueeze(1), -torch.inf).scatter_(
+        2, centre.unsqueeze(2), -torch.inf
+    )
     largest, near = similarity.topk(min(NEIGHBOURS + 1, similarity.shape[-1]))
     if largest.shape[-1] > NEIGHBOURS:
         # topk takes any of equal entries: where the last one in equals the first one out, the lower index decides
@@ -72,9 +78,13 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     are selected none is extra (there it is a row of zeros).
     """
 
-    keep: float | None = None  # fraction of each frame's tokens kept; none: adaptive, by the interquartile rule
+    keep: float | None = (
+        None  # fraction of each frame's tokens kept; none: adaptive, by the interquartile rule
+    )
     grid: bool = False  # PruMerge+: add a regular grid to the outliers
-    proxy: Literal["mean_query", "received"] = "mean_query"  # stands in for CLS attention where the tower has none
+    proxy: Literal["mean_query", "received"] = (
+        "mean_query"  # stands in for CLS attention where the tower has none
+    )
 
     def __post_init__(self) -> None:
         ops.fraction("prumerge.keep", self.keep)
@@ -94,7 +104,8 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         (attention, valid), counts = self._attention(tokens), tokens.counts
         keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
         ruled = self._adaptive(attention, valid)[0].sum(-1) * (self.keep is None)
-        whole = (budget == counts) & (ruled < counts - 1)  # else the rule itself keeps everything, and merges
+        # else the rule itself keeps everything, and merges
+        whole = (budget == counts) & (ruled < counts - 1)
         extra = (budget > 1) & ~whole & (budget.minimum(ruled) < counts)
         selected, top = self._select(attention, valid, budget - extra.long())
 
@@ -111,13 +122,23 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         weight = attention.gather(1, near.flatten(1)).view_as(near) * (real & ~whole.view(-1, 1, 1))
         rows, last = ops.leading(order, counts, budget), budget.cumsum(0) - 1
         frame = tokens.frame[rows]
-        row = (frame, (torch.arange(len(rows), device=frame.device) - (last + 1 - budget)[frame]).clamp(max=width - 1))
+        row = (
+            frame,
+            (torch.arange(len(rows), device=frame.device) - (last + 1 - budget)[frame]).clamp(
+                max=width - 1
+            ),
+        )
         # each centre plus the attention-weighted sum of its neighbours; a bag sums rows without writing them out first
         features, start = tokens.features.float(), counts.cumsum(0) - counts
         near, weight = (near + start.view(-1, 1, 1))[row], weight[row]
         merged = functional.embedding_bag(near, features, mode="sum", per_sample_weights=weight)
-        every, weight = torch.arange(len(features), device=budget.device), (attention * ~selected)[valid]
-        rest = functional.embedding_bag(every, features, start, mode="sum", per_sample_weights=weight)
+        every, weight = (
+            torch.arange(len(features), device=budget.device),
+            (attention * ~selected)[valid],
+        )
+        rest = functional.embedding_bag(
+            every, features, start, mode="sum", per_sample_weights=weight
+        )
         del features  # the largest temporary where the model is in half precision
         kept = tokens[rows]
         merged += kept.features

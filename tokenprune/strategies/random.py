@@ -33,6 +33,8 @@ class Random(VisionStage, Adjustable, name="random"):
         return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        draw = torch.rand(len(tokens), generator=torch.Generator().manual_seed(self.seed)).to(tokens.frame.device)
+        draw = torch.rand(len(tokens), generator=torch.Generator().manual_seed(self.seed)).to(
+            tokens.frame.device
+        )
         scores, valid = ops.by_frame(draw, tokens.counts)
         return tokens[ops.keep_top(scores, budget, valid)[valid]]

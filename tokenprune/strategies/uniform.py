@@ -16,7 +16,9 @@ from tokenprune.tokens import VisualTokens
 def evenly_spaced(valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "f m"]:
     """Marks `budget[f]` of the valid entries of each row, in the centres of as many equal intervals."""
     count, place = valid.sum(-1, keepdim=True).clamp(min=1), valid.cumsum(-1)
-    before, upto = (2 * budget.unsqueeze(-1) * torch.stack([place - 1, place]) + count - 1) // (2 * count)
+    before, upto = (2 * budget.unsqueeze(-1) * torch.stack([place - 1, place]) + count - 1) // (
+        2 * count
+    )
     return valid & (before < upto)  # the numbers of centres before and up to an entry
 
 

@@ -1,4 +1,6 @@
-"""Finished cells on disk: one JSON-lines file each, whose first line says under which settings it was made."""
+"""Finished cells on disk: one JSON-lines file each, whose first line says under which settings it
+was made.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,17 @@ from tokenprune.storage import replace
 from tokenprune.study.config import SELF, StudyConfig
 from tokenprune.study.plan import Cell
 
-_COMPARED = ("task", "model", "frames", "sampling", "samples", "limit", "seed", "max_new_tokens", "batch_size")
+_COMPARED = (
+    "task",
+    "model",
+    "frames",
+    "sampling",
+    "samples",
+    "limit",
+    "seed",
+    "max_new_tokens",
+    "batch_size",
+)
 
 
 @dataclass(frozen=True)
@@ -57,15 +69,22 @@ def place_of(config: StudyConfig, cells: Sequence[Cell], *tasks: type) -> Place:
     return Place(device, str(dtype).removeprefix("torch."), weights, code, strategies)
 
 
-def settings(config: StudyConfig, cell: Cell, place: Place, task: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything a cell's answers depend on, `task` being that task's fingerprint, as JSON reads it back."""
+def settings(
+    config: StudyConfig, cell: Cell, place: Place, task: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything a cell's answers depend on, `task` being that task's fingerprint, as JSON reads it
+    back.
+    """
     names = {"weights": config.model, "guide_weights": cell.guided_by}
     code = place.code_of(cell)
     found = {
         **{key: getattr(config, key) for key in _COMPARED},
         "device": place.device.type,
         "dtype": place.dtype,
-        "versions": {"tokenprune": tokenprune.__version__, **{n: version(n) for n in ("torch", "transformers")}},
+        "versions": {
+            "tokenprune": tokenprune.__version__,
+            **{n: version(n) for n in ("torch", "transformers")},
+        },
         **{key: place.weights[name] for key, name in names.items() if name in place.weights},
         "pipeline": resolved_fields(cell.pipeline) if cell.pipeline else None,
         "guide": cell.guided_by,
@@ -83,12 +102,16 @@ def write(file: Path, made_with: Mapping[str, Any], records: Sequence[Mapping[st
 
 
 def check_code(wanted: Mapping[Path, Mapping[str, Any]]) -> None:
-    """ConfigError names all of these cells' files that were made with other code than their settings say."""
+    """ConfigError names all of these cells' files that were made with other code than their
+    settings say.
+    """
     stale: dict[Path, list[str]] = {}
     for file, settings in wanted.items():
         made_with = _made_with(file) or settings
         if "code" not in made_with:
-            raise ConfigError(f"{file} does not say which code made it: remove it, or write another out=")
+            raise ConfigError(
+                f"{file} does not say which code made it: remove it, or write another out="
+            )
         if names := differing(made_with["code"], settings["code"]):
             stale[file] = names
     if not stale:
@@ -103,19 +126,24 @@ def check_code(wanted: Mapping[Path, Mapping[str, Any]]) -> None:
     files = " ".join(str(file) for file in stale)
     were, it = ("was", "it") if len(stale) == 1 else ("were", "them")
     raise ConfigError(
-        f"{files} {were} made with another {name}{others}{kept}: remove {it} to run {it} again, or write another out="
+        f"{files} {were} made with another {name}{others}{kept}: remove {it} to run {it} again, or "
+        "write another out="
     )
 
 
 def finished(file: Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether the cell is there. ConfigError where it was made with other settings than `wanted`, or other code."""
+    """Whether the cell is there.
+
+    ConfigError where it was made with other settings than `wanted`, or other code.
+    """
     made_with = _made_with(file)
     if made_with is None:
         return False
     check_code({file: wanted})
     for key, then, now in unequal(made_with, wanted):
         raise ConfigError(
-            f"{file} was made with {key}={then}, which now is {now}: write another out=, or remove {file.parent}"
+            f"{file} was made with {key}={then}, which now is {now}: write another out=, or remove "
+            f"{file.parent}"
         )
     return True
 
@@ -135,5 +163,7 @@ def _made_with(file: Path) -> Mapping[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, StopIteration):
-        raise ConfigError(f"{file} is not a cell of a study: remove it, or write another out=") from None
+        raise ConfigError(
+            f"{file} is not a cell of a study: remove it, or write another out="
+        ) from None
     return made_with

@@ -1,4 +1,5 @@
-"""What a study is: a YAML file, and `KEY=VALUE` words that override it, checked against one dataclass.
+"""What a study is: a YAML file, and `KEY=VALUE` words that override it, checked against one
+dataclass.
 
 Light to import: the command line reads its help from here.
 """
@@ -14,7 +15,15 @@ from typing import Any
 
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import default_frames
-from tokenprune.options import check_counts, check_sampling, key, nearest, one_of, own_first, structured
+from tokenprune.options import (
+    check_counts,
+    check_sampling,
+    key,
+    nearest,
+    one_of,
+    own_first,
+    structured,
+)
 from tokenprune.options import read as read_word
 
 SELF = "self"  # the assistant that is the model itself
@@ -22,12 +31,15 @@ SELF = "self"  # the assistant that is the model itself
 
 @dataclass(frozen=True)
 class Method:
-    """A strategy under study: what `strategy=` and its options are for a run, and what the tables call it."""
+    """A strategy under study: what `strategy=` and its options are for a run, and what the tables
+    call it.
+    """
 
     spec: str = ""
     label: str = ""  # the spec by default
     options: dict[str, Any] = field(default_factory=dict)  # as in {"fastv.layer": 1}
-    assistant: str | None = None  # guides an allocator that the spec itself names; null: the model itself
+    # guides an allocator that the spec itself names; null: the model itself
+    assistant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,10 @@ class CellConfig:
     )
     batch_size: int = key(1, "samples per forward pass")
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
-    dtype: str = key("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's")
+    dtype: str = key(
+        "auto",
+        "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's",
+    )
     workers: int | None = key(None, "processes; as many as cores on a CPU, else 1")
     plugin: str | None = key(None, "a Python file of yours that defines strategies")
 
@@ -63,23 +78,36 @@ class StudyConfig(CellConfig):
 
     name: str = key("", "what its files are called; the task by default")
     strategies: list[Method] = field(default_factory=list)
-    retentions: list[float] = key(lambda: [1.0, 0.5, 0.25], "fractions of tokens, as whole tokens per frame")
+    retentions: list[float] = key(
+        lambda: [1.0, 0.5, 0.25], "fractions of tokens, as whole tokens per frame"
+    )
     allocator: str | None = key("dytok", "strategy added to each that has a budget; null for none")
-    assistants: list[str] = key(lambda: [SELF], "models that guide the allocator; self: the model itself")
+    assistants: list[str] = key(
+        lambda: [SELF], "models that guide the allocator; self: the model itself"
+    )
     resamples: int = key(10_000, "of the bootstrap")
-    out: str | None = key(None, "folder for finished cells, which a second call does not run again; runs/<file>")
+    out: str | None = key(
+        None, "folder for finished cells, which a second call does not run again; runs/<file>"
+    )
     report: str | None = key(None, "folder for the page, its plots and table; out by default")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, "resamples")
         if not self.strategies or not all(method.spec for method in self.strategies):
-            raise ConfigError("a study needs strategies: write `strategies: [{spec: dycoke}, {spec: random}]`")
+            raise ConfigError(
+                "a study needs strategies: write `strategies: [{spec: dycoke}, {spec: random}]`"
+            )
         if not self.retentions or not all(0.0 < ratio <= 1.0 for ratio in self.retentions):
-            raise ConfigError(f"retentions={self.retentions}: write fractions above 0 and up to 1, as in [1.0, 0.5]")
+            raise ConfigError(
+                f"retentions={self.retentions}: write fractions above 0 and up to 1, as in [1.0, "
+                "0.5]"
+            )
         labels = [label_of(method) for method in self.strategies]
         if twice := sorted({label for label in labels if labels.count(label) > 1}):
-            raise ConfigError(f"two strategies are called {twice[0]!r}: give one of them another label")
+            raise ConfigError(
+                f"two strategies are called {twice[0]!r}: give one of them another label"
+            )
         if twice := sorted({name for name in self.assistants if self.assistants.count(name) > 1}):
             raise ConfigError(f"the assistant {twice[0]!r} is named twice")
 
@@ -104,7 +132,11 @@ def read(words: Sequence[str]) -> tuple[Path, StudyConfig]:
             raise one_of(word, WORDS)
     files = [word for word in words if "=" not in word]
     if len(files) != 1:
-        found = f"not {len(files)}" if files else "as in `tokenprune study experiments/tinyvqa_retention.yaml`"
+        found = (
+            f"not {len(files)}"
+            if files
+            else "as in `tokenprune study experiments/tinyvqa_retention.yaml`"
+        )
         raise ConfigError(f"a study is one YAML file, {found}")
     file = Path(files[0])
     if file.is_dir():
@@ -131,7 +163,9 @@ def _typed(given: Mapping[str, Any], where: str) -> StudyConfig:
 
     methods = given.get("strategies") or []
     if not isinstance(methods, list) or not all(isinstance(method, Mapping) for method in methods):
-        raise ConfigError(f"strategies in {where} is no list of strategies: write `- spec: dycoke`, one a line")
+        raise ConfigError(
+            f"strategies in {where} is no list of strategies: write `- spec: dycoke`, one a line"
+        )
     for method in methods:
         _known(method, [key.name for key in dataclasses.fields(Method)], f"strategies in {where}")
     return OmegaConf.to_object(structured(StudyConfig, given))  # pyright: ignore[reportReturnType]  the dataclass itself
@@ -149,4 +183,6 @@ def command(file: Path, words: Sequence[str]) -> str:
     """The command that makes the same numbers, without what is true of one machine only."""
     local = re.compile(r"(out|report|workers)=")
     kept = [word for word in words if "=" in word and not local.match(word)]
-    return " ".join(["tokenprune study", file.name if file.is_absolute() else file.as_posix(), *kept])
+    return " ".join(
+        ["tokenprune study", file.name if file.is_absolute() else file.as_posix(), *kept]
+    )

@@ -26,7 +26,9 @@ def _budgets(results: Results) -> Iterator[str]:
     macro = results.vanilla.macro
     yield f"The full model scores {percent(macro.value)} % {between(macro.interval)}".rstrip() + "."
     off = [
-        f"{_name(row)} at {at(results, row.cell.tokens)} ({row.measured:.1%})" for row in results.rows if row.off_budget
+        f"{_name(row)} at {at(results, row.cell.tokens)} ({row.measured:.1%})"
+        for row in results.rows
+        if row.off_budget
     ]
     yield (
         f"Measured retention is off the budget by more than half a point for: {_listed(off)}."
@@ -39,21 +41,31 @@ def _budgets(results: Results) -> Iterator[str]:
         if failed := [cell for cell in results.failed if cell.tokens == tokens]:
             yield f"At {at(results, tokens)} no sample was answered by {_grouped(failed)}."
     if short := [row for row in results.rows if row.errors]:
-        cells = _listed(f"{_name(row)} at {at(results, row.cell.tokens)} ({row.errors})" for row in short)
-        yield f"Samples that could not be evaluated and are left out of that cell's numbers: {cells}."
+        cells = _listed(
+            f"{_name(row)} at {at(results, row.cell.tokens)} ({row.errors})" for row in short
+        )
+        yield (
+            f"Samples that could not be evaluated and are left out of that cell's numbers: {cells}."
+        )
 
 
 def _against_control(results: Results) -> Iterator[str]:
     for tokens in results.budgets:
         rows = [row for row in results.at(tokens) if row.to_control is not None]
         if rows:
-            yield f"At {at(results, tokens)}: {_sorted_out(rows, lambda row: row.to_control, f'`{CONTROL}`')}."
+            yield (
+                f"At {at(results, tokens)}: "
+                f"{_sorted_out(rows, lambda row: row.to_control, f'`{CONTROL}`')}."
+            )
 
 
 def _against_vanilla(results: Results) -> Iterator[str]:
     for tokens in results.budgets:
         if rows := list(results.at(tokens)):
-            yield f"At {at(results, tokens)}: {_sorted_out(rows, lambda row: row.to_vanilla, 'the full model')}."
+            yield (
+                f"At {at(results, tokens)}: "
+                f"{_sorted_out(rows, lambda row: row.to_vanilla, 'the full model')}."
+            )
 
 
 def _sorted_out(rows: Iterable[Row], compared: Compared, whom: str) -> str:
@@ -93,10 +105,16 @@ def _allocation(results: Results) -> Iterator[str]:
 
 def _keyframes(results: Results) -> Iterator[str]:
     for found in results.importance:
-        told = {1: "better than", 0: "not distinguishable from", -1: "worse than", None: "not told from"}
+        told = {
+            1: "better than",
+            0: "not distinguishable from",
+            -1: "worse than",
+            None: "not told from",
+        }
         yield (
             f"The needle frame under the weights of guide {found.guide}: mean reciprocal rank "
-            f"{rank(found.reciprocal_rank)}, {told[found.advantage.sign]} chance ({found.chance:.3f})."
+            f"{rank(found.reciprocal_rank)}, {told[found.advantage.sign]} chance "
+            f"({found.chance:.3f})."
         )
 
 
@@ -106,7 +124,9 @@ def _caution(results: Results) -> Iterator[str]:
         return
     if results.out_of_reach:
         yield out_of_reach(results)
-    guides = f"the ranks of guides to chance ({len(results.importance)}), " if results.importance else ""
+    guides = (
+        f"the ranks of guides to chance ({len(results.importance)}), " if results.importance else ""
+    )
     yield (
         "Above, below, better, worse and stars are claims after Holm's correction (1979), "
         f"at {100 * LEVEL:g} % for each of these sets of comparisons: {sets(results)}, "
@@ -117,8 +137,14 @@ def _caution(results: Results) -> Iterator[str]:
 
 def sets(results: Results) -> str:
     """The corrected sets of a table, with the number of comparisons in each."""
-    told = {"to_vanilla": "to the full model", "to_control": f"to `{CONTROL}`", "to_host": "to the same method alone"}
-    return ", ".join(f"{told[name]} ({results.tested(name)})" for name in told if results.tested(name))
+    told = {
+        "to_vanilla": "to the full model",
+        "to_control": f"to `{CONTROL}`",
+        "to_host": "to the same method alone",
+    }
+    return ", ".join(
+        f"{told[name]} ({results.tested(name)})" for name in told if results.tested(name)
+    )
 
 
 def fewest(results: Results) -> str:
@@ -129,7 +155,8 @@ def fewest(results: Results) -> str:
 def out_of_reach(results: Results) -> str:
     """Why nothing is claimed among very many comparisons."""
     return (
-        f"{results.out_of_reach} comparisons are more than {results.scores.resamples:,} resamples can claim any of "
+        f"{results.out_of_reach} comparisons are more than {results.scores.resamples:,} resamples "
+        "can claim any of "
         "after Holm's correction: compare fewer, or raise resamples= in a study."
     )
 

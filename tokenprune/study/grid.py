@@ -27,7 +27,10 @@ class Grid:
 
 
 def lay_grid(config: SweepConfig) -> Grid:
-    """All cells of the sweep, the full model and the control among them. Raises ConfigError, LoadingError."""
+    """All cells of the sweep, the full model and the control among them.
+
+    Raises ConfigError, LoadingError.
+    """
     found = {variant.label: variant for variant in variants(config)}
     found.setdefault(CONTROL, Variant(CONTROL, {}))
     try:
@@ -46,24 +49,38 @@ def _study(config: SweepConfig, found: dict[str, Variant]) -> StudyConfig:
     for label, variant in found.items():
         pipeline = pipeline_of(Method(variant.spec, label, variant.options), config.seed)
         if not pipeline.strategies:
-            raise ConfigError(f"{variant.spec} is the full model, which every sweep has: leave it out of strategy=")
+            raise ConfigError(
+                f"{variant.spec} is the full model, which every sweep has: leave it out of "
+                "strategy="
+            )
         budgeted = hosts(pipeline)
         if len(budgeted) != 1 or not isinstance(budgeted[0], Adjustable):
             which = " and ".join(host.name for host in budgeted) or "none"
             raise ConfigError(
-                f"keep= sets the budget of one strategy, and {variant.spec} has {which}: write strategies with one each"
+                f"keep= sets the budget of one strategy, and {variant.spec} has {which}: write "
+                "strategies with one each"
             )
         takes = pipeline.allocator is not None
         guided |= takes
-        methods.append(Method(variant.spec, label, variant.options, config.assistant if takes else None))
+        methods.append(
+            Method(variant.spec, label, variant.options, config.assistant if takes else None)
+        )
     if config.assistant is not None and not guided:
-        raise ConfigError("assistant= guides an allocator, and no strategy has one: add +dytok to one, or leave it out")
+        raise ConfigError(
+            "assistant= guides an allocator, and no strategy has one: add +dytok to one, or leave "
+            "it out"
+        )
     shared = {key.name: getattr(config, key.name) for key in dataclasses.fields(CellConfig)}
-    return StudyConfig(strategies=methods, retentions=config.keep, allocator=None, assistants=[], **shared)
+    return StudyConfig(
+        strategies=methods, retentions=config.keep, allocator=None, assistants=[], **shared
+    )
 
 
 def _budgets(config: SweepConfig) -> dict[int, float]:
-    """Each keep by its whole tokens per frame. ConfigError where two are the same, or all are everything."""
+    """Each keep by its whole tokens per frame.
+
+    ConfigError where two are the same, or all are everything.
+    """
     asked: dict[int, float] = {}
     assert config.frames is not None  # settled
     cells = extent_of(config.model, config.frames).cells
@@ -71,12 +88,15 @@ def _budgets(config: SweepConfig) -> dict[int, float]:
         tokens = max(1, ops.count(cells, ratio))
         if tokens in asked:
             raise ConfigError(
-                f"keep={asked[tokens]:g} and keep={ratio:g} are both {tokens} of the {cells} tokens of a frame: "
+                f"keep={asked[tokens]:g} and keep={ratio:g} are both {tokens} of the {cells} "
+                "tokens of a frame: "
                 "leave one of them out"
             )
         asked[tokens] = ratio
     if set(asked) == {cells}:
-        raise ConfigError(f"keep={config.keep[0]:g} is the full model, which every sweep has: add smaller ones")
+        raise ConfigError(
+            f"keep={config.keep[0]:g} is the full model, which every sweep has: add smaller ones"
+        )
     return asked
 
 
@@ -86,7 +106,10 @@ def _refuse_what_keep_sets(study: StudyConfig, cells: Sequence[Cell]) -> None:
     for cell in cells[1:]:
         if cell.pipeline is None:
             continue
-        before, options = pipeline_of(methods[cell.method], study.seed), methods[cell.method].options
+        before, options = (
+            pipeline_of(methods[cell.method], study.seed),
+            methods[cell.method].options,
+        )
         refuse_overridden(before, cell.pipeline, options, f" of {cell.method}")
 
 
@@ -94,6 +117,11 @@ def _refuse_equals(cells: Sequence[Cell]) -> None:
     """Two names for the same cell: an option that is its default, or a random control of one's own."""
     for place, cell in enumerate(cells):
         for other in cells[:place]:
-            same = cell.pipeline is not None and (cell.pipeline, cell.tokens) == (other.pipeline, other.tokens)
+            same = cell.pipeline is not None and (cell.pipeline, cell.tokens) == (
+                other.pipeline,
+                other.tokens,
+            )
             if same or cell.slug == other.slug:
-                raise ConfigError(f"{other.method} and {cell.method} are the same: leave one of them out")
+                raise ConfigError(
+                    f"{other.method} and {cell.method} are the same: leave one of them out"
+                )

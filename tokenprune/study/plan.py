@@ -1,7 +1,8 @@
-"""The cells of a study: every method, with and without an allocator, at every budget, and the full model once.
+"""The cells of a study: every method, with and without an allocator, at every budget, and the full
+model once.
 
-A budget is a whole number of tokens per frame, the same for all methods, since most of them keep whole tokens of each
-frame: a nominal 15 % of 36 tokens is 5 of them, 13.9 %.
+A budget is a whole number of tokens per frame, the same for all methods, since most of them keep
+whole tokens of each frame: a nominal 15 % of 36 tokens is 5 of them, 13.9 %.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ VANILLA = "vanilla"
 
 @dataclass(frozen=True)
 class Cell:
-    """One method at one budget; without a pipeline the method cannot reach it, and `reason` says why."""
+    """One method at one budget; without a pipeline the method cannot reach it, and `reason` says
+    why.
+    """
 
     method: str  # its label; VANILLA is the full model
     guide: str | None  # SELF or the assistant that guides the allocator; None: no allocator
@@ -38,7 +41,9 @@ class Cell:
     @property
     def label(self) -> str:
         """What tables call it: `dycoke`, `dycoke+dytok (self)`."""
-        return self.method if self.guide is None else f"{self.method}+{self.allocator} ({self.guide})"
+        return (
+            self.method if self.guide is None else f"{self.method}+{self.allocator} ({self.guide})"
+        )
 
     @property
     def guided_by(self) -> str | None:
@@ -63,10 +68,16 @@ def budgets(retentions: Sequence[float], cells: int) -> list[int]:
 
 
 def lay_out(config: StudyConfig) -> list[Cell]:
-    """All cells of the study, the full model first. Raises StrategyError, ConfigError, LoadingError."""
+    """All cells of the study, the full model first.
+
+    Raises StrategyError, ConfigError, LoadingError.
+    """
     assert config.frames is not None  # settled
     extent = extent_of(config.model, config.frames)
-    for name in {*config.assistants, *(method.assistant for method in config.strategies)} - {SELF, None}:
+    for name in {*config.assistants, *(method.assistant for method in config.strategies)} - {
+        SELF,
+        None,
+    }:
         configuration(str(name))
     cells = [Cell(VANILLA, None, None, extent.cells, extent, registry.build("none"))]
     for tokens in budgets(config.retentions, extent.cells):
@@ -79,20 +90,26 @@ def lay_out(config: StudyConfig) -> list[Cell]:
     return cells
 
 
-def _cell(config: StudyConfig, method: Method, guide: str | None, tokens: int, extent: Extent) -> Cell:
+def _cell(
+    config: StudyConfig, method: Method, guide: str | None, tokens: int, extent: Extent
+) -> Cell:
     allocator = None if guide is None else config.allocator
     pipeline, reason = pipeline_of(method, config.seed, allocator).check(extent.depth), ""
     try:
         pipeline = pipeline.retaining(tokens / extent.cells, extent)
     except StrategyError as error:
         pipeline, reason = None, str(error)
-    return Cell(label_of(method), guide, allocator, tokens, extent, pipeline, reason, method.assistant)
+    return Cell(
+        label_of(method), guide, allocator, tokens, extent, pipeline, reason, method.assistant
+    )
 
 
 def pipeline_of(method: Method, seed: int, allocator: str | None = None) -> Pipeline:
     """The method, with `allocator` added to it, as its options have it: no retention is set yet."""
     spec = method.spec if allocator is None else f"{method.spec}+{allocator}"
-    return resolve(RunConfig(strategy=spec, options=method.options, seed=seed, assistant=method.assistant))
+    return resolve(
+        RunConfig(strategy=spec, options=method.options, seed=seed, assistant=method.assistant)
+    )
 
 
 def _takes_an_allocator(pipeline: Pipeline) -> bool:
@@ -101,4 +118,8 @@ def _takes_an_allocator(pipeline: Pipeline) -> bool:
 
 def hosts(pipeline: Pipeline) -> list[VisionStage | PrefillStage]:
     """Its strategies that have a budget of their own."""
-    return [strategy for strategy in pipeline.strategies if isinstance(strategy, (VisionStage, PrefillStage))]
+    return [
+        strategy
+        for strategy in pipeline.strategies
+        if isinstance(strategy, (VisionStage, PrefillStage))
+    ]

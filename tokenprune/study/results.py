@@ -1,4 +1,6 @@
-"""The numbers of a study: records of finished cells to one row per cell, compared with the full model and `random`."""
+"""The numbers of a study: records of finished cells to one row per cell, compared with the full
+model and `random`.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,16 @@ TOLERANCE = 0.005  # measured retention may differ from the budget by so much
 Records = Sequence[Mapping[str, Any]]
 
 
-COMPARED = ("to_vanilla", "to_control", "to_host")  # one set of comparisons each, corrected for its number
+# one set of comparisons each, corrected for its number
+COMPARED = ("to_vanilla", "to_control", "to_host")
 
 
 class Scores:
     """Scores of cells side by side; one that is not there (nan) leaves its sample out."""
 
-    def __init__(self, cells: Sequence[Cell], records: Mapping[str, Records], resamples: int, seed: int) -> None:
+    def __init__(
+        self, cells: Sequence[Cell], records: Mapping[str, Records], resamples: int, seed: int
+    ) -> None:
         asked = records[cells[0].slug]
         known = (record for own in records.values() for record in own if "group" in record)
         groups = {record["id"]: record["group"] for record in known}
@@ -59,7 +64,9 @@ class Scores:
         return self.drawn(known).estimate(self.of(cell)[known]) if known.any() else None
 
     def paired(self, cell: Cell, method: str, guide: str | None, tokens: int) -> Paired | None:
-        """The cell compared with another; None where that is the same or not there, or they share no sample."""
+        """The cell compared with another; None where that is the same or not there, or they share
+        no sample.
+        """
         mine, other = self.of(cell), self._of.get((method, guide, tokens))
         if other is None or mine is other:
             return None
@@ -119,7 +126,9 @@ class Results:
 
     @property
     def out_of_reach(self) -> int:
-        """The size of the largest set of comparisons, where it has too many for any to be a claim; else 0."""
+        """The size of the largest set of comparisons, where it has too many for any to be a claim;
+        else 0.
+        """
         pairs = [comb(len(list(self.at(tokens))), 2) for tokens in self.budgets]
         most = max(*map(self.tested, COMPARED), *pairs)
         return 0 if enough(most, self.scores.resamples) else most
@@ -147,21 +156,32 @@ class Results:
     def better(self, tokens: int) -> Iterator[tuple[Row, Row]]:
         """Pairs of rows at one budget whose first is above its second, corrected for their number."""
         pairs = list(combinations(self.at(tokens), 2))
-        found = holm([self.scores.paired(a.cell, b.cell.method, b.cell.guide, tokens) for a, b in pairs])
+        found = holm(
+            [self.scores.paired(a.cell, b.cell.method, b.cell.guide, tokens) for a, b in pairs]
+        )
         for (row, other), paired in zip(pairs, found, strict=True):
             if paired and paired.sign:
                 yield (row, other) if paired.sign > 0 else (other, row)
 
 
-def gather(cells: Sequence[Cell], records: Mapping[str, Records], resamples: int, seed: int) -> Results:
-    """Results of `cells` from the records of those that have a pipeline, by slug. ConfigError without the full model's.
+def gather(
+    cells: Sequence[Cell], records: Mapping[str, Records], resamples: int, seed: int
+) -> Results:
+    """Results of `cells` from the records of those that have a pipeline, by slug. ConfigError
+    without the full model's.
 
-    A cell's numbers come from the samples it answered, and a difference from those that both sides answered.
+    A cell's numbers come from the samples it answered, and a difference from those that both sides
+    answered.
     """
     vanilla = records[cells[0].slug]
-    answered = {slug: [record for record in own if "error" not in record] for slug, own in records.items()}
+    answered = {
+        slug: [record for record in own if "error" not in record] for slug, own in records.items()
+    }
     if not answered[cells[0].slug]:
-        raise ConfigError(f"the full model answered no sample: {vanilla[0]['error'] if vanilla else 'there is none'}")
+        raise ConfigError(
+            "the full model answered no sample: "
+            f"{vanilla[0]['error'] if vanilla else 'there is none'}"
+        )
     scores = Scores(cells, records, resamples, seed)
     rows, failed = [], []
     for cell in cells:
@@ -170,7 +190,9 @@ def gather(cells: Sequence[Cell], records: Mapping[str, Records], resamples: int
         own, every = answered[cell.slug], len(records[cell.slug])
         macro = scores.estimate(cell)
         if macro is None:
-            failed.append(replace(cell, reason=f"no sample was answered: {records[cell.slug][0]['error']}"))
+            failed.append(
+                replace(cell, reason=f"no sample was answered: {records[cell.slug][0]['error']}")
+            )
             continue
         rows.append(
             Row(
@@ -210,7 +232,10 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _families(records: Records) -> dict[str, float]:
     """Mean score by category, in order of appearance."""
     names = dict.fromkeys(record["category"] for record in records)
-    return {name: statistics.fmean(r["score"] for r in records if r["category"] == name) for name in names}
+    return {
+        name: statistics.fmean(r["score"] for r in records if r["category"] == name)
+        for name in names
+    }
 
 
 def _importance(

@@ -52,9 +52,11 @@ class Swept:
 
 
 def study(words: Sequence[str]) -> Studied:
-    """Runs the cells that `FILE KEY=VALUE ...` asks for and that are not finished yet, then writes the page.
+    """Runs the cells that `FILE KEY=VALUE ...` asks for and that are not finished yet, then writes
+    the page.
 
-    Raises ConfigError, StrategyError, LoadingError, UnsupportedModelError, OSError; nothing is ever half-written.
+    Raises ConfigError, StrategyError, LoadingError, UnsupportedModelError, OSError; nothing is ever
+    half-written.
     """
     file, config = read(words)
     _needs("matplotlib", "a study draws plots")
@@ -71,7 +73,10 @@ def study(words: Sequence[str]) -> Studied:
 
 
 def sweep(config: SweepConfig) -> Swept:
-    """Runs the cells of a sweep that are not finished yet, then writes its table and plots. Raises as `study`."""
+    """Runs the cells of a sweep that are not finished yet, then writes its table and plots.
+
+    Raises as `study`.
+    """
     _needs("matplotlib", "a sweep draws plots")
     _needs("pyarrow", "a sweep writes Parquet")
     if config.plugin is not None:
@@ -92,13 +97,21 @@ def _needs(package: str, why: str) -> None:
 
 
 @contextmanager
-def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator[tuple[Results, Mapping[str, Any]]]:
-    """Results of all cells, and the settings of the first; nobody else writes into `out` before the block ends."""
+def _measured(
+    config: StudyConfig, cells: Sequence[Cell], out: Path
+) -> Iterator[tuple[Results, Mapping[str, Any]]]:
+    """Results of all cells, and the settings of the first; nobody else writes into `out` before the
+    block ends.
+    """
     task = build_task(config)
     place, samples = cell_files.place_of(config, cells, type(task)), task.fingerprint()
     config = _settled(config, task)
     jobs = [
-        Job(cell, cell_files.settings(config, cell, place, samples), out / "cells" / f"{cell.slug}.jsonl")
+        Job(
+            cell,
+            cell_files.settings(config, cell, place, samples),
+            out / "cells" / f"{cell.slug}.jsonl",
+        )
         for cell in cells
         if cell.pipeline is not None
     ]
@@ -110,7 +123,8 @@ def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator
             draft.unlink()
         if waiting and config.plugin is not None:
             copies.keep(out, reduce(or_, place.strategies.values(), place.code))
-            own = out / copies.PLUGINS / Path(config.plugin).name  # workers run it, whatever becomes of the file
+            # workers run it, whatever becomes of the file
+            own = out / copies.PLUGINS / Path(config.plugin).name
             config = dataclasses.replace(config, plugin=str(own)) if own.is_file() else config
         work(config, waiting, config.workers or default_workers(place.device))
         records = {job.cell.slug: cell_files.read(job.file) for job in jobs}
@@ -118,8 +132,13 @@ def _measured(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Iterator
 
 
 def _settled(config: StudyConfig, task: Task) -> StudyConfig:
-    """With the length of answers. ConfigError where the model's context does not hold the full model's prompts."""
-    config = dataclasses.replace(config, max_new_tokens=config.max_new_tokens or task.max_new_tokens or LONGEST)
+    """With the length of answers.
+
+    ConfigError where the model's context does not hold the full model's prompts.
+    """
+    config = dataclasses.replace(
+        config, max_new_tokens=config.max_new_tokens or task.max_new_tokens or LONGEST
+    )
     assert config.frames is not None and config.max_new_tokens is not None
     adapter = outline(configuration(config.model))
     text = longest_text(Processor.load(config.model), questions_of(task, config.limit), adapter)

@@ -29,12 +29,18 @@ def build_task(config: StudyConfig) -> Task:
     """The study's task; TaskError where there is none."""
     assert config.frames is not None  # settled
     return tasks.build(
-        config.task, samples=config.samples, frames=config.frames, seed=config.seed, sampling=config.sampling
+        config.task,
+        samples=config.samples,
+        frames=config.frames,
+        seed=config.seed,
+        sampling=config.sampling,
     )
 
 
 class Runner:
-    """Runs cells one after the other; models are loaded and samples made when the first cell asks for them."""
+    """Runs cells one after the other; models are loaded and samples made when the first cell asks
+    for them.
+    """
 
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
@@ -57,7 +63,8 @@ class Runner:
         for moved in (model, assistant):
             if moved is not None:
                 moved.to(place)  # pyright: ignore[reportArgumentType]  Lightning left it on the CPU
-        with redirect_stderr(io.StringIO()):  # the study shows its own progress, and other processes have bars too
+        # the study shows its own progress, and other processes have bars too
+        with redirect_stderr(io.StringIO()):
             assert config.max_new_tokens is not None  # settled
             loop = Loop(config.batch_size, max_new_tokens=config.max_new_tokens, seed=config.seed)
             evaluate(model, processor, self.task, [system], loop, assistant=assistant)
@@ -72,7 +79,9 @@ class Runner:
 
 
 def records(outcomes: Sequence[Outcome], task: Task) -> list[dict[str, Any]]:
-    """What statistics need of each sample, and its prediction; of one that could not be evaluated, why."""
+    """What statistics need of each sample, and its prediction; of one that could not be evaluated,
+    why.
+    """
     found = []
     for outcome in outcomes:
         whose = {"id": outcome.id, "category": outcome.category}
@@ -81,17 +90,26 @@ def records(outcomes: Sequence[Outcome], task: Task) -> list[dict[str, Any]]:
             found.append({**whose, "error": outcome.error})
             continue
         if outcome.score is None:
-            raise ConfigError(f"nobody knows the answer of sample {outcome.id}: a study needs scores")
+            raise ConfigError(
+                f"nobody knows the answer of sample {outcome.id}: a study needs scores"
+            )
         evidence, tokens = task[outcome.index].evidence, outcome.tokens
         found.append(
             {
                 **whose,
                 "prediction": outcome.prediction,
                 "score": outcome.score,
-                **{name: tokens[name] for name in ("input_ratio", "layer_average_ratio", "decode_ratio")},
+                **{
+                    name: tokens[name]
+                    for name in ("input_ratio", "layer_average_ratio", "decode_ratio")
+                },
                 "flops_ratio": outcome.flops_ratio,
                 **({"evidence": list(evidence)} if evidence else {}),
-                **({"frame_weights": weights} if (weights := tokens.get("frame_weights")) is not None else {}),
+                **(
+                    {"frame_weights": weights}
+                    if (weights := tokens.get("frame_weights")) is not None
+                    else {}
+                ),
             }
         )
     return found

@@ -16,7 +16,15 @@ from tokenprune.study.plan import VANILLA, Cell
 from tokenprune.study.results import TOLERANCE, Row
 from tokenprune.study.run import Swept
 
-_HEADING = ("strategy", "keep\nasked", "layer avg\ntokens", "FLOPs\nprefill", "score", "- vanilla", "- random")
+_HEADING = (
+    "strategy",
+    "keep\nasked",
+    "layer avg\ntokens",
+    "FLOPs\nprefill",
+    "score",
+    "- vanilla",
+    "- random",
+)
 _SCORE = _HEADING.index("score")
 
 
@@ -48,7 +56,10 @@ def _asked(done: Swept, cell: Cell) -> float:
 def _numbers(row: Row) -> list[Text | str]:
     failed = f" ({row.errors} failed)" if row.errors else ""
     return [
-        Text(percent(row.measured) + ("!" if row.off_budget else ""), style="yellow" if row.off_budget else ""),
+        Text(
+            percent(row.measured) + ("!" if row.off_budget else ""),
+            style="yellow" if row.off_budget else "",
+        ),
         percent(row.flops),
         Text(score(row.macro) + failed),
         *(Text(difference(found)) for found in (row.to_vanilla, row.to_control)),
@@ -60,18 +71,23 @@ def _notes(done: Swept) -> Iterator[str]:
     results, cells = done.results, done.results.vanilla.cell.extent.cells
     yield (
         "All in %. Score: mean over families. Differences are paired by sample. "
-        f"A keep is rounded to whole tokens per frame, the same for all: {', '.join(map(str, results.budgets))} of "
+        "A keep is rounded to whole tokens per frame, the same for all: "
+        f"{', '.join(map(str, results.budgets))} of "
         f"{cells}."
     )
     if any(row.cell.pipeline and row.cell.pipeline.allocator for row in results.rows):
         yield "FLOPs count the pass of an allocator's guide over all tokens."
     if any(row.off_budget for row in results.rows):
-        yield f"! measured tokens are more than {100 * TOLERANCE:g} points off the budget that was asked for."
+        yield (
+            f"! measured tokens are more than {100 * TOLERANCE:g} points off the budget that was "
+            "asked for."
+        )
     for cell in results.missing:
         yield f"{cell.method} at keep={_asked(done, cell):g}: {cell.reason}"
     if results.told:
         yield (
-            "Intervals: 95 %. * marks a difference after Holm's correction for the number of comparisons "
+            "Intervals: 95 %. * marks a difference after Holm's correction for the number of "
+            "comparisons "
             f"{sets(results)}.".replace("`", "")
         )
     else:
@@ -85,7 +101,9 @@ def _notes(done: Swept) -> Iterator[str]:
 def _where(done: Swept) -> str:
     config, made = done.config, done.made_with
     return (
-        f"model {config.model} ({made['dtype']} on {made['device']}), {done.results.samples} samples of {config.task}, "
+        f"model {config.model} ({made['dtype']} on {made['device']}), {done.results.samples} "
+        f"samples of {config.task}, "
         f"{config.frames} frames each\n"
-        f"Results in {done.folder}: results.csv, results.parquet, score_over_tokens.png, score_over_flops.png"
+        f"Results in {done.folder}: results.csv, results.parquet, score_over_tokens.png, "
+        "score_over_flops.png"
     )

@@ -1,4 +1,5 @@
-"""What a sweep is: words like `strategy=dycoke,fastv keep=0.5,0.25 fastv.layer=1,2`, checked against one dataclass.
+"""What a sweep is: words like `strategy=dycoke,fastv keep=0.5,0.25 fastv.layer=1,2`, checked
+against one dataclass.
 
 Light to import: the command line reads its help from here.
 """
@@ -38,25 +39,41 @@ class SweepConfig(CellConfig):
     """Everything `tokenprune sweep` can be told, and the schema of it."""
 
     strategy: list[str] = key(list, "methods to compare, as in dycoke,fastv,prumerge+dytok")
-    keep: list[float] = key(lambda: list(KEEP), "visual tokens left, mean over LLM layers, as 0.5,0.25")
-    assistant: str | None = key(None, "a smaller model of the same family that weighs frames for dytok")
-    out: str | None = key(None, "folder for results and finished cells; runs/sweep-..., named after the other words")
-    options: dict[str, list[Any]] = field(default_factory=dict)  # of strategies, as {"fastv.layer": [1, 2]}
+    keep: list[float] = key(
+        lambda: list(KEEP), "visual tokens left, mean over LLM layers, as 0.5,0.25"
+    )
+    assistant: str | None = key(
+        None, "a smaller model of the same family that weighs frames for dytok"
+    )
+    out: str | None = key(
+        None, "folder for results and finished cells; runs/sweep-..., named after the other words"
+    )
+    # of strategies, as {"fastv.layer": [1, 2]}
+    options: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.strategy:
-            raise ConfigError("nothing to sweep: write strategy=NAME,NAME, as in strategy=dycoke,fastv,prumerge+dytok")
+            raise ConfigError(
+                "nothing to sweep: write strategy=NAME,NAME, as in "
+                "strategy=dycoke,fastv,prumerge+dytok"
+            )
         if not self.keep:
             raise ConfigError("keep= is empty: write fractions of tokens, as in keep=0.5,0.25")
         for ratio in self.keep:
             check_fraction("keep", ratio, "0.5,0.25")
-        for name, values in (("strategy", self.strategy), ("keep", self.keep), *self.options.items()):
+        for name, values in (
+            ("strategy", self.strategy),
+            ("keep", self.keep),
+            *self.options.items(),
+        ):
             check_once(name, values)
 
     @property
     def folder(self) -> str:
-        """`out`, or a name that only the same sweep has, so that the same command finds what it has finished."""
+        """`out`, or a name that only the same sweep has, so that the same command finds what it has
+        finished.
+        """
         if self.out is not None:
             return self.out
         asked = {key: value for key, value in vars(self).items() if key not in ("out", "workers")}
@@ -75,7 +92,9 @@ class Variant(NamedTuple):
     def label(self) -> str:
         """`fastv (layer=1)`; options of composed strategies keep their owner."""
         alone = "+" not in self.spec
-        short = {key.partition(".")[2] if alone else key: value for key, value in self.options.items()}
+        short = {
+            key.partition(".")[2] if alone else key: value for key, value in self.options.items()
+        }
         return (
             f"{self.spec} ({', '.join(f'{key}={shown(value)}' for key, value in short.items())})"
             if short
@@ -99,12 +118,19 @@ KEYS = tuple(_SCHEMA)
 
 
 def parse_sweep(words: Sequence[str]) -> SweepConfig:
-    """The sweep that `KEY=VALUE` words describe; commas separate what is swept. Raises ConfigError."""
+    """The sweep that `KEY=VALUE` words describe; commas separate what is swept.
+
+    Raises ConfigError.
+    """
     given = pairs(words, KEYS, "write all its values at once, as in {name}=A,B")
     options = {
-        name: [read(f"{name}={value}") for value in split(name, text)] for name, text in given.items() if "." in name
+        name: [read(f"{name}={value}") for value in split(name, text)]
+        for name, text in given.items()
+        if "." in name
     }
-    return SweepConfig(**{name: _read(name, text) for name, text in given.items() if name in KEYS}, options=options)
+    return SweepConfig(
+        **{name: _read(name, text) for name, text in given.items() if name in KEYS}, options=options
+    )
 
 
 def _read(name: str, text: str) -> Any:

@@ -45,7 +45,11 @@ def lines(config: SweepConfig, grid: Grid, results: Results) -> list[Line]:
             "reason": reasons.get(cell.slug),
             **({} if row is None else _numbers(row)),
             "samples": 0 if row is None else row.samples,
-            "errors": row.errors if row is not None else results.samples if status == "failed" else 0,
+            "errors": row.errors
+            if row is not None
+            else results.samples
+            if status == "failed"
+            else 0,
             "model": config.model,
             "assistant": cell.guided_by,
             "task": config.task,
@@ -61,7 +65,12 @@ def _names(cell: Cell, grid: Grid) -> Line:
         return {"strategy": VANILLA, "options": "{}", "keep_asked": 1.0, "budget": 1.0}
     variant = grid.variants[cell.method]
     options = json.dumps(variant.options, sort_keys=True)
-    return {"strategy": variant.spec, "options": options, "keep_asked": grid.asked[cell.tokens], "budget": cell.ratio}
+    return {
+        "strategy": variant.spec,
+        "options": options,
+        "keep_asked": grid.asked[cell.tokens],
+        "budget": cell.ratio,
+    }
 
 
 def _numbers(row: Row) -> dict[str, float | None]:
@@ -88,7 +97,12 @@ def csv(table: Sequence[Line]) -> str:
     out = comma_separated.DictWriter(text, list(COLUMNS), lineterminator="\n")
     out.writeheader()
     for line in table:
-        out.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in line.items()})
+        out.writerow(
+            {
+                name: f"{value:.6g}" if isinstance(value, float) else value
+                for name, value in line.items()
+            }
+        )
     return text.getvalue()
 
 

@@ -13,13 +13,24 @@ from tokenprune.study.plan import Cell
 from tokenprune.study.results import COMPARED, CONTROL, Results, Row
 
 
-def markdown(heading: Sequence[str], lines: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:
+def markdown(
+    heading: Sequence[str], lines: Iterator[Sequence[str]] | Sequence[Sequence[str]]
+) -> str:
     """A table whose first column is text and whose others are numbers."""
     marks = ["--", *["--:"] * (len(heading) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (heading, marks, *lines))
 
 
-_HEADING = ("method", "tokens %", "score", "of vanilla %", "- vanilla", f"- {CONTROL}", "decode %", "FLOPs %")
+_HEADING = (
+    "method",
+    "tokens %",
+    "score",
+    "of vanilla %",
+    "- vanilla",
+    f"- {CONTROL}",
+    "decode %",
+    "FLOPs %",
+)
 
 
 def retention(results: Results, tokens: int) -> str:
@@ -82,7 +93,10 @@ def importance(results: Results) -> str:
 def families(results: Results, tokens: int) -> str:
     """Scores by family at one budget, the full model first."""
     rows = [results.vanilla, *results.at(tokens)]
-    lines = [[f"`{row.cell.label}`", *(percent(row.families.get(name)) for name in results.families)] for row in rows]
+    lines = [
+        [f"`{row.cell.label}`", *(percent(row.families.get(name)) for name in results.families)]
+        for row in rows
+    ]
     return markdown(["method", *results.families], lines)
 
 
@@ -93,7 +107,15 @@ def tidy(results: Results) -> str:
     compared = ("macro", "to_vanilla", "to_random", "to_host")
     out.writerow(
         [
-            *("method", "allocator", "guide", "tokens_per_frame", "budget", "measured", "off_budget"),
+            *(
+                "method",
+                "allocator",
+                "guide",
+                "tokens_per_frame",
+                "budget",
+                "measured",
+                "off_budget",
+            ),
             *(f"{name}{end}" for name in compared for end in ("", "_low", "_high")),
             *("share_of_vanilla", "decode", "flops"),
             *results.families,
@@ -106,7 +128,11 @@ def tidy(results: Results) -> str:
         numbers = [number for found in (row.macro, *paired) for number in _three(found)]
         scores = (row.families.get(name) for name in results.families)
         plain = [*numbers, share(results, row), row.decode, row.flops, *scores]
-        tested = [number for found in paired for number in ((found.p, found.p_holm) if found else (None, None))]
+        tested = [
+            number
+            for found in paired
+            for number in ((found.p, found.p_holm) if found else (None, None))
+        ]
         kept = [_csv(row.measured), int(row.off_budget)]
         out.writerow([*_names(row.cell), *kept, *map(_csv, plain), "", *map(_csv, tested)])
     blank = [""] * (2 + 3 * len(compared) + 3 + len(results.families))

@@ -1,4 +1,6 @@
-"""Runs the cells that are not finished yet, in several processes, and stores each as soon as it is done."""
+"""Runs the cells that are not finished yet, in several processes, and stores each as soon as it is
+done.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ def work(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
     done = 0
     try:
         finished = _alone(config, jobs) if workers == 1 else _together(config, jobs, workers)
-        with _progress(len(jobs)) as step, closing(finished):  # however this ends, its processes end with it
+        # however this ends, its processes end with it
+        with _progress(len(jobs)) as step, closing(finished):
             for label in finished:
                 done += 1
                 step(done, label)
@@ -83,7 +86,10 @@ def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generat
     """In `workers` processes, whoever is free takes the next cell."""
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_begin, initargs=(config,)
+        min(workers, len(jobs)),
+        multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(config,),
     )
     try:
         for finished in as_completed([pool.submit(_do, job) for job in jobs]):
@@ -91,7 +97,8 @@ def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generat
         pool.shutdown()
     except BrokenProcessPool:
         raise ConfigError(
-            "a worker process ended before its cell did (out of memory?): the same command does the rest, "
+            "a worker process ended before its cell did (out of memory?): the same command does "
+            "the rest, "
             "with workers=1 it takes less memory"
         ) from None
     finally:
@@ -104,7 +111,8 @@ def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generat
 
 
 def _begin(config: StudyConfig) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, which ends its workers
+    # Ctrl-C is the parent's to handle, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_outlive_nobody, daemon=True).start()
     if config.plugin is not None:
@@ -113,7 +121,9 @@ def _begin(config: StudyConfig) -> None:
 
 
 def _outlive_nobody() -> None:
-    """Ends this worker when its parent was killed: it would wait for work, and keep its memory, for ever."""
+    """Ends this worker when its parent was killed: it would wait for work, and keep its memory, for
+    ever.
+    """
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
@@ -127,7 +137,9 @@ def _do(job: Job) -> str:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Any]:
-    """Yields what is called with the number of finished cells and the last of them; shows that on stderr."""
+    """Yields what is called with the number of finished cells and the last of them; shows that on
+    stderr.
+    """
     began, console = time.monotonic(), Console(file=sys.stderr)
 
     def pace(done: int) -> str:
@@ -137,11 +149,22 @@ def _progress(total: int) -> Iterator[Any]:
 
         def line(done: int, label: str) -> None:
             left = (time.monotonic() - began) / done * (total - done) / 60
-            print(f"{done}/{total} cells, {pace(done)}, {left:.0f} min left: {label}", file=console.file, flush=True)
+            print(
+                f"{done}/{total} cells, {pace(done)}, {left:.0f} min left: {label}",
+                file=console.file,
+                flush=True,
+            )
 
         yield line
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("cells, {task.description}"), TimeRemainingColumn())
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("cells, {task.description}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("starting", total=total)
-        yield lambda done, label: bar.update(task, completed=done, description=f"{pace(done)}, last {label}")
+        yield lambda done, label: bar.update(
+            task, completed=done, description=f"{pace(done)}, last {label}"
+        )

@@ -1,4 +1,6 @@
-"""An annotations file as plain entries, each with the words that say where it stands: JSON or JSONL, in UTF-8."""
+"""An annotations file as plain entries, each with the words that say where it stands: JSON or
+JSONL, in UTF-8.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ def entries(path: Path) -> list[tuple[str, Any]]:
 
 
 def _text(path: Path) -> str:
-    """The whole file without a mark in front. UTF-16 and UTF-32 are refused by name: JSON is exchanged as UTF-8."""
+    """The whole file without a mark in front.
+
+    UTF-16 and UTF-32 are refused by name: JSON is exchanged as UTF-8.
+    """
     content = path.read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:
         raise TaskError(f"{path} is text in UTF-16 or UTF-32, not in UTF-8: save it as UTF-8")
@@ -38,23 +43,30 @@ def _text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise TaskError(f"{path}, line {line}: this is not text in UTF-8: save it as UTF-8") from None
+        raise TaskError(
+            f"{path}, line {line}: this is not text in UTF-8: save it as UTF-8"
+        ) from None
 
 
 def _parsed(path: Path, text: str, line: int) -> Any:
     """JSON that begins in `line` of the file."""
 
     def constant(name: str) -> NoReturn:
-        raise TaskError(f"{path}{where}: {name} is not JSON: write a number, or leave the field out")
+        raise TaskError(
+            f"{path}{where}: {name} is not JSON: write a number, or leave the field out"
+        )
 
     where = f", line {line}" if path.suffix.lower() in _LINES else ""
     try:
         return json.loads(text, parse_constant=constant)
     except json.JSONDecodeError as error:
         comma = re.compile(r",\s*[\]}]").match(text, max(text.rfind(",", 0, error.pos + 1), 0))
-        at = comma.start() if comma and comma.end() > error.pos else error.pos  # Python 3.13 is at the comma already
+        # Python 3.13 is at the comma already
+        at = comma.start() if comma and comma.end() > error.pos else error.pos
         reason = _reason(path, text[at:], error.msg)
-        raise TaskError(f"{path}, line {line + text.count(chr(10), 0, at)}: not valid JSON ({reason})") from None
+        raise TaskError(
+            f"{path}, line {line + text.count(chr(10), 0, at)}: not valid JSON ({reason})"
+        ) from None
     except RecursionError:
         raise TaskError(f"{path}{where}: not valid JSON (nested too deeply)") from None
 

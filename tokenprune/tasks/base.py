@@ -24,11 +24,17 @@ class Sample:
     answer: str
     category: str
     frames: Tensor  # uint8 [f h w 3], RGB
-    evidence: tuple[int, ...] = ()  # the frames without which nobody can answer, where that is known
-    metric: str = "exact_match"  # a name in scoring.METRICS; multiple_choice where there are options
-    options: tuple[str, ...] = ()  # of a multiple-choice question; `answer` is the text of one of them
-    group: str | None = None  # samples of one group, such as questions about one video, are not independent
-    times: tuple[float, ...] | None = None  # seconds at which the frames appear in their video file, where known
+    # the frames without which nobody can answer, where that is known
+    evidence: tuple[int, ...] = ()
+    metric: str = (
+        "exact_match"  # a name in scoring.METRICS; multiple_choice where there are options
+    )
+    # of a multiple-choice question; `answer` is the text of one of them
+    options: tuple[str, ...] = ()
+    # samples of one group, such as questions about one video, are not independent
+    group: str | None = None
+    # seconds at which the frames appear in their video file, where known
+    times: tuple[float, ...] | None = None
 
     @property
     def full_question(self) -> str:
@@ -48,14 +54,18 @@ class Label(NamedTuple):
 
 
 class Task(ABC):
-    """A map-style data set: `task[i]` is a pure function of the arguments the task was built with and of `i`."""
+    """A map-style data set: `task[i]` is a pure function of the arguments the task was built with
+    and of `i`.
+    """
 
     name: str
     max_new_tokens: int | None = None  # the longest answer that a benchmark allows, if it says so
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Every category its samples may have; the task's own name where it has one kind of question."""
+        """Every category its samples may have; the task's own name where it has one kind of
+        question.
+        """
         return (self.name,)
 
     @abstractmethod
@@ -72,10 +82,14 @@ class Task(ABC):
 
     @abstractmethod
     def fingerprint(self) -> Mapping[str, Any]:
-        """Plain values that change whenever a sample, its video or its scoring does: what results may be reused for."""
+        """Plain values that change whenever a sample, its video or its scoring does: what results
+        may be reused for.
+        """
 
     def metrics(self, predictions: Mapping[int, str]) -> dict[str, float]:
-        """A benchmark's own figures over all answers, by sample; those besides the mean score, if it has any."""
+        """A benchmark's own figures over all answers, by sample; those besides the mean score, if
+        it has any.
+        """
         return {}
 
     def score(self, prediction: str, sample: Sample) -> float:
@@ -87,8 +101,9 @@ class Task(ABC):
     def reading(self, prediction: str, sample: Sample) -> str:
         """What `score` could make of `prediction`.
 
-        READ: it was taken as it stands. EMPTY: there is nothing in it. UNPARSED: no option can be read from it, so it
-        counts as wrong. GUESSED: a benchmark's own code could not read it and drew an answer at random.
+        READ: it was taken as it stands. EMPTY: there is nothing in it. UNPARSED: no option can be
+        read from it, so it counts as wrong. GUESSED: a benchmark's own code could not read it and
+        drew an answer at random.
         """
         if not prediction.strip():
             return EMPTY

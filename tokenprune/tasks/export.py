@@ -1,4 +1,6 @@
-"""A task as files: one video per sample and an annotations file, readable back as `task=files:PATH`."""
+"""A task as files: one video per sample and an annotations file, readable back as
+`task=files:PATH`.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,16 @@ RATE = 8  # frames per second
 
 
 def export(config: ExportConfig) -> str:
-    """Writes the samples, all of them or none; returns what to tell the user. Raises TokenpruneError, OSError."""
-    settings = {"samples": config.n, "frames": config.frames, "size": config.size, "seed": config.seed}
+    """Writes the samples, all of them or none; returns what to tell the user.
+
+    Raises TokenpruneError, OSError.
+    """
+    settings = {
+        "samples": config.n,
+        "frames": config.frames,
+        "size": config.size,
+        "seed": config.seed,
+    }
     task = tasks.kind(config.task)(**settings)
     with whole_folder(config.out) as (draft, final):
         (draft / VIDEOS).mkdir()
@@ -59,14 +69,19 @@ def _write(folder: Path, sample: Sample) -> dict[str, Any]:
 
 
 def write_video(path: Path, frames: Tensor) -> None:
-    """Frames uint8 [f h w 3] as H.264 in 4:2:0, which every player plays, at a quality that keeps small shapes."""
+    """Frames uint8 [f h w 3] as H.264 in 4:2:0, which every player plays, at a quality that keeps
+    small shapes.
+    """
     quality = {"crf": "10", "preset": "medium", "threads": "1"}
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=RATE, options=quality)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         # said, because players guess the matrix from the size of the picture
-        stream.codec_context.colorspace, stream.codec_context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
+        stream.codec_context.colorspace, stream.codec_context.color_range = (
+            Colorspace.SMPTE170M,
+            ColorRange.MPEG,
+        )
         for frame in frames.numpy():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())

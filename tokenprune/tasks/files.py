@@ -1,4 +1,6 @@
-"""A task read from disk: an annotations file that names videos, questions and answers (see docs/tasks.md)."""
+"""A task read from disk: an annotations file that names videos, questions and answers (see
+docs/tasks.md).
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,11 @@ class _Entry:
 
 
 class Files(Task):
-    """The samples of an annotations file, `frames` frames of each video, spread evenly by number or by `time`.
+    """The samples of an annotations file, `frames` frames of each video, spread evenly by number or
+    by `time`.
 
-    The whole file is checked at once, so that a mistake in its last line costs no run. Raises TaskError.
+    The whole file is checked at once, so that a mistake in its last line costs no run. Raises
+    TaskError.
     """
 
     name = "files"
@@ -51,7 +55,9 @@ class Files(Task):
         names: dict[str, int] = {}
         for number, entry in enumerate(self._entries, 1):
             if names.setdefault(entry.id, number) != number:
-                raise TaskError(f"{path}: samples {names[entry.id]} and {number} have the same id {entry.id!r}")
+                raise TaskError(
+                    f"{path}: samples {names[entry.id]} and {number} have the same id {entry.id!r}"
+                )
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -62,7 +68,9 @@ class Files(Task):
 
     def label(self, index: int) -> Label:
         entry = self._entries[index]
-        return Label(entry.id, entry.category, entry.question, entry.answer, entry.options, entry.group)
+        return Label(
+            entry.id, entry.category, entry.question, entry.answer, entry.options, entry.group
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """Annotations as they stand; of the videos, which may be large, sizes and times of change."""
@@ -78,7 +86,9 @@ class Files(Task):
             raise IndexError(f"sample {index} of {len(self)}")
         entry = self._entries[index]
         clip = read_clip(entry.video, self._frames, self._sampling)
-        evidence = tuple(place for place, frame in enumerate(clip.indices) if frame in entry.evidence)
+        evidence = tuple(
+            place for place, frame in enumerate(clip.indices) if frame in entry.evidence
+        )
         return Sample(
             id=entry.id,
             question=entry.question,
@@ -101,11 +111,17 @@ def _entry(where: str, raw: Any, folder: Path) -> _Entry:
     video = _video(where, raw, folder)
     frames, evidence = raw.get("frames"), raw.get("evidence") or []
     if frames is not None and not _number(frames, 1):
-        raise TaskError(f"{where}: frames counts the video's frames: write a whole number above 0, not {frames!r}")
+        raise TaskError(
+            f"{where}: frames counts the video's frames: write a whole number above 0, not "
+            f"{frames!r}"
+        )
     if not isinstance(evidence, list) or not all(_number(frame, 0) for frame in evidence):
         raise TaskError(f"{where}: evidence is a list of frame numbers from 0 on, not {evidence!r}")
     if evidence and (frames is None or max(evidence) >= frames):
-        raise TaskError(f'{where}: evidence numbers the video\'s frames: add how many there are, as in "frames": 16')
+        raise TaskError(
+            f"{where}: evidence numbers the video's frames: add how many there are, as in "
+            '"frames": 16'
+        )
     return _Entry(
         id=_text(where, raw, "id"),
         video=video,
@@ -121,7 +137,9 @@ def _entry(where: str, raw: Any, folder: Path) -> _Entry:
 
 
 def _named(video: Path, folder: Path) -> str:
-    """One name for one file, however it is written; without the place of `folder`, where it lies inside."""
+    """One name for one file, however it is written; without the place of `folder`, where it lies
+    inside.
+    """
     found, home = video.resolve(), folder.resolve()
     return (found.relative_to(home) if found.is_relative_to(home) else found).as_posix()
 
@@ -141,21 +159,35 @@ def _video(where: str, raw: Mapping[str, Any], folder: Path) -> Path:
 def _metric(where: str, raw: Mapping[str, Any], options: tuple[str, ...]) -> str:
     metric = _text(where, raw, "metric", METRIC if options else "exact_match")
     if metric not in (*METRICS, METRIC):
-        raise TaskError(f"{where}: unknown metric {metric!r}; metrics: {', '.join((*METRICS, METRIC))}")
+        raise TaskError(
+            f"{where}: unknown metric {metric!r}; metrics: {', '.join((*METRICS, METRIC))}"
+        )
     if options and metric != METRIC:
-        raise TaskError(f"{where}: a sample with options is scored by {METRIC}, not by {metric}: leave metric out")
+        raise TaskError(
+            f"{where}: a sample with options is scored by {METRIC}, not by {metric}: leave metric "
+            "out"
+        )
     if metric == METRIC and not options:
-        raise TaskError(f'{where}: {METRIC} needs options: add them, as in "options": ["red", "blue"]')
+        raise TaskError(
+            f'{where}: {METRIC} needs options: add them, as in "options": ["red", "blue"]'
+        )
     return metric
 
 
 def _options(where: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """The texts to choose from, without letters of their own (`A. red`); none where the field is missing or null."""
+    """The texts to choose from, without letters of their own (`A.
+
+    red`); none where the field is missing or null.
+    """
     options = raw.get("options")
     if options is None:
         return ()
-    if not isinstance(options, list) or not all(isinstance(option, str) and option.strip() for option in options):
-        raise TaskError(f'{where}: options is a list of texts, as in ["red", "blue"], not {options!r}')
+    if not isinstance(options, list) or not all(
+        isinstance(option, str) and option.strip() for option in options
+    ):
+        raise TaskError(
+            f'{where}: options is a list of texts, as in ["red", "blue"], not {options!r}'
+        )
     if not FEWEST <= len(options) <= MOST:
         raise TaskError(f"{where}: {len(options)} options: write {FEWEST} to {MOST}")
     bare = [" ".join(option.split()).casefold() for option in options]
@@ -163,13 +195,20 @@ def _options(where: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
         raise TaskError(f"{where}: the option {twice!r} is there twice: leave one of them out")
     options = [option.strip() for option in options]
     labels = [re.match(r"\(?([A-Z])[.):]\s*(?=\S)", option) for option in options]
-    if all(label and label[1] == letter for label, letter in zip(labels, string.ascii_uppercase, strict=False)):
-        options = [option[label.end() :] for option, label in zip(options, labels, strict=True) if label]
+    if all(
+        label and label[1] == letter
+        for label, letter in zip(labels, string.ascii_uppercase, strict=False)
+    ):
+        options = [
+            option[label.end() :] for option, label in zip(options, labels, strict=True) if label
+        ]
     return tuple(options)
 
 
 def _choice(where: str, raw: Mapping[str, Any], options: tuple[str, ...]) -> str:
-    """The text of the right option, which `answer` names by its text, its letter or its number from 0."""
+    """The text of the right option, which `answer` names by its text, its letter or its number from
+    0.
+    """
     answer = raw.get("answer")
     if not _number(answer, 0):
         answer = _text(where, raw, "answer").strip()
@@ -180,7 +219,8 @@ def _choice(where: str, raw: Mapping[str, Any], options: tuple[str, ...]) -> str
     found = named | ({place} & set(range(len(options))))
     if not found:
         raise TaskError(
-            f"{where}: the answer {answer!r} is not among the options: write the text of one, a letter from A to "
+            f"{where}: the answer {answer!r} is not among the options: write the text of one, a "
+            "letter from A to "
             f"{letters[-1]}, or a number from 0 to {len(options) - 1}"
         )
     if len(found) > 1:

@@ -13,8 +13,9 @@ def exact_match(prediction: str, answer: str) -> float:
 def event_f1(prediction: str, answer: str) -> float:
     """F1 of the events told, which are the clauses between commas; their order counts.
 
-    Right are the events of the longest common subsequence: told in the reference's order, none of them twice. A
-    repeated or invented event costs precision, one left out or told out of order costs recall.
+    Right are the events of the longest common subsequence: told in the reference's order, none of
+    them twice. A repeated or invented event costs precision, one left out or told out of order
+    costs recall.
     """
     told, happened = _events(prediction), _events(answer)
     return 2 * _common(told, happened) / (len(told) + len(happened)) if told and happened else 0.0

@@ -1,7 +1,7 @@
 """Pixels for `scenes.py`: anti-aliased shapes over a drifting, textured, noisy background.
 
-Neighbouring frames are similar but never equal. No loop over pixels, frames or videos: sprites are cut once per
-object and blended into all frames of all videos with one gather and one scatter.
+Neighbouring frames are similar but never equal. No loop over pixels, frames or videos: sprites are
+cut once per object and blended into all frames of all videos with one gather and one scatter.
 """
 
 from __future__ import annotations
@@ -13,22 +13,27 @@ from torch.nn.functional import interpolate
 from tokenprune.tasks.scenes import CLUTTER, CROWD, SIZE, Scenes
 
 _PAINT = torch.tensor(
-    [[215, 45, 45], [50, 165, 65], [55, 85, 225], [230, 205, 50], [155, 60, 190], [238, 238, 238]], dtype=torch.float32
+    [[215, 45, 45], [50, 165, 65], [55, 85, 225], [230, 205, 50], [155, 60, 190], [238, 238, 238]],
+    dtype=torch.float32,
 )  # RGB of scenes.COLOURS
 _GREY = torch.full((3,), 132.0)  # of distractors
 _STONE = 22.0  # of pillars
-_WINDOW = 32  # side of the square a sprite is blended in; holds the largest radius (14) and an anti-aliased edge
+# side of the square a sprite is blended in; holds the largest radius (14) and an anti-aliased edge
+_WINDOW = 32
 _TEXTURE = 144  # side of the background, of which every frame shows a crop: room for 48 of drift
 
 
 def _sprites(shape: Tensor, radius: Tensor, side: int) -> Tensor:
-    """Opacity of each object in its own window: float [b o w w], `shape` int64 and `radius` (pixels) float [b o]."""
+    """Opacity of each object in its own window: float [b o w w], `shape` int64 and `radius`
+    (pixels) float [b o].
+    """
     axis = torch.arange(side) - (side - 1) / 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     size = radius[..., None, None].clamp(min=1)
     x, y = x / size, y / size
     u, v, away = x.abs(), y.abs(), torch.hypot(x, y)
-    outside = torch.stack(  # signed distances in radii, negative inside, in the order of scenes.SHAPES
+    # signed distances in radii, negative inside, in the order of scenes.SHAPES
+    outside = torch.stack(
         [
             away - 0.95,
             torch.maximum(u, v) - 0.83,
@@ -43,17 +48,22 @@ def _sprites(shape: Tensor, radius: Tensor, side: int) -> Tensor:
 
 
 def _background(generator: Generator, batch: int, frames: int, size: int) -> Tensor:
-    """A texture that drifts at constant speed, plus fresh noise in every frame: float [b f size*size 3]."""
+    """A texture that drifts at constant speed, plus fresh noise in every frame: float [b f
+    size*size 3].
+    """
     coarse = torch.rand(batch, 3, 10, 10, generator=generator) * 50
     fine = torch.rand(batch, 1, 36, 36, generator=generator) * 45
     tone = 45 + 60 * torch.rand(batch, 1, 1, 1, generator=generator)
     side = round(_TEXTURE * size / SIZE)
     texture = (
-        tone + interpolate(coarse, (side, side), mode="bilinear") + interpolate(fine, (side, side), mode="bilinear")
+        tone
+        + interpolate(coarse, (side, side), mode="bilinear")
+        + interpolate(fine, (side, side), mode="bilinear")
     )
     texture = texture.flatten(2).transpose(1, 2).contiguous()  # [b t*t 3]
 
-    # Drift between 0.3 and 2.5 units a frame at 16 frames, in any direction, wherever it starts in the texture.
+    # Drift between 0.3 and 2.5 units a frame at 16 frames, in any direction, wherever it starts in
+    # the texture.
     room = side - size
     travel = (torch.rand(batch, 1, 2, generator=generator) - 0.5) * room / 0.6
     path = (torch.rand(batch, 1, 2, generator=generator) - 0.5) * (room - travel.abs())
@@ -71,14 +81,17 @@ def _pillars(pillar: Tensor, size: int) -> Tensor:
     flat, middle, thickness = pillar.unbind(-1)
     line = torch.arange(size).expand(len(pillar), -1)
     scale = size / SIZE
-    cover = (0.5 + scale * thickness[:, None] / 2 - (line - scale * middle[:, None]).abs()).clamp(0, 1)
+    cover = (0.5 + scale * thickness[:, None] / 2 - (line - scale * middle[:, None]).abs()).clamp(
+        0, 1
+    )
     cover = cover * (thickness > 0)[:, None]
     column, bar = cover[:, None, :].expand(-1, size, -1), cover[:, :, None].expand(-1, -1, size)
     return torch.where(flat[:, None, None] == 0, column, bar).flatten(1)
 
 
 def render(generator: Generator, scenes: Scenes, size: int = SIZE) -> tuple[Tensor, Tensor]:
-    """Videos uint8 [b f size size 3], and the object on top of every pixel int64 [b f size size] (-1: none).
+    """Videos uint8 [b f size size 3], and the object on top of every pixel int64 [b f size size]
+    (-1: none).
 
     Distractors lie below the objects, pillars above them.
     """
@@ -89,7 +102,9 @@ def render(generator: Generator, scenes: Scenes, size: int = SIZE) -> tuple[Tens
     line = torch.arange(side)
     window = (line[:, None] * size + line).flatten()
 
-    def blend(shape: Tensor, radius: Tensor, centre: Tensor, visible: Tensor, paint: Tensor, number: int) -> None:
+    def blend(
+        shape: Tensor, radius: Tensor, centre: Tensor, visible: Tensor, paint: Tensor, number: int
+    ) -> None:
         """One object of every video, [b] shape and radius, [b f] the rest."""
         sprite = _sprites(shape[:, None], radius[:, None] * scale, side).flatten(2)  # [b 1 w*w]
         alpha = (sprite * visible.unsqueeze(-1)).flatten(0, 1)
@@ -103,11 +118,23 @@ def render(generator: Generator, scenes: Scenes, size: int = SIZE) -> tuple[Tens
     always = torch.ones(batch, frames, dtype=torch.bool)
     for k in range(CLUTTER):
         blend(
-            scenes.clutter_shape[:, k], scenes.clutter_radius[:, k], scenes.clutter_centre[:, :, k], always, _GREY, -1
+            scenes.clutter_shape[:, k],
+            scenes.clutter_radius[:, k],
+            scenes.clutter_centre[:, :, k],
+            always,
+            _GREY,
+            -1,
         )
     for o in range(CROWD):  # painter's order: later objects cover earlier ones
         paint = _PAINT[scenes.colour[:, :, o]]
-        blend(scenes.shape[:, o], scenes.radius[:, o], scenes.centre[:, :, o], scenes.visible[:, :, o], paint, o)
+        blend(
+            scenes.shape[:, o],
+            scenes.radius[:, o],
+            scenes.centre[:, :, o],
+            scenes.visible[:, :, o],
+            paint,
+            o,
+        )
     cover = _pillars(scenes.pillar, size).repeat_interleave(frames, 0)
     image.lerp_(torch.full_like(image, _STONE), cover.unsqueeze(-1))
     owner.masked_fill_(cover > 0.5, -1)

@@ -1,8 +1,9 @@
-"""What happens in a synthetic video, as tensors: who is there, when, which way it moves and what becomes of it.
+"""What happens in a synthetic video, as tensors: who is there, when, which way it moves and what
+becomes of it.
 
-Axes: b videos, f frames, o objects (at most `CROWD`), k distractors (`CLUTTER`). Everything is drawn at once for a
-whole batch; pixels are made from it in `render.py`, questions in `tinyvqa.py`. Lengths are in units of a frame that is
-`SIZE` wide and high, whatever size it is rendered at.
+Axes: b videos, f frames, o objects (at most `CROWD`), k distractors (`CLUTTER`). Everything is
+drawn at once for a whole batch; pixels are made from it in `render.py`, questions in `tinyvqa.py`.
+Lengths are in units of a frame that is `SIZE` wide and high, whatever size it is rendered at.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MARGIN = 16  # a centre never comes closer to the border, so no object is ever c
 NEEDLE_FRAMES = 2  # a needle is visible in at most so many frames
 _STEP = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])  # x, y of each direction
 _CANDIDATES = 4  # layouts tried per video; the one whose objects keep the largest distance is taken
-_MIN_ALIVE = 0.3  # share of the frames for which an object is visible, unless it is a needle or a guest
+# share of the frames for which an object is visible, unless it is a needle or a guest
+_MIN_ALIVE = 0.3
 _GUEST = 3 / 16  # share of the frames for which a guest is visible
 
 
@@ -51,7 +53,10 @@ class Thing(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenes:
-    """A batch of scene descriptions. Colours differ within a video and so do shapes: either word names one object."""
+    """A batch of scene descriptions.
+
+    Colours differ within a video and so do shapes: either word names one object.
+    """
 
     frames: int
     colour: Tensor  # int64 [b f o], index into COLOURS
@@ -66,7 +71,8 @@ class Scenes:
     clutter_shape: Tensor  # int64 [b k], index into SHAPES
     clutter_radius: Tensor  # float [b k], 0: not there
     clutter_centre: Tensor  # float [b f k 2]
-    pillar: Tensor  # float [b 3]: 0 for a column or 1 for a bar, its middle, its thickness (0: none)
+    # float [b 3]: 0 for a column or 1 for a bar, its middle, its thickness (0: none)
+    pillar: Tensor
 
     def __len__(self) -> int:
         return len(self.shape)
@@ -83,22 +89,49 @@ class Scenes:
         last = self.frames - 1 - self.visible.flip(1).int().argmax(1)
         begins, ends = self.colour[:, 0], self.colour[:, -1]
         turn = (self.colour != begins[:, None]).int().argmax(1)
-        columns = (begins, self.shape, self.direction, first, last, self.needle, self.guest, self.small, ends, turn)
+        columns = (
+            begins,
+            self.shape,
+            self.direction,
+            first,
+            last,
+            self.needle,
+            self.guest,
+            self.small,
+            ends,
+            turn,
+        )
         return [
-            sorted((_thing(*row) for *row, there in video if there), key=lambda thing: (thing.first, thing))
+            sorted(
+                (_thing(*row) for *row, there in video if there),
+                key=lambda thing: (thing.first, thing),
+            )
             for video in torch.stack([*columns, seen], -1).tolist()
         ]
 
 
 def _thing(
-    colour: int, shape: int, way: int, first: int, last: int, needle: int, guest: int, small: int, later: int, turn: int
+    colour: int,
+    shape: int,
+    way: int,
+    first: int,
+    last: int,
+    needle: int,
+    guest: int,
+    small: int,
+    later: int,
+    turn: int,
 ) -> Thing:
     flags = bool(needle), bool(guest), bool(small)
-    return Thing(COLOURS[colour], SHAPES[shape], DIRECTIONS[way], first, last, *flags, COLOURS[later], turn)
+    return Thing(
+        COLOURS[colour], SHAPES[shape], DIRECTIONS[way], first, last, *flags, COLOURS[later], turn
+    )
 
 
 class _Cast(NamedTuple):
-    """Who plays what: bool [b o] each, and the frames [on, off) of each object, int64 [b o]; absent: on == off."""
+    """Who plays what: bool [b o] each, and the frames [on, off) of each object, int64 [b o];
+    absent: on == off.
+    """
 
     needle: Tensor
     guest: Tensor
@@ -114,7 +147,8 @@ def _distinct(generator: Generator, batch: int, choices: int) -> Tensor:
 
 
 def _roles(generator: Generator, batch: int, frames: int) -> _Cast:
-    """The last object of a video may be brief, the first small, the second (or only) one may change its colour.
+    """The last object of a video may be brief, the first small, the second (or only) one may change
+    its colour.
 
     In 60 % of the videos the lasting objects enter one after the other; one in four leaves early.
     """
@@ -126,9 +160,19 @@ def _roles(generator: Generator, batch: int, frames: int) -> _Cast:
     needle = last & company & (brief < (0.3 if frames >= 4 else 0.0))
     guest = last & company & (brief >= 0.3) & (brief < (0.55 if long else 0.0))
     small = present & (index == 0) & (tiny < 0.35)
-    turns = present & (index == (count > 1)) & (turning < (0.4 if frames >= 4 else 0.0)) & ~(needle | guest | small)
+    turns = (
+        present
+        & (index == (count > 1))
+        & (turning < (0.4 if frames >= 4 else 0.0))
+        & ~(needle | guest | small)
+    )
 
-    slot = torch.rand(batch, CROWD, generator=generator).masked_fill(~present, 2.0).argsort(1).argsort(1)
+    slot = (
+        torch.rand(batch, CROWD, generator=generator)
+        .masked_fill(~present, 2.0)
+        .argsort(1)
+        .argsort(1)
+    )
     jitter = torch.rand(batch, CROWD, generator=generator) / 16
     staggered = torch.rand(batch, 1, generator=generator) < 0.6
     on = torch.where(staggered, (slot * 3 / 16 + jitter) * frames, 0.0).long()
@@ -152,23 +196,31 @@ def _roles(generator: Generator, batch: int, frames: int) -> _Cast:
 
 
 def _paths(generator: Generator, on: Tensor, off: Tensor, direction: Tensor, frames: int) -> Tensor:
-    """Candidate centres float [c b f o 2]: straight lines of 44 to 60, walked while the object is visible."""
+    """Candidate centres float [c b f o 2]: straight lines of 44 to 60, walked while the object is
+    visible.
+    """
     shape = (_CANDIDATES, *on.shape)
     travel = 44 + 16 * torch.rand(shape, generator=generator)
     step = _STEP[direction]  # [b o 2]
     room = (SIZE - 2 * MARGIN) - travel.unsqueeze(-1) * step.abs()
     middle = SIZE / 2 + room * (torch.rand(*shape, 2, generator=generator) - 0.5)
-    phase = torch.rand(shape, generator=generator).unsqueeze(2)  # where between two frames the walk begins
+    # where between two frames the walk begins
+    phase = torch.rand(shape, generator=generator).unsqueeze(2)
     clock = torch.arange(frames).view(1, -1, 1)
-    walked = ((clock - on.unsqueeze(1) + phase) / (off - on).clamp(min=1).unsqueeze(1)).clamp(0, 1) - 0.5
+    walked = ((clock - on.unsqueeze(1) + phase) / (off - on).clamp(min=1).unsqueeze(1)).clamp(
+        0, 1
+    ) - 0.5
     return middle.unsqueeze(2) + (walked * travel.unsqueeze(2)).unsqueeze(-1) * step.unsqueeze(1)
 
 
 def _clearest(centre: Tensor, visible: Tensor) -> Tensor:
-    """Of the candidates [c b f o 2], per video the one whose objects stay farthest apart: float [b f o 2]."""
+    """Of the candidates [c b f o 2], per video the one whose objects stay farthest apart: float [b
+    f o 2].
+    """
     gap = (centre.unsqueeze(-2) - centre.unsqueeze(-3)).norm(dim=-1)  # [c b f o o]
     together = visible.unsqueeze(-1) & visible.unsqueeze(-2) & ~torch.eye(CROWD, dtype=torch.bool)
-    crowding = (gap.clamp(max=24) - 24).masked_fill(~together, 0).sum((-1, -2, -3))  # [c b], 0 is best
+    # [c b], 0 is best
+    crowding = (gap.clamp(max=24) - 24).masked_fill(~together, 0).sum((-1, -2, -3))
     best = crowding.argmax(0)
     return centre[best, torch.arange(centre.shape[1])]
 
@@ -179,18 +231,25 @@ def draw(generator: Generator, batch: int, frames: int) -> Scenes:
     hues = _distinct(generator, batch, len(COLOURS))
     clock = torch.arange(frames).view(1, -1, 1)
     on, off = cast.on.unsqueeze(1), cast.off.unsqueeze(1)
-    moment = on + ((0.35 + 0.3 * torch.rand(batch, 1, CROWD, generator=generator)) * (off - on)).ceil()
+    moment = (
+        on + ((0.35 + 0.3 * torch.rand(batch, 1, CROWD, generator=generator)) * (off - on)).ceil()
+    )
     turned = cast.turns.unsqueeze(1) & (clock >= moment)
-    colour = torch.where(turned, hues[:, None, CROWD, None], hues[:, None, :CROWD].expand(-1, frames, -1))
+    colour = torch.where(
+        turned, hues[:, None, CROWD, None], hues[:, None, :CROWD].expand(-1, frames, -1)
+    )
 
     direction = torch.randint(len(DIRECTIONS), (batch, CROWD), generator=generator)
     visible = (clock >= on) & (clock < off)
     radius = 10 + 4 * torch.rand(batch, CROWD, generator=generator)
 
-    start, end = MARGIN + (SIZE - 2 * MARGIN) * torch.rand(2, batch, 1, CLUTTER, 2, generator=generator)
+    start, end = MARGIN + (SIZE - 2 * MARGIN) * torch.rand(
+        2, batch, 1, CLUTTER, 2, generator=generator
+    )
     there = torch.rand(batch, CLUTTER, generator=generator) < 0.5
     upright, place, thickness, stands = torch.rand(4, batch, generator=generator)
-    thickness = (6 + 4 * thickness) * ((stands < 0.5) & ~cast.small.any(1))  # small ones would vanish
+    # small ones would vanish
+    thickness = (6 + 4 * thickness) * ((stands < 0.5) & ~cast.small.any(1))
     return Scenes(
         frames=frames,
         colour=colour,

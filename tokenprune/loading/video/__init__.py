@@ -25,7 +25,8 @@ class Clip(NamedTuple):
     """Frames of a video."""
 
     frames: UInt8[Tensor, "f h w 3"]  # RGB, upright
-    times: tuple[float, ...] | None  # seconds from the first picture; None where the file does not say
+    # seconds from the first picture; None where the file does not say
+    times: tuple[float, ...] | None
     indices: tuple[int, ...]  # the frames' numbers in the video
 
 
@@ -39,7 +40,8 @@ class _Decoded:
 
 
 def frame_indices(count: int, frames: int) -> list[int]:
-    """`frames` indices spread evenly from the first to the last of `count`, truncated; all if there are fewer.
+    """`frames` indices spread evenly from the first to the last of `count`, truncated; all if there
+    are fewer.
 
     The rule of the field's evaluation codes, `linspace(0, count - 1, frames)` as integers.
     """
@@ -49,22 +51,26 @@ def frame_indices(count: int, frames: int) -> list[int]:
 
 
 def time_indices(times: Sequence[int], frames: int) -> list[int]:
-    """Indices of the pictures that are shown at `frames` moments spread evenly from the first picture to the last.
+    """Indices of the pictures that are shown at `frames` moments spread evenly from the first
+    picture to the last.
 
-    `times` are when each picture appears, in ticks, increasing. A picture that stays for several moments is taken once.
-    Where pictures follow one another evenly these are `frame_indices`, but for the rounding of the clock.
+    `times` are when each picture appears, in ticks, increasing. A picture that stays for several
+    moments is taken once. Where pictures follow one another evenly these are `frame_indices`, but
+    for the rounding of the clock.
     """
     if len(times) <= frames:
         return list(range(len(times)))
     span = Fraction(times[-1] - times[0], max(1, frames - 1))
-    # a fine clock, as Matroska's of milliseconds, has rounded up to a tick away; a coarse one counts pictures
+    # a fine clock, as Matroska's of milliseconds, has rounded up to a tick away; a coarse one
+    # counts pictures
     rounded = int(min(later - time for time, later in itertools.pairwise(times)) > 8)
     moments = (times[0] + number * span + rounded for number in range(frames))
     return list(dict.fromkeys(bisect_right(times, moment) - 1 for moment in moments))
 
 
 def read_frames(path: str | Path, frames: int) -> UInt8[Tensor, "f h w 3"]:
-    """`frames` RGB frames spread evenly over a video; every one if it is shorter, never a repeated one.
+    """`frames` RGB frames spread evenly over a video; every one if it is shorter, never a repeated
+    one.
 
     A rotation by quarter turns in the metadata is applied. Raises VideoError.
     """
@@ -74,9 +80,9 @@ def read_frames(path: str | Path, frames: int) -> UInt8[Tensor, "f h w 3"]:
 def read_clip(path: str | Path, frames: int, sampling: str = "index") -> Clip:
     """As `read_frames`, with times; `sampling` by frame number (`index`) or by the clock (`time`).
 
-    Seeks to the chosen frames where that gives the pixels of decoding everything; else decodes everything and holds the
-    chosen frames only, twice where the container does not state how many there are, or wrongly. Raises VideoError,
-    also for a truncated file.
+    Seeks to the chosen frames where that gives the pixels of decoding everything; else decodes
+    everything and holds the chosen frames only, twice where the container does not state how many
+    there are, or wrongly. Raises VideoError, also for a truncated file.
     """
     path = Path(path)
     if frames < 1:
@@ -96,7 +102,9 @@ def read_clip(path: str | Path, frames: int, sampling: str = "index") -> Clip:
     return _sequential(path, index, frames, sampling)
 
 
-def _choose(path: Path, count: int, times: list[int] | None, frames: int, sampling: str) -> list[int]:
+def _choose(
+    path: Path, count: int, times: list[int] | None, frames: int, sampling: str
+) -> list[int]:
     if sampling == "index" or count <= frames:
         return frame_indices(count, frames)
     if times is None:
@@ -112,13 +120,16 @@ def _clip(canvas: Canvas, wanted: Sequence[int], times: Sequence[int] | None, in
 
 
 def _sequential(path: Path, index: Index, frames: int, sampling: str) -> Clip:
-    """By decoding everything, until what was chosen beforehand is what has to be chosen of what there is."""
+    """By decoding everything, until what was chosen beforehand is what has to be chosen of what
+    there is.
+    """
     count = sum(1 for packet in index.packets if not packet.hidden)
     known = sampling == "index" or index.shown is not None
     wanted = _choose(path, count, index.shown, frames, sampling) if known else []
     found = _decode(path, wanted, index)
     if (right := _choose(path, found.count, found.times, frames, sampling)) != wanted:
-        found, wanted = None, right  # the first pass's pictures are gone before the second's are held
+        # the first pass's pictures are gone before the second's are held
+        found, wanted = None, right
         found = _decode(path, wanted, index)
     assert found.canvas is not None, "a video of one frame has one chosen"
     return _clip(found.canvas, wanted, found.times, index)
@@ -138,7 +149,8 @@ def _decode(path: Path, wanted: Sequence[int], index: Index) -> _Decoded:
         if not pts:
             raise VideoError(f"{path} holds no frame: its video stream is empty")
         times = in_order(pts)
-        if times is not None and len(pts) < len(index.packets):  # packets are there, and their pictures are not
+        # packets are there, and their pictures are not
+        if times is not None and len(pts) < len(index.packets):
             end = times[-1] + index.packets[-1].duration
             check_whole(path, container, stream, len(pts), *index.seconds(times, end))
     return _Decoded(canvas, len(pts), times)

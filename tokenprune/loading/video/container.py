@@ -1,4 +1,6 @@
-"""A video file, opened: its picture stream, what is in it packet by packet, and what FFmpeg objects to in one line."""
+"""A video file, opened: its picture stream, what is in it packet by packet, and what FFmpeg objects
+to in one line.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from tokenprune.loading.video.entry import entry_test
 
 
 class Packet(NamedTuple):
-    """One compressed picture, by what its container says of it; times are ticks of the stream's time base."""
+    """One compressed picture, by what its container says of it; times are ticks of the stream's
+    time base.
+    """
 
     pts: int | None
     duration: int  # 0 where the container stores none
@@ -40,29 +44,41 @@ class Index:
 
     @cached_property
     def shown(self) -> list[int] | None:
-        """Times of the pictures in the order in which they are shown; None where they cannot be told apart."""
+        """Times of the pictures in the order in which they are shown; None where they cannot be
+        told apart.
+        """
         return in_order([packet.pts for packet in self.packets if not packet.hidden])
 
     @property
     def end(self) -> int | None:
         """When the last picture ends, in ticks; its duration is that of its packet."""
-        return max((p.pts + p.duration for p in self.packets if p.pts is not None and not p.hidden), default=None)
+        return max(
+            (p.pts + p.duration for p in self.packets if p.pts is not None and not p.hidden),
+            default=None,
+        )
 
     def seconds(self, times: Sequence[int], end: int) -> tuple[float, float, float]:
-        """When pictures at `times`, the last of them until `end`, begin and end, and how long one stays at most."""
+        """When pictures at `times`, the last of them until `end`, begin and end, and how long one
+        stays at most.
+        """
         stay = max((later - time for time, later in itertools.pairwise(times)), default=0)
         return float(times[0] * self.tick), float(end * self.tick), float(stay * self.tick)
 
 
 def in_order(pts: list[int | None]) -> list[int] | None:
-    """Times of pictures, sorted: AVI numbers pictures in decoding order. None if one is missing or there twice."""
+    """Times of pictures, sorted: AVI numbers pictures in decoding order.
+
+    None if one is missing or there twice.
+    """
     known = [time for time in pts if time is not None]
     return sorted(known) if len(known) == len(pts) == len(set(known)) else None
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its video stream; whatever FFmpeg objects to within the block becomes a VideoError."""
+    """The container and its video stream; whatever FFmpeg objects to within the block becomes a
+    VideoError.
+    """
     if path.is_dir():
         raise VideoError(f"{path} is a folder, not a video file")
     if not path.exists():
@@ -81,9 +97,14 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             yield container, streams[0]
     except FFmpegError as error:
         if _is_animated_webp(path):
-            said = "is an animated WebP, which this FFmpeg cannot decode: convert it to MP4 or GIF first"
+            said = (
+                "is an animated WebP, which this FFmpeg cannot decode: convert it to MP4 or GIF "
+                "first"
+            )
             raise VideoError(f"{path} {said}") from None
-        raise VideoError(f"{path} is no video, or a truncated or corrupt one (FFmpeg: {error.strerror})") from None
+        raise VideoError(
+            f"{path} is no video, or a truncated or corrupt one (FFmpeg: {error.strerror})"
+        ) from None
 
 
 def scan(container: InputContainer, stream: VideoStream) -> Index:

@@ -1,7 +1,8 @@
-"""Where decoding can begin: packets after which nothing before them matters, told by their first bytes.
+"""Where decoding can begin: packets after which nothing before them matters, told by their first
+bytes.
 
-A container's keyframe flag is not enough: pictures behind a key picture of an open group, or behind a recovery point,
-may still depend on what came before it.
+A container's keyframe flag is not enough: pictures behind a key picture of an open group, or behind
+a recovery point, may still depend on what came before it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ _EVERY_PICTURE = ("mjpeg", "prores", "dnxhd")  # codecs without prediction from 
 
 
 def entry_test(codec: str, extradata: bytes | None) -> EntryTest | None:
-    """How to tell entry points of a stream; None for codecs, and forms of them, that are always decoded from the start.
+    """How to tell entry points of a stream; None for codecs, and forms of them, that are always
+    decoded from the start.
 
     `extradata` is the decoder's configuration as MP4 and Matroska store it.
     """
@@ -30,7 +32,9 @@ def entry_test(codec: str, extradata: bytes | None) -> EntryTest | None:
             width = (extradata[21] & 3) + 1
             # BLA, IDR, CRA: what is shown after them does not reach back behind them
             return lambda packet: any(16 <= head >> 1 & 63 <= 21 for head in _heads(packet, width))
-    return {"mpeg4": _mpeg4, "libdav1d": _av1, "av1": _av1, "vp9": _vp9, "libvpx-vp9": _vp9}.get(codec)
+    return {"mpeg4": _mpeg4, "libdav1d": _av1, "av1": _av1, "vp9": _vp9, "libvpx-vp9": _vp9}.get(
+        codec
+    )
 
 
 def _heads(packet: memoryview, width: int) -> Iterator[int]:

@@ -11,14 +11,17 @@ from torch import Tensor
 
 from tokenprune.compat import converting, rotation
 
-# Matrices by their number in a stream (ITU-T H.273). BT.2020 (9, 10) has no name in every PyAV: None: the frame's own.
-# All else is BT.601, also what says nothing, whatever its size, as in the field's evaluation codes.
+# Matrices by their number in a stream (ITU-T H.273). BT.2020 (9, 10) has no name in every PyAV:
+# None: the frame's own. All else is BT.601, also what says nothing, whatever its size, as in the
+# field's evaluation codes.
 _MATRICES = {1: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: None, 10: None}
 _BT601 = "ITU601"
 
 
 class Canvas:
-    """`rows` RGB pictures of one size, made once and filled: beside them there is never more than one other picture."""
+    """`rows` RGB pictures of one size, made once and filled: beside them there is never more than
+    one other picture.
+    """
 
     def __init__(self, rows: int) -> None:
         self._rows = rows

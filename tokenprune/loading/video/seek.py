@@ -1,4 +1,6 @@
-"""Chosen frames of a long video without decoding what lies between them, or nothing at all where that is not exact."""
+"""Chosen frames of a long video without decoding what lies between them, or nothing at all where
+that is not exact.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from av.video.stream import VideoStream
 from tokenprune.loading.video.container import Index, Packet
 from tokenprune.loading.video.pixels import Canvas
 
-_SEEKABLE = {"mp4", "matroska"}  # containers that know where their pictures are, and when each is shown
+# containers that know where their pictures are, and when each is shown
+_SEEKABLE = {"mp4", "matroska"}
 
 
 class Stretch(NamedTuple):
@@ -24,12 +27,14 @@ class Stretch(NamedTuple):
     last: int
 
 
-def by_seeking(container: InputContainer, stream: VideoStream, index: Index, wanted: Sequence[int]) -> Canvas | None:
+def by_seeking(
+    container: InputContainer, stream: VideoStream, index: Index, wanted: Sequence[int]
+) -> Canvas | None:
     """The frames numbered `wanted`, as a sequential pass gives them; None where that is not sure.
 
-    The last frame is decoded in any case: a file whose end cannot be decoded is not whole. Every stretch has to give
-    exactly the pictures that its packets announce, which two fields in two packets, packets without a picture, and
-    decoders that drop some do not.
+    The last frame is decoded in any case: a file whose end cannot be decoded is not whole. Every
+    stretch has to give exactly the pictures that its packets announce, which two fields in two
+    packets, packets without a picture, and decoders that drop some do not.
     """
     packets, shown = index.packets, index.shown
     times = [packet.pts for packet in packets if packet.pts is not None and not packet.corrupt]
@@ -39,7 +44,11 @@ def by_seeking(container: InputContainer, stream: VideoStream, index: Index, wan
         return None
     rows = {shown[number]: row for row, number in enumerate(wanted)}
     place = {time: number for number, time in enumerate(times)}
-    stretches = plan(times, [packet.entry for packet in packets], [place[time] for time in sorted({*rows, shown[-1]})])
+    stretches = plan(
+        times,
+        [packet.entry for packet in packets],
+        [place[time] for time in sorted({*rows, shown[-1]})],
+    )
     if stretches == [Stretch(0, len(packets) - 1)]:
         return None  # nothing to skip
     canvas, size, missing = Canvas(len(rows)), None, set(rows)
@@ -47,7 +56,11 @@ def by_seeking(container: InputContainer, stream: VideoStream, index: Index, wan
         for stretch in stretches:
             begin = times[stretch.first] if stretch.first else min(times)
             inside = packets[stretch.first : stretch.last + 1]
-            expected = iter(sorted(p.pts for p in inside if p.pts is not None and p.pts >= begin and not p.hidden))
+            expected = iter(
+                sorted(
+                    p.pts for p in inside if p.pts is not None and p.pts >= begin and not p.hidden
+                )
+            )
             for frame in _decoded(container, stream, packets, place, stretch):
                 if frame.pts is not None and frame.pts < begin:
                     continue  # of an open group: not for this stretch, and not whole
@@ -65,9 +78,11 @@ def by_seeking(container: InputContainer, stream: VideoStream, index: Index, wan
 
 
 def plan(times: Sequence[int], entries: Sequence[bool], targets: Sequence[int]) -> list[Stretch]:
-    """The shortest stretches that begin where decoding can and hold `targets`, which are in the order of display.
+    """The shortest stretches that begin where decoding can and hold `targets`, which are in the
+    order of display.
 
-    `times` are when packets are shown, `entries` whether decoding can begin at them, both in decoding order.
+    `times` are when packets are shown, `entries` whether decoding can begin at them, both in
+    decoding order.
     """
     begins = [number for number, entry in enumerate(entries) if entry and number]
     found: list[Stretch] = []
@@ -90,7 +105,9 @@ def _decoded(
     place: Mapping[int, int],
     stretch: Stretch,
 ) -> Iterator[VideoFrame]:
-    """The frames of a stretch; too few of them where the container does not lead to its first packet."""
+    """The frames of a stretch; too few of them where the container does not lead to its first
+    packet.
+    """
     start = packets[stretch.first].pts
     assert start is not None, "every packet has its time"
     container.seek(start, stream=stream)  # to it or before it, and forgets what the decoder knew

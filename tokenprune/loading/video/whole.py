@@ -19,13 +19,21 @@ _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:[.,]\d+)?)")
 
 
 def check_whole(
-    path: Path, container: InputContainer, stream: VideoStream, shown: int, start: float, end: float, stay: float
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    shown: int,
+    start: float,
+    end: float,
+    stay: float,
 ) -> None:
-    """Raises VideoError where `shown` pictures from second `start` to `end` are clearly not all that is stated.
+    """Raises VideoError where `shown` pictures from second `start` to `end` are clearly not all
+    that is stated.
 
-    MPEG-TS and the like state nothing. A file whose bytes add up is whole whatever its header says of durations, which
-    may be those of longer sound, of a tag written by hand, or count a last picture whose duration is not stored;
-    `stay` is how long the pictures before it stay at most, in seconds.
+    MPEG-TS and the like state nothing. A file whose bytes add up is whole whatever its header says
+    of durations, which may be those of longer sound, of a tag written by hand, or count a last
+    picture whose duration is not stored; `stay` is how long the pictures before it stay at most, in
+    seconds.
     """
     if stream.frames and shown >= stream.frames:
         return
@@ -37,8 +45,11 @@ def check_whole(
     if complete is None:  # the sound may be longer, or the last picture stay as long as others do
         short = stated is not None and not shared and _short(end - start + stay, stated)
     if short:
-        raise VideoError(f"{path} is truncated: its pictures end after {end - start:.1f} of {stated:.1f} seconds")
-    if complete is False and shown < 0.95 * stream.frames:  # FFmpeg shortens the duration of a truncated AVI itself
+        raise VideoError(
+            f"{path} is truncated: its pictures end after {end - start:.1f} of {stated:.1f} seconds"
+        )
+    # FFmpeg shortens the duration of a truncated AVI itself
+    if complete is False and shown < 0.95 * stream.frames:
         raise VideoError(f"{path} is truncated: it holds {shown} of {stream.frames} pictures")
 
 
@@ -46,19 +57,26 @@ def _short(lasted: float, stated: float) -> bool:
     return lasted < stated - max(0.5, 0.05 * stated)
 
 
-def _length(container: InputContainer, stream: VideoStream, start: float) -> tuple[float | None, bool]:
-    """Seconds that the container states for the pictures, and whether they are its longest stream's.
+def _length(
+    container: InputContainer, stream: VideoStream, start: float
+) -> tuple[float | None, bool]:
+    """Seconds that the container states for the pictures, and whether they are its longest
+    stream's.
 
     Matroska, as FFmpeg writes it, states the time of the end.
     """
     matroska = "matroska" in container.format.name
     if not matroska and stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base), False
-    tags = [value for name, value in stream.metadata.items() if name.startswith("DURATION")]  # DURATION-eng
+    # DURATION-eng
+    tags = [value for name, value in stream.metadata.items() if name.startswith("DURATION")]
     clock = next((found for tag in tags if (found := _CLOCK.match(tag)) is not None), None)
     if clock is not None:
         hours, minutes, seconds = clock.groups()
-        stated, shared = 3600 * int(hours) + 60 * int(minutes) + float(seconds.replace(",", ".")), False
+        stated, shared = (
+            3600 * int(hours) + 60 * int(minutes) + float(seconds.replace(",", ".")),
+            False,
+        )
     elif container.duration is not None:
         stated, shared = container.duration / av.time_base, len(container.streams) > 1
     else:
@@ -83,7 +101,11 @@ def adds_up(path: Path) -> bool | None:
         if head[:3] == b"GIF":
             file.seek(size - 1)
             return file.read(1) == b";"
-        return _boxes(file, size) if head[4:8] in (b"ftyp", b"moov", b"mdat", b"styp", b"wide") else None
+        return (
+            _boxes(file, size)
+            if head[4:8] in (b"ftyp", b"moov", b"mdat", b"styp", b"wide")
+            else None
+        )
 
 
 def _chunks(file: BinaryIO, size: int) -> bool:

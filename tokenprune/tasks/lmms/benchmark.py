@@ -1,4 +1,6 @@
-"""A task of the installed lmms-eval: found by name, its documents judged and aggregated by its own code."""
+"""A task of the installed lmms-eval: found by name, its documents judged and aggregated by its own
+code.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Subtask:
         """The prompt, with the words that lmms-eval has for the model."""
         text = self.task.fewshot_context(doc=self.docs[doc_id], num_fewshot=0)
         if not isinstance(text, str):
-            raise LmmsError(f"{self.name}/{doc_id} has several prompts: tokenprune takes tasks with one")
+            raise LmmsError(
+                f"{self.name}/{doc_id} has several prompts: tokenprune takes tasks with one"
+            )
         return text
 
     def answer(self, doc_id: int) -> str:
@@ -46,23 +50,35 @@ class Subtask:
         return " | ".join(map(str, target)) if isinstance(target, list) else str(target)
 
     def judge(self, doc_id: int, text: str, seed: int = 0) -> Judged:
-        """What the task makes of an answer; what it draws at random depends on the document and `seed` alone."""
+        """What the task makes of an answer; what it draws at random depends on the document and
+        `seed` alone.
+        """
         from lmms_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 
         doc = self.docs[doc_id]
         told = {"task": self.name, "doc_id": doc_id, "repeats": 1}
-        instance = Instance(request_type="generate_until", arguments=("",), idx=0, metadata=told, resps=[text])
+        instance = Instance(
+            request_type="generate_until", arguments=("",), idx=0, metadata=told, resps=[text]
+        )
         found = {}
-        with seeded(f"{seed}/{self.name}/{doc_id}") as drawn, _explained(f"{self.name}/{doc_id} cannot be scored"):
-            for filters in self.task._filters:  # not `apply_filters`, which pairs one answer with the first document
+        with (
+            seeded(f"{seed}/{self.name}/{doc_id}") as drawn,
+            _explained(f"{self.name}/{doc_id} cannot be scored"),
+        ):
+            # not `apply_filters`, which pairs one answer with the first document
+            for filters in self.task._filters:
                 filters.apply([instance], [doc])
-                found[filters.name] = self.task.process_results(doc, [instance.filtered_resps[filters.name]])
+                found[filters.name] = self.task.process_results(
+                    doc, [instance.filtered_resps[filters.name]]
+                )
             return Judged(found, drawn(), unread(found, instance.filtered_resps))
 
     def score(self, judged: Mapping[str, Mapping[str, Any]]) -> float:
-        """The task's first metric under its first filter, where that is a number in [0, 1]; else nan.
+        """The task's first metric under its first filter, where that is a number in [0, 1]; else
+        nan.
 
-        A metric whose value is a mapping has its score under the task's `score_key`, as lmms-eval's own statistics.
+        A metric whose value is a mapping has its score under the task's `score_key`, as lmms-eval's
+        own statistics.
         """
         results = next(iter(judged.values()))
         main = next((metric for metric in self.task.aggregation() if metric in results), None)
@@ -83,10 +99,11 @@ class Benchmark:
     folders: tuple[Path, ...]  # of the YAML files
 
     def aggregate(self, judged: Sequence[Sequence[Judged]]) -> dict[str, float]:
-        """lmms-eval's figures, from what `judge` made of each subtask's answers: `metric`, or `task/metric` of a group.
+        """lmms-eval's figures, from what `judge` made of each subtask's answers: `metric`, or
+        `task/metric` of a group.
 
-        A metric that writes a file for submission has no figure. One that fails, on too few answers for instance, is
-        left out with a warning.
+        A metric that writes a file for submission has no figure. One that fails, on too few answers
+        for instance, is left out with a warning.
         """
         from lmms_eval.evaluator_utils import (  # pyright: ignore[reportMissingImports]
             TaskOutput,
@@ -117,22 +134,31 @@ class Benchmark:
 
 
 def find(name: str, include_path: str | None, model_name: str) -> Benchmark:
-    """The task, group or tag `name`, with its documents. One of `include_path` comes before one of lmms-eval's own.
+    """The task, group or tag `name`, with its documents. One of `include_path` comes before one of
+    lmms-eval's own.
 
     Raises LmmsError.
     """
     require()
     if include_path is not None and not Path(include_path).is_dir():
-        raise LmmsError(f"include_path={include_path} is not a folder: name the one that holds the task's YAML file")
+        raise LmmsError(
+            f"include_path={include_path} is not a folder: name the one that holds the task's YAML "
+            "file"
+        )
     with quiet(), _explained(f"lmms-eval cannot load {name}"):
         tree, index = _load(name, include_path, model_name)
     subtasks = tuple(_subtask(leaf, task) for leaf, task in _leaves(tree))
-    paths = [index.get(leaf, {}).get("yaml_path") for leaf in [name, *(subtask.name for subtask in subtasks)]]
+    paths = [
+        index.get(leaf, {}).get("yaml_path")
+        for leaf in [name, *(subtask.name for subtask in subtasks)]
+    ]
     folders = {Path(path).parent for path in paths if isinstance(path, str)}
     return Benchmark(subtasks, tree, tuple(sorted(folders)))
 
 
-def _load(name: str, include_path: str | None, model_name: str) -> tuple[Mapping[Any, Any], Mapping[str, Any]]:
+def _load(
+    name: str, include_path: str | None, model_name: str
+) -> tuple[Mapping[Any, Any], Mapping[str, Any]]:
     """The task as lmms-eval nests it, and the index of tasks it was found in."""
     from lmms_eval.tasks import TaskManager, get_task_dict  # pyright: ignore[reportMissingImports]
 
@@ -141,7 +167,8 @@ def _load(name: str, include_path: str | None, model_name: str) -> tuple[Mapping
         if name in own.task_index:
             with suppress(KeyError):  # a group that names tasks of lmms-eval's own
                 return get_task_dict([name], own), own.task_index
-    every = TaskManager(include_path=include_path, model_name=model_name)  # takes seconds: there are two thousand
+    # takes seconds: there are two thousand
+    every = TaskManager(include_path=include_path, model_name=model_name)
     if name not in every.task_index:
         near = difflib.get_close_matches(name, every.all_tasks, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "`lmms-eval tasks list` lists them"
@@ -150,7 +177,9 @@ def _load(name: str, include_path: str | None, model_name: str) -> tuple[Mapping
 
 
 def shadowed(include_path: str | None) -> list[str]:
-    """Names of the tasks of `include_path` that lmms-eval itself would not run, because it has others of that name."""
+    """Names of the tasks of `include_path` that lmms-eval itself would not run, because it has
+    others of that name.
+    """
     if include_path is None:
         return []
     with quiet():
@@ -163,7 +192,9 @@ def shadowed(include_path: str | None) -> list[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what lmms-eval and datasets say while they work: logs, bars, and warnings about their own code."""
+    """Without what lmms-eval and datasets say while they work: logs, bars, and warnings about their
+    own code.
+    """
     import datasets  # pyright: ignore[reportMissingImports]
     from loguru import logger  # pyright: ignore[reportMissingImports]
 
@@ -184,7 +215,9 @@ def quiet() -> Iterator[None]:
 
 
 def _figures(output: Any) -> None:
-    """Aggregates each metric by itself, so that one without a figure does not cost the others theirs."""
+    """Aggregates each metric by itself, so that one without a figure does not cost the others
+    theirs.
+    """
     import inspect
 
     for (metric, name), values in list(output.sample_metrics.items()):
@@ -196,7 +229,9 @@ def _figures(output: Any) -> None:
             with quiet(), seeded(f"{output.task_name}/{metric}"):
                 output.agg_metrics[f"{metric},{name}"] = aggregate(values)
         except Exception as error:  # somebody else's code
-            warnings.warn(f"lmms-eval's {metric} of {output.task_name} has no figure: {error}", stacklevel=2)
+            warnings.warn(
+                f"lmms-eval's {metric} of {output.task_name} has no figure: {error}", stacklevel=2
+            )
             del output.sample_metrics[metric, name]
         output.agg_metrics[f"{metric}_stderr,{name}"] = "N/A"
         output.sample_len = len(values)
@@ -213,12 +248,16 @@ def _leaves(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 def _subtask(name: str, task: Any) -> Subtask:
     """A leaf that tokenprune can run."""
     if task.OUTPUT_TYPE != "generate_until":
-        raise LmmsError(f"{name} is a task of kind {task.OUTPUT_TYPE}: tokenprune runs those of kind generate_until")
+        raise LmmsError(
+            f"{name} is a task of kind {task.OUTPUT_TYPE}: tokenprune runs those of kind "
+            "generate_until"
+        )
     if task.config.doc_to_visual is None:
         raise LmmsError(f"{name} shows nothing: tokenprune runs tasks with videos")
     if task.config.num_fewshot:
         raise LmmsError(
-            f"{name} puts {task.config.num_fewshot} examples before the question: tokenprune runs none such"
+            f"{name} puts {task.config.num_fewshot} examples before the question: tokenprune runs "
+            "none such"
         )
     task.set_config("num_fewshot", 0)
     return Subtask(name, task, task.eval_docs_no_media)

@@ -1,7 +1,8 @@
-"""Chance in somebody else's scoring: drawn alike for one document in every process and order, and noticed.
+"""Chance in somebody else's scoring: drawn alike for one document in every process and order, and
+noticed.
 
-Some of lmms-eval's tasks draw an option where they cannot read one (`random.choice` in NExT-QA, EgoSchema,
-LongVideoBench and others), from global random state that nobody seeds for a document.
+Some of lmms-eval's tasks draw an option where they cannot read one (`random.choice` in NExT-QA,
+EgoSchema, LongVideoBench and others), from global random state that nobody seeds for a document.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 
 _INVALID = "[invalid]"  # what lmms-eval's filters make of an answer they cannot read
-_READ = ("pred_answer", "pred_ans", "parsed_pred", "pred", "prediction")  # its tasks' names of the option they read
+# its tasks' names of the option they read
+_READ = ("pred_answer", "pred_ans", "parsed_pred", "pred", "prediction")
 
 
 @contextmanager
 def seeded(what: str) -> Iterator[Callable[[], bool]]:
-    """Global random state, Python's and NumPy's, that depends on `what` alone; before it is put back afterwards.
+    """Global random state, Python's and NumPy's, that depends on `what` alone; before it is put
+    back afterwards.
 
     Yields what says whether anything was drawn from it so far.
     """
@@ -46,10 +49,17 @@ def _numbers() -> tuple[Any, ...]:
 
 
 def unread(results: Mapping[str, Mapping[str, Any]], filtered: Mapping[str, Any]) -> bool:
-    """Whether a task says that it read no option: an empty one in what it makes of the answer, or its filter's mark.
+    """Whether a task says that it read no option: an empty one in what it makes of the answer, or
+    its filter's mark.
 
-    `results` are by filter and metric, `filtered` the answer by filter. Tasks that do not say so are taken as they are.
+    `results` are by filter and metric, `filtered` the answer by filter. Tasks that do not say so
+    are taken as they are.
     """
-    said = (value for found in results.values() for value in found.values() if isinstance(value, Mapping))
+    said = (
+        value
+        for found in results.values()
+        for value in found.values()
+        if isinstance(value, Mapping)
+    )
     empty = any(name in value and value[name] in ("", None) for value in said for name in _READ)
     return empty or any(text == _INVALID for text in filtered.values())

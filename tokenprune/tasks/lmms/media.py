@@ -13,7 +13,9 @@ from tokenprune.loading.video import Clip, frame_indices, read_clip
 
 
 def visuals_of(doc_to_visual: Callable[[Any], Any], doc: Any) -> list[Any]:
-    """What the task shows; tasks whose video is missing leave the process, which becomes a VideoError here."""
+    """What the task shows; tasks whose video is missing leave the process, which becomes a
+    VideoError here.
+    """
     try:
         return list(doc_to_visual(doc) or [])
     except SystemExit as leaving:
@@ -21,7 +23,8 @@ def visuals_of(doc_to_visual: Callable[[Any], Any], doc: Any) -> list[Any]:
 
 
 def clip_of(visuals: list[Any], frames: int, sampling: str = "index") -> Clip:
-    """At most `frames` frames, spread evenly, of one video file, or of images that are a video's frames in order.
+    """At most `frames` frames, spread evenly, of one video file, or of images that are a video's
+    frames in order.
 
     `sampling` is that of `read_clip`; images carry no times, and are taken by number.
     Raises VideoError for a file that cannot be read, LmmsError for what is no single video.
@@ -32,11 +35,19 @@ def clip_of(visuals: list[Any], frames: int, sampling: str = "index") -> Clip:
         return read_clip(visuals[0], frames, sampling)
     if len(visuals) > 1 and all(isinstance(visual, Image) for visual in visuals):
         if len({visual.size for visual in visuals}) > 1:
-            raise LmmsError("images of different sizes are no frames of one video, which is all that tokenprune takes")
+            raise LmmsError(
+                "images of different sizes are no frames of one video, which is all that "
+                "tokenprune takes"
+            )
         indices = frame_indices(len(visuals), frames)
         chosen = [visuals[index].convert("RGB") for index in indices]
-        return Clip(torch.from_numpy(np.stack([np.asarray(image) for image in chosen])), None, tuple(indices))
+        return Clip(
+            torch.from_numpy(np.stack([np.asarray(image) for image in chosen])),
+            None,
+            tuple(indices),
+        )
     shown = ", ".join(sorted({type(visual).__name__ for visual in visuals})) or "nothing"
     raise LmmsError(
-        f"the document shows {len(visuals)} visuals ({shown}): tokenprune takes one video file, or a video's frames"
+        f"the document shows {len(visuals)} visuals ({shown}): tokenprune takes one video file, or "
+        "a video's frames"
     )

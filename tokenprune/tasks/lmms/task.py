@@ -22,10 +22,11 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 class LmmsTask(Task):
     """The samples of an lmms-eval task, or of a group, whose subtasks follow one another.
 
-    `model_name` is the backbone's name in lmms-eval, by which tasks choose their prompts. Sampling settings of the task
-    are not followed: `max_new_tokens`, the largest of its subtasks', is all there is of its generation_kwargs.
-    What its code draws at random, for an answer that it cannot read, depends on the document and `seed` alone.
-    Raises LmmsError, a ValueError, where lmms-eval or the task is missing or the task is of another kind.
+    `model_name` is the backbone's name in lmms-eval, by which tasks choose their prompts. Sampling
+    settings of the task are not followed: `max_new_tokens`, the largest of its subtasks', is all
+    there is of its generation_kwargs. What its code draws at random, for an answer that it cannot
+    read, depends on the document and `seed` alone. Raises LmmsError, a ValueError, where lmms-eval
+    or the task is missing or the task is of another kind.
     """
 
     name = "lmms"
@@ -41,13 +42,23 @@ class LmmsTask(Task):
         seed: int = 0,
     ) -> None:
         self.name = f"lmms:{name}"
-        self._frames, self._model_name, self._sampling, self._seed = frames, model_name, sampling, seed
+        self._frames, self._model_name, self._sampling, self._seed = (
+            frames,
+            model_name,
+            sampling,
+            seed,
+        )
         self._benchmark = benchmark.find(name, include_path, model_name)
         self._places = [(s, doc) for s in self._benchmark.subtasks for doc in range(len(s.docs))]
         self._judged: dict[tuple[str, str], benchmark.Judged] = {}
         self._fingerprint: dict[str, Any] | None = None
-        lengths = [(s.task.config.generation_kwargs or {}).get("max_new_tokens") for s in self._benchmark.subtasks]
-        self.max_new_tokens: int | None = max((length or LONGEST for length in lengths), default=LONGEST)
+        lengths = [
+            (s.task.config.generation_kwargs or {}).get("max_new_tokens")
+            for s in self._benchmark.subtasks
+        ]
+        self.max_new_tokens: int | None = max(
+            (length or LONGEST for length in lengths), default=LONGEST
+        )
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -58,10 +69,14 @@ class LmmsTask(Task):
 
     def label(self, index: int) -> Label:
         subtask, doc = self._places[index]
-        return Label(f"{subtask.name}/{doc}", subtask.name, subtask.question(doc), subtask.answer(doc))
+        return Label(
+            f"{subtask.name}/{doc}", subtask.name, subtask.question(doc), subtask.answer(doc)
+        )
 
     def __getitem__(self, index: int) -> Sample:
-        """Raises VideoError for a video that cannot be read, LmmsError for a document without a video."""
+        """Raises VideoError for a video that cannot be read, LmmsError for a document without a
+        video.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         subtask, doc = self._places[index]
@@ -93,7 +108,9 @@ class LmmsTask(Task):
         return EMPTY if not prediction.strip() else UNPARSED if judged.unread else READ
 
     def metrics(self, predictions: Mapping[int, str]) -> dict[str, float]:
-        """lmms-eval's figures over the samples given: `metric`, in a group `task/metric`; without standard errors."""
+        """lmms-eval's figures over the samples given: `metric`, in a group `task/metric`; without
+        standard errors.
+        """
         judged: dict[str, list[benchmark.Judged]] = {name: [] for name in self.categories}
         for index in sorted(predictions):
             subtask, doc = self._places[index]
@@ -155,5 +172,11 @@ def _visible(visual: Any) -> bytes:
     if isinstance(visual, str):
         file = Path(visual)
         state = file.stat() if file.exists() else None
-        return visual.encode() + (f"{state.st_size} {state.st_mtime_ns}".encode() if state else b"missing")
-    return repr(visual.size).encode() + visual.tobytes() if hasattr(visual, "tobytes") else repr(visual).encode()
+        return visual.encode() + (
+            f"{state.st_size} {state.st_mtime_ns}".encode() if state else b"missing"
+        )
+    return (
+        repr(visual.size).encode() + visual.tobytes()
+        if hasattr(visual, "tobytes")
+        else repr(visual).encode()
+    )
