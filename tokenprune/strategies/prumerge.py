@@ -104,8 +104,9 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         (attention, valid), counts = self._attention(tokens), tokens.counts
         keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
         ruled = self._adaptive(attention, valid)[0].sum(-1) * (self.keep is None)
-        # else the rule itself keeps everything, and merges
-        whole = (budget == counts) & (ruled < counts - 1)
+        whole = (budget == counts) & (
+            ruled < counts - 1
+        )  # else the rule itself keeps everything, and merges
         extra = (budget > 1) & ~whole & (budget.minimum(ruled) < counts)
         selected, top = self._select(attention, valid, budget - extra.long())
 

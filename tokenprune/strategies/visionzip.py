@@ -21,10 +21,12 @@ Merge = Literal["target_plus_mean", "mean"]
 class Plan(NamedTuple):
     """Who lives and who follows whom, for `f` frames padded to `m` tokens."""
 
-    # places of the dominant tokens, then of the targets, then of the others
-    order: Int[Tensor, "f m"]
-    # the target a token follows, all targets of the video numbered; see `plan`
-    leader: Int[Tensor, "f m"]
+    order: Int[
+        Tensor, "f m"
+    ]  # places of the dominant tokens, then of the targets, then of the others
+    leader: Int[
+        Tensor, "f m"
+    ]  # the target a token follows, all targets of the video numbered; see `plan`
 
 
 def split(budget: Int[Tensor, "f"]) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"]]:
@@ -58,8 +60,9 @@ def plan(
     # a follower's own norm does not change which target is nearest
     similarity = functional.normalize(keys[frame, centre], dim=-1) @ keys.mT
     similarity.masked_fill_((column >= contextual.unsqueeze(-1)).unsqueeze(-1), -torch.inf)
-    # along the last axis it is ten times faster
-    nearest = similarity.mT.contiguous().argmax(dim=-1)
+    nearest = similarity.mT.contiguous().argmax(
+        dim=-1
+    )  # along the last axis it is ten times faster
     leader = nearest + (contextual.cumsum(0) - contextual).unsqueeze(-1)
     nobody = contextual.sum()
     leader = torch.where((contextual > 0).unsqueeze(-1), leader, nobody)
