@@ -14,9 +14,9 @@ import torch
 from models import llava_onevision, prompt
 
 from tokenprune.cli.main import main
-from tokenprune.evaluation.config import RunConfig
-from tokenprune.evaluation.resolve import resolve
 from tokenprune.guards import blame
+from tokenprune.plugins import load_plugin
+from tokenprune.registry import resolve
 from tokenprune.runtime.session import attach
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import REGISTERED
@@ -75,7 +75,8 @@ def theirs(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("method", ["quota", "compress", "attend"])
 def test_whoever_generates_gets_the_original_exception(method: str, theirs: Path) -> None:
-    pipeline = resolve(RunConfig("theirs", options={"theirs.at": method}, plugin=str(theirs)))
+    load_plugin(str(theirs))
+    pipeline = resolve("theirs", {"theirs.at": method}, seed=0)
     model = llava_onevision()
     with attach(model, pipeline), pytest.raises(ValueError, match=r"^shapes \(16,36\)") as caught:
         model.generate(**prompt(4, ((4, 5), (1, 2))), max_new_tokens=3, do_sample=False)
@@ -107,7 +108,8 @@ def test_what_is_not_an_authors_bug_is_not_cut() -> None:
 
 
 def test_it_keeps_its_author_on_the_way_to_another_process(theirs: Path) -> None:
-    pipeline = resolve(RunConfig("theirs", plugin=str(theirs)))
+    load_plugin(str(theirs))
+    pipeline = resolve("theirs", seed=0)
     model = llava_onevision()
     with (
         pytest.raises(ValueError, match="shapes") as caught,
@@ -168,7 +170,8 @@ def test_an_authors_missing_file_is_a_bug_too(theirs: Path) -> None:
     theirs.write_text(
         SOURCE.replace('raise ValueError("shapes (16,36) (15,36)") from None', 'open("missing.pt")')
     )
-    pipeline = resolve(RunConfig("theirs", plugin=str(theirs)))
+    load_plugin(str(theirs))
+    pipeline = resolve("theirs", seed=0)
     model = llava_onevision()
     with attach(model, pipeline), torch.no_grad(), pytest.raises(FileNotFoundError) as caught:
         model(**prompt(4))
@@ -221,7 +224,8 @@ def test_a_plugin_may_import_what_it_brings(
         ):
             file.write_text(text)
             for _ in range(2):
-                assert str(resolve(RunConfig("theirs", plugin=str(file)))) == "theirs"
+                load_plugin(str(file))
+                assert str(resolve("theirs", seed=0)) == "theirs"
     finally:
         REGISTERED.pop("theirs", None)
         for name in ("brought", "brought.inside", "tokenprune_plugin_theirs"):

@@ -15,8 +15,8 @@ from tokenprune.cli import catalogue
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import RunConfig, parse
-from tokenprune.evaluation.resolve import resolve
-from tokenprune.strategy import REGISTERED, PrefillStage
+from tokenprune.registry import resolve
+from tokenprune.strategy import REGISTERED, Pipeline, PrefillStage
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -96,7 +96,7 @@ def test_words_become_a_configuration() -> None:
     )
     assert config.strategy == "dycoke+dytok" and config.frames == 8 and config.out == "a=b"
     assert config.options == {"dytok.layers": [16, 23], "dycoke.merge": 0.5, "dytok.cap": "none"}
-    pipeline = resolve(config)
+    pipeline = resolve(config.strategy, config.options, seed=config.seed)
     assert pipeline == registry.build(
         "dycoke+dytok", {"dytok.layers": (16, 23), "dycoke.merge": 0.5}
     )
@@ -107,11 +107,14 @@ def test_words_become_a_configuration() -> None:
     assert parse(["frames=null", "assistant=null"]) == RunConfig()
 
 
+def pipeline_of(*words: str) -> Pipeline:
+    config = parse(words)
+    return resolve(config.strategy, config.options, seed=config.seed)
+
+
 def test_a_seed_reaches_the_strategies_that_draw() -> None:
-    assert "seed=7" in str(resolve(parse(["strategy=random", "seed=7"])).strategies)
-    assert "seed=3" in str(
-        resolve(parse(["strategy=random", "seed=7", "random.seed=3"])).strategies
-    )
+    assert "seed=7" in str(pipeline_of("strategy=random", "seed=7").strategies)
+    assert "seed=3" in str(pipeline_of("strategy=random", "seed=7", "random.seed=3").strategies)
 
 
 MISTAKES = {

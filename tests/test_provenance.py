@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from tokenprune import registry, tasks
-from tokenprune.evaluation.resolve import load_plugin
+from tokenprune.plugins import load_plugin
 from tokenprune.results.provenance import (
     code_of,
     code_of_package,

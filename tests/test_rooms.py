@@ -25,18 +25,19 @@ ROOMS = {
     "strategies": "errors ops precision tokens strategy",
     "adapters": "errors ops",
     "registry": "errors guards strategy declaration strategies",
+    "plugins": "errors registry",
     "loading": "errors options compat checkpoints adapters",
     "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
     "tasks": "errors options storage loading",
-    "results": "errors options storage strategy loading",
-    "evaluation": "errors options storage flops checkpoints guards strategy adapters registry "
+    "results": "errors options storage strategy registry plugins loading",
+    "evaluation": "errors options storage flops checkpoints guards strategy adapters registry plugins "
     "loading runtime tasks results",
-    "study": "errors options storage ops guards checkpoints strategy registry loading tasks "
+    "study": "errors options storage ops guards checkpoints strategy registry plugins loading tasks "
     "results evaluation",
     "bench": "errors options storage flops compat strategy adapters registry loading runtime tasks "
     "results evaluation",
-    "lmms": "errors options strategy adapters loading runtime tasks evaluation",
-    "cli": "errors options storage guards strategy registry loading tasks results evaluation study "
+    "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",
+    "cli": "errors options storage guards strategy registry plugins loading tasks results evaluation study "
     "bench lmms",
     "__main__": "cli",
 }

@@ -20,7 +20,7 @@ from typing import Any
 
 from tokenprune import strategies
 from tokenprune.declaration import check_class
-from tokenprune.errors import NameTakenError, StrategyError
+from tokenprune.errors import ConfigError, NameTakenError, StrategyError
 from tokenprune.guards import blame
 from tokenprune.strategy import REGISTERED, Pipeline, Strategy
 
@@ -193,3 +193,34 @@ def _construct(kind: type[Strategy], options: Mapping[str, Any]) -> Strategy:
             f"{kind.name}.__post_init__ refuses its options without a word"
         ]
         raise StrategyError(reason[0]) from None
+
+
+def resolve(
+    spec: str, options: Options | None = None, *, seed: int, assistant: str | None = None
+) -> Pipeline:
+    """The pipeline of `spec`; strategies with a `seed` of their own follow `seed` unless told
+    otherwise.
+
+    Raises ConfigError, also for an `assistant` that has nothing to guide, and StrategyError.
+    """
+    if not spec:
+        raise ConfigError("nothing to run: write strategy=NAME, as in strategy=dycoke+dytok")
+    pipeline = build(spec, options)
+    seeded = {
+        f"{strategy.name}.seed": seed
+        for strategy in pipeline.strategies
+        if any(field.name == "seed" for field in dataclasses.fields(strategy))  # pyright: ignore[reportArgumentType]
+    }
+    if assistant is not None and pipeline.allocator is None:
+        raise ConfigError(
+            f"assistant= guides an allocator, and {pipeline} has none: add +dytok, or leave it out"
+        )
+    return build(spec, {**seeded, **(options or {})})
+
+
+def resolved_fields(pipeline: Pipeline) -> dict[str, dict[str, object]]:
+    """Every field of every strategy, defaults included."""
+    return {
+        strategy.name: dataclasses.asdict(strategy)  # pyright: ignore[reportArgumentType]  a strategy is a dataclass
+        for strategy in pipeline.strategies
+    }

@@ -12,12 +12,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.bench.shapes import build, is_shape, shape_configuration
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.config import RunConfig
 from tokenprune.evaluation.extent import check_context, outline
-from tokenprune.evaluation.resolve import resolve
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.processor import Pixels
+from tokenprune.registry import resolve
 from tokenprune.strategy import Extent, Pipeline, TowerReader
 
 
@@ -55,10 +54,7 @@ def lay_out(config: BenchConfig) -> Plan:
     """Raises ConfigError, StrategyError, LoadingError, UnsupportedModelError."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("a bench draws a chart: pip install matplotlib")
-    pipelines = {
-        spec: resolve(RunConfig(strategy=spec, options=config.of(spec), seed=config.seed))
-        for spec in config.strategy
-    }
+    pipelines = {spec: resolve(spec, config.of(spec), seed=config.seed) for spec in config.strategy}
     for pipeline in pipelines.values():
         readers = [stage.name for stage in pipeline.of(TowerReader)]
         if readers and config.vision == RANDOM:

@@ -28,8 +28,8 @@ from tokenprune.bench.plan import Plan, lay_out, load_average
 from tokenprune.bench.rows import Turns, row
 from tokenprune.bench.shapes import is_shape
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.resolve import resolved_fields
 from tokenprune.loading.device import cores
+from tokenprune.registry import resolved_fields
 from tokenprune.results.record import environment
 from tokenprune.storage import whole_folder
 

@@ -91,9 +91,7 @@ def _fail(reason: str, status: int) -> int:
 
 def _run(arguments: argparse.Namespace, command: str) -> None:
     config = parse(arguments.words)
-    from tokenprune.evaluation.resolve import resolve
-
-    resolve(config)  # before the slow imports below
+    _pipeline(config)  # before the slow imports below
     check()
     from tokenprune.cli.display import results
     from tokenprune.evaluation.run import run
@@ -101,6 +99,15 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
     if (finished := run(config, command)) is not None:  # None: another process has the results
         console = _console()
         console.print(results(finished, console.width))
+
+
+def _pipeline(config: RunConfig) -> Any:
+    from tokenprune.plugins import load_plugin
+    from tokenprune.registry import resolve
+
+    if config.plugin is not None:
+        load_plugin(config.plugin)
+    return resolve(config.strategy, config.options, seed=config.seed, assistant=config.assistant)
 
 
 def _list(arguments: argparse.Namespace, command: str) -> None:
@@ -115,9 +122,8 @@ def _list(arguments: argparse.Namespace, command: str) -> None:
 def _show(arguments: argparse.Namespace, command: str) -> None:
     config = parse(arguments.words)
     from tokenprune.cli.catalogue import plan
-    from tokenprune.evaluation.resolve import resolve
 
-    pipeline = resolve(config)
+    pipeline = _pipeline(config)
     if config.keep is not None:  # which options that sets depends on the model
         check()
         from tokenprune.evaluation.extent import extent_of

@@ -18,13 +18,14 @@ from tokenprune.evaluation.config import LONGEST, RunConfig
 from tokenprune.evaluation.extent import check_context, longest_text, outline, questions_of
 from tokenprune.evaluation.loop import Loop, evaluate
 from tokenprune.evaluation.placement import placement
-from tokenprune.evaluation.resolve import resolve
 from tokenprune.evaluation.retention import retaining
 from tokenprune.evaluation.trainer import check
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.device import cores, pick_device
 from tokenprune.loading.processor import Processor
 from tokenprune.loading.video import read_clip
+from tokenprune.plugins import load_plugin
+from tokenprune.registry import resolve
 from tokenprune.results import begun, copies, provenance
 from tokenprune.results.answer import Outcome, System
 from tokenprune.results.differences import moved
@@ -84,7 +85,11 @@ def run(config: RunConfig, command: str) -> Finished | None:
     None from a process that is not the first of several. Raises TokenpruneError, OSError; what is
     left then, `folder.run_folder` says.
     """
-    pipeline = resolve(config)
+    if config.plugin is not None:
+        load_plugin(config.plugin)
+    pipeline = resolve(
+        config.strategy, config.options, seed=config.seed, assistant=config.assistant
+    )
     code = provenance.code_of_pipeline(pipeline) | provenance.code_of(registry.get("random"))
     with run_folder(config, str(pipeline)) as folder:
         settings = configuration(config.model)

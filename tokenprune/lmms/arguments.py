@@ -14,7 +14,6 @@ from typing import Any
 
 import tokenprune
 from tokenprune.errors import ConfigError, LmmsError
-from tokenprune.evaluation.config import RunConfig
 from tokenprune.options import SAMPLINGS, nearest
 from tokenprune.strategy import Pipeline
 
@@ -88,22 +87,19 @@ class Arguments:
 
         Raises LmmsError and StrategyError; runs the plugin, if there is one.
         """
-        from tokenprune.evaluation.resolve import resolve
+        from tokenprune.plugins import load_plugin
+        from tokenprune.registry import resolve
 
-        chosen = {
-            "strategy": self.strategy,
-            "plugin": self.plugin,
-            "assistant": self.assistant,
-            "seed": self.seed,
-        }
         try:
-            return resolve(RunConfig(**chosen, options=dict(self.options)))
+            if self.plugin is not None:
+                load_plugin(self.plugin)
+            return resolve(self.strategy, self.options, seed=self.seed, assistant=self.assistant)
         except ConfigError as error:
             raise LmmsError(str(error)) from None
 
     def line(self) -> str:
         """The same arguments, spelled out; `parse` of it gives the same pipeline."""
-        from tokenprune.evaluation.resolve import resolved_fields
+        from tokenprune.registry import resolved_fields
 
         plain = {
             key.name: getattr(self, key.name)

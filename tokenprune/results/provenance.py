@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tokenprune
+from tokenprune.plugins import PLUGIN
 from tokenprune.results.bytecode import compiled
 from tokenprune.results.sources import Source, beside, file_of, follow, installed, top
 from tokenprune.strategy import Pipeline
 
-PLUGIN = "tokenprune_plugin_"  # before the name of a plug-in's file: its module's name
 _OWN = "tokenprune"
 # what every answer goes through; strategies and tasks say for themselves what they use
 _ROOTS = ("tokenprune.evaluation.loop", "tokenprune.loading.checkpoint")

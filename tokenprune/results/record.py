@@ -15,7 +15,7 @@ import torch
 
 import tokenprune
 from tokenprune.evaluation.config import RunConfig
-from tokenprune.evaluation.resolve import resolved_fields
+from tokenprune.registry import resolved_fields
 from tokenprune.results import begun
 from tokenprune.results.answer import Outcome, System
 from tokenprune.results.run_folder import RECORDS, SUMMARY

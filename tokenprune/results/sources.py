@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-_REMEMBERED = "__tokenprune_source__"  # in a module: the bytes that were run
+from tokenprune.plugins import REMEMBERED
 
 
 class Source(NamedTuple):
@@ -48,7 +48,7 @@ def follow(starts: Iterable[tuple[str, Path]], author: str) -> tuple[list[Source
         name, file = waiting.pop()
         if file in found:
             continue
-        content = getattr(sys.modules.get(name), _REMEMBERED, None) or file.read_bytes()
+        content = getattr(sys.modules.get(name), REMEMBERED, None) or file.read_bytes()
         found[file] = Source(name, file, content)
         if file.suffix != ".py":  # compiled by somebody else
             continue
@@ -62,16 +62,6 @@ def follow(starts: Iterable[tuple[str, Path]], author: str) -> tuple[list[Source
             elif top(name) != author:
                 packages.add(top(imported))
     return list(found.values()), packages - set(sys.stdlib_module_names)
-
-
-def run(module: ModuleType, content: bytes) -> None:
-    """Runs `content` as the source of `module`, which remembers it: an edit of its file changes
-    neither.
-
-    No compiled copy is read or left: Python trusts one whose source has the same size and second.
-    """
-    setattr(module, _REMEMBERED, content)
-    exec(compile(content, str(module.__file__), "exec", dont_inherit=True), vars(module))
 
 
 def file_of(module: ModuleType | None) -> Path | None:

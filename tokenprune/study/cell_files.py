@@ -17,9 +17,9 @@ import torch
 
 import tokenprune
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.resolve import resolved_fields
 from tokenprune.loading.checkpoint import configuration
 from tokenprune.loading.device import pick_device, pick_dtype
+from tokenprune.registry import resolved_fields
 from tokenprune.results.copies import copy_of
 from tokenprune.results.differences import unequal
 from tokenprune.results.provenance import Code, code_of, code_of_package, differing

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from tokenprune import ops, registry
 from tokenprune.errors import StrategyError
-from tokenprune.evaluation.config import RunConfig
 from tokenprune.evaluation.extent import extent_of
-from tokenprune.evaluation.resolve import resolve
 from tokenprune.loading.checkpoint import configuration
+from tokenprune.registry import resolve
 from tokenprune.strategy import Extent, Pipeline, PrefillStage, VisionStage
 from tokenprune.study.config import SELF, Method, StudyConfig, label_of
 
@@ -107,9 +106,7 @@ def _cell(
 def pipeline_of(method: Method, seed: int, allocator: str | None = None) -> Pipeline:
     """The method, with `allocator` added to it, as its options have it: no retention is set yet."""
     spec = method.spec if allocator is None else f"{method.spec}+{allocator}"
-    return resolve(
-        RunConfig(strategy=spec, options=method.options, seed=seed, assistant=method.assistant)
-    )
+    return resolve(spec, method.options, seed=seed, assistant=method.assistant)
 
 
 def _takes_an_allocator(pipeline: Pipeline) -> bool:

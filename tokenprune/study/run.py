@@ -15,9 +15,9 @@ from typing import Any
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import LONGEST
 from tokenprune.evaluation.extent import check_context, longest_text, outline, questions_of
-from tokenprune.evaluation.resolve import load_plugin
 from tokenprune.loading.checkpoint import configuration
 from tokenprune.loading.processor import Processor
+from tokenprune.plugins import load_plugin
 from tokenprune.results import copies
 from tokenprune.storage import exclusive, replace
 from tokenprune.study import cell_files, plot, table, tables

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.resolve import load_plugin
 from tokenprune.guards import blame
 from tokenprune.loading.device import cores
+from tokenprune.plugins import load_plugin
 from tokenprune.study import cell_files
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.plan import Cell

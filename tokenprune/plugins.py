@@ -1,43 +1,18 @@
-"""From the words of a run to its checked pipeline, without a model."""
+"""A user's Python file that registers strategies: `plugin=FILE`."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import sys
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 from tokenprune import registry
 from tokenprune.errors import ConfigError, StrategyError
-from tokenprune.evaluation.config import RunConfig
-from tokenprune.results import sources
-from tokenprune.results.provenance import PLUGIN
-from tokenprune.strategy import Pipeline
 
-
-def resolve(config: RunConfig) -> Pipeline:
-    """The pipeline of a run; strategies with a `seed` of their own follow the run's unless told
-    otherwise.
-
-    Raises ConfigError and StrategyError.
-    """
-    if not config.strategy:
-        raise ConfigError("nothing to run: write strategy=NAME, as in strategy=dycoke+dytok")
-    if config.plugin is not None:
-        registry.names()  # first, so that a name that is taken is the file's mistake
-        load_plugin(config.plugin)
-    pipeline = registry.build(config.strategy, config.options)
-    seeded = {
-        f"{strategy.name}.seed": config.seed
-        for strategy in pipeline.strategies
-        if any(field.name == "seed" for field in dataclasses.fields(strategy))  # pyright: ignore[reportArgumentType]
-    }
-    if config.assistant is not None and pipeline.allocator is None:
-        raise ConfigError(
-            f"assistant= guides an allocator, and {pipeline} has none: add +dytok, or leave it out"
-        )
-    return registry.build(config.strategy, {**seeded, **config.options})
+PLUGIN = "tokenprune_plugin_"  # before the name of a plug-in's file: its module's name
+REMEMBERED = "__tokenprune_source__"  # in a plug-in's module: the bytes that were run
 
 
 def load_plugin(name: str) -> None:
@@ -45,6 +20,7 @@ def load_plugin(name: str) -> None:
 
     ConfigError says where it fails.
     """
+    registry.names()  # first, so that a name that is taken is the file's mistake
     file = Path(name).expanduser().absolute()
     if not file.is_file():
         raise ConfigError(f"plugin={name} is no file: name a Python file that defines a strategy")
@@ -54,7 +30,7 @@ def load_plugin(name: str) -> None:
         raise ConfigError(f"plugin={name} is no Python file: its name has to end in .py")
     module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
     try:
-        sources.run(module, file.read_bytes())
+        _run(module, file.read_bytes())
     except StrategyError:
         raise
     except (Exception, SystemExit) as error:
@@ -77,9 +53,11 @@ def load_plugin(name: str) -> None:
         )
 
 
-def resolved_fields(pipeline: Pipeline) -> dict[str, dict[str, object]]:
-    """Every field of every strategy, defaults included."""
-    return {
-        strategy.name: dataclasses.asdict(strategy)  # pyright: ignore[reportArgumentType]  a strategy is a dataclass
-        for strategy in pipeline.strategies
-    }
+def _run(module: ModuleType, content: bytes) -> None:
+    """Runs `content` as the source of `module`, which remembers it: an edit of its file changes
+    neither.
+
+    No compiled copy is read or left: Python trusts one whose source has the same size and second.
+    """
+    setattr(module, REMEMBERED, content)
+    exec(compile(content, str(module.__file__), "exec", dont_inherit=True), vars(module))
