@@ -74,6 +74,14 @@ class VisualTokens:
             cells=self.cells,
         )
 
+    def dense(self) -> Float[Tensor, "f c d"]:
+        """Features on the full grid, zero where no token is (similar to nothing); read only."""
+        grid = torch.arange(self.cells, device=self.slot.device).repeat(self.frames)
+        if torch.equal(self.slot, grid):
+            return self.features.unflatten(0, (self.frames, self.cells))
+        full = self.features.new_zeros(self.frames, self.cells, self.features.shape[-1])
+        return full.index_put_((self.frame, self.slot), self.features)
+
     def with_features(self, features: Float[Tensor, "n d"]) -> VisualTokens:
         """The same tokens with new features, for methods that merge."""
         return replace(self, features=features.to(self.features.dtype))
