@@ -45,7 +45,6 @@ ROOMS = {
 UPWARDS = {
     ("tokenprune.results.record", "evaluation"),
     ("tokenprune.results.run_folder", "evaluation"),
-    ("tokenprune.tasks.export", "evaluation"),
 }
 
 
