@@ -47,7 +47,6 @@ ROOMS = {
 UPWARDS = {
     ("tokenprune.results.record", "evaluation"),
     ("tokenprune.results.run_folder", "evaluation"),
-    ("tokenprune.tasks.export", "evaluation"),
 }
 
 
