@@ -342,7 +342,8 @@ def test_nothing_is_left_by_runs_that_fail(
             "out=deep/er/out",
         ): "there is no model 'absent'",
     }.items():
-        assert message in fails(capsys, *words, "frames=8", *words[1:])
+        few = [] if "frames=2" in words else ["frames=8"]
+        assert message in fails(capsys, *words, *few)
         assert not list(work.iterdir()), words
     said = fails(capsys, "strategy=fastv+dytok", "limit=1", "dytok.layers=[7,9]", "out=out", *FAST)
     assert "does not fit the guide" in said, "which is found out when the guide is asked"

@@ -148,7 +148,9 @@ def test_records_say_which_and_when(tmp_path: Path) -> None:
     task = annotate(tmp_path, {"a": write_noise(tmp_path / "a.mkv", BURST, rate=50)})
     out = tmp_path / "out"
     assert (
-        main(["run", task, *FAST, "strategy=random", "sampling=time", f"out={out}", "workers=0"])
+        main(
+            ["run", task, *FAST[1:], "strategy=random", "sampling=time", f"out={out}", "workers=0"]
+        )
         == 0
     )
     summary, (record,) = read(out)

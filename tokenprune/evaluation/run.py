@@ -24,7 +24,7 @@ from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.device import cores, pick_device
 from tokenprune.loading.processor import Processor
 from tokenprune.loading.video import read_clip
-from tokenprune.plugins import load_plugin
+from tokenprune.plugins import load_plugins
 from tokenprune.registry import resolve
 from tokenprune.results import begun, copies, provenance
 from tokenprune.results.answer import Outcome, System
@@ -85,8 +85,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
     None from a process that is not the first of several. Raises TokenpruneError, OSError; what is
     left then, `folder.run_folder` says.
     """
-    if config.plugin is not None:
-        load_plugin(config.plugin)
+    load_plugins(config.plugin)
     pipeline = resolve(
         config.strategy, config.options, seed=config.seed, assistant=config.assistant
     )
@@ -219,10 +218,10 @@ def _workers(config: RunConfig) -> int:
 def _task(config: RunConfig) -> tuple[Task, RunConfig]:
     """What is asked, and the configuration with the numbers it settled on."""
     if config.video is not None and config.question is not None:
-        task: Task = Clip(config.video, config.question, config.frames_asked, config.sampling)
+        task: Task = Clip(config.video, config.question, config.frames_requested, config.sampling)
         frames = len(task[0].frames)
     else:
-        frames, folder = config.frames_asked, config.include_path
+        frames, folder = config.frames_requested, config.include_path
         made = {
             "samples": config.samples,
             "frames": frames,
