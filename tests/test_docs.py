@@ -46,6 +46,17 @@ def test_every_strategy_is_in_the_table(page):
     assert all(f"`{name}`" in text for name in registry.names() if name != "norm")
 
 
+def test_links_between_pages_lead_somewhere():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    ]
+    local = [(page, link) for page, link in links if not link.startswith("http")]
+    assert [link for page, link in local if not (page.parent / link).exists()] == []
+
+
 def test_an_arrow_that_follows_from_others_is_not_drawn(generate):
     arrows = {"top": {"middle", "low", "bottom"}, "middle": {"low"}, "low": {"bottom"}}
     arrows["bottom"] = set()
