@@ -157,7 +157,8 @@ class HidingStep(Turn):
 
     def _note(self, sample: int, shown: Bool[Tensor, "s"], visual: Bool[Tensor, "s"]) -> None:
         """Counts what is visible, and whether it is what the step before saw."""
-        report = self.prompt.report[sample]
+        report = self.prompt.report.samples[sample]
+        assert report is not None
         report.steps.append((shown & visual).sum())
         if (before := self.prompt.shown.get(sample)) is not None:
             report.changes.append((shown[: len(before)] != before).any())
