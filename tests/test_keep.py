@@ -50,13 +50,12 @@ def test_a_run_keeps_what_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     summary = json.loads((out / "summary.json").read_text())
     assert summary["keep"] == 0.5 and summary["options"] == {}
-    assert summary["tokens"]["layer_average_ratio"] == pytest.approx(0.5, abs=0.01)
+    assert summary["systems"]["strategy"]["layer_average_ratio"] == pytest.approx(0.5, abs=0.01)
     config: Any = OmegaConf.load(out / "config.yaml")
-    assert config.run.keep == 0.5 and config.systems["fastv+dytok"].fastv.drop == pytest.approx(
-        0.75
-    )
+    assert config.run.keep == 0.5
+    assert config.systems.strategy.fastv.drop == pytest.approx(0.75)
     said = " ".join(capsys.readouterr().out.split())
-    left = 100 * summary["tokens"]["layer_average_ratio"]
+    left = 100 * summary["systems"]["strategy"]["layer_average_ratio"]
     assert (
         f"keep=0.5 was asked for; {left:.1f} % of the visual tokens were left, mean over LLM "
         "layers." in said

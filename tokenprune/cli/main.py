@@ -152,9 +152,16 @@ def _study(arguments: argparse.Namespace, command: str) -> None:
 
 
 def _compare(arguments: argparse.Namespace, command: str) -> None:
-    from tokenprune.evaluation.compare import compare, table
+    from tokenprune.evaluation.compare import compare, parse
+    from tokenprune.evaluation.compare_screen import screen, write
 
-    _console().print(table(compare(arguments.words)))
+    words = parse(arguments.words)
+    found = compare(words.folders)
+    if words.out is not None:
+        write(found, words.out)
+    _console().print(screen(found))
+    if words.out is not None:
+        print(f"wrote {words.out}")
 
 
 def _parse_compare(words: Sequence[str]) -> Any:

@@ -16,7 +16,8 @@ from tokenprune.evaluation.loop import Loop, evaluate
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import pick_device
 from tokenprune.loading.processor import Processor
-from tokenprune.results.answer import Outcome, System
+from tokenprune.results.answer import Answer
+from tokenprune.results.system import System
 from tokenprune.study.config import SELF, StudyConfig
 from tokenprune.study.plan import Cell
 from tokenprune.tasks import Task
@@ -68,7 +69,7 @@ class Runner:
             assert config.max_new_tokens is not None  # settled
             loop = Loop(config.batch_size, max_new_tokens=config.max_new_tokens, seed=config.seed)
             evaluate(model, processor, self.task, [system], loop, assistant=assistant)
-        return records(system.outcomes, self.task)
+        return records(system.answers, self.task)
 
     def _assistant(self, name: str | None) -> PreTrainedModel | None:
         if name is None or name == SELF:
@@ -78,32 +79,32 @@ class Runner:
         return self._assistants[name]
 
 
-def records(outcomes: Sequence[Outcome], task: Task) -> list[dict[str, Any]]:
+def records(answers: Sequence[Answer], task: Task) -> list[dict[str, Any]]:
     """What statistics need of each sample, and its prediction; of one that could not be evaluated,
     why.
     """
     found = []
-    for outcome in outcomes:
-        whose = {"id": outcome.id, "category": outcome.category}
-        whose |= {} if outcome.group is None else {"group": outcome.group}
-        if outcome.error is not None:
-            found.append({**whose, "error": outcome.error})
+    for answer in answers:
+        whose = {"id": answer.id, "category": answer.category}
+        whose |= {} if answer.group is None else {"group": answer.group}
+        if answer.error is not None:
+            found.append({**whose, "error": answer.error})
             continue
-        if outcome.score is None:
+        if answer.score is None:
             raise ConfigError(
-                f"nobody knows the answer of sample {outcome.id}: a study needs scores"
+                f"nobody knows the answer of sample {answer.id}: a study needs scores"
             )
-        evidence, tokens = task[outcome.index].evidence, outcome.tokens
+        evidence, tokens = task[answer.index].evidence, answer.tokens
         found.append(
             {
                 **whose,
-                "prediction": outcome.prediction,
-                "score": outcome.score,
+                "prediction": answer.prediction,
+                "score": answer.score,
                 **{
                     name: tokens[name]
                     for name in ("input_ratio", "layer_average_ratio", "decode_ratio")
                 },
-                "flops_ratio": outcome.flops_ratio,
+                "flops_ratio": answer.flops_ratio,
                 **({"evidence": list(evidence)} if evidence else {}),
                 **(
                     {"frame_weights": weights}
