@@ -156,7 +156,7 @@ def test_records_say_which_and_when(tmp_path: Path) -> None:
     summary, (record,) = read(out)
     clip = read_clip(tmp_path / "a.mkv", 8, "time")
     assert clip.times is not None and record["frame_times"] == list(clip.times)
-    assert "frame_times" not in record["strategy"] and summary["sampling"] == "time"
+    assert "frame_times" not in record["random"] and summary["sampling"] == "time"
     assert "sampling: time" in (out / "config.yaml").read_text()
 
 
