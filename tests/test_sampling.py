@@ -15,11 +15,11 @@ from tokenprune import tasks
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError, LmmsError, TaskError, VideoError
 from tokenprune.evaluation.config import parse
-from tokenprune.evaluation.run import Clip
 from tokenprune.lmms.arguments import Arguments
 from tokenprune.loading.video import frame_indices, read_clip, read_frames, time_indices
 from tokenprune.study.config import CellConfig
 from tokenprune.study.sweep import parse_sweep
+from tokenprune.tasks.clip import Clip
 
 # 150 pictures, 100 of them in the first 2 of 37 seconds
 BURST = [*range(0, 2000, 20), *range(2000, 37_000, 700)]
