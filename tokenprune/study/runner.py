@@ -68,8 +68,9 @@ class Runner:
         with redirect_stderr(io.StringIO()):
             assert config.max_new_tokens is not None  # settled
             loop = Loop(config.batch_size, max_new_tokens=config.max_new_tokens, seed=config.seed)
-            evaluate(model, processor, self.task, [system], loop, assistant=assistant)
-        return records(system.answers, self.task)
+            done = evaluate(model, processor, self.task, [system], loop, assistant=assistant)
+        assert done is not None  # this is the first process of its own
+        return records(done[0].answers, self.task)
 
     def _assistant(self, name: str | None) -> PreTrainedModel | None:
         if name is None or name == SELF:
