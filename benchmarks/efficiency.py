@@ -1,9 +1,8 @@
-"""Runs the benches of `docs/results/efficiency.md` and writes that page: `make efficiency`, half an
-hour on two cores.
+"""Runs the benches of `docs/results/efficiency.md` and writes that page: `make efficiency`.
 
     python benchmarks/efficiency.py [--page]
 
-On a machine with CUDA it runs those of LLaVA-OneVision-7B, otherwise those of 0.5B on the CPU; what
+It takes half an hour on two cores. On a machine with CUDA it runs those of LLaVA-OneVision-7B, otherwise those of 0.5B on the CPU; what
 either has measured stays on the page until it is measured again. `--page` only writes the page from
 what is there.
 """
@@ -70,36 +69,41 @@ SCRIPTS = {
 }
 BARS = (  # ratio, what the table calls it, and the most that is claimed
     ("llm_prefill_over_oracle", "LLM prefill / oracle", 1.05),
-    ("strategy_over_full_prefill", "strategy / full prefill", None),  # 0.05 on a CPU, 0.02 on a GPU
+    (
+        "strategy_over_vanilla_prefill",
+        "strategy / full prefill",
+        None,
+    ),  # 0.05 on a CPU, 0.02 on a GPU
     ("memory_over_oracle", "peak memory / oracle", 1.02),
     ("decode_over_oracle", "decode / oracle", 1.05),
-    ("decode_over_full", "decode / full", 1.0),
+    ("decode_over_vanilla", "decode / full", 1.0),
 )
 OTHERS = (
     ("prefill_over_oracle", "prefill, strategy and probe / oracle"),
-    ("probe_over_full_prefill", "probe / full prefill"),
+    ("probe_over_vanilla_prefill", "probe / full prefill"),
     ("prefill_speedup", "prefill speed-up"),
     ("prefill_speedup_without_probe", "without probe"),
     ("ttft_speedup", "TTFT speed-up"),
 )
 
 
+LEFT = ("papers_prefill_over_vanilla", "exact_prefill_over_vanilla", "prefill_over_vanilla")
 INTRODUCTION = """
-Written by `make efficiency`. Random weights at the published size: speed and memory do not depend on what a model has
-learnt. What the words mean: [docs/efficiency.md](../efficiency.md). Times are medians in milliseconds; ratios are
-medians over turns, the dense oracle and the full model being measured in the same turn. Bars are in the headings; a
-figure in bold misses its own. Speed-ups include strategy and probe. A model that guides itself runs the whole prompt
-as DyToK's probe: its peak is the full model's without the cache. Where the tower runs, it may set the peak of every
-system: the bar on memory then says that nothing of a strategy rises above it. Decoding is compared where at least 16
-tokens were made.
+Written by `make efficiency`. Random weights at the published size: speed and memory do not depend
+on what a model has learnt. What the words mean: [docs/efficiency.md](../efficiency.md). Times are
+medians in milliseconds; ratios are medians over turns, the dense oracle and the full model being
+measured in the same turn. Bars are in the headings; a figure in bold misses its own. Speed-ups
+include strategy and probe. A model that guides itself runs the whole prompt as DyToK's probe: its
+peak is the full model's without the cache. Where the tower runs, it may set the peak of every
+system: the bar on memory then says that nothing of a strategy rises above it. Decoding is
+compared where at least 16 tokens were made.
 """
 
 
 def run() -> None:
-    """Every bench of this machine, one after the other, and the scripts; keeps JSON, chart and
-    output.
+    """Every bench of this machine, one after the other, and the scripts.
 
-    Nothing is written into the checkout before the end, so that all figures belong to the same
+    Keeps JSON, chart and output. Nothing is written into the checkout before the end, so that all figures belong to the same
     commit.
     """
     import torch
@@ -157,20 +161,19 @@ def page() -> Iterator[str]:
 
 
 def bars(device: str) -> list[tuple[str, str, float]]:
-    """Ratios with a bar: their names in `bench.json`, what tables call them, and the most that is
-    claimed.
-    """
+    """Ratios with a bar: names in `bench.json`, headings, and the most that is claimed."""
     share = 0.02 if device.startswith("cuda") else 0.05
     return [(name, label, share if bar is None else bar) for name, label, bar in BARS]
 
 
 def compared(row: dict[str, Any], tokens: int) -> set[str]:
-    """Which of these ratios say something: few steps are noise, and only a decode stage has to beat
-    the full model.
+    """Which of these ratios say something.
+
+    Few steps are noise, and only a decode stage has to beat the full model.
     """
-    left_out = {"decode_over_oracle", "decode_over_full"} if tokens < 16 else set[str]()
-    if row["own"]["decode_selection_changes"] is None:
-        left_out.add("decode_over_full")
+    left_out = {"decode_over_oracle", "decode_over_vanilla"} if tokens < 16 else set[str]()
+    if row["strategy"]["decode_selection_changes"] is None:
+        left_out.add("decode_over_vanilla")
     return {name for name, _, _ in BARS} - left_out
 
 
@@ -188,9 +191,9 @@ def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
         "peak GB | KV MB |"
     )
     yield "|--|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
-    yield line("full model", rows[0]["full"])
+    yield line("full model", rows[0]["vanilla"])
     for row in rows:
-        yield line(f"`{row['strategy']}`", row["own"])
+        yield line(f"`{row['spec']}`", row["strategy"])
         yield line("its dense oracle", row["oracle"])
         yield line("`random`, same budget", row["random"])
     yield ""
@@ -200,24 +203,24 @@ def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
     yield "| strategy | " + " | ".join(heads) + " |"
     yield "|--" + "|--:" * len(heads) + "|"
     for row in rows:
-        ratios, formula = row["ratios"], row["formula"]
+        ratios = row["ratios"]
         shown = compared(row, where["new_tokens"])
         cells = [marked(ratios[name], bar) if name in shown else "-" for name, _, bar in claims]
         cells += [f"{ratios[name]:.2f}" for name, _ in OTHERS]
-        cells += [f"{100 * formula[key]:.1f} %" for key in ("papers", "exact", "measured")]
-        yield f"| {row['strategy']} | " + " | ".join(cells) + " |"
+        cells += [f"{100 * ratios[name]:.1f} %" for name in LEFT]
+        yield f"| {row['spec']} | " + " | ".join(cells) + " |"
     yield ""
     each = (
-        f"{row['strategy']} {low:.1f} to {high:.1f}"
+        f"{row['spec']} {low:.1f} to {high:.1f}"
         for row in rows
-        for low, high in [row["own"]["spread"]["strategy_ms"]]
+        for low, high in [row["strategy"]["spread"]["strategy_ms"]]
     )
     yield f"Strategy's own time over {where['repeats']} turns, ms: {', '.join(each)}."
     for row in rows:
-        if (changes := row["own"]["decode_selection_changes"]) is not None:
+        if (changes := row["strategy"]["decode_selection_changes"]) is not None:
             yield ""
             yield (
-                f"{row['strategy']} changed its selection in {changes} of "
+                f"{row['spec']} changed its selection in {changes} of "
                 f"{where['new_tokens'] - 1} decoding steps. "
                 "Random weights attend almost evenly and hold a selection longer than trained "
                 "ones: *Decoding* below "
@@ -231,9 +234,8 @@ def marked(value: float, bar: float) -> str:
 
 
 def line(name: str, block: dict[str, Any]) -> str:
-    layers = block["visual_tokens_per_layer"]
     parts = ("vision_ms", "strategy_ms", "probe_ms", "prefill_ms", "ttft_ms", "decode_ms_per_token")
-    cells = [f"{sum(layers) / len(layers):.0f}", *(f"{block[part]:.1f}" for part in parts)]
+    cells = [f"{block['layer_average_tokens']:.0f}", *(f"{block[part]:.1f}" for part in parts)]
     cells += [f"{block['peak_memory_bytes'] / 1e9:.3f}", f"{block['kv_bytes'] / 1e6:.1f}"]
     return f"| {name} | " + " | ".join(cells) + " |"
 

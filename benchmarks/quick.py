@@ -55,7 +55,7 @@ def benched(words: tuple[str, ...]) -> dict[str, Figure]:
         config = parse_bench([*words, *SHAPE, f"out={folder}/out"])
         rows = bench(config, "make bench-quick").result["rows"]
     return {
-        f"{row['strategy']}: {label}": Figure(row["ratios"][name], bar)
+        f"{row['spec']}: {label}": Figure(row["ratios"][name], bar)
         for row in rows
         for name, label, bar in efficiency.bars("cpu")
         if name in efficiency.compared(row, config.new_tokens)

@@ -1,5 +1,4 @@
-"""What a bench is: words like `strategy=dycoke,fastv model=shape:llava-onevision-7b frames=32`,
-against one dataclass.
+"""What a bench is: words like `strategy=dycoke,fastv frames=32`, against one dataclass.
 
 Light to import: the command line reads its help from here.
 """
