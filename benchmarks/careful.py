@@ -1,9 +1,9 @@
 """The methods of `naive.py` as somebody who knows torch writes them for one video.
 
-Still a plain loop over frames. A frame's scores, products and sums are each one call, what is needed twice is computed once, and
-what is a handful of numbers becomes a Python list first. Frames have equal sizes and everything is
-on the CPU, which `tokenprune` does not take for granted. Inputs, results and ties are those of
-`naive.py`, and checked the same way.
+Still a plain loop over frames. A frame's scores, products and sums are each one call, what is
+needed twice is computed once, and what is a handful of numbers becomes a Python list first. Frames
+have equal sizes and everything is on the CPU, which `tokenprune` does not take for granted. Inputs,
+results and ties are those of `naive.py`, and checked the same way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What `operators.py` measures: each operator and its references on the same inputs.
 
-And how results are compared. Inputs have the sizes of LLaVA-OneVision and are made such that two implementations agree on every
-decision.
+And how results are compared. Inputs have the sizes of LLaVA-OneVision and are made such that two
+implementations agree on every decision.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def seeded(number: int) -> torch.Generator:
 def exact_keys(frames: int, cells: int, width: int) -> Tensor:
     """Integer vectors of random signs and norm 2048.
 
-    Cosines are exact in float32 in any order of summation. Two implementations thus agree on every nearest neighbour, whatever they sum first, and on every
-    tie.
+    Cosines are exact in float32 in any order of summation. Two implementations thus agree on every
+    nearest neighbour, whatever they sum first, and on every tie.
     """
     sizes = torch.arange(width) * int(2048 * math.sqrt(2.98 / width)) // width
     sizes[:SPARE] = 0

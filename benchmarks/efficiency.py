@@ -2,9 +2,9 @@
 
     python benchmarks/efficiency.py [--page]
 
-It takes half an hour on two cores. On a machine with CUDA it runs those of LLaVA-OneVision-7B, otherwise those of 0.5B on the CPU; what
-either has measured stays on the page until it is measured again. `--page` only writes the page from
-what is there.
+It takes half an hour on two cores. On a machine with CUDA it runs those of LLaVA-OneVision-7B,
+otherwise those of 0.5B on the CPU; what either has measured stays on the page until it is measured
+again. `--page` only writes the page from what is there.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ compared where at least 16 tokens were made.
 def run() -> None:
     """Every bench of this machine, one after the other, and the scripts.
 
-    Keeps JSON, chart and output. Nothing is written into the checkout before the end, so that all figures belong to the same
-    commit.
+    Keeps JSON, chart and output. Nothing is written into the checkout before the end, so that all
+    figures belong to the same commit.
     """
     import torch
 

@@ -58,7 +58,8 @@ class Exact:
 def papers(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None) -> Number:
     """DyCoke eq. 8 layer by layer, plus DyToK's probe as its Table 16 counts it.
 
-    Visual tokens, c2 per layer. Two FFN matrices, keys and values at full width, no text, tower, projector or `lm_head`.
+    Visual tokens, c2 per layer. Two FFN matrices, keys and values at full width, no text, tower,
+    projector or `lm_head`.
     """
     decoder = Decoder.of(config.get_text_config())
     # eq. 8 multiplies one layer's count by their number, so its mean over layers is the sum of
@@ -83,9 +84,10 @@ def papers_prefill(
 def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None) -> Exact:
     """Every matrix product of the architecture.
 
-    Grouped queries, three FFN matrices, text rows, tower, projector, head. Attention is counted over the whole square, as papers and torch's counter do; a causal kernel
-    skips up to half of it. Not counted: norms, rotations, pooling, embeddings, and a strategy's own
-    arithmetic, which its time has.
+    Grouped queries, three FFN matrices, text rows, tower, projector, head. Attention is counted
+    over the whole square, as papers and torch's counter do; a causal kernel skips up to half of it.
+    Not counted: norms, rotations, pooling, embeddings, and a strategy's own arithmetic, which its
+    time has.
     """
     text = config.get_text_config()
     seen = [work.text + x for x in work.layers]
