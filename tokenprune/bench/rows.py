@@ -6,14 +6,14 @@ A row is a strategy's `spec`, the figures of each of LINES, and `ratios`.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 from tokenprune.bench.inputs import Inputs
 from tokenprune.bench.operations import Work, exact, papers, papers_prefill
-from tokenprune.bench.ratios import LINES, RATIOS, Lines
+from tokenprune.bench.ratios import LINES, RATIOS, Lines, counted
 from tokenprune.bench.reading import TIMES, Reading, Seen
 
 Figures = dict[str, Any]
@@ -24,9 +24,9 @@ def row(
 ) -> dict[str, Any]:
     """Everything about one strategy that made `tokens` tokens; `guide` is an assistant's."""
     figures = {name: line_figures(lines[name], inputs, tokens, guide) for name in LINES}
-    measured = {ratio.name: ratio.of(lines) for ratio in RATIOS}
-    counted = _counted_ratios(figures["strategy"], figures["vanilla"])
-    return {"spec": spec, **figures, "ratios": {**measured, **counted}}
+    ratios = {ratio.name: ratio.over(lines) for ratio in RATIOS}
+    ratios |= counted(figures["strategy"], figures["vanilla"])
+    return {"spec": spec, **figures, "ratios": ratios}
 
 
 def line_figures(
@@ -82,24 +82,11 @@ def _operations(
         generated=tokens,
         probe_layers=seen.probe_layers,
     )
-    counted = exact(config, work, guide)
+    parts = exact(config, work, guide)
     return {
         "papers_flops": papers(config, work, guide),
         "papers_prefill_flops": papers_prefill(config, work, guide),
-        "exact_flops": counted.total,
-        "exact_prefill_flops": counted.llm,
-        "exact_flops_by_part": counted.as_dict(),
-    }
-
-
-def _counted_ratios(strategy: Mapping[str, Any], vanilla: Mapping[str, Any]) -> dict[str, float]:
-    """What counts of operations promise of the prefill, beside `prefill_over_vanilla`.
-
-    `papers` is c2 over visual tokens, `exact` all matrix products between visual features and the
-    first token.
-    """
-    counts = ("papers_prefill", "exact_prefill")
-    return {
-        f"{name}_over_vanilla": strategy[f"{name}_flops"] / vanilla[f"{name}_flops"]
-        for name in counts
+        "exact_flops": parts.total,
+        "exact_prefill_flops": parts.llm,
+        "exact_flops_by_part": parts.as_dict(),
     }

@@ -5,42 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from tokenprune.bench.reading import TIMES
+from tokenprune.bench.columns import FIGURES, SYSTEM, named
+from tokenprune.bench.ratios import COUNTED, RATIOS, SPEC
 from tokenprune.bench.run import CHART, JSON, Done
+from tokenprune.results.table import terminal
 
-_HEADING = (
-    "system", "tokens\nlayer avg", "vision\nms", "strategy\nms", "probe\nms", "prefill\nms",
-    "TTFT\nms", "decode\nms/token", "total\nms", "peak\nMB", "KV\nMB", "papers\nGFLOPs",
-    "exact\nGFLOPs",
-)  # fmt: skip
+# in the table of systems; video and preprocessing are the same for all of them
+_SHOWN = [one for one in FIGURES if one.heading and one.name not in ("video_ms", "preprocess_ms")]
 _RATIOS = (
-    "strategy", "prefill\nspeed-up", "x oracle\nprefill", "strategy /\nfull prefill",
-    "TTFT\nspeed-up", "x full\ndecode", "x oracle\ndecode", "x oracle\nmemory",
-    "prefill left, papers\nFLOPs", "exact\nFLOPs", "measured\ntime",
-)  # fmt: skip
+    "prefill_speedup",
+    "prefill_over_oracle",
+    "strategy_over_vanilla_prefill",
+    "ttft_speedup",
+    "decode_over_vanilla",
+    "decode_over_oracle",
+    "memory_over_oracle",
+    "papers_prefill_over_vanilla",
+    "exact_prefill_over_vanilla",
+    "prefill_over_vanilla",
+)
 
 
 def measured(done: Done) -> RenderableType:
     """Everything `tokenprune bench` prints at the end."""
     rows, where = done.result["rows"], done.result["environment"]
-    systems = _table(_HEADING)
-    systems.add_row("full model", *_numbers(rows[0]["vanilla"]))
-    for row in rows:
-        systems.add_section()
-        for name, line in (
-            (row["spec"], "strategy"),
-            ("  dense oracle", "oracle"),
-            ("  random", "random"),
-        ):
-            systems.add_row(Text(name), *_numbers(row[line]))
-    headline = _table(_RATIOS)
-    for row in rows:
-        headline.add_row(Text(row["spec"]), *_headline(row["ratios"]))
+    lines = list(system_lines(rows))
+    systems = terminal(lines, [SYSTEM, *_SHOWN], sections=range(0, len(lines), 3))
+    ratios = [{"spec": row["spec"], **row["ratios"]} for row in rows]
+    headline = terminal(ratios, [SPEC, *named((*RATIOS, *COUNTED), _RATIOS)])
     notes = (*_choices(rows, where), *_notes(where))
     return Group(
         systems,
@@ -50,39 +45,13 @@ def measured(done: Done) -> RenderableType:
     )
 
 
-def _table(headings: tuple[str, ...]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
-    return table
-
-
-def _numbers(figures: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{figures['layer_average_tokens']:.0f}"
-    for name in TIMES:
-        yield f"{figures[name]:.1f}"
-    peak = figures["peak_memory_bytes"]
-    yield "-" if peak is None else f"{peak / 1e6:.0f}"
-    yield f"{figures['kv_bytes'] / 1e6:.1f}"
-    yield f"{figures['papers_flops'] / 1e9:.4g}"
-    yield f"{figures['exact_flops'] / 1e9:.4g}"
-
-
-def _headline(ratios: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{ratios['prefill_speedup']:.2f}x"
-    yield f"{ratios['prefill_over_oracle']:.2f}"
-    yield f"{100 * ratios['strategy_over_vanilla_prefill']:.1f} %"
-    yield f"{ratios['ttft_speedup']:.2f}x"
-    yield f"{ratios['decode_over_vanilla']:.2f}"
-    yield f"{ratios['decode_over_oracle']:.2f}"
-    memory = ratios["memory_over_oracle"]
-    yield "-" if memory is None else f"{memory:.2f}"
-    for name in (
-        "papers_prefill_over_vanilla",
-        "exact_prefill_over_vanilla",
-        "prefill_over_vanilla",
-    ):
-        yield f"{100 * ratios[name]:.1f} %"
+def system_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The full model once, then each strategy above its oracle and `random`."""
+    yield {**rows[0]["vanilla"], "system": "full model"}
+    for row in rows:
+        yield {**row["strategy"], "system": row["spec"]}
+        yield {**row["oracle"], "system": "  dense oracle"}
+        yield {**row["random"], "system": "  random"}
 
 
 def _choices(rows: Sequence[Mapping[str, Any]], where: Mapping[str, Any]) -> Iterator[str]:

@@ -1,5 +1,4 @@
-"""What a study is: a YAML file, and `KEY=VALUE` words that override it, checked against one
-dataclass.
+"""What a study is: a YAML file, and `KEY=VALUE` words that override it, against one dataclass.
 
 Light to import: the command line reads its help from here.
 """
@@ -31,9 +30,7 @@ SELF = "self"  # the assistant that is the model itself
 
 @dataclass(frozen=True)
 class Method:
-    """A strategy under study: what `strategy=` and its options are for a run, and what the tables
-    call it.
-    """
+    """A strategy under study: `strategy=` and its options for a run, and what tables call it."""
 
     spec: str = ""
     label: str = ""  # the spec by default
@@ -144,7 +141,7 @@ def read(words: Sequence[str]) -> tuple[Path, StudyConfig]:
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(file))
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError(f"{files[0]} is no YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{files[0]} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(loaded, Mapping):
         raise ConfigError(f"{files[0]} holds no keys: write KEY: VALUE, one a line")
     given = {str(key): value for key, value in loaded.items()}
@@ -164,7 +161,7 @@ def _typed(given: Mapping[str, Any], where: str) -> StudyConfig:
     methods = given.get("strategies") or []
     if not isinstance(methods, list) or not all(isinstance(method, Mapping) for method in methods):
         raise ConfigError(
-            f"strategies in {where} is no list of strategies: write `- spec: dycoke`, one a line"
+            f"strategies in {where} is not a list of strategies: write `- spec: dycoke`, one a line"
         )
     for method in methods:
         _known(method, [key.name for key in dataclasses.fields(Method)], f"strategies in {where}")

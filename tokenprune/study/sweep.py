@@ -1,5 +1,4 @@
-"""What a sweep is: words like `strategy=dycoke,fastv keep=0.5,0.25 fastv.layer=1,2`, checked
-against one dataclass.
+"""What a sweep is: words like `strategy=dycoke,fastv keep=0.5,0.25`, against one dataclass.
 
 Light to import: the command line reads its help from here.
 """
@@ -71,15 +70,16 @@ class SweepConfig(CellConfig):
 
     @property
     def folder(self) -> str:
-        """`out`, or a name that only the same sweep has, so that the same command finds what it has
-        finished.
-        """
+        """`out`, or a name that only the same sweep has: the same command finds it again."""
         if self.out is not None:
             return self.out
-        asked = {key: value for key, value in vars(self).items() if key not in ("out", "workers")}
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+        given = {key: value for key, value in vars(self).items() if key not in ("out", "workers")}
+        text = json.dumps(given, sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         names = re.sub(r"[^\w+]+", "_", ",".join(self.strategy))
-        return f"runs/sweep-{names if len(names) <= 60 else f'{len(self.strategy)}-strategies'}-{digest[:8]}"
+        if len(names) > 60:
+            names = f"{len(self.strategy)}-strategies"
+        return f"runs/sweep-{names}-{digest}"
 
 
 class Variant(NamedTuple):
@@ -91,15 +91,14 @@ class Variant(NamedTuple):
     @property
     def label(self) -> str:
         """`fastv (layer=1)`; options of composed strategies keep their owner."""
-        alone = "+" not in self.spec
-        short = {
-            key.partition(".")[2] if alone else key: value for key, value in self.options.items()
-        }
-        return (
-            f"{self.spec} ({', '.join(f'{key}={shown(value)}' for key, value in short.items())})"
-            if short
-            else self.spec
-        )
+        if not self.options:
+            return self.spec
+        composed = "+" in self.spec
+        words = [
+            f"{key if composed else key.partition('.')[2]}={shown(value)}"
+            for key, value in self.options.items()
+        ]
+        return f"{self.spec} ({', '.join(words)})"
 
 
 def variants(config: SweepConfig) -> list[Variant]:
