@@ -22,7 +22,7 @@ from tokenprune.adapters import adapt
 from tokenprune.evaluation.loop import Loop, evaluate
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.processor import GREEDY
-from tokenprune.results.answer import System
+from tokenprune.results.system import System
 from tokenprune.results.journal import Journal
 from tokenprune.tasks import Label, Sample, Task
 

@@ -14,13 +14,14 @@ import pytest
 from imports import MODULES, ROOT, imports
 
 from tokenprune import registry, strategy
+from tokenprune.docstrings import field_docs
 from tokenprune.strategy import REGISTERED, Strategy
 
 STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-PURE = {"tokenprune.ops": MODULES["tokenprune.ops"], **STRATEGIES}
+PURE = {name: MODULES[name] for name in ("tokenprune.ops", "tokenprune.merging", *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 
@@ -31,7 +32,14 @@ def test_strategies_and_their_contract_need_torch_and_nothing_else(name: str) ->
 
 @pytest.mark.parametrize("name", MODULES)
 def test_files_stay_short(name: str) -> None:
-    assert len(MODULES[name].read_text().splitlines()) <= (185 if name in STRATEGIES else 325)
+    assert len(MODULES[name].read_text().splitlines()) <= (150 if name in STRATEGIES else 325)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_only_the_line_of_title_and_link_is_long(name: str) -> None:
+    """Ruff is told to leave these files, since no tool knows which of their lines may be."""
+    lines = MODULES[name].read_text().splitlines()
+    assert [line for line in lines if len(line) > 100 and ", https://" not in line] == []
 
 
 def loops(path: Path) -> list[str]:
@@ -47,8 +55,8 @@ def loops(path: Path) -> list[str]:
     return found
 
 
-# windows of four frames
-LOOPS = {"tokenprune.strategies.dycoke": ["for in range(0, len(features), WINDOW)"]}
+# windows of some frames
+LOOPS = {"tokenprune.merging": ["for in range(0, len(features), window)"]}
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -105,20 +113,41 @@ def test_strategies_are_frozen_and_say_where_they_come_from(name: str) -> None:
     parameters = getattr(kind, "__dataclass_params__")  # noqa: B009
     assert parameters.frozen
     assert parameters.eq
-    source, module = (
-        STRATEGIES[f"tokenprune.strategies.{name}"].read_text(),
-        sys.modules[kind.__module__],
-    )
-    for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
-        assert re.search(rf"^    {field.name}: .* = .*  # \w", source, re.MULTILINE), (
-            f"{field.name} has no comment"
-        )
+    module = sys.modules[kind.__module__]
     assert module.__doc__
     assert len(module.__doc__.splitlines()) == 1
     assert kind.__doc__
     first = kind.__doc__.splitlines()[0]
     paper = re.fullmatch(r".+ \((?:.+, )?\w+ 20\d\d\), https://\S+", first)
     assert first.startswith("Control: ") or paper, f"no title, venue and link: {first}"
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_strategies_explain_every_field_where_editors_show_it(name: str) -> None:
+    kind = registry.get(name)
+    fields = [field.name for field in dataclasses.fields(kind)]  # pyright: ignore[reportArgumentType]
+    meanings = field_docs(kind)
+    assert list(meanings) == fields, "under Args: stands one `name: meaning` for each field"
+    assert all(len(meaning.split()) > 2 for meaning in meanings.values())
+
+
+def test_the_meaning_of_a_field_may_run_over_two_lines() -> None:
+    class Explained:
+        """Title.
+
+        Args:
+            keep: fraction
+                kept: 0 to 1
+            seed: of the draw
+
+        Behind it: something else.
+        """
+
+    class Silent:
+        """Title."""
+
+    assert field_docs(Explained) == {"keep": "fraction kept: 0 to 1", "seed": "of the draw"}
+    assert field_docs(Silent) == {}
 
 
 def test_the_root_shows_the_strategies() -> None:

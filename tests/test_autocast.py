@@ -10,11 +10,11 @@ from arbitrary import video
 from models import llava_onevision, prompt
 
 from tokenprune import attach, ops, registry
+from tokenprune.merging import nearest_tokens
 from tokenprune.precision import exact, full_precision
 from tokenprune.runtime.attention import last_row, mean_query, received
 from tokenprune.strategies.dycoke import similarity
 from tokenprune.strategies.dytok import frame_weights
-from tokenprune.strategies.prumerge import neighbours
 from tokenprune.strategies.visionzip import plan
 from tokenprune.strategy import Allocator, VisionStage
 from tokenprune.tokens import LastRow
@@ -44,8 +44,12 @@ FUNCTIONS = {
         torch.arange(4).repeat_interleave(10),
         4,
     ),
-    "prumerge": lambda: neighbours(
-        drawn(2, 99, 64), torch.ones(2, 99, dtype=torch.bool), torch.arange(9).expand(2, -1)
+    "prumerge": lambda: nearest_tokens(
+        keys=drawn(2, 99, 64),
+        valid=torch.ones(2, 99, dtype=torch.bool),
+        order=torch.arange(99).expand(2, -1),
+        centres=torch.tensor([9, 7]),
+        number=32,
     )[0],
     "visionzip": planned,
 }

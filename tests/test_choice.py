@@ -316,26 +316,26 @@ def test_a_run_says_what_could_not_be_read(
     choice, plain = (
         json.loads(line) for line in (folder / "out" / "records.jsonl").read_text().splitlines()
     )
-    assert choice["question"] == plain["question"] == "Which?" and "options" not in plain
+    assert choice["question"] == plain["question"] == "Which?" and plain["options"] == []
     assert (
         choice["options"] == ["red", "blue"]
         and asked("Which?", ["red", "blue"]) in choice["prompt"]
     )
     counts = {"empty": 0, "unparsed": 0, "guessed": 0}
-    for role in ("own", "vanilla", "random"):
+    for role in ("strategy", "vanilla", "random"):
         wanted = {**counts}
         for record in (choice, plain):
             reading = record[role]["reading"]
             if reading != "read":
                 wanted[reading] += 1
-        assert summary["systems"][role]["readings"] == wanted
-    number = chosen(choice["prediction"], ["red", "blue"])
-    assert choice["own"]["reading"] == ("unparsed" if number is None else "read") and choice["own"][
-        "score"
-    ] == (number == 0)
+        assert {name: summary["systems"][role][name] for name in counts} == wanted
+    own = choice["strategy"]
+    number = chosen(own["prediction"], ["red", "blue"])
+    assert own["reading"] == ("unparsed" if number is None else "read")
+    assert own["score"] == (number == 0)
     said = "could not be read as one of the options" in capsys.readouterr().out
     assert said == any(
-        summary["systems"][role]["readings"]["unparsed"] for role in ("own", "vanilla", "random")
+        summary["systems"][role]["unparsed"] for role in ("strategy", "vanilla", "random")
     )
     compare = ["compare", str(folder / "out"), str(folder / "out")]
     assert main(compare) == 0

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,16 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.compare import Comparison, compare, parse, table
+from tokenprune.evaluation.compare import Comparison, compare, parse
+from tokenprune.evaluation.compare_screen import screen
+from tokenprune.evaluation.compare_screen import write as write_table
+from tokenprune.results.answer import Answer
+from tokenprune.results.record import write
+from tokenprune.results.summarise import summarise
+from tokenprune.results.summary import Setting
+from tokenprune.results.system import System
 
 
 def run(
@@ -26,91 +35,71 @@ def run(
     lost: tuple[int, ...] = (),
     ratio: float = 0.5,
     prefix: str = "s",
-    **summary: Any,
-) -> str:
-    """Files as a finished run writes them: sample i is answered as `right` says, the first ten are
-    a family.
-    """
-    lines = []
+    code: dict[str, str] | None = None,
+    environment: dict[str, Any] | None = None,
+    **asked: Any,
+) -> Path:
+    """A finished run: sample i is answered as `right` says, the first ten are a category."""
+    answers = []
     for index in samples:
-        score = None if index in lost or (found := right(index)) is None else float(found)
-        tokens = {
-            "full": 288,
-            "input_ratio": ratio,
-            "layer_average_ratio": ratio,
-            "decode_ratio": None,
-        }
-        own = {
-            "prediction": "red",
-            "score": score,
-            "tokens": tokens,
-            "time": {},
-            "flops_ratio": ratio / 2,
-        }
+        category = "few" if index < 10 else "many"
+        bare = Answer(index, f"{prefix}{index}", category, "What?", "red")
         if index in lost:
-            own = {
-                "score": None,
-                "tokens": {},
-                "time": {},
-                "flops_ratio": 0.0,
-                "error": "torn file",
-            }
-        whose = {
-            "index": index,
-            "id": f"{prefix}{index}",
-            "category": "few" if index < 10 else "many",
-        }
-        line = {
-            **whose,
-            "question": "What?",
-            "prompt": "What?",
-            "answer": "red",
-            "own": {"error": None, **own},
-        }
-        lines.append(json.dumps({**line, "vanilla": line["own"], "random": line["own"]}))
-    told = {"task": "tinyvqa", "video": None, "model": "tiny", "assistant": None, "frames": 8}
-    label = {"own": {"label": folder.name}}
+            answers.append(replace(bare, error="torn file"))
+            continue
+        score = right(index)
+        ratios = {"input_ratio": ratio, "layer_average_ratio": ratio, "decode_ratio": None}
+        answers.append(
+            replace(
+                bare,
+                prediction="red",
+                score=None if score is None else float(score),
+                tokens={"full": 288, **ratios},
+                flops_ratio=ratio / 2,
+            )
+        )
+    systems = [System("strategy", folder.name, None, answers)]
+    setting = Setting(**{"task": "tinyvqa", "frames": 8, **asked})
+    summary = replace(summarise(systems, setting), code=code or {}, environment=environment or {})
     folder.mkdir(parents=True)
-    (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
-    (folder / "summary.json").write_text(json.dumps({**told, "systems": label, **summary}))
-    (folder / "config.yaml").write_text("run: {}\n")
-    return str(folder)
+    write(folder, summary, systems, {}, {}, {})
+    return folder
 
 
 def shown(found: Comparison, width: int = 100) -> str:
     console = Console(width=width, record=True, file=StringIO())
-    console.print(table(found))
+    console.print(screen(found))
     text = console.export_text()
     assert "…" not in text and max(map(len, text.splitlines())) <= width
     return " ".join(text.split())
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> tuple[str, str]:
+def two(tmp_path: Path) -> tuple[Path, Path]:
     """Right on every third sample, and on every second."""
     first = run(tmp_path / "fastv", lambda i: i % 3 == 0, ratio=0.25)
     return first, run(tmp_path / "dycoke", lambda i: i % 2 == 0)
 
 
-def test_two_runs_side_by_side(two: tuple[str, str]) -> None:
+def test_two_runs_side_by_side(two: tuple[Path, Path]) -> None:
     found = compare(two)
-    few, _, macro = found.rows
+    few, _, whole = found.rows
     assert (found.labels, found.samples, found.warnings) == (("fastv", "dycoke"), 30, ())
     assert [(row.category, row.samples) for row in found.rows] == [
         ("few", 10),
         ("many", 20),
-        ("macro", 30),
+        ("all", 30),
     ]
     assert (few.first, few.second) == pytest.approx(
         (0.4, 0.5)
     ) and few.change.value == pytest.approx(0.1)
-    assert macro.first == pytest.approx((0.4 + 6 / 20) / 2) and macro.second == pytest.approx(0.5)
-    assert macro.change.value == pytest.approx(macro.second - macro.first)
+    assert whole.first == pytest.approx((0.4 + 6 / 20) / 2) and whole.second == pytest.approx(0.5)
+    assert whole.change.value == pytest.approx(whole.second - whole.first)
     better, worse = (sum(i % a == 0 and i % b != 0 for i in range(30)) for a, b in ((2, 3), (3, 2)))
-    assert macro.change.mcnemar_p == pytest.approx(stats.binomtest(better, better + worse).pvalue)
+    assert whole.change.mcnemar_p == pytest.approx(stats.binomtest(better, better + worse).pvalue)
     assert (
-        macro.change.interval
-        and macro.change.interval[0] < macro.change.value < macro.change.interval[1]
+        whole.change.interval
+        and whole.change.interval[0] < whole.change.value < whole.change.interval[1]
     )
     assert found.ratios["layer_average_ratio"] == (0.25, 0.5) and found.ratios["flops_ratio"] == (
         0.125,
@@ -122,16 +111,16 @@ def test_two_runs_side_by_side(two: tuple[str, str]) -> None:
     assert (
         text.startswith("A: fastv (")
         and "few 10 40.0 50.0 +10.0 [" in text
-        and "macro 30 35.0 50.0 +15.0 [" in text
+        and "all 30 35.0 50.0 +15.0 [" in text
     )
     assert (
         "B against A: the interval does not tell them apart." in wide
-        and "layer avg tokens 25.0 % 50.0 %" in text
+        and "layer avg tokens 25.0 50.0" in text
     )
     assert "warning" not in text
 
 
-def test_the_other_way_round_the_sign_turns(two: tuple[str, str]) -> None:
+def test_the_other_way_round_the_sign_turns(two: tuple[Path, Path]) -> None:
     there, back = (found.rows[-1].change for found in (compare(two), compare(two[::-1])))
     assert there.value == -back.value and there.mcnemar_p == back.mcnemar_p
     assert there.interval and back.interval
@@ -153,12 +142,13 @@ def test_other_code_and_another_machine_are_said(tmp_path: Path) -> None:
         }
         for digest, torch in (("a", "2.11"), ("b", "2.12"))
     ]
-    found = compare([run(tmp_path / f"{n}", lambda i: True, **told) for n, told in enumerate(made)])
+    first, second = (run(tmp_path / f"{n}", lambda i: True, **made[n]) for n in range(2))
+    found = compare((first, second))
     alone = "the difference is not the strategy's alone"
     assert found.warnings == ("the code differs: mine.py", f"torch differs: 2.11 and 2.12; {alone}")
 
 
-def test_what_differs_is_said(tmp_path: Path, two: tuple[str, str]) -> None:
+def test_what_differs_is_said(tmp_path: Path, two: tuple[Path, Path]) -> None:
     other = run(tmp_path / "x", lambda i: True, range(5, 40), lost=(6, 7), model="7b", frames=16)
     found = compare((two[0], other))
     assert found.samples == 23 and [row.samples for row in found.rows] == [3, 20, 23]
@@ -180,7 +170,7 @@ def test_what_differs_is_said(tmp_path: Path, two: tuple[str, str]) -> None:
     assert text.count("warning:") == 5 and "the samples give no interval to tell them apart" in text
 
 
-def test_graded_scores_have_no_mcnemar(tmp_path: Path, two: tuple[str, str]) -> None:
+def test_graded_scores_have_no_mcnemar(tmp_path: Path, two: tuple[Path, Path]) -> None:
     found = compare((two[0], run(tmp_path / "x", lambda i: i / 30 if i < 10 else True)))
     assert [row.change.mcnemar_p is None for row in found.rows] == [True, False, True]
     assert "above A" in shown(found)
@@ -197,51 +187,58 @@ def test_runs_without_scores(
     assert found.ratios["input_ratio"] == ((None, None) if lost else (0.5, 0.5))
 
 
-def test_the_table_as_a_file(tmp_path: Path, two: tuple[str, str]) -> None:
+def test_the_table_as_a_file(tmp_path: Path, two: tuple[Path, Path]) -> None:
     where = tmp_path / "deep" / "table.csv"
-    found = compare((*two, f"out={where}"))
-    assert f"wrote {where}" in shown(found, 300)
+    found = compare(two)
+    write_table(found, where)
     rows = list(csv.DictReader(where.read_text().splitlines()))
-    assert [row["row"] for row in rows[:4]] == ["few", "many", "macro", "input_ratio"]
-    assert float(rows[2]["difference"]) == pytest.approx(0.15) and float(
-        rows[2]["low"]
-    ) < 0 < float(rows[2]["high"])
-    assert rows[3]["a"] == "0.25" and rows[3]["mcnemar_p"] == ""
-    compare((*two, f"out={tmp_path / 'table.json'}"))
+    assert [row["row"] for row in rows[:4]] == ["few", "many", "all", "input_ratio"]
+    assert float(rows[2]["difference"]) == pytest.approx(0.15)
+    assert float(rows[2]["difference_low"]) < 0 < float(rows[2]["difference_high"])
+    assert rows[3]["a"] == "0.25" and rows[3]["difference_mcnemar_p"] == ""
+    write_table(found, tmp_path / "table.json")
     read = json.loads((tmp_path / "table.json").read_text())
-    assert read["a"] == {"folder": two[0], "label": "fastv"} and read["warnings"] == []
-    assert read["table"][2]["mcnemar_p"] == found.rows[-1].change.mcnemar_p
-    with pytest.raises(ConfigError, match="exists already"):
-        compare((*two, f"out={where}"))
+    assert read["a"] == {"folder": str(two[0]), "label": "fastv"} and read["warnings"] == []
+    assert read["table"][2]["difference_mcnemar_p"] == found.rows[-1].change.mcnemar_p
+    assert f"out={where} exists already" in refused(*two, f"out={where}")
 
 
-def refused(*words: str) -> str:
+def test_the_command(
+    two: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "table.csv"
+    assert main(["compare", *map(str, two), f"out={out}"]) == 0
+    said = capsys.readouterr().out
+    assert f"wrote {out}" in said and "B against A" in said and out.is_file()
+
+
+def refused(*words: str | Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        compare(words)
+        compare(parse([str(word) for word in words]).folders)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_words_that_mean_nothing(two: tuple[str, str]) -> None:
+def test_words_that_mean_nothing(two: tuple[Path, Path]) -> None:
     assert "two runs are compared, not 1: write two folders" in refused(two[0])
     assert "not 3" in refused(*two, two[0])
-    assert "out=t.xlsx is no kind of table" in refused(*two, "out=t.xlsx")
+    assert "out=t.xlsx is not a kind of table" in refused(*two, "out=t.xlsx")
     assert "'--out=t.csv' means nothing here" in refused(*two, "--out=t.csv")
     assert "'seed=3' means nothing here" in refused(*two, "seed=3")
     assert parse(["a", "b", "out=c.json"]).out == Path("c.json")
 
 
-def test_folders_that_are_no_finished_runs(tmp_path: Path, two: tuple[str, str]) -> None:
+def test_folders_that_are_no_finished_runs(tmp_path: Path, two: tuple[Path, Path]) -> None:
     assert "there is no folder nowhere: write the folder of a finished run" in refused(
         two[0], "nowhere"
     )
     (tmp_path / "photos").mkdir()
-    assert "photos is no run" in refused(str(tmp_path / "photos"), two[0])
+    assert "photos is not a run" in refused(tmp_path / "photos", two[0])
     for name in ("parts", "config.yaml"):
         folder = tmp_path / f"cut-{name}"
         folder.mkdir()
         (folder / name).touch()
-        said = refused(two[0], str(folder))
+        said = refused(two[0], folder)
         assert (
             f"the run in {folder} is not finished: finish it with `tokenprune run resume={folder}`"
             in said
@@ -250,7 +247,7 @@ def test_folders_that_are_no_finished_runs(tmp_path: Path, two: tuple[str, str])
     assert "is not finished" in refused(*two)
 
 
-def test_runs_that_share_nothing(tmp_path: Path, two: tuple[str, str]) -> None:
+def test_runs_that_share_nothing(tmp_path: Path, two: tuple[Path, Path]) -> None:
     said = refused(two[0], run(tmp_path / "x", lambda i: True, prefix="t", task="mvbench"))
     assert (
         "share no sample (they ran on tinyvqa and mvbench): compare runs with the same task="
@@ -262,7 +259,7 @@ def test_runs_that_share_nothing(tmp_path: Path, two: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("damage", ['{"id": "s1', "[]", "{}"])
-def test_files_that_are_damaged(damage: str, two: tuple[str, str]) -> None:
+def test_files_that_are_damaged(damage: str, two: tuple[Path, Path]) -> None:
     records, summary = (Path(two[1]) / name for name in ("records.jsonl", "summary.json"))
     whole = records.read_text()
     records.write_text(whole + damage + "\n")
@@ -276,5 +273,6 @@ def test_files_that_are_damaged(damage: str, two: tuple[str, str]) -> None:
 
 def test_comparing_loads_no_model() -> None:
     heavy = "{'torch', 'transformers', 'lightning'}"
-    code = f"import sys, tokenprune.evaluation.compare; assert not {heavy} & sys.modules.keys()"
+    modules = "tokenprune.evaluation.compare, tokenprune.evaluation.compare_screen"
+    code = f"import sys, {modules}; assert not {heavy} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -101,6 +101,13 @@ def test_running_order() -> None:
     assert build("uniform").allocator is None
 
 
+def test_strategies_with_a_budget_host_and_one_hides_rows() -> None:
+    assert (FastV() + DyToK() + DyCoke()).hosts == (FastV(), DyCoke())  # as written
+    assert build("dycoke+fastv").decode_stage == DyCoke()
+    assert build("none").hosts == ()
+    assert build("fastv").decode_stage is None
+
+
 def test_signals_are_what_the_readers_need() -> None:
     assert build("fastv+uniform").signals == Signals()
     assert build("uniform+visionzip").signals == Signals("received", "head_mean")

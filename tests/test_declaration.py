@@ -168,4 +168,4 @@ def test_a_run_says_for_how_many_samples_nothing_was_left(
     )
     assert "Warning" not in captured.err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert [summary["systems"][role]["unseen"] for role in ("vanilla", "own")] == [0, 1]
+    assert [summary["systems"][role]["unseen"] for role in ("vanilla", "strategy")] == [0, 1]

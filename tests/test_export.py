@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from tokenprune import tasks
+from tokenprune.cli.export import ExportConfig
 from tokenprune.cli.main import main
-from tokenprune.evaluation.config import ExportConfig
 
 KEYS = {"id", "video", "question", "answer", "category", "metric", "frames", "evidence"}
 SAMPLES = 11  # one of every family
@@ -149,14 +149,14 @@ MISTAKES = {
     "": "nothing to export: write a task first",
     "tinyvqa": "nowhere to write to: add out=DIR",
     "tinyvqq out=a": "unknown task 'tinyvqq'; known tasks: tinyvqa. Did you mean 'tinyvqa'?",
-    "tinyvqa out=a n=0": "n=0 is no number of anything",
-    "tinyvqa out=a n=ten": "'n=ten' is no whole number: write n=NUMBER",
+    "tinyvqa out=a n=0": "n=0 is too few: write at least 1",
+    "tinyvqa out=a n=ten": "n=ten is not a whole number: write n=NUMBER",
     "tinyvqa out=a size=97": "size=97 is odd, which H.264 cannot store: write size=98",
     "tinyvqa out=a size=64": "size must be at least 96",
     "tinyvqa out=a frames=3": "frames must be at least 8",
     "tinyvqa out=a frame=9": "unknown key 'frame': did you mean frames=?",
-    "tinyvqa more out=a": "'more' is no KEY=VALUE",
-    "tinyvqa out=a --n 3": "'--n' is no KEY=VALUE: write one of out=, n=",
+    "tinyvqa more out=a": "'more' is not KEY=VALUE",
+    "tinyvqa out=a --n 3": "'--n' is not KEY=VALUE: write n=VALUE",
     "tinyvqa out=full": "out=full is not empty",
 }
 

@@ -55,15 +55,17 @@ def test_a_corrupt_video_is_a_record(
     out = tmp_path / "out"
     assert main(["run", mixed, *FAST, f"out={out}"]) == 0
     summary, records = read(out)
-    failed = [record for record in records if record["own"]["error"]]
+    failed = [record for record in records if record["strategy"]["error"]]
     assert len(records) == summary["samples"] == 15 and len(failed) == summary["errors"] == 9
     for record in failed:
         assert (
-            record["score"] is None
-            and record["own"]["tokens"] == {}
+            record["strategy"]["score"] is None
+            and record["strategy"]["tokens"] == {}
             and record["question"].startswith("What moves")
         )
-        assert record["own"]["error"] == record["vanilla"]["error"] == record["random"]["error"]
+        assert (
+            record["strategy"]["error"] == record["vanilla"]["error"] == record["random"]["error"]
+        )
     shown = capsys.readouterr().out
     assert "9 of 15 samples could not be evaluated" in shown
 
@@ -85,7 +87,7 @@ def test_nothing_but_corrupt_videos(tmp_path: Path, capsys: pytest.CaptureFixtur
         == 0
     )
     summary, _ = read(tmp_path / "out")
-    assert summary["score"] is None and summary["errors"] == 2
+    assert summary["systems"]["strategy"]["score"] is None and summary["errors"] == 2
     assert "2 of 2 samples could not be evaluated" in capsys.readouterr().out
 
 
@@ -99,7 +101,7 @@ def test_a_batch_gives_each_sample_what_it_gets_alone(
     assert main([*words, f"out={tmp_path / 'batch'}", "batch_size=5", "workers=2"]) == 0
     alone, batch = (read(tmp_path / name)[1] for name in ("alone", "batch"))
     for one, other in zip(alone, batch, strict=True):
-        for role in ("own", "vanilla", "random"):
+        for role in ("strategy", "vanilla", "random"):
             for record in (one, other):
                 del record[role]["time"]
                 weights = record[role]["tokens"].pop("frame_weights", None)

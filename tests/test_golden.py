@@ -23,7 +23,7 @@ from tokenprune import ops
 from tokenprune.strategies.dycoke import DyCoke
 from tokenprune.strategies.dytok import DyToK
 from tokenprune.strategies.fastv import FastV
-from tokenprune.strategies.prumerge import PruMerge, outliers
+from tokenprune.strategies.prumerge import PruMerge
 from tokenprune.strategies.visionzip import VisionZip, core, split
 from tokenprune.tokens import TEXT, LastRow, SequenceView, VisualTokens
 
@@ -145,7 +145,9 @@ def test_prumerge(file: str, case: str, output: str) -> None:
         strategy = PruMerge(keep=(selected + 1) / len(hidden))
     else:
         strategy = PruMerge(grid=output == "prumerge_plus")
-        number = int(outliers(attention.unsqueeze(0), torch.ones(1, len(hidden), dtype=torch.bool)))
+        number = int(
+            ops.outliers(attention.unsqueeze(0), torch.ones(1, len(hidden), dtype=torch.bool))
+        )
         assert number == int(of("outliers"))
         top = array(file, f"p{case}_top")
         assert ops.ranking(attention)[:number].tolist() == top.tolist()

@@ -24,7 +24,7 @@ from tokenprune.errors import TaskError
 from tokenprune.evaluation.data import Readable
 from tokenprune.loading.processor import Processor
 from tokenprune.results import record
-from tokenprune.results.answer import Outcome
+from tokenprune.results.answer import Answer
 from tokenprune.results.journal import Journal, count
 from tokenprune.storage import replace
 from tokenprune.strategies.fastv import FastV
@@ -222,13 +222,13 @@ def test_a_question_that_is_none_costs_its_sample_only(
         main(["run", "strategy=uniform", f"task=files:{clips}", *FAST, *words, f"out={out}"]) == 0
     )
     first, *others = records(out)
-    assert first["own"]["error"] is None and first["own"]["prediction"]
+    assert first["strategy"]["error"] is None and first["strategy"]["prediction"]
     for line, reason in zip(others, REASONS, strict=True):
         assert all(
             reason in line[system]["error"] and "\n" not in line[system]["error"]
-            for system in ("own", "vanilla")
+            for system in ("strategy", "vanilla")
         )
-        assert line["own"]["score"] is None
+        assert line["strategy"]["score"] is None
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -299,7 +299,7 @@ def test_what_was_written_is_forced_onto_the_disk(
     journal = Journal(tmp_path)
     for step in range(24):
         now[0] = float(step)
-        journal.append("own", Outcome(step, str(step), "all", "?", "!"), 0)
+        journal.append("strategy", Answer(step, str(step), "all", "?", "!"), 0)
     assert synced == [5.0, 10.0, 15.0, 20.0]
     journal.close()
     assert synced[4:] == [23.0]
@@ -309,13 +309,13 @@ def test_a_torn_line_and_zeros_are_no_answers(tmp_path: Path) -> None:
     """A machine that loses its power may leave zeros where a line was; the sample is asked again."""
     journal = Journal(tmp_path)
     for index in range(3):
-        journal.append("own", Outcome(index, str(index), "all", "?", "!"), 0)
+        journal.append("strategy", Answer(index, str(index), "all", "?", "!"), 0)
     journal.close()
     (file,) = (tmp_path / "parts").iterdir()
     first, _, third = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(first + b"\0" * 40 + b"\n" + third + b'{"index": 7, "id": "to')
-    assert list(Journal(tmp_path).read("own")) == [0, 2] and count(tmp_path) == 2
+    assert list(Journal(tmp_path).read("strategy")) == [0, 2] and count(tmp_path) == 2
     again = Journal(tmp_path)
-    again.append("own", Outcome(1, "1", "all", "?", "!"), 0)
+    again.append("strategy", Answer(1, "1", "all", "?", "!"), 0)
     again.close()
-    assert list(Journal(tmp_path).read("own")) == [0, 1, 2]
+    assert list(Journal(tmp_path).read("strategy")) == [0, 1, 2]

@@ -8,8 +8,9 @@ import pytest
 import torch
 from arbitrary import blank, draws, video
 
+from tokenprune import ops
 from tokenprune.errors import StrategyError
-from tokenprune.strategies.prumerge import PruMerge, outliers
+from tokenprune.strategies.prumerge import PruMerge
 from tokenprune.strategies.random import Random
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategies.visionzip import VisionZip, core
@@ -50,7 +51,9 @@ def test_prumerge_g1() -> None:
     assert attention is not None
     first = torch.tensor([0.00096622176, 0.00093749133, 0.00129049224, 0.00198178541])
     torch.testing.assert_close(attention[:4], first, rtol=0, atol=1e-9)
-    assert outliers(attention.unsqueeze(0), torch.ones(1, 576, dtype=torch.bool)).tolist() == [59]
+    assert ops.outliers(attention.unsqueeze(0), torch.ones(1, 576, dtype=torch.bool)).tolist() == [
+        59
+    ]
     first_rows = {0: [-0.937624413, -0.178161714, 1.150862015]}
 
     out = run(PruMerge(), tokens)
@@ -81,10 +84,14 @@ def test_prumerge_g1() -> None:
 def test_prumerge_g3_the_interquartile_rule() -> None:
     rows = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8, 100], [1] * 9, [100, 100, 1, 2, 3, 4, 5, 6, 7]])
     valid = torch.ones(3, 9, dtype=torch.bool)
-    assert outliers(rows.float(), valid).tolist() == [1, 1, 2]  # a constant row: at least one
-    assert outliers(3 * rows.float() + 5, valid).tolist() == [1, 1, 2]  # any positive affine map
+    assert ops.outliers(rows.float(), valid).tolist() == [1, 1, 2]  # a constant row: at least one
+    assert ops.outliers(3 * rows.float() + 5, valid).tolist() == [
+        1,
+        1,
+        2,
+    ]  # any positive affine map
     valid[2, 0] = False
-    assert outliers(rows.float(), valid).tolist() == [1, 1, 1]
+    assert ops.outliers(rows.float(), valid).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("grid", [False, True])

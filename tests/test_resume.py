@@ -18,13 +18,13 @@ import pytest
 from tokenprune.cli.main import main
 from tokenprune.evaluation.data import Readable
 from tokenprune.results import run_folder as run_folders
-from tokenprune.results.answer import Outcome
+from tokenprune.results.answer import Answer
 from tokenprune.results.journal import Journal, count
 from tokenprune.storage import exclusive
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
 # of a summary: how long it took, where, on how many
-VARIES = {"time", "environment", "vanilla_key", "systems"}
+VARIES = {"environment", "vanilla_key", "systems"}
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -35,12 +35,12 @@ def lasting(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Summary and records without times."""
     summary = json.loads((folder / "summary.json").read_text())
     systems = {
-        role: {k: v for k, v in system.items() if k != "time"}
+        role: {name: value for name, value in system.items() if "_ms" not in name}
         for role, system in summary["systems"].items()
     }
     lines = records(folder)
     for line in lines:
-        for role in ("own", "vanilla", "random"):
+        for role in ("strategy", "vanilla", "random"):
             del line[role]["time"]
     return {key: value for key, value in summary.items() if key not in VARIES} | {
         "systems": systems
@@ -118,8 +118,8 @@ def interrupted(
     """A run that the user stops after 17 answers."""
     out, real = tmp_path / "here" / "out", Journal.append
 
-    def append(self: Journal, system: str, outcome: Outcome, process: int) -> None:
-        if system == "own" and outcome.index == 4:
+    def append(self: Journal, system: str, outcome: Answer, process: int) -> None:
+        if system == "strategy" and outcome.index == 4:
             raise KeyboardInterrupt
         real(self, system, outcome, process)
 

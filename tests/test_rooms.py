@@ -13,6 +13,8 @@ ROOMS = {
     "errors": "",
     "ops": "",
     "precision": "",
+    "merging": "ops precision",
+    "docstrings": "",
     "flops": "",
     "compat": "",
     "checkpoints": "",
@@ -22,7 +24,7 @@ ROOMS = {
     "guards": "errors tokens",
     "strategy": "errors ops tokens guards",
     "declaration": "errors guards strategy",
-    "strategies": "errors ops precision tokens strategy",
+    "strategies": "errors ops precision merging tokens strategy",
     "adapters": "errors ops",
     "registry": "errors guards strategy declaration strategies",
     "plugins": "errors registry",
@@ -45,7 +47,6 @@ ROOMS = {
 UPWARDS = {
     ("tokenprune.results.record", "evaluation"),
     ("tokenprune.results.run_folder", "evaluation"),
-    ("tokenprune.tasks.export", "evaluation"),
 }
 
 

@@ -19,13 +19,15 @@ from tokenprune import checkpoints, tasks
 from tokenprune.cli.display import results
 from tokenprune.cli.main import main
 from tokenprune.evaluation.run import Finished
+from tokenprune.results.answer import ROLES
+from tokenprune.results.read import read_run
 from tokenprune.runtime.slots import unpack
 from tokenprune.tasks.tinyvqa import FAMILIES, TinyVQA
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
 OWN = {"strategy_ms", "probe_ms", "choosing_ms_per_token"}
 TIMES = {"vision_ms", "prefill_ms", "decode_ms_per_token", *OWN}
-SYSTEMS = ("own", "vanilla", "random")
+SYSTEMS = ("strategy", "vanilla", "random")
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -63,45 +65,36 @@ def test_the_summary(finished: Path) -> None:
         13,
         8,
     )
-    for key, system in (("score", "own"), ("vanilla_score", "vanilla"), ("random_score", "random")):
+    for role in SYSTEMS:
         scores: dict[str, list[float]] = {}
         for record in records:
-            scores.setdefault(record["category"], []).append(record[system]["score"])
-        means = {family: sum(marks) / len(marks) for family, marks in scores.items()}
-        assert {family: row[key] for family, row in summary["categories"].items()} == pytest.approx(
-            means
+            scores.setdefault(record["category"], []).append(record[role]["score"])
+        means = {category: sum(marks) / len(marks) for category, marks in scores.items()}
+        assert {
+            category: row[role]["score"] for category, row in summary["categories"].items()
+        } == pytest.approx(means)
+        system = summary["systems"][role]
+        assert system["score"] == pytest.approx(sum(means.values()) / 11), (
+            "every category counts the same"
         )
-        assert summary[key] == pytest.approx(sum(means.values()) / 11), (
-            "every family counts the same"
-        )
-        assert summary["intervals"][system] is None, "one or two samples of a family tell nothing"
-        low, high = summary["categories"]["existence"]["intervals"][system]
-        assert 0 <= low <= means["existence"] <= high <= 1
-        assert set(summary["time"][system]) == TIMES
-        assert all(
-            summary["time"][system][name] > 0 for name in TIMES - {"decode_ms_per_token", *OWN}
-        )
+        assert system["score_low"] is None, "one or two samples of a category tell nothing"
+        existence = summary["categories"]["existence"][role]
+        assert 0 <= existence["score_low"] <= means["existence"] <= existence["score_high"] <= 1
+        assert all(system[name] > 0 for name in TIMES - {"decode_ms_per_token", *OWN})
     assert list(summary["categories"]) == list(FAMILIES)
     assert [row["samples"] for row in summary["categories"].values()] == [2, 2] + [1] * 9
-    keys = {"samples", "score", "vanilla_score", "random_score", "intervals"}
-    assert all(
-        set(row) == keys and set(row["intervals"]) == set(SYSTEMS)
-        for row in summary["categories"].values()
-    )
+    assert all(set(row) == {"samples", *SYSTEMS} for row in summary["categories"].values())
 
-    tokens = summary["tokens"]
-    assert tokens["full"] == 8 * 36 and tokens["kept"] == 180, "2 x (36 + 3 x 18)"
-    assert tokens["asked_ratio"] == tokens["input_ratio"] == tokens["layer_average_ratio"] == 0.625
+    own = summary["systems"]["strategy"]
+    assert own["full"] == 8 * 36 and own["kept"] == 180, "2 x (36 + 3 x 18)"
+    assert own["asked_ratio"] == own["input_ratio"] == own["layer_average_ratio"] == 0.625
     control = summary["systems"]["random"]
-    assert control["tokens"]["layer_average_ratio"] == tokens["layer_average_ratio"], (
-        "the same measured budget"
-    )
-    assert control["flops_ratio"] < summary["flops_ratio"], "the guide's layers are counted"
-    assert (
-        summary["systems"]["vanilla"]["flops_ratio"]
-        == summary["systems"]["vanilla"]["tokens"]["input_ratio"]
-        == 1
-    )
+    assert control["layer_average_ratio"] == own["layer_average_ratio"], "the same measured budget"
+    assert control["flops_ratio"] < own["flops_ratio"], "the guide's layers are counted"
+    assert [summary["systems"]["vanilla"][name] for name in ("flops_ratio", "input_ratio")] == [
+        1,
+        1,
+    ]
     assert "not the papers' results" in summary["note"]
 
     environment = summary["environment"]
@@ -132,8 +125,8 @@ def test_the_records(finished: Path) -> None:
             record["prompt"]
             == f"<|im_start|>user <video>\n{sample.question}<|im_end|><|im_start|>assistant\n"
         )
-        assert record["prediction"] == record["own"]["prediction"]
-        assert record["score"] == task.score(record["prediction"], sample)
+        for role in SYSTEMS:
+            assert record[role]["score"] == task.score(record[role]["prediction"], sample)
         for system in SYSTEMS:
             tokens, time = record[system]["tokens"], record[system]["time"]
             assert set(time) == TIMES
@@ -141,23 +134,29 @@ def test_the_records(finished: Path) -> None:
                 sum(tokens["kept_per_frame"]) == tokens["kept"]
                 and len(tokens["kept_per_layer"]) == 6
             )
-        (stage,) = record["own"]["tokens"]["stages"]
+        (stage,) = record["strategy"]["tokens"]["stages"]
         assert stage["strategy"] == "dycoke" and stage["before"] == [36] * 8
-        assert stage["budget"] == stage["after"] == record["own"]["tokens"]["kept_per_frame"]
-        assert list(map(len, unpack(record["own"]["tokens"]))) == stage["after"]
-        assert len(record["own"]["tokens"]["frame_weights"]) == 8
+        assert stage["budget"] == stage["after"] == record["strategy"]["tokens"]["kept_per_frame"]
+        assert list(map(len, unpack(record["strategy"]["tokens"]))) == stage["after"]
+        assert len(record["strategy"]["tokens"]["frame_weights"]) == 8
         assert "slots" not in record["vanilla"]["tokens"]
-        decoded = record["own"]["tokens"]["decode_visible"]
+        decoded = record["strategy"]["tokens"]["decode_visible"]
         assert all(visible == 54 for visible in decoded), "30 % of 180"
 
 
 def test_the_configuration(finished: Path) -> None:
     config: Any = OmegaConf.load(finished / "config.yaml")
     assert config.run.strategy == "dycoke+dytok" and config.run.seed == 3 and config.run.frames == 8
-    own = config.systems["dycoke+dytok"]
+    own = config.systems.strategy
     assert own.dycoke.merge == 0.5 and own.dycoke.prune == 0.7 and own.dytok.follow == "paper"
     assert config.systems.random.random == {"keep": 0.625, "seed": 3}
     assert config.environment.versions.torch == torch.__version__
+
+
+def rows_of(printed: str) -> list[str]:
+    """The systems in the table of results."""
+    words = [line.split() for line in printed.splitlines() if line.startswith("  ")]
+    return [first for first, *rest in filter(None, words) if len(rest) > 6 and "ms" not in rest]
 
 
 def test_the_table(
@@ -169,12 +168,7 @@ def test_the_table(
     assert main(words) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    rows = [
-        line.split()[0]
-        for line in lines
-        if line.startswith("  ") and "%" in line and "[95 %]" not in line
-    ]
-    assert rows == ["vanilla", "random", "fastv"]
+    assert rows_of(captured.out) == ["vanilla", "random", "fastv"]
     for piece in (
         "score",
         "[95 %]",
@@ -194,7 +188,7 @@ def test_the_table(
         f"runs/{folder.name}" in (captured.out)
     )
     assert "not the papers' results" in captured.out
-    assert "score by family" not in captured.out, "there is one only"
+    assert "score by category" not in captured.out, "there is one only"
     assert "3/3 random" in captured.err, "a progress bar, kept apart from the results"
     assert max(map(len, lines)) <= 140
     read(folder)
@@ -215,13 +209,12 @@ def test_controls_are_not_repeated(
     spec: str, systems: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", f"strategy={spec}", "limit=1", f"out={tmp_path / 'out'}", *FAST]) == 0
-    out = capsys.readouterr().out
-    assert [
-        line.split()[0] for line in out.splitlines() if "100.0 %" in line or "25.0 %" in line
-    ] == systems
-    summary, _ = read(tmp_path / "out")
-    assert summary["random_score"] == summary["score"] is not None
-    assert summary["tokens"]["input_ratio"] == (1.0 if spec == "none" else 0.25)
+    assert rows_of(capsys.readouterr().out) == systems
+    summary, (record,) = read(tmp_path / "out")
+    assert list(summary["systems"]) == systems and record.keys() & set(SYSTEMS) == set(systems)
+    subject = summary["systems"][systems[-1]]
+    assert subject["score"] is not None
+    assert subject["input_ratio"] == (1.0 if spec == "none" else 0.25)
 
 
 def test_batches_give_what_singles_give(tmp_path: Path) -> None:
@@ -253,15 +246,15 @@ def test_a_video_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         and summary["video"] == str(path)
         and summary["question"] == "What moves: red?"
     )
-    assert summary["score"] is summary["vanilla_score"] is summary["random_score"] is None
+    assert all(system["score"] is None for system in summary["systems"].values())
     assert (
-        record["score"] is None
+        record["strategy"]["score"] is None
         and record["question"] == "What moves: red?"
         and summary["frames"] == 8
     )
-    for system in ("own", "vanilla"):
+    for system in ("strategy", "vanilla"):
         assert record[system]["prediction"] in printed
-    kept = record["own"]["tokens"]["kept_per_frame"]
+    kept = record["strategy"]["tokens"]["kept_per_frame"]
     bars = [line.split() for line in printed.splitlines() if line.startswith("  frame ")]
     assert [int(bar[-1]) for bar in bars] == kept and sum(kept) == 144
     assert "vanilla (100.0 % of visual tokens)" in printed and "score" not in printed
@@ -297,7 +290,7 @@ def test_a_benchmarks_own_figures_are_of_the_samples_that_all_systems_answered(
     assert main(["run", "strategy=fastv", "limit=3", f"out={tmp_path / 'out'}", *FAST]) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["errors"] == summary["systems"]["vanilla"]["errors"] == 1
-    assert summary["systems"]["own"]["errors"] == 0
+    assert summary["systems"]["strategy"]["errors"] == 0
     assert summary["metrics"] == {role: {"asked": [0, 2]} for role in SYSTEMS}
 
 
@@ -342,7 +335,8 @@ def test_nothing_is_left_by_runs_that_fail(
             "out=deep/er/out",
         ): "there is no model 'absent'",
     }.items():
-        assert message in fails(capsys, *words, "frames=8", *words[1:])
+        few = [] if "frames=2" in words else ["frames=8"]
+        assert message in fails(capsys, *words, *few)
         assert not list(work.iterdir()), words
     said = fails(capsys, "strategy=fastv+dytok", "limit=1", "dytok.layers=[7,9]", "out=out", *FAST)
     assert "does not fit the guide" in said, "which is found out when the guide is asked"
@@ -396,29 +390,20 @@ def test_an_interrupted_run(
 
 
 def test_the_table_stands_upright_where_it_is_narrow(finished: Path) -> None:
-    summary, _ = read(finished)
-    existence, columns = (
-        summary["categories"]["existence"],
-        ("vanilla_score", "random_score", "score"),
-    )
-    texts = []
+    summary = read_run(finished).summary
+    existence, texts = summary.categories["existence"], []
     for width in (80, 140):
         console = Console(width=width, record=True, file=StringIO())
         console.print(results(Finished(finished, summary, []), width))
         text = console.export_text()
         texts.append(sorted(word for word in text.split() if word[0].isdigit() and "." in word))
-        assert (
-            "…" not in text
-            and "score by family" in text
-            and "No intervals: resampling takes at least 5 samples" in " ".join(text.split())
-        )
-        families = [
-            line.split()
-            for line in text.splitlines()
-            if line.split()[:1] and line.split()[0] in FAMILIES
-        ]
-        assert [family for family, *_ in families] == list(FAMILIES)
-        assert families[0][1:] == [f"{100 * existence[key]:.1f}" for key in columns] + ["2"]
+        assert "…" not in text and "score by category" in text
+        assert "No intervals: resampling takes at least 5 samples" in " ".join(text.split())
+        words = [line.split() for line in text.splitlines()]
+        categories = [line for line in words if line and line[0] in FAMILIES]
+        assert [category for category, *_ in categories] == list(FAMILIES)
+        scores = [f"{100 * existence.scores[role].value:.1f}" for role in ROLES]
+        assert categories[0][1:] == [*scores, "2"]
     assert texts[0] == texts[1], "the same numbers"
 
 

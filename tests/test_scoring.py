@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tokenprune import tasks
-from tokenprune.evaluation.category_scores import FamilyScores
+from tokenprune.evaluation.category_scores import CategoryScores
 from tokenprune.tasks.metrics import METRICS, event_f1, exact_match
 
 EVENTS = [
@@ -96,31 +96,33 @@ def test_an_event_told_twice_is_worse(events: list[str], which: int, place: int)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=1))
-def test_the_macro_average_is_the_mean_of_the_families(marks: list[tuple[str, float]]) -> None:
+def test_the_macro_average_is_the_mean_of_the_categories(marks: list[tuple[str, float]]) -> None:
     metric, halves = (
-        FamilyScores(["a", "b", "c", "never"]),
-        [FamilyScores(["a", "b", "c", "never"]) for _ in range(2)],
+        CategoryScores(["a", "b", "c", "never"]),
+        [CategoryScores(["a", "b", "c", "never"]) for _ in range(2)],
     )
-    for number, (family, score) in enumerate(marks):
-        metric.update(family, score)
-        halves[number % 2].update(family, score)
+    for number, (category, score) in enumerate(marks):
+        metric.update(category, score)
+        halves[number % 2].update(category, score)
     result = metric.compute()
-    groups = {family: [score for name, score in marks if name == family] for family, _ in marks}
-    assert result["families"] == pytest.approx(
+    groups = {
+        category: [score for name, score in marks if name == category] for category, _ in marks
+    }
+    assert result["categories"] == pytest.approx(
         {f: math.fsum(s) / len(s) for f, s in groups.items()}
     )
-    assert result["macro"] == pytest.approx(sum(result["families"].values()) / len(groups))
+    assert result["score"] == pytest.approx(sum(result["categories"].values()) / len(groups))
     for state in ("total", "count"):  # what torchmetrics does with the states of several processes
         together = torch.stack([getattr(half, state) for half in halves]).sum(0)
         assert torch.allclose(together, getattr(metric, state))
         assert metric._reductions[state] is not None
 
 
-def test_one_family_gives_the_plain_mean() -> None:
-    metric = FamilyScores(["all"])
+def test_one_category_gives_the_plain_mean() -> None:
+    metric = CategoryScores(["all"])
     for score in (1.0, 0.1, 0.4):
         metric.update("all", score)
-    assert metric.compute() == {"families": {"all": 0.5}, "macro": 0.5}
+    assert metric.compute() == {"categories": {"all": 0.5}, "score": 0.5}
     with pytest.raises(ValueError, match="category 'some' is none of the task's: all"):
         metric.update("some", 1.0)
 

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from rich.console import Console
 from tokenprune import registry
 from tokenprune.cli.display import results
 from tokenprune.cli.main import main
-from tokenprune.evaluation import compare
-from tokenprune.evaluation.config import RunConfig
+from tokenprune.evaluation import compare, compare_screen
 from tokenprune.evaluation.run import Finished
-from tokenprune.results.answer import Outcome, System
+from tokenprune.results.answer import Answer
+from tokenprune.results.system import System
 from tokenprune.results.record import write
 from tokenprune.results.statistics import DRAWS, Paired, Resamples, enough, holm
-from tokenprune.results.summary import summarise
+from tokenprune.results.summarise import summarise
+from tokenprune.results.summary import Setting, Summary
 from tokenprune.study.plan import Cell
 from tokenprune.study.run import Swept, sweep
 from tokenprune.study.runner import Runner, records
@@ -85,7 +87,7 @@ def test_p_is_that_of_the_interval() -> None:
     )
 
 
-def answer(index: int, score: float, category: str, group: str | None) -> Outcome:
+def answer(index: int, score: float, category: str, group: str | None) -> Answer:
     ratios = dict.fromkeys(
         ("asked_ratio", "input_ratio", "layer_average_ratio", "decode_ratio"), 0.5
     )
@@ -109,7 +111,7 @@ def answer(index: int, score: float, category: str, group: str | None) -> Outcom
         "tokens": tokens,
         "flops_ratio": 0.4,
     }
-    return Outcome(**whose, question="What?", answer="red", **made)
+    return Answer(**whose, question="What?", answer="red", **made)
 
 
 def systems(families: list[str], groups: list[str | None], seed: int = 0) -> list[System]:
@@ -117,42 +119,26 @@ def systems(families: list[str], groups: list[str | None], seed: int = 0) -> lis
     draw, cast = np.random.default_rng(seed), []
     for name, spec, mean in (
         ("vanilla", "none", 0.8),
-        ("own", "dycoke", 0.6),
+        ("strategy", "dycoke", 0.6),
         ("random", "random", 0.3),
     ):
         scores = (draw.random(len(families)) < mean) * draw.choice([1.0, 0.5], len(families))
         asked = zip(scores.tolist(), families, groups, strict=True)
         outcomes = [answer(index, *one) for index, one in enumerate(asked)]
         cast.append(
-            System(name, "dycoke" if name == "own" else name, registry.build(spec), outcomes)
+            System(name, "dycoke" if name == "strategy" else name, registry.build(spec), outcomes)
         )
     return cast
 
 
-def run_folder(folder: Path, cast: list[System], seed: int) -> dict[str, Any]:
-    """A finished run of these outcomes; its summary."""
-    told = {
-        "task": "t",
-        "video": None,
-        "model": "tiny",
-        "assistant": None,
-        "frames": 8,
-        "seed": seed,
-    }
-    summary = {
-        **told,
-        **summarise(cast, seed),
-        "environment": {"device": "cpu", "dtype": "float32"},
-    }
-    folder.mkdir()
-    write(
-        folder,
-        summary,
-        cast,
-        {outcome.id: "What?" for outcome in cast[0].outcomes},
-        RunConfig(),
-        {},
+def run_folder(folder: Path, cast: list[System], seed: int) -> Summary:
+    """A finished run of these answers; its summary."""
+    summary = replace(
+        summarise(cast, Setting(task="t", frames=8, seed=seed)),
+        environment={"device": "cpu", "dtype": "float32"},
     )
+    folder.mkdir()
+    write(folder, summary, cast, {answer.id: "What?" for answer in cast[0].answers}, {}, {})
     return summary
 
 
@@ -174,7 +160,7 @@ def answering(cast: dict[str, System]) -> Callable[[Runner, Cell], list[dict[str
 
     def run(self: Runner, cell: Cell) -> list[dict[str, Any]]:
         kept = ("layer_average_ratio", "input_ratio", "decode_ratio")
-        made = records(cast[cell.method].outcomes, Unseen())
+        made = records(cast[cell.method].answers, Unseen())
         return [{**record, **dict.fromkeys(kept, cell.ratio)} for record in made]
 
     return run
@@ -193,28 +179,27 @@ def test_a_run_a_sweep_and_a_comparison_say_the_same(
 ) -> None:
     families = ["ab"[place // 20] for place in range(40)]
     cast = systems(families, [f"v{place // 3}" if grouped else None for place in range(40)])
-    own, random = cast[1], System("own", "random", registry.build("random"), cast[2].outcomes)
+    own, random = cast[1:]
     summary = run_folder(tmp_path / "own", cast, seed=7)
-    run_folder(tmp_path / "random", [cast[0], random, cast[2]], seed=7)
+    run_folder(tmp_path / "random", [cast[0], random], seed=7)
     done = swept_from(
-        {s.label: s for s in (cast[0], own, random)},
+        {s.label: s for s in cast},
         tmp_path / "sweep",
         monkeypatch,
         "strategy=dycoke",
         "seed=7",
     )
     row = next(row for row in done.results.rows if row.cell.method == "dycoke")
-    ours = summary["systems"]["own"]
-    assert row.macro.interval == ours["interval"] is not None
-    assert row.to_vanilla and row.to_vanilla[:3] == tuple(
-        ours["difference"][key] for key in ("value", "interval", "p")
-    )
-    against = tuple(ours["against_random"][key] for key in ("value", "interval", "p"))
+    ours = summary.subject
+    assert ours.score and ours.to_vanilla and ours.to_random
+    assert row.macro.interval == ours.score.interval is not None
+    assert row.to_vanilla and row.to_vanilla[:3] == ours.to_vanilla[:3]
+    against = ours.to_random[:3]
     assert row.to_control and row.to_control[:3] == against and against[1] is not None
-    found = compare.compare((str(tmp_path / "random"), str(tmp_path / "own")))
+    found = compare.compare((tmp_path / "random", tmp_path / "own"))
     assert found.rows[-1].change[:3] == against, "the same samples, seed, resamples and groups"
     apart = Resamples(families, seed=7).paired(
-        *(np.array([o.score for o in s.outcomes]) for s in (own, random))
+        *(np.array([o.score for o in s.answers]) for s in (own, random))
     )
     assert (apart.interval == against[1]) == (not grouped), (
         "groups were read from the records of each"
@@ -226,7 +211,7 @@ def eleven() -> dict[str, System]:
     cast = systems(list(FAMILIES), [None] * len(FAMILIES))
     found = {"vanilla": cast[0], "uniform": cast[1], "random": cast[2]}
     for name, right in (("vanilla", 11), ("uniform", 1), ("random", 6)):
-        found[name].outcomes = [
+        found[name].answers = [
             answer(i, float(i < right), family, None) for i, family in enumerate(FAMILIES)
         ]
     return found
@@ -247,18 +232,18 @@ def test_eleven_samples_claim_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
             if name.endswith(("_low", "_high", "_p", "_p_holm"))
         )
     cast = list(eleven().values())
-    cast[1].name = "own"
+    cast[1].name = "strategy"
     summary = run_folder(tmp_path / "run", cast, seed=0)
     shown = terminal(results(Finished(tmp_path / "run", summary, cast), 160), 160)
     assert (
         not re.search(CLAIM, shown) and "the samples give no interval to tell them apart" in shown
     )
     assert "No intervals: resampling takes at least 5" in shown
-    cast[1].outcomes = cast[2].outcomes
+    cast[1].answers = cast[2].answers
     run_folder(tmp_path / "other", cast, seed=0)
-    found = compare.compare((str(tmp_path / "run"), str(tmp_path / "other")))
+    found = compare.compare((tmp_path / "run", tmp_path / "other"))
     assert found.rows[-1].change.sign is None and not re.search(
-        CLAIM, terminal(compare.table(found))
+        CLAIM, terminal(compare_screen.screen(found))
     )
 
 
@@ -312,7 +297,7 @@ def test_a_star_takes_the_correction_into_account(
     scores |= dict.fromkeys(("visionzip", "prumerge", "fastv"), base + 0.1 * (-1.0) ** (place // 2))
     cast = {name: System(name, name, None) for name in scores}
     for name, system in cast.items():
-        system.outcomes = [
+        system.answers = [
             answer(i, float(one), families[i], None) for i, one in enumerate(scores[name])
         ]
 
@@ -368,11 +353,11 @@ def test_groups_are_in_every_record(tmp_path: Path) -> None:
         "v1",
         None,
         None,
-    ] and "group" not in lines[0]["own"]
-    assert Outcome.from_dict(cast[0].outcomes[0].as_dict()).group == "v0", "in the journal"
-    old = {key: value for key, value in cast[0].outcomes[0].as_dict().items() if key != "group"}
-    assert Outcome.from_dict(old).group is None, "of a run from before there were groups"
-    cells = records(cast[0].outcomes, Unseen())
+    ] and "group" not in lines[0]["strategy"]
+    assert Answer.from_dict(cast[0].answers[0].as_dict()).group == "v0", "in the journal"
+    old = {key: value for key, value in cast[0].answers[0].as_dict().items() if key != "group"}
+    assert Answer.from_dict(old).group is None, "of a run from before there were groups"
+    cells = records(cast[0].answers, Unseen())
     assert [record.get("group") for record in cells] == [
         "v0",
         "v0",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import tracemalloc
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from tokenprune import registry
 from tokenprune.cli.display import results
 from tokenprune.evaluation.run import Finished
 from tokenprune.results import statistics
-from tokenprune.results.answer import Outcome, System
+from tokenprune.results.answer import ROLES, Answer
+from tokenprune.results.columns import COLUMNS
+from tokenprune.results.system import System
 from tokenprune.results.statistics import Paired, Resamples, mcnemar
-from tokenprune.results.summary import summarise
+from tokenprune.results.summarise import summarise
+from tokenprune.results.summary import Setting, Summary
 from tokenprune.results.wording import verdict
 
 MARKS = st.lists(st.tuples(*[st.sampled_from([0.0, 1.0])] * 2), min_size=10, max_size=40)
@@ -53,15 +57,15 @@ def test_the_interval_of_a_difference_is_that_of_the_closed_form() -> None:
     draw = np.random.default_rng(1)
     hard = draw.random(300)
     first, second = (np.clip(hard + draw.normal(shift, 0.05, 300), 0, 2) for shift in (0.3, 0.35))
-    families, change = ["a"] * 200 + ["b"] * 100, second - first
-    paired = Resamples(families, 4000).paired(second, first)
+    categories, change = ["a"] * 200 + ["b"] * 100, second - first
+    paired = Resamples(categories, 4000).paired(second, first)
     spread = math.sqrt(change[:200].var(ddof=1) / 200 + change[200:].var(ddof=1) / 100) / 2
     assert paired.value == pytest.approx((change[:200].mean() + change[200:].mean()) / 2)
     assert paired.interval == pytest.approx(
         (paired.value - 1.96 * spread, paired.value + 1.96 * spread), abs=1e-3
     )
     assert paired.mcnemar_p is None, "scores are graded"
-    alone = Resamples(families, 4000).estimate(first).interval
+    alone = Resamples(categories, 4000).estimate(first).interval
     assert (
         alone
         and paired.interval
@@ -86,10 +90,10 @@ def test_the_interval_of_a_difference_covers_it() -> None:
 
 @given(MARKS, st.integers(1, 5))
 def test_a_system_does_not_differ_from_itself(pairs: list[tuple[float, float]], half: int) -> None:
-    scores, families = columns(pairs)[0], ["a"] * 5 + ["b"] * (len(pairs) - 5)
-    assert Resamples(families, 50).paired(scores, scores) == (0.0, [0.0, 0.0], 1.0, 1.0, None)
+    scores, categories = columns(pairs)[0], ["a"] * 5 + ["b"] * (len(pairs) - 5)
+    assert Resamples(categories, 50).paired(scores, scores) == (0.0, [0.0, 0.0], 1.0, 1.0, None)
     graded = scores / half + 0.1
-    assert Resamples(families, 50).paired(graded, graded) == (0.0, [0.0, 0.0], 1.0, None, None)
+    assert Resamples(categories, 50).paired(graded, graded) == (0.0, [0.0, 0.0], 1.0, None, None)
 
 
 @given(MARKS)
@@ -126,20 +130,20 @@ def test_mcnemar_needs_right_and_wrong() -> None:
 
 @pytest.mark.parametrize("sizes", [(6, 8), (7, 12), (5, 10, 14)])
 def test_rounding_makes_no_difference(sizes: tuple[int, ...]) -> None:
-    """Families that cancel exactly leave 0 in every resampling, not 1e-17, which would count as
+    """Categories that cancel exactly leave 0 in every resampling, not 1e-17, which would count as
     above or below it.
     """
-    families = [family for family, size in enumerate(sizes) for _ in range(size)]
+    categories = [category for category, size in enumerate(sizes) for _ in range(size)]
     amounts = (0.1, -0.1) if len(sizes) == 2 else (0.1, 0.2, -0.3)
     assert set(
-        Resamples(families, 50).draws(np.array([amounts[family] for family in families]))
+        Resamples(categories, 50).draws(np.array([amounts[category] for category in categories]))
     ) == {0.0}
 
 
 def test_what_cannot_be_told() -> None:
     scores = np.array([0.0, 1.0] * 4)
     assert Resamples(["a"] * 4 + ["b"] * 4).paired(scores, 1 - scores).interval is None, (
-        "families below five"
+        "categories below five"
     )
     assert Resamples(["a"] * 8).paired(scores, scores - 1).interval is None, (
         "every sample changed by 1: no spread"
@@ -155,11 +159,11 @@ def test_what_cannot_be_told() -> None:
 
 
 def test_memory_stays_bounded_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, families = np.random.default_rng(0).random(700), ["a"] * 500 + ["b"] * 200
-    whole = Resamples(families, 4000).estimate(scores)
+    scores, categories = np.random.default_rng(0).random(700), ["a"] * 500 + ["b"] * 200
+    whole = Resamples(categories, 4000).estimate(scores)
     monkeypatch.setattr(statistics, "_BLOCK", 10_000)
     tracemalloc.start()
-    assert Resamples(families, 4000).estimate(scores) == whole
+    assert Resamples(categories, 4000).estimate(scores) == whole
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.5 * 4000 * 700, (
@@ -167,9 +171,9 @@ def test_memory_stays_bounded_and_blocks_change_nothing(monkeypatch: pytest.Monk
     )
 
 
-def interval(*families: list[float], seed: int = 0) -> list[float] | None:
-    names = [index for index, scores in enumerate(families) for _ in scores]
-    return Resamples(names, 4000, seed).estimate(np.concatenate(families)).interval
+def interval(*categories: list[float], seed: int = 0) -> list[float] | None:
+    names = [index for index, scores in enumerate(categories) for _ in scores]
+    return Resamples(names, 4000, seed).estimate(np.concatenate(categories)).interval
 
 
 def test_intervals() -> None:
@@ -196,7 +200,7 @@ def test_intervals_of_macro_averages() -> None:
     assert interval(fair, [1.0] * 4) is interval([1.0] * 9, [0.0] * 9) is None
 
 
-def outcome(index: int, score: float | None, error: str | None = None) -> Outcome:
+def outcome(index: int, score: float | None, error: str | None = None) -> Answer:
     """A sample of one of two categories; the first half is `a`."""
     whose = {
         "index": index,
@@ -206,7 +210,7 @@ def outcome(index: int, score: float | None, error: str | None = None) -> Outcom
         "answer": "red",
     }
     if error is not None:
-        return Outcome(**whose, error=error)
+        return Answer(**whose, error=error)
     ratios = {
         "asked_ratio": 0.5,
         "input_ratio": 0.5,
@@ -220,9 +224,7 @@ def outcome(index: int, score: float | None, error: str | None = None) -> Outcom
         "prefill_ms": 2.0 + index,
         "decode_ms_per_token": None,
     }
-    return Outcome(
-        **whose, prediction="red", score=score, tokens=tokens, time=time, flops_ratio=0.4
-    )
+    return Answer(**whose, prediction="red", score=score, tokens=tokens, time=time, flops_ratio=0.4)
 
 
 def systems(
@@ -231,10 +233,10 @@ def systems(
     """Twenty samples: vanilla is right on all but 2, random on every third, own on every second."""
     rules = {
         "vanilla": lambda i: i % 10 > 0,
-        "own": lambda i: i % 2 == 0,
+        "strategy": lambda i: i % 2 == 0,
         "random": lambda i: i % 3 == 0,
     }
-    pipelines = {"vanilla": "none", "own": "dycoke", "random": "random"}
+    pipelines = {"vanilla": "none", "strategy": "dycoke", "random": "random"}
     made = []
     for name, right in rules.items():
         lost = (broken or {}).get(name, set())
@@ -243,108 +245,127 @@ def systems(
             for i in range(20)
         ]
         system = System(
-            name, {"own": "dycoke"}.get(name, name), registry.build(pipelines[name]), outcomes
+            name, {"strategy": "dycoke"}.get(name, name), registry.build(pipelines[name]), outcomes
         )
         made.append(system)
     made[0].reused = reused
     return made
 
 
+SETTING = Setting(task="tinyvqa", frames=8, seed=3)
+
+
+def summed(cast: list[System], seed: int = 0, **metrics: Any) -> Summary:
+    """A summary, which survives being written and read."""
+    found = summarise(cast, replace(SETTING, seed=seed), metrics)
+    text = json.dumps(found.as_dict(), allow_nan=False)
+    assert Summary.from_dict(json.loads(text)) == found
+    return found
+
+
 def test_the_summary_compares_with_both_controls() -> None:
-    summary = summarise(systems(), seed=3, metrics={"own": {"exact": 0.5}})
-    own, random, vanilla = (summary["systems"][role] for role in ("own", "random", "vanilla"))
-    assert (summary["score"], summary["vanilla_score"], summary["random_score"]) == pytest.approx(
+    summary = summed(systems(), seed=3, strategy={"exact": 0.5})
+    own, random, vanilla = (summary.systems[role] for role in ("strategy", "random", "vanilla"))
+    assert summary.subject is own and list(summary.systems) == list(ROLES)
+    assert own.score and vanilla.score and random.score
+    assert (own.score.value, vanilla.score.value, random.score.value) == pytest.approx(
         (0.5, 0.9, 0.35)
     )
-    assert (
-        own["difference"]["value"] == pytest.approx(-0.4) and own["difference"]["interval"][1] < 0
-    )
-    assert own["difference"]["percent_of_vanilla"] == pytest.approx(100 * 0.5 / 0.9)
-    assert random["difference"]["value"] == pytest.approx(-0.55) and vanilla["difference"] is None
-    assert own["against_random"].keys() == {"value", "interval", "p", "mcnemar_p"}
+    assert own.to_vanilla and own.to_vanilla.value == pytest.approx(-0.4)
+    assert own.to_vanilla.interval and own.to_vanilla.interval[1] < 0
+    assert own.share_of_vanilla == pytest.approx(0.5 / 0.9)
+    assert random.to_vanilla and random.to_vanilla.value == pytest.approx(-0.55)
+    assert vanilla.to_vanilla is vanilla.share_of_vanilla is None
     better = sum(i % 2 == 0 and i % 3 != 0 for i in range(20))
     worse = sum(i % 2 != 0 and i % 3 == 0 for i in range(20))
-    assert own["against_random"]["mcnemar_p"] == pytest.approx(
-        stats.binomtest(better, better + worse).pvalue
+    assert own.to_random and own.to_random.value == pytest.approx(0.15)
+    assert own.to_random.mcnemar_p == pytest.approx(stats.binomtest(better, better + worse).pvalue)
+    assert vanilla.to_random is random.to_random is None
+    assert summary.metrics == {"strategy": {"exact": 0.5}} and summed(systems()).metrics == {}
+    assert summary.errors == 0 and summary.first_error is None and vanilla.reused is None
+    assert summed(systems(), seed=3, strategy={"exact": 0.5}) == summary
+    assert summed(systems(), seed=4).systems != summary.systems, "drawn by the seed"
+
+
+def test_a_system_is_a_row_of_columns() -> None:
+    rows = {row["role"]: row for row in summed(systems(), seed=3).rows()}
+    own = rows["strategy"]
+    assert (own["label"], own["model"], own["task"], own["frames"], own["seed"]) == (
+        "dycoke",
+        "tiny",
+        "tinyvqa",
+        8,
+        3,
     )
-    assert own["against_random"]["value"] == pytest.approx(0.15)
-    assert "against_random" not in vanilla and "against_random" not in random
-    assert summary["metrics"] == {"own": {"exact": 0.5}} and "metrics" not in summarise(
-        systems(), 3
-    )
-    assert summary["errors"] == 0 and summary["first_error"] is None and vanilla["reused"] is None
-    again = summarise(systems(), seed=3, metrics={"own": {"exact": 0.5}})
-    assert json.dumps(again, allow_nan=False) == json.dumps(summary, allow_nan=False)
-    assert summarise(systems(), seed=4)["systems"] != summary["systems"], "drawn by the seed"
+    assert own["layer_average_ratio"] == 0.5 and own["prefill_ms"] == pytest.approx(11.5)
+    assert own["score_low"] < own["score"] < own["score_high"] and own["to_random_mcnemar_p"] <= 1
+    known = {name for column in COLUMNS for name in column.fields}
+    assert all(row.keys() <= known for row in rows.values())
+    assert "to_vanilla_p_holm" not in own, "nothing is corrected"
 
 
 def test_a_lost_sample_is_lost_to_all_systems() -> None:
-    summary = summarise(systems(broken={"vanilla": {4}, "own": {4, 11}}), seed=0)
-    assert (summary["samples"], summary["errors"], summary["first_error"]) == (
+    summary = summed(systems(broken={"vanilla": {4}, "strategy": {4, 11}}))
+    assert (summary.samples, summary.errors, summary.first_error) == (
         20,
         2,
         "s4: VideoError: [torn] file",
     )
-    assert [summary["systems"][role]["errors"] for role in ("vanilla", "random", "own")] == [
-        1,
-        0,
-        2,
-    ]
-    assert {name: row["samples"] for name, row in summary["categories"].items()} == {"a": 9, "b": 9}
-    assert summary["score"] == pytest.approx((4 / 9 + 5 / 9) / 2), "of 4 and 11 one is right"
-    assert summary["random_score"] == pytest.approx((4 / 9 + 3 / 9) / 2), (
+    assert [summary.systems[role].errors for role in ROLES] == [1, 0, 2]
+    assert {name: one.samples for name, one in summary.categories.items()} == {"a": 9, "b": 9}
+    own, random = (summary.systems[role].score for role in ("strategy", "random"))
+    assert own and own.value == pytest.approx((4 / 9 + 5 / 9) / 2), "of 4 and 11 one is right"
+    assert random and random.value == pytest.approx((4 / 9 + 3 / 9) / 2), (
         "random answered both, and neither counts"
     )
-    assert summary["time"]["random"]["prefill_ms"] == pytest.approx(
+    assert summary.systems["random"].measured["prefill_ms"] == pytest.approx(
         2 + np.median([*range(4), *range(5, 11), *range(12, 20)])
     )
 
 
 def test_a_run_whose_samples_all_failed() -> None:
     everything = set(range(20))
-    summary = summarise(
-        systems(broken=dict.fromkeys(("vanilla", "own", "random"), everything)), seed=0
-    )
-    assert summary["score"] is summary["vanilla_score"] is summary["random_score"] is None
-    assert summary["errors"] == 20 and summary["categories"] == {} and summary["time"]["own"] == {}
-    assert set(summary["tokens"].values()) == {None} and summary["flops_ratio"] is None
-    assert (
-        summary["systems"]["own"]["difference"]
-        is summary["systems"]["own"]["against_random"]
-        is None
-    )
-    assert "20 of 20 samples could not be evaluated" in shown(summary, 80) and "score" not in shown(
-        summary, 80
-    )
+    summary = summed(systems(broken=dict.fromkeys(ROLES, everything)))
+    own = summary.subject
+    assert own.score is own.to_vanilla is own.to_random is None
+    assert summary.errors == 20 and summary.categories == {} and summary.timed == 0
+    counts = {"unseen": 0, "empty": 0, "unparsed": 0, "guessed": 0}
+    assert {name: value for name, value in own.measured.items() if value is not None} == counts
+    text = shown(summary, 80)
+    assert "20 of 20 samples could not be evaluated" in text and "score" not in text
 
 
 def test_nothing_is_divided_by_a_full_model_that_is_always_wrong() -> None:
     cast = systems()
-    cast[0].outcomes = [outcome(index, 0.0) for index in range(20)]
-    change = summarise(cast, 0)["systems"]["own"]["difference"]
-    assert change["percent_of_vanilla"] is None and change["value"] == pytest.approx(0.5)
+    cast[0].answers = [outcome(index, 0.0) for index in range(20)]
+    own = summed(cast).subject
+    assert own.share_of_vanilla is None
+    assert own.to_vanilla and own.to_vanilla.value == pytest.approx(0.5)
 
 
 def test_systems_answer_the_same_samples() -> None:
     cast = systems()
-    cast[1].outcomes.pop()
+    cast[1].answers.pop()
     with pytest.raises(ValueError, match="the same samples"):
-        summarise(cast, 0)
+        summed(cast)
 
 
-@pytest.mark.parametrize("names", [("vanilla",), ("vanilla", "random"), ("vanilla", "own")])
-def test_roles_that_one_system_plays_are_not_compared(names: tuple[str, ...]) -> None:
-    cast = [system for system in systems() if system.name in names]
-    summary = summarise(cast, 0)
-    own = summary["systems"]["own"]
-    assert own["against_random"] is None and (own["difference"] is None) == ("own" not in names)
+@pytest.mark.parametrize(
+    "roles",
+    [("vanilla",), ("vanilla", "random"), ("vanilla", "strategy"), ("random",), ("strategy",)],
+)
+def test_any_roles_make_a_run(roles: tuple[str, ...]) -> None:
+    """And what is not there is not compared with."""
+    summary = summed([system for system in systems() if system.name in roles])
+    assert tuple(summary.systems) == roles and summary.subject is summary.systems[roles[-1]]
+    assert summary.subject.to_random is None
+    assert (summary.subject.to_vanilla is None) == ("vanilla" not in roles[:-1])
     assert "against" not in shown(summary, 140)
 
 
-def shown(summary: dict[str, Any], width: int) -> str:
+def shown(summary: Summary, width: int) -> str:
     """The table of a run, as a terminal of this width has it."""
-    where = {"environment": {"dtype": "float32", "device": "cpu"}, "model": "tiny", "frames": 8}
-    whole = {**where, "task": "tinyvqa", "video": None, "question": None, **summary}
+    whole = replace(summary, environment={"dtype": "float32", "device": "cpu"})
     console = Console(width=width, record=True, file=StringIO())
     console.print(results(Finished(Path("runs/a"), whole, []), width))
     text = console.export_text()
@@ -354,18 +375,19 @@ def shown(summary: dict[str, Any], width: int) -> str:
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_the_table_says_what_the_intervals_tell(width: int) -> None:
-    figures = {role: {"exact": 0.12345, "rank": 3, "unit": "points"} for role in ("own", "vanilla")}
-    cast = systems(broken={"own": {7}}, reused="runs/older")
-    text = shown(summarise(cast, 0, figures), width)
-    summary = summarise(cast, 0)
-    change, control = (summary["systems"]["own"][key] for key in ("difference", "against_random"))
-    low, high = change["interval"]
-    assert f"{100 * change['value']:+.1f} p={change['mcnemar_p']:.3f}" in text
+    figures = {role: {"exact": 0.12345, "rank": 3, "unit": "points"} for role in ROLES[::2]}
+    cast = systems(broken={"strategy": {7}}, reused="runs/older")
+    summary = summed(cast, **figures)
+    text = shown(summary, width)
+    change, control = summary.subject.to_vanilla, summary.subject.to_random
+    assert change and change.interval and control and control.interval
+    low, high = change.interval
+    assert f"{100 * change.value:+.1f} p={change.mcnemar_p:.3f}" in text
     assert f"[{100 * low:+.1f}, {100 * high:+.1f}]" in text and "Δ vanilla" in text
-    low, high = control["interval"]
+    low, high = control.interval
     assert (
-        f"dycoke against random at the same measured budget: {100 * control['value']:+.1f} "
-        f"p={control['mcnemar_p']:.3f} [{100 * low:+.1f}, {100 * high:+.1f}] points: "
+        f"dycoke against random at the same measured budget: {100 * control.value:+.1f} "
+        f"p={control.mcnemar_p:.3f} [{100 * low:+.1f}, {100 * high:+.1f}] points: "
         "the interval does not tell them apart."
     ) in text
     assert "1 of 20 samples could not be evaluated (first: s7: VideoError: [torn] file)" in text
@@ -378,5 +400,5 @@ def test_the_table_says_what_the_intervals_tell(width: int) -> None:
 
 def test_a_long_reason_is_cut_short() -> None:
     cast = systems()
-    cast[1].outcomes[0] = outcome(0, None, "a long story " * 50)
-    assert "a long ...); all figures" in shown(summarise(cast, 0), 140)
+    cast[1].answers[0] = outcome(0, None, "a long story " * 50)
+    assert "a long ...); all figures" in shown(summed(cast), 140)

@@ -70,7 +70,7 @@ def written(folder: Path, text: str) -> Path:
         (SMALL, ["strategies=[]"], "unknown key 'strategies' in strategies=[]"),
         (SMALL, ["seed=x"], "seed=x: Value 'x'"),
         (SMALL, ["--workers"], "write one of"),
-        (SMALL, ["samples=0"], "samples=0 is no number of anything"),
+        (SMALL, ["samples=0"], "samples=0 is too few"),
         (SMALL, ["retentions=[0.0]"], "write fractions above 0 and up to 1"),
         (SMALL, ["assistants=[self,self]"], "the assistant 'self' is named twice"),
         (SMALL, ["assistants=[atlantis]"], "there is no model 'atlantis'"),

@@ -20,11 +20,13 @@ from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.rounds import rounds
 from tokenprune.results import provenance
-from tokenprune.results.answer import Outcome, System
+from tokenprune.results.answer import Answer
+from tokenprune.results.system import System
 from tokenprune.results.journal import Journal
 from tokenprune.results.provenance import Code
 from tokenprune.results.sources import Source
-from tokenprune.results.summary import summarise
+from tokenprune.results.summarise import summarise
+from tokenprune.results.summary import Setting
 from tokenprune.runtime.slots import unpack
 from tokenprune.strategy import REGISTERED
 from tokenprune.study.plan import Cell
@@ -76,8 +78,8 @@ def interrupted(out: Path, *words: str) -> Path:
     """A run that is stopped when the strategy has answered one sample."""
     real = Journal.append
 
-    def append(self: Journal, system: str, outcome: Outcome, *others: Any) -> None:
-        if system == "own" and outcome.index == 1:
+    def append(self: Journal, system: str, outcome: Answer, *others: Any) -> None:
+        if system == "strategy" and outcome.index == 1:
             raise KeyboardInterrupt
         real(self, system, outcome, *others)
 
@@ -120,7 +122,7 @@ def test_a_plugin_edited_between_kill_and_resume(
     )
     assert f"resume={out} was begun with another mine.py" in refused(capsys, out, f"plugin={mine}")
     assert main(["run", f"resume={out}", f"plugin={copy}"]) == 0
-    assert [unpack(record["own"]["tokens"])[0] for record in records(out)] == [
+    assert [unpack(record["strategy"]["tokens"])[0] for record in records(out)] == [
         list(range(18))
     ] * 3, "one method"
     assert OmegaConf.load(out / "config.yaml").made_with.code["mine.py"] == provenance.digest(
@@ -269,9 +271,9 @@ def test_reused_answers_name_the_run_that_made_them(
         timed = [index for index, record in enumerate(own) if record["vanilla"]["time"]]
         assert timed == [0, 1, 3, 5, 7], "spread evenly"
         assert all(own[index]["vanilla"]["time"]["prefill_ms"] < 99999 for index in timed)
-        for role in ("vanilla", "own", "random"):
+        for role in ("vanilla", "strategy", "random"):
             times = sorted(own[index][role]["time"]["prefill_ms"] for index in timed)
-            assert found["time"][role]["prefill_ms"] == times[2], "medians of the same samples"
+            assert found["systems"][role]["prefill_ms"] == times[2], "medians of the same samples"
         (made / "summary.json").unlink(missing_ok=True)  # only B is left beside C
 
 
@@ -315,9 +317,9 @@ def test_answers_of_other_code_are_not_reused(
 
 def outcome(
     index: int, prediction: str = "", time: float | None = None, error: str | None = None
-) -> Outcome:
+) -> Answer:
     measured: dict[str, float | None] = {} if time is None else {"prefill_ms": time}
-    return Outcome(index, f"s{index}", "c", "q", "a", prediction, 1.0, time=measured, error=error)
+    return Answer(index, f"s{index}", "c", "q", "a", prediction, 1.0, time=measured, error=error)
 
 
 @pytest.mark.parametrize(
@@ -360,19 +362,17 @@ def test_times_are_of_the_samples_that_all_systems_were_timed_on() -> None:
     """84 ms of a loaded machine's first sample would be nobody's speed-up."""
     times = {
         "vanilla": [None, 10.0, None, 30.0, 11.0],
-        "own": [900.0, 5.0, 900.0, 15.0, 6.0],
+        "strategy": [900.0, 5.0, 900.0, 15.0, 6.0],
         "random": [1.0] * 5,
     }
     systems = [
         System(name, name, None, [outcome(index, time=time) for index, time in enumerate(column)])
         for name, column in times.items()
     ]
-    found = summarise(systems, 0)
-    assert found["timed"] == 3
-    assert found["time"]["vanilla"] == {"prefill_ms": 11.0} and found["time"]["own"] == {
-        "prefill_ms": 6.0
-    }
-    assert found["systems"]["own"]["time"] == found["time"]["own"]
+    found = summarise(systems, Setting())
+    assert found.timed == 3
+    assert found.systems["vanilla"].measured["prefill_ms"] == 11.0
+    assert found.systems["strategy"].measured["prefill_ms"] == 6.0
 
 
 def fake(self: Runner, cell: Cell) -> list[dict[str, Any]]:

@@ -1,5 +1,4 @@
-"""Every error that speaks to the user: its message is one sentence that says what to write or do
-instead.
+"""Every error that speaks to the user: one sentence that says what to write or do instead.
 
 The command line prints those and ends with status 2. Any other exception is a defect and keeps its
 traceback.
@@ -17,7 +16,7 @@ class ConfigError(TokenpruneError):
 
 
 class StrategyError(TokenpruneError):
-    """A strategy, option or combination that cannot work, or a strategy that breaks its contract."""
+    """A strategy, option or combination that cannot work, or one that breaks its contract."""
 
 
 class NameTakenError(StrategyError):

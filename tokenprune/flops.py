@@ -1,9 +1,8 @@
-"""Operation counts as the papers print them: a multiply-add is one operation, visual tokens of the
-LLM's prefill only.
+"""Operation counts as the papers print them: a multiply-add is one operation.
 
-Text, newline, vision tower, projector and `lm_head` are not counted. `c2` is what most papers of
-the field print, `cs` the stricter count for honest reports. `x` is always a number of tokens, and
-may be a fractional average.
+Visual tokens of the LLM's prefill only: text, newline, vision tower, projector and `lm_head` are
+not counted. `c2` is what most papers of the field print, `cs` the stricter count for honest
+reports. `x` is always a number of tokens, and may be a fractional average.
 """
 
 from __future__ import annotations
@@ -16,12 +15,19 @@ from transformers import PreTrainedConfig
 
 @dataclass(frozen=True)
 class Decoder:
-    """The sizes of a language model that a count depends on."""
+    """The sizes of a language model that a count depends on.
+
+    Args:
+        layers: how many
+        width: of the hidden states
+        ffn: width inside the feed-forward network
+        kv_width: key/value heads times head width
+    """
 
     layers: int
     width: int
     ffn: int
-    kv_width: int  # key/value heads times head width
+    kv_width: int
 
     @classmethod
     def of(cls, text_config: PreTrainedConfig) -> Decoder:
@@ -41,22 +47,13 @@ Count = Callable[[Decoder, Number], Number]  # operations of one layer that sees
 
 
 def c2(decoder: Decoder, x: Number) -> Number:
-    """One layer with full key/value width and two FFN matrices: FastV, VisionZip, DyToK eq.
-
-    1, DyCoke.
-    """
+    """One layer, full key/value width, two FFN matrices: FastV, VisionZip, DyCoke, DyToK."""
     d, m = decoder.width, decoder.ffn
     return 4 * x * d**2 + 2 * x**2 * d + 2 * x * d * m
 
 
-def c3(decoder: Decoder, x: Number) -> Number:
-    """One layer with three FFN matrices: PyramidDrop."""
-    d, m = decoder.width, decoder.ffn
-    return 4 * x * d**2 + 2 * x**2 * d + 3 * x * d * m
-
-
 def cs(decoder: Decoder, x: Number) -> Number:
-    """One layer with grouped-query attention and three FFN matrices: FastVID, the stricter count."""
+    """One layer, grouped-query attention, three FFN matrices: FastVID, the stricter count."""
     d, m = decoder.width, decoder.ffn
     return 2 * x * d**2 + 2 * x * d * decoder.kv_width + 2 * x**2 * d + 3 * x * d * m
 
@@ -81,8 +78,7 @@ def flops_ratio(
     probe_layers: int = 0,
     count: Count = cs,
 ) -> float:
-    """Operations of a compressed prefill over those of the full model's, which sees `full` tokens
-    in every layer.
+    """Operations of a compressed prefill over those of one that sees `full` tokens in every layer.
 
     Counts the visual tokens of the LLM only; an allocator's probe adds `probe_layers` whole layers
     of `guide` over all `full` tokens (as DyToK's Table 16 does; a bound from above, since the last
@@ -95,45 +91,11 @@ def flops_ratio(
 def dycoke(
     decoder: Decoder, x: Number, generated: int = 100, decode_x: Number | None = None
 ) -> Number:
-    """DyCoke eq. 8: `c2` prefill of `x` tokens, then `generated` steps over `decode_x` of them
-    (default: all).
+    """DyCoke eq. 8: `c2` prefill of `x` tokens, then `generated` steps over `decode_x` of them.
+
+    Over all of them by default.
     """
     d, m = decoder.width, decoder.ffn
     seen = x if decode_x is None else decode_x
     step = (4 * d**2 + 2 * d * m) + 2 * (d * seen + d * (generated + 1) / 2)
     return prefill(decoder, x, c2) + decoder.layers * generated * step
-
-
-def fastv_remaining(
-    decoder: Decoder, layer: int, visual: Number, drop: float, text: Number = 0, count: Count = c2
-) -> float:
-    """Operations that FastV leaves, as a fraction: layers from `layer` on see `1 - drop` of the
-    visual tokens.
-
-    One minus the reduction of the paper's eq. 5, whose printed values count `text` tokens too.
-    """
-    kept = text + (1 - drop) * visual
-    per_layer = [text + visual] * layer + [kept] * (decoder.layers - layer)
-    return prefill(decoder, per_layer, count) / prefill(decoder, text + visual, count)
-
-
-def average_tokens(layers: int, layer: int, x: Number, kept: Number) -> Number:
-    """Tokens per layer of a method that goes from `x` to `kept` before layer `layer`, averaged over
-    all layers.
-    """
-    return (layer * x + (layers - layer) * kept) / layers
-
-
-def kept_for_average(layers: int, layer: int, x: Number, average: Number) -> Number:
-    """Tokens to keep from layer `layer` on so that layers see `average` on average; round it down.
-
-    Raises ValueError where the layers below alone exceed the average.
-    """
-    kept = (layers * average - layer * x) / (layers - layer)
-    if kept < 0:
-        raise ValueError(
-            f"an average of {average:g} tokens is out of reach at layer {layer} of {layers}: the "
-            "layers below it "
-            f"alone average {layer * x / layers:g}; prune at a lower layer or ask for more"
-        )
-    return kept

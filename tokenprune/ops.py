@@ -1,5 +1,4 @@
-"""Pure tensor mathematics shared by more than one strategy: torch only, no model, no state, no loop
-over tokens.
+"""Pure tensor maths of several strategies: torch only, no model, no state, no loop over tokens.
 
 Axes: `n` tokens, `f` frames, `m` slots of the padded per-frame layout, `d` width.
 Scores are float32, ties go to the lower index, every ratio becomes a number in `count`.
@@ -11,7 +10,7 @@ import math
 from typing import Literal, overload
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -39,27 +38,31 @@ def count(n: int | Tensor, keep: float, rounding: Rounding = "even") -> int | Te
 
 
 def fraction(name: str, value: float | None) -> None:
-    """Raises ValueError unless the hyper-parameter `name` is a fraction (or None, where that means
-    adaptive).
-    """
+    """Raises ValueError unless the hyper-parameter `name` is a fraction, or None (adaptive)."""
     if value is not None and not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name}={value} is no fraction: write a number from 0 to 1")
+        raise ValueError(f"{name}={value} is not a fraction: write a number from 0 to 1")
 
 
 def ranking(
     scores: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"] | None = None
 ) -> Int[Tensor, "*b n"]:
-    """Indices of every row from the largest score to the smallest; ties by lower index; what is not
-    `valid` comes last.
+    """Indices of every row from the largest score to the smallest; ties by lower index.
 
-    Invalid entries are sorted behind the others instead of getting a fake minimum, which a real
+    What is not `valid` is sorted behind the others instead of getting a fake minimum, which a real
     score could tie with.
     """
-    order = scores.float().argsort(dim=-1, descending=True, stable=True)
     if valid is None:
-        return order
-    behind = (~valid).gather(-1, order).to(torch.int8).argsort(dim=-1, stable=True)
-    return order.gather(-1, behind)
+        return scores.float().argsort(dim=-1, descending=True, stable=True)
+    return ranking_by_tier((~valid).to(torch.int8), scores)
+
+
+def ranking_by_tier(
+    tier: Integer[Tensor, "*b n"], scores: Float[Tensor, "*b n"]
+) -> Int[Tensor, "*b n"]:
+    """Indices of every row from the lowest tier to the highest, in each as `ranking` has them."""
+    order = ranking(scores)
+    by_tier = tier.gather(-1, order).argsort(dim=-1, stable=True)
+    return order.gather(-1, by_tier)
 
 
 def keep_top(
@@ -67,19 +70,36 @@ def keep_top(
     k: int | Int[Tensor, "*b"],
     valid: Bool[Tensor, "*b n"] | None = None,
 ) -> Bool[Tensor, "*b n"]:
-    """Marks exactly `k` entries of each row, those with the largest score (ties: lower index); `k`
-    may vary by row.
+    """Marks exactly `k` entries of each row, those with the largest score (ties: lower index).
+
+    `k` may vary by row.
     """
     order = ranking(scores, valid)
-    first = torch.arange(order.shape[-1], device=order.device) < (
-        k if isinstance(k, int) else k.unsqueeze(-1)
-    )
+    number = k if isinstance(k, int) else k.unsqueeze(-1)
+    first = torch.arange(order.shape[-1], device=order.device) < number
     return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, first.expand_as(order))
 
 
+def evenly_spaced(valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "f m"]:
+    """Marks `budget[f]` of the valid entries, in the centres of as many equal intervals."""
+    count, place = valid.sum(-1, keepdim=True).clamp(min=1), valid.cumsum(-1)
+    ends = 2 * budget.unsqueeze(-1) * torch.stack([place - 1, place])
+    before, upto = (ends + count - 1) // (2 * count)  # numbers of centres before and up to an entry
+    return valid & (before < upto)
+
+
+def outliers(scores: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"]) -> Int[Tensor, "f"]:
+    """How many scores of each frame lie above `Q3 + 1.5 (Q3 - Q1)`; at least one."""
+    real = scores.double().masked_fill(~valid, torch.nan)
+    quarters = torch.tensor([0.25, 0.75], dtype=real.dtype, device=real.device)
+    first, third = torch.nanquantile(real, quarters, dim=-1)
+    fence = third + 1.5 * (third - first)
+    return (real > fence.unsqueeze(-1)).sum(-1).clamp(min=1)
+
+
 def cosine(a: Float[Tensor, "*b d"], b: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-    """Cosine of the last axis in float32; 0 where a vector is all zero, exactly 1 where two vectors
-    are equal.
+    """Cosine of the last axis in float32; 0 where a vector is all zero, exactly 1 where both are
+    equal.
     """
     a, b = a.float(), b.float()
     return cosine_of((a * b).sum(-1), a.square().sum(-1), b.square().sum(-1))
@@ -99,8 +119,7 @@ def apportion(
     cap: Int[Tensor, "f"],
     follow: Literal["paper", "released"] = "paper",
 ) -> Int[Tensor, "f"]:
-    """Splits `total` tokens over frames in proportion to `weights`: exactly `total`, at most
-    `cap[f]` for frame f.
+    """Splits exactly `total` tokens over frames in proportion to `weights`, at most `cap[f]` each.
 
     Largest remainder first, then what exceeds a cap goes in turns of one to the frames below
     theirs, by weight (DyToK, Algorithm 1 and section 3.3). `"released"` hands out the remainders
@@ -136,9 +155,8 @@ def apportion(
 
 
 def _in_turns(room: Int[Tensor, "f"], order: Int[Tensor, "f"], amount: int) -> Int[Tensor, "f"]:
-    """`amount` tokens dealt one at a time in `order`, round after round, to whoever has room (in
-    closed form).
-    """
+    """`amount` tokens dealt one at a time in `order`, round after round, to whoever has room."""
+    # in closed form
     level = torch.arange(int(room.max()) + 1 if len(room) else 1, device=room.device)
     given_by_level = room.unsqueeze(-1).minimum(level).sum(0)
     full_rounds = int(torch.searchsorted(given_by_level, amount, right=True)) - 1
@@ -156,10 +174,10 @@ def evenly(total: int, cap: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
 def by_frame(
     values: Shaped[Tensor, "n *d"], counts: Int[Tensor, "f"]
 ) -> tuple[Shaped[Tensor, "f m *d"], Bool[Tensor, "f m"]]:
-    """Frame-major rows as `[frames, largest frame, ...]` with the mask of real rows; a view where
-    frames are equal.
+    """Frame-major rows as `[frames, largest frame, ...]` with the mask of real rows.
 
-    Never narrower than one, so that no reduction over a frame is over nothing.
+    A view where frames are equal. Never narrower than one, so that no reduction over a frame is
+    over nothing.
     """
     largest = max(1, int(counts.max()) if len(counts) else 0)
     valid = torch.arange(largest, device=values.device) < counts.unsqueeze(-1)
@@ -173,9 +191,7 @@ def by_frame(
 def leading(
     order: Int[Tensor, "f m"], counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]
 ) -> Int[Tensor, "k"]:
-    """Row numbers of the first `budget[f]` entries of each frame's `order`, frames one after the
-    other.
-    """
+    """Row numbers of the first `budget[f]` entries of each frame's `order`, frame after frame."""
     first = torch.arange(order.shape[-1], device=order.device) < budget.unsqueeze(-1)
     return (order + (counts.cumsum(0) - counts).unsqueeze(-1))[first]
 
@@ -183,16 +199,17 @@ def leading(
 def pool2d(
     maps: Float[Tensor, "f p d"], mode: Literal["bilinear", "average", "max"]
 ) -> Float[Tensor, "f q d"]:
-    """LLaVA-NeXT's 2-D pooling of square maps by two: bilinear to ceil(side / 2), or stride-2
-    average or maximum.
+    """LLaVA-NeXT's 2-D pooling of square maps by two.
+
+    Bilinear to ceil(side / 2), or stride-2 average or maximum.
     """
     side = math.isqrt(maps.shape[1])
     grid = maps.transpose(1, 2).unflatten(2, (side, side))
     if mode == "bilinear":
         half = math.ceil(side / 2)
-        grid = functional.interpolate(grid, size=(half, half), mode="bilinear")
+        pooled = functional.interpolate(grid, size=(half, half), mode="bilinear")
+    elif mode == "average":
+        pooled = functional.avg_pool2d(grid, 2)
     else:
-        grid = (
-            functional.avg_pool2d(grid, 2) if mode == "average" else functional.max_pool2d(grid, 2)
-        )
-    return grid.flatten(2).transpose(1, 2)
+        pooled = functional.max_pool2d(grid, 2)
+    return pooled.flatten(2).transpose(1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,12 @@ from tokenprune.errors import ConfigError, StrategyError
 
 PLUGIN = "tokenprune_plugin_"  # before the name of a plug-in's file: its module's name
 REMEMBERED = "__tokenprune_source__"  # in a plug-in's module: the bytes that were run
+
+
+def load_plugins(names: Iterable[str]) -> None:
+    """`load_plugin` for each of several files."""
+    for name in names:
+        load_plugin(name)
 
 
 def load_plugin(name: str) -> None:

@@ -1,5 +1,6 @@
-"""Scores are float32 wherever they are computed: also under autocast, which turns products into
-half precision.
+"""Scores are float32 wherever they are computed, also under autocast.
+
+Autocast would compute their products in half precision.
 """
 
 from __future__ import annotations

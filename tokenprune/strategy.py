@@ -7,8 +7,9 @@ its fields are its hyper-parameters and its schema. It returns rows and never to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from tokenprune import ops
 from tokenprune.errors import NameTakenError, StrategyError
 from tokenprune.guards import contract
-from tokenprune.tokens import Probe, SequenceView, Signals, VisualTokens
+from tokenprune.tokens import Extent, Probe, SequenceView, Signals, VisualTokens
 
 State = TypeVar("State")
 S = TypeVar("S")
@@ -37,13 +38,10 @@ class Strategy(ABC):
         if name is None:  # not registered: called by its class
             cls.name = vars(cls).get("name", cls.__name__)
             return
-        known = REGISTERED.get(name)
+        known = REGISTERED.get(name, cls)
         # the same definition run again (a notebook cell, a reloaded module) replaces itself
-        if known is not None and (known.__module__, known.__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
-        ):
-            raise NameTakenError(name, f"{known.__module__}.{known.__qualname__}")
+        if _full_name(known) != _full_name(cls):
+            raise NameTakenError(name, _full_name(known))
         if not name.isidentifier() or name == "none":
             raise StrategyError(
                 f"{name!r} is not a strategy name: write letters, digits and _ (and not 'none')"
@@ -55,11 +53,20 @@ class Strategy(ABC):
         return Pipeline((self,)) + other
 
 
-class Allocator(Strategy):
-    """Where tokens should go, never how many: redistributes its host's total over frames."""
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
-    cap: int | None = None  # most tokens of one frame; None: as many as it has
-    follow: Literal["paper", "released"] = "paper"  # which apportioning rule, see `ops.apportion`
+
+class Allocator(Strategy):
+    """Where tokens should go, never how many: redistributes its host's total over frames.
+
+    Args:
+        cap: most tokens of one frame; None: as many as it has
+        follow: the apportioning rule, see `ops.apportion`
+    """
+
+    cap: int | None = None
+    follow: Literal["paper", "released"] = "paper"
 
     @abstractmethod
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
@@ -75,9 +82,7 @@ class VisionStage(Strategy):
 
     @abstractmethod
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        """Exactly `budget[f]` tokens of frame f, frames in order, slots unique within a frame and
-        from the input.
-        """
+        """Exactly `budget[f]` tokens of frame f, frames in order; no new slot, and none twice."""
 
 
 class TowerReader(Strategy):
@@ -100,9 +105,7 @@ class TowerReader(Strategy):
 
 
 class PrefillStage(Strategy):
-    """Runs once per prompt, before LLM layer `layer`; dropped rows reach neither that layer nor any
-    later one.
-    """
+    """Runs once per prompt, before LLM layer `layer`, which dropped rows do not reach."""
 
     layer: int
 
@@ -116,12 +119,15 @@ class PrefillStage(Strategy):
 
 
 class DecodeStage(Strategy, Generic[State]):
-    """Runs for every generated token, from LLM layer `layer` up; hides cached rows for this step
-    only.
+    """Runs for every generated token, from LLM layer `layer` up; hides cached rows from one step.
+
+    Args:
+        layer: first LLM layer (0-based) with hidden rows
+        offload: hidden rows lie in host memory
     """
 
     layer: int
-    offload: bool = False  # hidden rows lie in host memory
+    offload: bool = False
 
     @abstractmethod
     def start(self) -> State:
@@ -129,17 +135,7 @@ class DecodeStage(Strategy, Generic[State]):
 
     @abstractmethod
     def attend(self, view: SequenceView, state: State) -> tuple[Bool[Tensor, "s"], State]:
-        """Marks the rows this step attends to (all text always), and the state for the next step."""
-
-
-class Extent(NamedTuple):
-    """An uncompressed prompt: its frames, the visual tokens of each, and the LLM layers they go
-    through.
-    """
-
-    frames: int
-    cells: int
-    depth: int
+        """Marks the rows that this step attends to (all text always); and the next step's state."""
 
 
 class Adjustable(Strategy):
@@ -147,25 +143,28 @@ class Adjustable(Strategy):
 
     @abstractmethod
     def retaining(self, ratio: float, extent: Extent) -> Strategy:
-        """Itself with options that let `ratio` of the visual tokens live, averaged over layers; or
-        StrategyError.
+        """Itself with options that let `ratio` of the visual tokens live, averaged over layers.
+
+        StrategyError where no options do.
         """
+
+
+HOSTS = (VisionStage, PrefillStage)  # stages with a budget of their own
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """Strategies composed with `+`: a free monoid with the empty pipeline (`none`) as identity.
 
-    Stages run in a fixed order (allocate, vision, prefill by layer, decode); within a stage the
-    written order holds.
+    Stages run in a fixed order (allocate, vision, prefill by layer, decode), and within a stage as
+    written.
     """
 
     strategies: tuple[Strategy, ...] = ()
 
     def __add__(self, other: Strategy | Pipeline) -> Pipeline:
-        return Pipeline(
-            self.strategies + (other.strategies if isinstance(other, Pipeline) else (other,))
-        )
+        added = other.strategies if isinstance(other, Pipeline) else (other,)
+        return Pipeline(self.strategies + added)
 
     def __str__(self) -> str:
         return "+".join(strategy.name for strategy in self.strategies) or "none"
@@ -173,107 +172,82 @@ class Pipeline:
     def of(self, stage: type[S]) -> tuple[S, ...]:
         """The strategies that implement `stage`, in running order."""
         found = tuple(strategy for strategy in self.strategies if isinstance(strategy, stage))
-        return (
-            tuple(sorted(found, key=lambda s: getattr(s, "layer", 0)))
-            if stage is PrefillStage
-            else found
-        )
+        if stage is PrefillStage:
+            return tuple(sorted(found, key=lambda strategy: getattr(strategy, "layer", 0)))
+        return found
+
+    @property
+    def hosts(self) -> tuple[VisionStage | PrefillStage, ...]:
+        """The strategies with a budget of their own, as written."""
+        return tuple(strategy for strategy in self.strategies if isinstance(strategy, HOSTS))
 
     @property
     def allocator(self) -> Allocator | None:
         return next(iter(self.of(Allocator)), None)
 
     @property
+    def decode_stage(self) -> DecodeStage[Any] | None:
+        return next(iter(self.of(DecodeStage)), None)
+
+    @property
     def signals(self) -> Signals:
         """What the vision tower has to record for all stages together."""
-        wanted = [reader.signals() for reader in self.of(TowerReader)]
-        return Signals(
-            saliency=next((w.saliency for w in wanted if w.saliency), None),
-            keys=next((w.keys for w in wanted if w.keys), None),
-        )
+        return contract.agreed_signals(self.of(TowerReader))
 
     def check(self, depth: int | None = None) -> Pipeline:
-        """Raises StrategyError for a combination that cannot work; `depth` (LLM layers) also checks
-        layer numbers.
-        """
+        """Itself, or StrategyError for what cannot work; `depth` LLM layers also check layers."""
         names = [strategy.name for strategy in self.strategies]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise StrategyError(f"{twice[0]!r} is named twice in {self}: name each strategy once")
-        if len(self.of(DecodeStage)) > 1:
-            hiding = " and ".join(stage.name for stage in self.of(DecodeStage))
-            raise StrategyError(f"{hiding} both hide cached rows at decode: keep one of them")
-        self._check_signals()
+        if len(hiding := self.of(DecodeStage)) > 1:
+            which = _named(hiding)
+            raise StrategyError(f"{which} both hide cached rows at decode: keep one of them")
+        contract.agreed_signals(self.of(TowerReader))
         self._check_allocator()
         for stage in (*self.of(PrefillStage), *self.of(DecodeStage)):
             if stage.layer < 1 or (depth is not None and stage.layer >= depth):
                 last = "the last LLM layer" if depth is None else depth - 1
                 raise StrategyError(
                     f"{stage.name}.layer={stage.layer} prunes nothing: it reads the attention of "
-                    "the layer below, "
-                    f"write a layer from 1 to {last}"
+                    f"the layer below, write a layer from 1 to {last}"
                 )
         return self
-
-    def retaining(self, ratio: float, extent: Extent) -> Pipeline:
-        """This pipeline with its one budget set to `ratio`; StrategyError where it has none,
-        several, or cannot.
-        """
-        if not 0.0 < ratio <= 1.0:
-            raise StrategyError(f"a retention is a fraction above 0 and up to 1, not {ratio:g}")
-        hosts = [s for s in self.strategies if isinstance(s, (VisionStage, PrefillStage))]
-        if len(hosts) != 1 or not isinstance(hosts[0], Adjustable):
-            which = " and ".join(host.name for host in hosts) or "nobody"
-            raise StrategyError(
-                f"{self} takes no retention: one Adjustable strategy may have a budget, here "
-                f"{which}"
-            )
-        adjusted = contract.ask(hosts[0], "retaining", ratio, extent)
-        if type(adjusted) is not type(hosts[0]):
-            did = f"returned {type(adjusted).__name__}"
-            raise contract.breach(
-                hosts[0], "retaining", did, "it returns itself with other options"
-            )
-        return Pipeline(
-            tuple(adjusted if strategy is hosts[0] else strategy for strategy in self.strategies)
-        )
-
-    def _check_signals(self) -> None:
-        readers = [(reader, contract.signals(reader)) for reader in self.of(TowerReader)]
-        for kind in ("saliency", "keys"):
-            wanted = {getattr(signals, kind) for _, signals in readers} - {None}
-            if len(wanted) > 1:
-                names = " and ".join(
-                    reader.name for reader, signals in readers if getattr(signals, kind)
-                )
-                raise StrategyError(
-                    f"{names} read different {kind} ({', '.join(sorted(wanted))}): keep one of them"
-                )
 
     def _check_allocator(self) -> None:
         allocators = self.of(Allocator)
         if len(allocators) > 1:
-            raise StrategyError(
-                f"{' and '.join(a.name for a in allocators)} both allocate the budget: keep one of "
-                "them"
-            )
-        hosts = [*self.of(VisionStage), *self.of(PrefillStage)]
-        if not allocators or len(hosts) == 1:
+            raise StrategyError(f"{_named(allocators)} both allocate the budget: keep one of them")
+        budgets = (*self.of(VisionStage), *self.of(PrefillStage))
+        if not allocators or len(budgets) == 1:
             return
         guide = allocators[0].name
-        if hosts:
-            kept = " or ".join(f"{host.name}+{guide}" for host in hosts)
+        if budgets:
             raise StrategyError(
-                f"{guide} redistributes one budget, but {', '.join(host.name for host in hosts)} "
-                "each have one: "
-                f"write {kept}"
+                f"{guide} redistributes one budget, but {_named(budgets, ', ')} each have one: "
+                f"write {' or '.join(f'{host.name}+{guide}' for host in budgets)}"
             )
-        candidates = sorted(
-            n for n, c in REGISTERED.items() if issubclass(c, (VisionStage, PrefillStage))
-        )
+        known = REGISTERED.items()
+        hosts = sorted(name for name, kind in known if issubclass(kind, HOSTS))
         raise StrategyError(
             f"{guide} only redistributes another strategy's budget: write one of "
-            f"{', '.join(f'{name}+{guide}' for name in candidates)}"
+            f"{', '.join(f'{host}+{guide}' for host in hosts)}"
         )
+
+    def retaining(self, ratio: float, extent: Extent) -> Pipeline:
+        """Itself with its one budget set to `ratio`; StrategyError where that cannot be."""
+        if not 0.0 < ratio <= 1.0:
+            raise StrategyError(f"a retention is a fraction above 0 and up to 1, not {ratio:g}")
+        host, *others = self.hosts or (None,)
+        if others or not isinstance(host, Adjustable):
+            raise StrategyError(
+                f"{self} takes no retention: one Adjustable strategy may have a budget, here "
+                f"{_named(self.hosts) or 'nobody'}"
+            )
+        adjusted = contract.ask(host, "retaining", ratio, extent)
+        if type(adjusted) is not type(host):
+            did = f"returned {type(adjusted).__name__}"
+            raise contract.breach(host, "retaining", did, "it returns itself with other options")
+        return Pipeline(tuple(adjusted if s is host else s for s in self.strategies))
 
     def budget(
         self,
@@ -282,9 +256,7 @@ class Pipeline:
         weights: Float[Tensor, "f"] | None,
         sample: int | None = None,
     ) -> Int[Tensor, "f"]:
-        """The tokens each frame keeps in `stage`: its quota, or the same total apportioned by
-        `weights`.
-        """
+        """What each frame keeps in `stage`: its quota, or the same total split by `weights`."""
         quota, available = contract.quota(stage, seen, sample), seen.counts
         allocator = self.allocator
         if weights is None or allocator is None:
@@ -301,3 +273,7 @@ class Pipeline:
             raise StrategyError(
                 f"{allocator.name} cannot redistribute the budget of {stage.name}: {error}"
             ) from None
+
+
+def _named(strategies: Sequence[Strategy], separator: str = " and ") -> str:
+    return separator.join(strategy.name for strategy in strategies)

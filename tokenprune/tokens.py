@@ -19,32 +19,47 @@ TEXT = -1  # the frame of a row that is not visual
 
 
 class Signals(NamedTuple):
-    """What a vision stage reads from the vision tower, in the layer whose output the projector
-    takes.
+    """What a vision stage reads in the vision-tower layer whose output the projector takes.
 
-    saliency: `"received"` attention received by a patch, mean over heads and query rows (VisionZip
-    on towers without
-        CLS); `"mean_query"` softmax of the mean query over all keys, one head over the full width
-        (PruMerge, AIM port). keys: `"head_mean"` key projections averaged over heads (VisionZip) or
-        `"full"`, all heads side by side (PruMerge).
+    Args:
+        saliency: `"received"` attention received by a patch, mean over heads and query rows
+            (VisionZip on towers without CLS); `"mean_query"` softmax of the mean query over all
+            keys, one head over the full width (PruMerge, AIM port)
+        keys: `"head_mean"` key projections averaged over heads (VisionZip), or `"full"`, all heads
+            side by side (PruMerge)
     """
 
     saliency: Literal["received", "mean_query"] | None = None
     keys: Literal["head_mean", "full"] | None = None
 
 
+class Extent(NamedTuple):
+    """An uncompressed prompt: its frames, the visual tokens of each, and the LLM's layers."""
+
+    frames: int
+    cells: int
+    depth: int
+
+
 @dataclass(frozen=True)
 class VisualTokens:
-    """The visual tokens of one video between projector and LLM; ragged, `n` rows in frame-major
-    order.
+    """The visual tokens of one video between projector and LLM: ragged, frame-major.
+
+    Args:
+        features: after projector and pooling, in the LLM's width
+        keys: vision-tower keys on the same grid, if a strategy asks
+        saliency: attention received in the vision tower, if a strategy asks
+        frame: of each token, non-decreasing
+        slot: cell of the uncompressed grid: provenance, coordinates, overlays
+        frames: how many there are, also those without a token
+        cells: how many a frame has
     """
 
-    features: Float[Tensor, "n d"]  # after projector and pooling, LLM width
-    keys: Float[Tensor, "n k"] | None  # vision-tower keys on the same grid, if a strategy asks
-    # attention received in the vision tower, if a strategy asks
+    features: Float[Tensor, "n d"]
+    keys: Float[Tensor, "n k"] | None
     saliency: Float[Tensor, "n"] | None
-    frame: Int[Tensor, "n"]  # non-decreasing
-    slot: Int[Tensor, "n"]  # cell of the uncompressed grid: provenance, coordinates, overlays
+    frame: Int[Tensor, "n"]
+    slot: Int[Tensor, "n"]
     frames: int
     cells: int
 
@@ -57,8 +72,9 @@ class VisualTokens:
         return torch.bincount(self.frame, minlength=self.frames)
 
     def __getitem__(self, rows: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> VisualTokens:
-        """The tokens at `rows`, a mask or indices in the wanted order; no-copy when a mask keeps
-        everything.
+        """The tokens at `rows`, a mask or indices in the wanted order.
+
+        No copy when a mask keeps everything.
         """
         if rows.dtype == torch.bool:
             if bool(rows.all()):
@@ -74,6 +90,14 @@ class VisualTokens:
             cells=self.cells,
         )
 
+    def dense(self) -> Float[Tensor, "f c d"]:
+        """Features on the full grid, zero where no token is (similar to nothing); read only."""
+        grid = torch.arange(self.cells, device=self.slot.device).repeat(self.frames)
+        if torch.equal(self.slot, grid):
+            return self.features.unflatten(0, (self.frames, self.cells))
+        full = self.features.new_zeros(self.frames, self.cells, self.features.shape[-1])
+        return full.index_put_((self.frame, self.slot), self.features)
+
     def with_features(self, features: Float[Tensor, "n d"]) -> VisualTokens:
         """The same tokens with new features, for methods that merge."""
         return replace(self, features=features.to(self.features.dtype))
@@ -81,13 +105,19 @@ class VisualTokens:
 
 @dataclass(frozen=True)
 class SequenceView:
-    """What one LLM layer is about to see of one sample: text and visual rows in sequence order."""
+    """What one LLM layer is about to see of one sample: text and visual rows in sequence order.
 
-    frame: Int[Tensor, "s"]  # -1 on text
-    position: Int[Tensor, "s"]  # row in the sequence that entered layer 0
-    # last token's attention in the layer below, mean over heads, fp32
+    Args:
+        frame: of each row, -1 on text
+        position: row in the sequence that entered layer 0
+        attention: the last token's, in the layer below, mean over heads, fp32
+        frames: how many there are, since a frame may have lost all its rows; 0: as `frame` has it
+    """
+
+    frame: Int[Tensor, "s"]
+    position: Int[Tensor, "s"]
     attention: Float[Tensor, "s"]
-    frames: int = 0  # 0: as many as `frame` names; a frame may have lost all its rows
+    frames: int = 0
 
     def __post_init__(self) -> None:
         if self.frames == 0 and len(self.frame):
@@ -104,9 +134,7 @@ class SequenceView:
 
 
 class LastRow(NamedTuple):
-    """The last prompt token's queries and the visual keys of some LLM layers of the guide, after
-    RoPE.
-    """
+    """The last prompt token's queries and the keys of visual tokens in some guide layers, rotated."""
 
     queries: Float[Tensor, "l h e"]
     keys: Float[Tensor, "l g n e"]
@@ -124,6 +152,4 @@ class Probe(ABC):
 
     @abstractmethod
     def last_row(self, layers: Sequence[int]) -> LastRow:
-        """Queries of the last prompt token and keys of the visual tokens in `layers` (0-based,
-        ascending).
-        """
+        """Queries of the last prompt token and keys of visual tokens in `layers` (0-based)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,154 +11,116 @@ from rich.table import Table
 from rich.text import Text
 
 from tokenprune.evaluation.run import Finished
-from tokenprune.results.notes import change, legend, percent, remarks, systems_of
-from tokenprune.results.summary import ROLES
-from tokenprune.results.wording import between
+from tokenprune.results import table
+from tokenprune.results.answer import RANDOM, Answer, subject_of
+from tokenprune.results.column import Column
+from tokenprune.results.columns import shown
+from tokenprune.results.notes import legend, remarks
+from tokenprune.results.summary import Summary
+from tokenprune.results.wording import percent
 
 _UNBOUNDED = 10_000  # characters, more than any table takes
 _BAR = 40  # characters of a whole frame
+_LEFT_OUT = ("to_random", "share_of_vanilla")  # a sentence says the one, the other is in files
 
 
 def results(finished: Finished, width: int) -> RenderableType:
     """Everything `tokenprune run` prints at the end, for a terminal of `width` characters."""
     summary = finished.summary
     parts: list[RenderableType] = []
-    if summary["video"] is not None:
+    if summary.setting.video is not None:
         parts += [_answers(finished), _frames(finished)]
-    across = _table(summary)
-    fits = Console(width=_UNBOUNDED).measure(across).maximum <= width
-    parts += [
-        across if fits else _table(summary, upright=True),
-        Text(legend(summary), style="dim", overflow="fold"),
-    ]
-    if len(summary["categories"]) > 1:
-        parts.append(_families(summary))
-    if "metrics" in summary:
+    parts += [_figures(summary, width), Text(legend(summary), style="dim", overflow="fold")]
+    if len(summary.categories) > 1:
+        parts.append(_categories(summary))
+    if summary.metrics:
         parts.append(_metrics(summary))
     parts += [Text(line, overflow="fold") for line in remarks(summary)]
     parts.append(Text(_where(finished), overflow="fold"))
-    if "note" in summary:
-        parts.append(Text(summary["note"], style="dim"))
+    if summary.setting.note is not None:
+        parts.append(Text(summary.setting.note, style="dim"))
     return Group(*parts)
 
 
-def _table(summary: Mapping[str, Any], upright: bool = False) -> Table:
-    """A row (`upright`: a column) for each system; one that plays two parts is shown once."""
-    systems = systems_of(summary)
-    table = Table(box=SIMPLE_HEAD, collapse_padding=True)
-    lines = [("system", [system["label"] for system in systems])]
-    if summary["score"] is not None:
-        heading = "score\n[95 %]" if any(system["interval"] for system in systems) else "score"
-        lines.append((heading, [_score(system) for system in systems]))
-    if changes := [system["difference"] for system in systems if system["difference"] is not None]:
-        heading = (
-            "Δ vanilla\n[95 %]" if any(change["interval"] for change in changes) else "Δ vanilla"
-        )
-        lines.append((heading, [change(system["difference"]) for system in systems]))
-    for heading, name in (
-        ("asked\ntokens", "asked_ratio"),
-        ("LLM input\ntokens", "input_ratio"),
-        ("layer avg\ntokens", "layer_average_ratio"),
-        ("decode\ntokens", "decode_ratio"),
-    ):
-        lines.append((heading, [percent(system["tokens"][name]) for system in systems]))
-    lines.append(("FLOPs\nprefill", [percent(system["flops_ratio"]) for system in systems]))
-    for heading, name in (
-        ("vision\nms", "vision_ms"),
-        ("strategy\nms", "strategy_ms"),
-        ("probe\nms", "probe_ms"),
-        ("prefill\nms", "prefill_ms"),
-        ("decode\nms/token", "decode_ms_per_token"),
-    ):
-        if name == "probe_ms" and not any(system["time"].get(name) for system in systems):
-            continue
-        lines.append((heading, [_ms(system["time"].get(name)) for system in systems]))
-    if upright:
-        rows = zip(*([heading.replace("\n", " "), *cells] for heading, cells in lines), strict=True)
-        lines = [(heading, cells) for heading, *cells in rows]
-    for number, (heading, _) in enumerate(lines):
-        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=True)
-    for row in zip(*(cells for _, cells in lines), strict=True):
-        table.add_row(*row)
-    return table
+def _figures(summary: Summary, width: int) -> Table:
+    """A row for each system or, where that is too wide, a column."""
+    rows = [system.as_dict() for system in summary.systems.values()]
+    columns = [column for column in shown(rows) if column.name not in _LEFT_OUT]
+    across = table.terminal(rows, columns)
+    fits = Console(width=_UNBOUNDED).measure(across).maximum <= width
+    return across if fits else table.terminal(rows, columns, upright=True)
 
 
-def _families(summary: Mapping[str, Any]) -> Table:
-    """What suffers: a row per category, a column per system; figures only, so that it stays narrow."""
-    columns = {"vanilla": "vanilla_score", "random": "random_score", "own": "score"}
-    labels = {summary["systems"][role]["label"]: key for role, key in columns.items()}
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("score by family", no_wrap=True)
-    for heading in (*labels, "samples"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for category, row in summary["categories"].items():
-        scores = [f"{100 * row[key]:.1f}" for key in labels.values()]
-        table.add_row(category, *scores, str(row["samples"]))
-    return table
+def _categories(summary: Summary) -> Table:
+    """What suffers: a row per category, a column per system; scores only, so it stays narrow."""
+    columns = [
+        Column("category", "score by category", "", str),
+        *(Column(role, one.label, "") for role, one in summary.systems.items()),
+        Column("samples", "samples", "", int),
+    ]
+    rows = []
+    for name, category in summary.categories.items():
+        scores = {role: percent(score.value) for role, score in category.scores.items()}
+        rows.append({"category": name, "samples": category.samples, **scores})
+    return table.terminal(rows, columns)
 
 
-def _metrics(summary: Mapping[str, Any]) -> Table:
+def _metrics(summary: Summary) -> Table:
     """A benchmark's own figures, as it reports them."""
-    systems, figures = summary["systems"], summary["metrics"]
-    columns = {systems[role]["label"]: figures[role] for role in ROLES if role in figures}
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("the benchmark's own figures", overflow="fold")
-    for label in columns:
-        table.add_column(label, justify="right", no_wrap=True)
-    for name in dict.fromkeys(name for column in columns.values() for name in column):
-        values = [column.get(name, "-") for column in columns.values()]
-        table.add_row(
-            Text(name),
-            *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values),
-        )
-    return table
+    roles = [role for role in summary.systems if role in summary.metrics]
+    columns = [
+        Column("name", "the benchmark's own figures", "", str),
+        *(Column(role, summary.systems[role].label, "") for role in roles),
+    ]
+    names = dict.fromkeys(name for role in roles for name in summary.metrics[role])
+    rows = []
+    for name in names:
+        figures = {role: summary.metrics[role].get(name) for role in roles}
+        rows.append({"name": name, **{role: _figure(value) for role, value in figures.items()}})
+    return table.terminal(rows, columns)
 
 
-def _score(system: Mapping[str, Any]) -> str:
-    if system["score"] is None:
-        return "-"
-    return f"{100 * system['score']:.1f}\n{between(system['interval'])}".rstrip()
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _figure(value: Any) -> str:
+    """Whatever a benchmark reports."""
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _where(finished: Finished) -> str:
-    summary, where = finished.summary, finished.summary["environment"]
-    what = (
-        f"{summary['samples']} samples of {summary['task']}"
-        if summary["task"]
-        else f"video {summary['video']}"
+    summary, setting, place = (
+        finished.summary,
+        finished.summary.setting,
+        finished.summary.environment,
     )
-    full = summary["tokens"]["full"]
+    asked = (
+        f"{summary.samples} samples of {setting.task}" if setting.task else f"video {setting.video}"
+    )
+    full = summary.subject.measured["full"]
     tokens = "" if full is None else f", {full:.0f} visual tokens uncompressed"
     return (
-        f"model {summary['model']} ({where['dtype']} on {where['device']}), {what}, "
-        f"{summary['frames']} frames each"
-        f"{tokens}.\nResults in {finished.folder}"
+        f"model {setting.model} ({place['dtype']} on {place['device']}), {asked}, "
+        f"{setting.frames} frames each{tokens}.\nResults in {finished.folder}"
     )
 
 
 def _answers(finished: Finished) -> Table:
     """The full and the compressed model side by side."""
-    systems = finished.summary["systems"]
-    table = Table(box=SIMPLE_HEAD, title=f"Q: {finished.summary['question']}", title_justify="left")
-    by_name = {system.name: system for system in finished.systems}
-    for role in ("vanilla", "own"):
-        if role in by_name:
-            tokens = systems[role]["tokens"]["layer_average_ratio"]
-            table.add_column(
-                f"{systems[role]['label']} ({percent(tokens)} of visual tokens)", overflow="fold"
-            )
-    outcomes = [by_name[role].outcomes[0] for role in ("vanilla", "own") if role in by_name]
-    table.add_row(*(Text(outcome.error or outcome.prediction) for outcome in outcomes))
-    return table
+    title = f"Q: {finished.summary.setting.question}"
+    grid = Table(box=SIMPLE_HEAD, title=Text(title), title_justify="left")
+    told = []
+    for system in finished.systems:
+        if system.name == RANDOM and len(finished.systems) > 2:
+            continue
+        figures = finished.summary.systems[system.name].measured
+        kept = percent(figures["layer_average_ratio"]) or "-"
+        grid.add_column(Text(f"{system.label} ({kept} % of visual tokens)"), overflow="fold")
+        told.append(Text(system.answers[0].error or system.answers[0].prediction))
+    grid.add_row(*told)
+    return grid
 
 
 def _frames(finished: Finished) -> RenderableType:
     """A bar per frame: the tokens that reached the last layer."""
-    tokens = finished.systems[-1 if len(finished.systems) == 1 else 1].outcomes[0].tokens
+    tokens = _subject(finished)[0].tokens
     if not tokens:  # it could not be evaluated
         return Text()
     frames = tokens["kept_per_frame"]
@@ -168,3 +130,9 @@ def _frames(finished: Finished) -> RenderableType:
         filled = round(_BAR * kept / cells)
         lines.append(f"  frame {number + 1:>3}  {'█' * filled}{'░' * (_BAR - filled)} {kept:>4}")
     return Text("\n".join(lines))
+
+
+def _subject(finished: Finished) -> Sequence[Answer]:
+    """The answers of the system that the run is about."""
+    by_name = {system.name: system.answers for system in finished.systems}
+    return by_name[subject_of(by_name)]

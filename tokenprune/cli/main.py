@@ -16,10 +16,11 @@ from typing import Any
 from tokenprune import __version__
 from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.cli import manual
+from tokenprune.cli.export import ExportConfig, parse_export
 from tokenprune.cli.stopping import stoppable
 from tokenprune.cli.terminal import adapt
 from tokenprune.errors import TokenpruneError
-from tokenprune.evaluation.config import ExportConfig, RunConfig, parse, parse_export
+from tokenprune.evaluation.config import RunConfig, parse
 from tokenprune.guards import blame
 from tokenprune.loading.installed import check
 from tokenprune.options import own_first
@@ -102,11 +103,10 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
 
 
 def _pipeline(config: RunConfig) -> Any:
-    from tokenprune.plugins import load_plugin
+    from tokenprune.plugins import load_plugins
     from tokenprune.registry import resolve
 
-    if config.plugin is not None:
-        load_plugin(config.plugin)
+    load_plugins(config.plugin)
     return resolve(config.strategy, config.options, seed=config.seed, assistant=config.assistant)
 
 
@@ -129,7 +129,7 @@ def _show(arguments: argparse.Namespace, command: str) -> None:
         from tokenprune.evaluation.extent import extent_of
         from tokenprune.evaluation.retention import retaining
 
-        extent = extent_of(config.model, config.frames_asked)
+        extent = extent_of(config.model, config.frames_requested)
         pipeline = retaining(pipeline.check(extent.depth), config.keep, extent, config.options)
     _console().print(plan(pipeline))
 
@@ -138,7 +138,7 @@ def _export(arguments: argparse.Namespace, command: str) -> None:
     config = parse_export(arguments.words)
     from tokenprune.tasks.export import export
 
-    print(export(config))
+    print(export(config.task, config.out, config.n, config.frames, config.size, config.seed))
 
 
 def _study(arguments: argparse.Namespace, command: str) -> None:
@@ -152,9 +152,16 @@ def _study(arguments: argparse.Namespace, command: str) -> None:
 
 
 def _compare(arguments: argparse.Namespace, command: str) -> None:
-    from tokenprune.evaluation.compare import compare, table
+    from tokenprune.evaluation.compare import compare, parse
+    from tokenprune.evaluation.compare_screen import screen, write
 
-    _console().print(table(compare(arguments.words)))
+    words = parse(arguments.words)
+    found = compare(words.folders)
+    if words.out is not None:
+        write(found, words.out)
+    _console().print(screen(found))
+    if words.out is not None:
+        print(f"wrote {words.out}")
 
 
 def _parse_compare(words: Sequence[str]) -> Any:

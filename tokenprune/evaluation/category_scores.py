@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from tokenprune.results.statistics import FEW
 
 
-class FamilyScores(Metric):
+class CategoryScores(Metric):
     """Mean score of each category met so far, and their macro average.
 
     All `categories` that may come are named beforehand, so that every process holds the same sums.
@@ -54,19 +54,15 @@ class FamilyScores(Metric):
         self.count = self.count + here
 
     def compute(self) -> dict[str, Any]:
-        """`{"families": {category: mean}, "macro": mean of these}`, without categories that had no
-        sample.
-        """
+        """`{"categories": {category: mean}, "score": mean of these}`, of categories that had a sample."""
         sums = zip(self.categories, self.total.tolist(), self.count.tolist(), strict=True)
-        families = {category: total / count for category, total, count in sums if count}
-        return {
-            "families": families,
-            "macro": sum(families.values()) / len(families) if families else float("nan"),
-        }
+        means = {category: total / count for category, total, count in sums if count}
+        score = sum(means.values()) / len(means) if means else float("nan")
+        return {"categories": means, "score": score}
 
     def standard_error(self) -> float:
         """Of the macro average, from this process's samples as if independent; nan below five of a
-        family.
+        category.
         """
         count = self.count[self.count > 0]
         if not len(count) or bool((count < FEW).any()):

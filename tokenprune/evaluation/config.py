@@ -1,33 +1,37 @@
 """What a run is: words like `strategy=dycoke+dytok frames=8 dycoke.merge=0.5`, checked against one
 dataclass.
 
-And what an export is, likewise.
-
 Light to import: the command line reads its help from here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import ConfigError
 from tokenprune.options import (
-    AND_OPTIONS,
     check_counts,
     check_fraction,
     check_sampling,
+    from_mapping,
+    given,
     key,
-    known,
+    load_file,
     meant,
-    one_of,
-    pair,
-    read,
-    structured,
 )
+
+SECTION = "run"  # the part of config.yaml that holds a run's keys
+LMMS = "lmms:"  # before the name of a task of lmms-eval
+FILE_FRAMES = 32
+LONGEST = 48  # new tokens, where neither the task nor the user says
+TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")  # of Lightning's Trainer
+# what a resumed run may do otherwise; of a plug-in its code is compared, wherever it lies
+_FREE = ("out", "resume", "workers", "trainer", "on_error", "device", "plugin")
+_TASK_ONLY = ("task", "samples", "limit", "batch_size", "include_path")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,11 @@ class RunConfig:
     """Everything `tokenprune run` can be told, and the schema of it."""
 
     strategy: str = key("", "methods joined by +, as in dycoke+dytok; see `tokenprune list`")
-    plugin: str | None = key(None, "a Python file of yours that defines strategies")
+    plugin: list[str] = key(
+        list,
+        "a Python file of yours: strategies, tasks, model families; may be repeated",
+        repeated=True,
+    )
     model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
     task: str = key(
         "tinyvqa",
@@ -45,7 +53,9 @@ class RunConfig:
     video: str | None = key(None, "a video file to ask about, instead of a task")
     question: str | None = key(None, "what to ask about the video")
     keep: float | None = key(
-        None, "visual tokens left, mean over LLM layers; the strategy's own options by default"
+        None,
+        "visual tokens left, mean over LLM layers; the strategy's own options by default",
+        example="0.25",
     )
     frames: int | None = key(
         None, "frames per video, spread evenly; 32 of video= and lmms:NAME, else 16"
@@ -99,48 +109,42 @@ class RunConfig:
             raise ConfigError(f"on_error={self.on_error} is unknown: write record or stop")
         for name in self.trainer:
             if name not in TRAINER:
-                raise ConfigError(
-                    f"unknown key 'trainer.{name}'{meant(name, TRAINER)} Keys: {', '.join(TRAINER)}"
-                )
-        if self.include_path is not None and not self.task.startswith("lmms:"):
+                keys = [f"trainer.{key}" for key in TRAINER]
+                near = meant(f"trainer.{name}", keys)
+                raise ConfigError(f"unknown key 'trainer.{name}'{near} Keys: {', '.join(keys)}")
+        self._check_source()
+
+    def _check_source(self) -> None:
+        """ConfigError where it is not clear what is asked about which videos."""
+        if self.include_path is not None and not self.task.startswith(LMMS):
             raise ConfigError(
                 "include_path= holds tasks of lmms-eval: write task=lmms:NAME too, or leave it out"
             )
-        if self.video is not None and not self.question:
+        if self.question is not None and self.video is None:
+            raise ConfigError("question= needs a video to ask about: add video=FILE")
+        if self.video is None:
+            return
+        if not self.question:
             raise ConfigError(
                 f'video={self.video} needs a question about it: add question="What happens?"'
             )
-        if self.question is not None and self.video is None:
-            raise ConfigError("question= needs a video to ask about: add video=FILE")
+        defaults = {one.name: one.default for one in dataclasses.fields(self)}
+        for name in _TASK_ONLY:
+            if getattr(self, name) != defaults[name]:
+                raise ConfigError(
+                    f"{name}= goes with a task, and video= asks about one file: leave one of them "
+                    "out"
+                )
 
     @property
-    def frames_asked(self) -> int:
+    def frames_requested(self) -> int:
         """`frames`, or what it is by default."""
         return self.frames or (FILE_FRAMES if self.video is not None else default_frames(self.task))
 
 
-LMMS = "lmms:"  # before the name of a task of lmms-eval
-FILE_FRAMES = 32
-LONGEST = 48  # new tokens, where neither the task nor the user says
-
-
 def default_frames(task: str) -> int:
-    """Frames per video of a task where the user names none; of lmms-eval's, as in `lmms-eval
-    --model tokenprune`.
-    """
+    """Frames per video where the user names none; of lmms-eval's tasks, as lmms-eval has it."""
     return 32 if task.startswith(LMMS) else 16
-
-
-TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")  # of Lightning's Trainer
-# what a resumed run may do otherwise; of a plug-in its code is compared, wherever it lies
-_FREE = ("out", "resume", "workers", "trainer", "on_error", "device", "plugin")
-
-# taken as typed: a question may hold anything that YAML would read as something else
-_TEXT = tuple(key.name for key in dataclasses.fields(RunConfig) if str(key.type).startswith("str"))
-_KEYS = tuple(
-    key.name for key in dataclasses.fields(RunConfig) if key.name not in ("options", "trainer")
-)
-_TASK_ONLY = ("task", "samples", "limit", "batch_size", "include_path")
 
 
 def parse(words: Sequence[str]) -> RunConfig:
@@ -148,66 +152,49 @@ def parse(words: Sequence[str]) -> RunConfig:
 
     Raises ConfigError.
     """
-    plain: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-    for word in words:
-        name, text = pair(word, _KEYS)
-        if "." in name:
-            options[name] = read(word)
-            continue
-        known(name, _KEYS, AND_OPTIONS)
-        plain[name] = read(word) if name not in _TEXT else None if text == "null" else text
-    if (given := [key for key in _TASK_ONLY if key in plain]) and plain.get("video") is not None:
-        raise ConfigError(
-            f"{given[0]}= goes with a task, and video= asks about one file: leave one of them out"
-        )
-    trainer = {
-        name.removeprefix("trainer."): options.pop(name)
-        for name in list(options)
-        if _is_trainer(name)
-    }
-    return (
-        _resumed(plain, options, trainer)
-        if plain.get("resume")
-        else _typed(plain, options, trainer)
-    )
+    values = given(RunConfig, words, section=SECTION)
+    if values.get("resume") is None:
+        return RunConfig(**values)
+    if any(word.startswith("config=") for word in words):
+        raise ConfigError("resume= goes on with the run's own config.yaml: leave config= out")
+    return _resumed(values)
 
 
-def _is_trainer(name: str) -> bool:
-    return name.startswith("trainer.")
-
-
-def _resumed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, Any]) -> RunConfig:
+def _resumed(values: Mapping[str, Any]) -> RunConfig:
     """The configuration in the folder `resume`; what is said again has to be the same."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    folder = Path(values["resume"]).expanduser()
+    saved = _saved(folder, values["resume"])
+    before = RunConfig(**saved)
+    options = {**before.options, **values.get("options", {})}
+    trainer = {**before.trainer, **values.get("trainer", {})}
+    now = RunConfig(**{**saved, **values, "options": options, "trainer": trainer})
+    for one in dataclasses.fields(RunConfig):
+        then, requested = getattr(before, one.name), getattr(now, one.name)
+        if one.name not in _FREE and then != requested:
+            raise ConfigError(_changed(one.name, then, requested, values["resume"]))
+    return now
 
-    folder = Path(plain["resume"]).expanduser()
+
+def _saved(folder: Path, resume: str) -> dict[str, Any]:
+    """What the run in `folder` was begun with; of a plug-in that has gone, the run's copy."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise ConfigError(f"resume={resume} holds no run: name the folder that one was writing")
     try:
-        saved: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))["run"]  # pyright: ignore
-        before = RunConfig(**saved)
-    except FileNotFoundError:
+        saved = from_mapping(RunConfig, load_file(str(file))[SECTION], str(file))
+        RunConfig(**saved)
+    except (ConfigError, KeyError, TypeError, AttributeError):
         raise ConfigError(
-            f"resume={plain['resume']} holds no run: name the folder that one was writing"
+            f"config.yaml in resume={resume} is not that of a run of this version"
         ) from None
-    except (OmegaConfBaseException, YAMLError, TypeError, KeyError, UnicodeDecodeError):
-        raise ConfigError(
-            f"config.yaml in resume={plain['resume']} is not that of a run of this version"
-        ) from None
-    # gone, or of another folder
-    if before.plugin is not None and not Path(before.plugin).expanduser().is_file():
-        copy = folder / "plugins" / Path(before.plugin).name
-        saved["plugin"] = str(copy) if copy.is_file() else before.plugin
-    now = _typed(
-        {**saved, "options": None, "trainer": None} | plain, {**before.options, **options}, trainer
-    )
-    for name in (*_KEYS, "options"):
-        if name not in _FREE and getattr(now, name) != getattr(before, name):
-            raise ConfigError(
-                _changed(name, getattr(before, name), getattr(now, name), str(plain["resume"]))
-            )
-    return dataclasses.replace(now, trainer={**before.trainer, **trainer})
+    saved["plugin"] = [_there(folder, name) for name in saved.get("plugin", [])]
+    return saved
+
+
+def _there(folder: Path, plugin: str) -> str:
+    copy = folder / "plugins" / Path(plugin).name
+    gone = not Path(plugin).expanduser().is_file()
+    return str(copy) if gone and copy.is_file() else plugin
 
 
 def _changed(name: str, before: Any, now: Any, folder: str) -> str:
@@ -218,61 +205,3 @@ def _changed(name: str, before: Any, now: Any, folder: str) -> str:
         f"resume={folder} was begun with {name}={before}, not {now}: leave {name}= out, or "
         "begin a new run"
     )
-
-
-def _typed(plain: dict[str, Any], options: dict[str, Any], trainer: dict[str, Any]) -> RunConfig:
-    text = {key: value for key, value in plain.items() if key in _TEXT}
-    plain = {key: value for key, value in plain.items() if key not in ("options", "trainer")}
-    for name in ("strategy", "model", "task", "device", "dtype", "on_error", "sampling"):
-        if name in text and not text[name]:
-            raise ConfigError(f"{name}= is empty: write {name}=NAME")
-    chosen = {key: value for key, value in plain.items() if key not in text}
-    typed = structured(RunConfig, chosen)
-    return RunConfig(
-        **text, **{key: typed[key] for key in chosen}, options=options, trainer=trainer
-    )
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Everything `tokenprune data export TASK` can be told."""
-
-    task: str
-    out: str = key("", "folder to write, which must not hold anything yet; needed")
-    n: int = key(100, "how many samples")
-    frames: int = key(16, "frames per video")
-    size: int = key(96, "height and width in pixels, an even number from 96 on")
-    seed: int = key(0, "of the samples")
-
-    def __post_init__(self) -> None:
-        if not self.out:
-            raise ConfigError("nowhere to write to: add out=DIR, as in out=shapes")
-        check_counts(self, "n", "frames", "size")
-        if self.size % 2:
-            raise ConfigError(
-                f"size={self.size} is odd, which H.264 cannot store: write size={self.size + 1}"
-            )
-
-
-def parse_export(words: Sequence[str]) -> ExportConfig:
-    """The export that `TASK KEY=VALUE ...` describes. Raises ConfigError."""
-    keys = [key.name for key in dataclasses.fields(ExportConfig) if key.name != "task"]
-    given: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals and "task" not in given and not word.startswith("-"):
-            given["task"] = word
-        elif not equals or not name:
-            raise one_of(word, keys)
-        else:
-            known(name, keys)
-            try:
-                given[name] = value if name == "out" else int(value)
-            except ValueError:
-                raise ConfigError(f"{word!r} is no whole number: write {name}=NUMBER") from None
-    if "task" not in given:
-        raise ConfigError(
-            "nothing to export: write a task first, as in `tokenprune data export tinyvqa "
-            "out=shapes`"
-        )
-    return ExportConfig(**given)

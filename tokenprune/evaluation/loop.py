@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from tokenprune import registry
 from tokenprune.adapters import adapt
 from tokenprune.errors import TaskError
-from tokenprune.evaluation.category_scores import FamilyScores
+from tokenprune.evaluation.category_scores import CategoryScores
 from tokenprune.evaluation.data import Batch, Failed, Group, Readable, Samples
 from tokenprune.evaluation.progress import Bar
 from tokenprune.evaluation.quiet import interruptible, quiet, workers_alive
@@ -35,8 +35,9 @@ from tokenprune.evaluation.trainer import trainer_of
 from tokenprune.flops import Decoder, flops_ratio
 from tokenprune.guards import blame
 from tokenprune.loading.processor import GREEDY, Processor
-from tokenprune.results.answer import Outcome, System
+from tokenprune.results.answer import STRATEGY, Answer
 from tokenprune.results.journal import Journal
+from tokenprune.results.system import System
 from tokenprune.runtime.report import Report
 from tokenprune.runtime.session import attach
 from tokenprune.storage import first_process
@@ -82,7 +83,7 @@ class Evaluation(LightningModule):
         ]
         self.on_sigterm = signal.getsignal(signal.SIGTERM)
         self.parent = os.getppid()
-        self.scores = FamilyScores(
+        self.scores = CategoryScores(
             task.categories,
             torch.float32 if model.device.type == "mps" else torch.float64,
             sync_on_compute=False,  # each process shows its own
@@ -117,7 +118,7 @@ class Evaluation(LightningModule):
             for row, text in enumerate(self.processor.decode(made)):
                 # the first token is the prompt's own
                 session.report[row].end(self._length(made[row]) - 1)
-                self._record(self._outcome(group, row, text, session.report))
+                self._record(self._answer(group, row, text, session.report))
         return len(batch)
 
     def _length(self, made: Tensor) -> int:
@@ -137,19 +138,19 @@ class Evaluation(LightningModule):
     def on_predict_end(self) -> None:
         self.trainer.strategy.barrier()  # then everything is in the journal
 
-    def _record(self, outcome: Outcome) -> None:
-        self.journal.append(self.system.name, outcome, self.trainer.global_rank)
-        if outcome.score is not None:
-            self.scores.update(outcome.category, outcome.score)  # pyright: ignore[reportCallIssue]
+    def _record(self, answer: Answer) -> None:
+        self.journal.append(self.system.name, answer, self.trainer.global_rank)
+        if answer.score is not None:
+            self.scores.update(answer.category, answer.score)  # pyright: ignore[reportCallIssue]
 
-    def _failed(self, sample: Failed) -> Outcome:
+    def _failed(self, sample: Failed) -> Answer:
         label = self.task.label(sample.index)
         if self.loop.stop_on_error:
             hint = " (on_error=record goes on without it)" if len(self.task) > 1 else ""
             raise TaskError(f"sample {label.id}: {sample.reason}{hint}")
-        return Outcome(sample.index, **label._asdict(), error=sample.reason)
+        return Answer(sample.index, **label._asdict(), error=sample.reason)
 
-    def _outcome(self, group: Group, row: int, text: str, report: Report) -> Outcome:
+    def _answer(self, group: Group, row: int, text: str, report: Report) -> Answer:
         sample, own = group.samples[row], report[row]
         score = self.task.score(text, sample)
         # a sample's share of the batch; a step makes one token of every sample
@@ -160,7 +161,7 @@ class Evaluation(LightningModule):
         decoder, guided_by = self.decoders
         compressed = flops_ratio(decoder, own.layers, own.full)
         guided = flops_ratio(decoder, own.layers, own.full, guided_by, report.probe_layers)
-        return Outcome(
+        return Answer(
             index=group.indices[row],
             id=sample.id,
             category=sample.category,
@@ -168,6 +169,7 @@ class Evaluation(LightningModule):
             answer=sample.answer,
             group=sample.group,
             frame_times=None if sample.times is None else list(sample.times),
+            evidence=list(sample.evidence) or None,
             prediction=text,
             score=None if math.isnan(score) else score,
             reading=self.task.reading(text, sample),
@@ -189,12 +191,12 @@ def evaluate(
     assistant: PreTrainedModel | None = None,
     journal: Journal | None = None,
 ) -> bool:
-    """Runs `systems` over the task in the order given, and fills in their outcomes, in the task's
+    """Runs `systems` over the task in the order given, and fills in their answers, in the task's
     order.
 
-    Samples that the `journal` holds are not evaluated again, nor are systems that have outcomes.
-    Several processes see each other's outcomes in the journal's folder, which has to be one they
-    all can read. Returns whether this process is the first of them; what is done with the outcomes
+    Samples that the `journal` holds are not evaluated again, nor are systems that have answers.
+    Several processes see each other's answers in the journal's folder, which has to be one they
+    all can read. Returns whether this process is the first of them; what is done with the answers
     is its business.
     """
     journal = journal or Journal()
@@ -220,7 +222,7 @@ def evaluate(
     with quiet():
         trainer = trainer_of(model.device, loop.trainer, [bar])
         for number, system in enumerate(systems, 1):
-            if system.outcomes:
+            if system.answers:
                 continue
             if system.pipeline is None:
                 system.pipeline = _control(systems, loop.seed)
@@ -238,14 +240,14 @@ def evaluate(
                     workers=loop.workers,
                     context=getattr(adapter.text_config, "max_position_embeddings", None),
                 )
-                for outcome in journal.read(system.name).values():
-                    if outcome.score is not None:
-                        module.scores.update(outcome.category, outcome.score)  # pyright: ignore[reportCallIssue]
+                for answer in journal.read(system.name).values():
+                    if answer.score is not None:
+                        module.scores.update(answer.category, answer.score)  # pyright: ignore[reportCallIssue]
                 bar.label, bar.scores = f"{number}/{len(systems)} {system.label}", module.scores
                 with interruptible(trainer), workers_alive(), closing(journal):
                     trainer.predict(module, datamodule=data, return_predictions=False)
             found = {**system.known, **journal.read(system.name)}
-            system.outcomes = [found[index] for index in sorted(found) if index < size]
+            system.answers = [found[index] for index in sorted(found) if index < size]
     return trainer.is_global_zero
 
 
@@ -253,7 +255,7 @@ def _control(systems: Sequence[System], seed: int) -> Pipeline:
     """`random` at the layer-average fraction of tokens that the strategy has kept, over all its
     samples.
     """
-    (own,) = (system for system in systems if system.name == "own")
-    ratios = [outcome.tokens["layer_average_ratio"] for outcome in own.answered]
+    (own,) = (system for system in systems if system.name == STRATEGY)
+    ratios = [answer.tokens["layer_average_ratio"] for answer in own.answered]
     keep = min(1.0, statistics.fmean(ratios)) if ratios else 1.0
     return registry.build("random", {"random.keep": keep, "random.seed": seed})

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-from tokenprune.evaluation.category_scores import FamilyScores
+from tokenprune.evaluation.category_scores import CategoryScores
 
 
 class Bar(RichProgressBar):
@@ -19,7 +19,7 @@ class Bar(RichProgressBar):
     def __init__(self) -> None:
         super().__init__(leave=True, console_kwargs={"stderr": True})
         self.label = ""
-        self.scores: FamilyScores | None = None
+        self.scores: CategoryScores | None = None
 
     @property
     def predict_description(self) -> str:
@@ -44,11 +44,11 @@ class Bar(RichProgressBar):
             self.progress.update(self.predict_progress_bar_id, description=text)
 
 
-def _so_far(scores: FamilyScores) -> str:
+def _so_far(scores: CategoryScores) -> str:
     """` 71.2 ±4.0`: macro average of this process's samples and half its 95 % interval by the
     normal approximation.
     """
     if not scores.update_called:
         return ""
-    value, error = scores.compute()["macro"], scores.standard_error()
+    value, error = scores.compute()["score"], scores.standard_error()
     return f" {100 * value:.1f}" + ("" if math.isnan(error) else f" ±{196 * error:.1f}")

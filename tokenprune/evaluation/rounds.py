@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tokenprune.results.answer import Outcome, System
+from tokenprune.results.answer import Answer
 from tokenprune.results.journal import Journal
+from tokenprune.results.system import System
 
 _TIMED = 8  # samples whose times are measured anew
 
@@ -30,9 +31,7 @@ def rounds(
         yield few
         made = journal.read(system.name)
         differ = [
-            outcome
-            for outcome in made.values()
-            if _another(outcome, system.known.get(outcome.index))
+            answer for answer in made.values() if _another(answer, system.known.get(answer.index))
         ]
         if not differ:
             return
@@ -49,5 +48,5 @@ def _spread(indices: Sequence[int], batch_size: int) -> list[int]:
     return [indices[place * len(indices) // number] for place in range(number)]
 
 
-def _another(made: Outcome, known: Outcome | None) -> bool:
+def _another(made: Answer, known: Answer | None) -> bool:
     return known is not None and (made.error is not None or made.prediction != known.prediction)

@@ -24,16 +24,18 @@ from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.device import cores, pick_device
 from tokenprune.loading.processor import Processor
 from tokenprune.loading.video import read_clip
-from tokenprune.plugins import load_plugin
+from tokenprune.plugins import load_plugins
 from tokenprune.registry import resolve
 from tokenprune.results import begun, copies, provenance
-from tokenprune.results.answer import Outcome, System
+from tokenprune.results.answer import RANDOM, STRATEGY, VANILLA, Answer
 from tokenprune.results.differences import moved
 from tokenprune.results.journal import Journal, count
 from tokenprune.results.record import begin, environment, write
 from tokenprune.results.reuse import content_key, offer
 from tokenprune.results.run_folder import run_folder
-from tokenprune.results.summary import answered_by_all, summarise
+from tokenprune.results.summarise import answered_by_all, summarise
+from tokenprune.results.summary import Setting, Summary
+from tokenprune.results.system import System
 from tokenprune.storage import first_process
 from tokenprune.strategy import Extent, Pipeline
 from tokenprune.tasks import Label, Sample, Task
@@ -45,7 +47,7 @@ class Finished:
     """A run that is on disk."""
 
     folder: Path
-    summary: dict[str, Any]
+    summary: Summary
     systems: list[System]
 
 
@@ -85,13 +87,12 @@ def run(config: RunConfig, command: str) -> Finished | None:
     None from a process that is not the first of several. Raises TokenpruneError, OSError; what is
     left then, `folder.run_folder` says.
     """
-    if config.plugin is not None:
-        load_plugin(config.plugin)
+    load_plugins(config.plugin)
     pipeline = resolve(
         config.strategy, config.options, seed=config.seed, assistant=config.assistant
     )
     code = provenance.code_of_pipeline(pipeline) | provenance.code_of(registry.get("random"))
-    with run_folder(config, str(pipeline)) as folder:
+    with run_folder(out=config.out, resume=config.resume, spec=str(pipeline)) as folder:
         settings = configuration(config.model)
         pipeline.check(settings.get_text_config().num_hidden_layers)
         if config.assistant is not None:
@@ -114,7 +115,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
         if before is not None:
             begun.check(folder, config.video or config.task, before, made_with)
         elif first_process():
-            begin(folder, config, made_with)
+            begin(folder, _given(config), made_with)
             copies.keep(folder, code)
         model, processor = load(config.model, dtype, device)
         assistant = None if config.assistant is None else load(config.assistant, dtype, device)[0]
@@ -136,57 +137,72 @@ def run(config: RunConfig, command: str) -> Finished | None:
         key = _vanilla_key(config, samples, loop_code, place)
         journal = Journal(folder)
         size = min(len(task), config.limit or len(task))
-        if config.reuse and config.video is None and len(journal.read("vanilla")) < size:
+        if config.reuse and config.video is None and len(journal.read(VANILLA)) < size:
             offer(systems[0], folder, key, size)
         if not evaluate(
             model, processor, task, systems, loop, assistant=assistant, journal=journal
         ):
             return None
         figures = {
-            role: task.metrics({outcome.index: outcome.prediction for outcome in outcomes})
-            for role, outcomes in answered_by_all(systems).items()
+            role: task.metrics({answer.index: answer.prediction for answer in answers})
+            for role, answers in answered_by_all(systems).items()
         }
         earlier = begun.earlier(folder)
-        summary = {
-            "spec": str(pipeline),
-            "options": config.options,
-            "keep": config.keep,
-            "model": config.model,
-            "assistant": config.assistant,
-            "task": config.task if config.video is None else None,
-            "video": config.video,
-            "question": config.question,
-            "frames": config.frames,
-            "seed": config.seed,
-            "sampling": None
-            if config.video is None and config.task in tasks.names()
-            else config.sampling,
-            **summarise(systems, config.seed, figures if any(figures.values()) else None),
-            **({"note": text} if (text := note(config.model, config.assistant)) else {}),
-            "code": made_with["code"],
-            "vanilla_key": None if moved(place, earlier) else key,
-            "environment": place if not earlier else {**place, "earlier": earlier},
-        }
-        prompts = {outcome.id: _prompt(processor, outcome) for outcome in systems[0].outcomes}
-        write(folder, summary, systems, prompts, config, made_with)
+        summary = dataclasses.replace(
+            summarise(
+                systems, _setting(config, pipeline), figures if any(figures.values()) else {}
+            ),
+            code=made_with["code"],
+            vanilla_key=None if moved(place, earlier) else key,
+            environment=place if not earlier else {**place, "earlier": earlier},
+        )
+        prompts = {answer.id: _prompt(processor, answer) for answer in systems[0].answers}
+        write(folder, summary, systems, prompts, _given(config), made_with)
         journal.discard()
     return Finished(folder, summary, systems)
 
 
-def _prompt(processor: Processor, outcome: Outcome) -> str:
+def _given(config: RunConfig) -> dict[str, Any]:
+    """The run's keys as they are written down; where it goes is where the file is."""
+    given = dataclasses.asdict(config)
+    return {key: value for key, value in given.items() if key not in ("out", "resume")}
+
+
+def _setting(config: RunConfig, pipeline: Pipeline) -> Setting:
+    assert config.frames is not None  # settled
+    drawn = config.video is None and config.task in tasks.names()
+    return Setting(
+        spec=str(pipeline),
+        options=config.options,
+        keep=config.keep,
+        model=config.model,
+        assistant=config.assistant,
+        task=config.task if config.video is None else None,
+        video=config.video,
+        question=config.question,
+        frames=config.frames,
+        seed=config.seed,
+        sampling=None if drawn else config.sampling,
+        note=note(config.model, config.assistant),
+    )
+
+
+def _prompt(processor: Processor, answer: Answer) -> str:
     """The chat turn; empty where there is none, which is why that sample has an error."""
     try:
-        return processor.prompt(asked(outcome.question, outcome.options))
+        return processor.prompt(asked(answer.question, answer.options))
     except PromptError:
         return ""
 
 
 def _systems(pipeline: Pipeline) -> list[System]:
-    systems = [System("vanilla", "vanilla", registry.build("none"))]
-    if pipeline.strategies:
-        systems.append(System("own", str(pipeline), pipeline))
-    if str(pipeline) not in ("none", "random"):
-        systems.append(System("random", "random", None))
+    """In the order of evaluation: the control needs to know what the strategy keeps."""
+    spec = str(pipeline)
+    systems = [System(VANILLA, VANILLA, registry.build("none"))]
+    if spec == RANDOM:
+        systems.append(System(RANDOM, spec, pipeline))
+    elif pipeline.strategies:
+        systems += [System(STRATEGY, spec, pipeline), System(RANDOM, RANDOM, None)]
     return systems
 
 
@@ -219,10 +235,10 @@ def _workers(config: RunConfig) -> int:
 def _task(config: RunConfig) -> tuple[Task, RunConfig]:
     """What is asked, and the configuration with the numbers it settled on."""
     if config.video is not None and config.question is not None:
-        task: Task = Clip(config.video, config.question, config.frames_asked, config.sampling)
+        task: Task = Clip(config.video, config.question, config.frames_requested, config.sampling)
         frames = len(task[0].frames)
     else:
-        frames, folder = config.frames_asked, config.include_path
+        frames, folder = config.frames_requested, config.include_path
         made = {
             "samples": config.samples,
             "frames": frames,

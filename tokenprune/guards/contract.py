@@ -10,6 +10,7 @@ what it costs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, get_args, get_type_hints
 
 import torch
@@ -77,6 +78,23 @@ def signals(reader: Any) -> Signals:
                 f"Signals({name}=...) is one of {known}, or None",
             )
     return wanted
+
+
+def agreed_signals(readers: Sequence[Any]) -> Signals:
+    """What several `TowerReader`s want recorded together; StrategyError where they differ."""
+    wanted = {reader.name: signals(reader) for reader in readers}
+    agreed: dict[str, Any] = {}
+    for kind in Signals._fields:
+        sources = {name: getattr(asked, kind) for name, asked in wanted.items()}
+        sources = {name: source for name, source in sources.items() if source is not None}
+        different = sorted(set(sources.values()))
+        if len(different) > 1:
+            raise StrategyError(
+                f"{' and '.join(sources)} read different {kind} ({', '.join(different)}): "
+                "keep one of them"
+            )
+        agreed[kind] = different[0] if different else None
+    return Signals(**agreed)
 
 
 def quota(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tokenprune.guards import blame
+from tokenprune.tokens import SequenceView, VisualTokens
 
 _INPUT = "the input is read only: clone() what you change"
 _SELF = (
@@ -67,7 +68,7 @@ def _tensors(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
     for value in arguments:
         if isinstance(value, Tensor):
             found["budget"] = value
-        elif value.__class__.__module__ == "tokenprune.tokens":
+        elif isinstance(value, (VisualTokens, SequenceView)):
             found.update(
                 (name, part) for name, part in vars(value).items() if isinstance(part, Tensor)
             )

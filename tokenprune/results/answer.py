@@ -1,31 +1,46 @@
-"""What an evaluation yields: a system, and what it made of each sample."""
+"""What one system answered to one sample, and the roles that systems have."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenprune.strategy import Pipeline
+# the full model, the control, the strategy: in the order of tables
+VANILLA, RANDOM, STRATEGY = ROLES = ("vanilla", "random", "strategy")
+# fields of an answer that are the sample's: a record has them once
+ASKED = (
+    "index",
+    "id",
+    "category",
+    "group",
+    "question",
+    "options",
+    "answer",
+    "frame_times",
+    "evidence",
+)
+
+
+def subject_of(roles: Sequence[str] | Mapping[str, Any]) -> str:
+    """The role that a run is about: its strategy, else the control, else the full model."""
+    return next(role for role in reversed(ROLES) if role in roles)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one system made of one sample: plain numbers, lists and words, as they are written to a
-    file.
-    """
+class Answer:
+    """What one system made of one sample: plain numbers, lists and words, as files have them."""
 
     index: int  # of the sample in its task
     id: str
     category: str
     question: str
-    answer: str
+    answer: str  # the right one
     prediction: str = ""
     score: float | None = None  # None where the right answer is not known
-    reading: str = (
-        "read"  # or empty, unparsed, guessed: what the score could make of the prediction
-    )
+    # or empty, unparsed, guessed: what the score could make of the prediction
+    reading: str = "read"
     tokens: dict[str, Any] = field(default_factory=dict)  # `SampleReport.as_dict`
     # milliseconds, a batch's share; see `Report.time`
     time: dict[str, float | None] = field(default_factory=dict)
@@ -36,6 +51,8 @@ class Outcome:
     options: tuple[str, ...] = ()  # of a multiple-choice question
     # seconds at which the frames appear in their file, where known
     frame_times: list[float] | None = None
+    # frames that show what was asked for, where the task knows
+    evidence: list[int] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For a line of JSON; `from_dict` takes it back.
@@ -45,35 +62,6 @@ class Outcome:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @classmethod
-    def from_dict(cls, line: Mapping[str, Any]) -> Outcome:
+    def from_dict(cls, line: Mapping[str, Any]) -> Answer:
         """What `as_dict` was made of."""
         return cls(**{**line, "options": tuple(line.get("options", ()))})
-
-
-@dataclass
-class System:
-    """A pipeline under evaluation and its outcomes; a control without a pipeline gets one from what
-    `own` kept.
-    """
-
-    name: str
-    label: str
-    pipeline: Pipeline | None
-    outcomes: list[Outcome] = field(default_factory=list)  # in the task's order
-    reused: str | None = None  # the folder of the run that made its answers, if it was another one
-    # that run's answers by sample, without times
-    known: dict[int, Outcome] = field(default_factory=dict)
-    refused: str | None = None  # why answers of another run were not taken
-
-    @property
-    def answered(self) -> list[Outcome]:
-        """Outcomes without those of samples that could not be evaluated."""
-        return [outcome for outcome in self.outcomes if outcome.error is None]
-
-    def by_category(self) -> dict[str, list[float]]:
-        """Scores by category, in order of appearance; nothing where nothing was scored."""
-        found: dict[str, list[float]] = {}
-        for outcome in self.outcomes:
-            if outcome.score is not None:
-                found.setdefault(outcome.category, []).append(outcome.score)
-        return found

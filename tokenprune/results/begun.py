@@ -15,9 +15,9 @@ from typing import Any
 
 from tokenprune.errors import ConfigError
 from tokenprune.results.copies import copy_of
+from tokenprune.results.files import CONFIG
 from tokenprune.results.provenance import Code, differing
 from tokenprune.results.reuse import weights
-from tokenprune.results.run_folder import CONFIG
 from tokenprune.storage import replace
 
 _SAMPLES = {  # what digests in a task's fingerprint are of

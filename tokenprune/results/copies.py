@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tokenprune.results.files import PLUGINS
 from tokenprune.results.provenance import Code, digest, plugin_files
 from tokenprune.storage import replace
-
-PLUGINS = "plugins"
 
 
 def keep(folder: Path, code: Code) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tokenprune.results.summary import Summary
+
 # of an environment: what an answer may depend on
 _MACHINE = ("versions", "packages", "platform", "device_name", "dtype", "threads")
 
@@ -25,17 +27,13 @@ def environments(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tu
             yield name.rpartition(".")[2], before, after
 
 
-def apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
-    """What two runs' summaries do not share besides their words: code that both went through, and
-    environments.
-    """
-    codes = [summary.get("code", {}) for summary in (first, second)]
-    if names := [
-        name for name in codes[0] if name in codes[1] and codes[0][name] != codes[1][name]
-    ]:
+def apart(first: Summary, second: Summary) -> Iterator[str]:
+    """What two runs do not share besides their words: code that both went through, environments."""
+    both = [name for name in first.code if name in second.code]
+    names = [name for name in both if first.code[name] != second.code[name]]
+    if names:
         yield f"the code differs: {', '.join(names)}"
-    places = [summary.get("environment", {}) for summary in (first, second)]
-    for name, before, after in environments(*places):
+    for name, before, after in environments(first.environment, second.environment):
         yield f"{name} differs: {before} and {after}; the difference is not the strategy's alone"
 
 

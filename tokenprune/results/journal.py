@@ -1,4 +1,4 @@
-"""Outcomes on disk as they are made, so that a run that is killed at any moment can go on where it
+"""Answers on disk as they are made, so that a run that is killed at any moment can go on where it
 was.
 
 `parts/<system>.<process>.jsonl` holds one line per sample and is only ever appended to: each
@@ -20,29 +20,29 @@ from pathlib import Path
 from typing import IO, Any
 
 from tokenprune.errors import ConfigError
-from tokenprune.results.answer import Outcome
+from tokenprune.results.answer import Answer
+from tokenprune.results.files import PARTS
 
-PARTS = "parts"
 _SYNC = 5.0  # seconds after which what was written is forced onto the disk
 
 
 class Journal:
-    """Outcomes by system; in memory where there is no `folder`."""
+    """Answers by system; in memory where there is no `folder`."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = None if folder is None else folder / PARTS
-        self._made: dict[str, dict[int, Outcome]] = defaultdict(dict)
+        self._made: dict[str, dict[int, Answer]] = defaultdict(dict)
         self._open: dict[str, IO[bytes]] = {}
         self._synced = time.monotonic()
 
-    def append(self, system: str, outcome: Outcome, process: int) -> None:
-        """Takes down one outcome; it is in the operating system's hands when this returns, and soon
+    def append(self, system: str, answer: Answer, process: int) -> None:
+        """Takes down one answer; it is in the operating system's hands when this returns, and soon
         on the disk.
 
         Raises OSError; then a part of a line may be on the disk, which is not read.
         """
         if self._folder is None:
-            self._made[system][outcome.index] = outcome
+            self._made[system][answer.index] = answer
             return
         if system not in self._open:
             self._folder.mkdir(exist_ok=True)
@@ -50,19 +50,19 @@ class Journal:
             _mend(file)
             # nothing that would be written after an error
             self._open[system] = file.open("ab", buffering=0)
-        line = memoryview((json.dumps(outcome.as_dict(), allow_nan=False) + "\n").encode())
+        line = memoryview((json.dumps(answer.as_dict(), allow_nan=False) + "\n").encode())
         while line:
             line = line[self._open[system].write(line) :]
         if time.monotonic() - self._synced >= _SYNC:
             self.sync()
 
     def sync(self) -> None:
-        """Forces everything onto the disk: of a machine that loses its power, too, nothing is lost."""
+        """Forces everything onto the disk: of a machine that loses its power nothing is lost."""
         for stream in self._open.values():
             os.fsync(stream.fileno())
         self._synced = time.monotonic()
 
-    def read(self, system: str) -> dict[int, Outcome]:
+    def read(self, system: str) -> dict[int, Answer]:
         """What all processes have written so far, by sample, in the task's order.
 
         ConfigError for another version's.
@@ -71,7 +71,7 @@ class Journal:
             found = self._made[system]
         else:
             files = sorted(self._folder.glob(f"{system}.*.jsonl"))
-            found = {outcome.index: outcome for file in files for outcome in _outcomes(file)}
+            found = {answer.index: answer for file in files for answer in _answers(file)}
         return dict(sorted(found.items()))
 
     def close(self) -> None:
@@ -90,14 +90,14 @@ class Journal:
 
 
 def count(folder: Path) -> int:
-    """How many outcomes a run's folder holds so far."""
+    """How many answers a run's folder holds so far."""
     return sum(1 for file in (folder / PARTS).glob("*.jsonl") for _ in _lines(file))
 
 
-def _outcomes(file: Path) -> Iterator[Outcome]:
+def _answers(file: Path) -> Iterator[Answer]:
     for line in _lines(file):
         try:
-            yield Outcome.from_dict(line)
+            yield Answer.from_dict(line)
         except TypeError:
             raise ConfigError(
                 f"{file} is of another version of tokenprune: begin a new run in another out="

@@ -2,127 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from textwrap import shorten
-from typing import Any
 
+from tokenprune.results.answer import RANDOM
+from tokenprune.results.columns import named
 from tokenprune.results.differences import moved
-from tokenprune.results.statistics import Paired
-from tokenprune.results.summary import ROLES
-from tokenprune.results.wording import UNTOLD, points, probability, verdict, within
+from tokenprune.results.summary import Summary, SystemSummary
+from tokenprune.results.wording import UNTOLD, change, percent, verdict
 
+# by column
 _READINGS = {
     "empty": "Empty answers",
     "unparsed": "Answers that could not be read as one of the options, and count as wrong",
     "guessed": "Answers that the benchmark's code could not read and replaced by a random option",
 }
+_RATIOS = ("asked_ratio", "input_ratio", "layer_average_ratio", "decode_ratio")
 _REASON = 160  # characters shown of why a sample could not be evaluated
 
 
-def remarks(summary: Mapping[str, Any]) -> Iterator[str]:
+def remarks(summary: Summary) -> Iterator[str]:
     """What the table does not say by itself."""
-    own, random = summary["systems"]["own"], summary["systems"]["random"]
-    if (paired := own["against_random"]) is not None:
-        yield (
-            f"{own['label']} against {random['label']} at the same measured budget: "
-            f"{change(paired, apart=' ')} "
-            f"points: {verdict(Paired(**paired), random['label'])}."
-        )
-    if summary["errors"]:
-        reason = shorten(summary["first_error"], _REASON, placeholder=" ...")
-        yield (
-            f"{summary['errors']} of {summary['samples']} samples could not be evaluated (first: "
-            f"{reason}); "
-            "all figures are of the others."
-        )
-    if (keep := summary.get("keep")) is not None:
-        left = percent(own["tokens"]["layer_average_ratio"])
-        yield (
-            f"keep={keep:g} was asked for; {left} of the visual tokens were left, mean over LLM "
-            "layers."
-        )
-    for kind, meaning in _READINGS.items():
-        if counts := [
-            f"{n} of {s['label']}"
-            for s in systems_of(summary)
-            if (n := s.get("readings", {}).get(kind))
-        ]:
-            yield f"{meaning}: {', '.join(counts)}."
-    for system in systems_of(summary):
-        yield from _blind(system, summary["samples"] - summary["errors"])
-        if system["reused"] is not None:
-            yield (
-                f"{system['label']} was not run again: its answers are from {system['reused']}. "
-                "All times are medians "
-                f"over the same {summary['timed']} samples, measured in this run."
-            )
-        if system["refused"] is not None:
-            yield (
-                f"{system['label']} was run again, since answers could not be reused of "
-                f"{system['refused']}."
-            )
-    if earlier := summary["environment"].get("earlier"):
-        counts = ", ".join(str(sitting["until"]) for sitting in earlier)
-        yield f"This run was resumed after {counts} answers: its times are of different sittings."
-        if changes := moved(summary["environment"], earlier):
-            yield f"Its answers are of different environments: {'; '.join(changes)}."
+    yield from _controlled(summary)
+    yield from _lost(summary)
+    yield from _budget(summary)
+    for column, meaning in _READINGS.items():
+        counts = {one.label: one.measured.get(column) for one in summary.systems.values()}
+        told = [f"{count} of {label}" for label, count in counts.items() if count]
+        if told:
+            yield f"{meaning}: {', '.join(told)}."
+    for system in summary.systems.values():
+        yield from _blind(system, summary.samples - summary.errors)
+        yield from _reuse(system, summary.timed)
+    yield from _sittings(summary)
 
 
-def _blind(system: Mapping[str, Any], samples: int) -> Iterator[str]:
+def _controlled(summary: Summary) -> Iterator[str]:
+    subject = summary.subject
+    if (paired := subject.to_random) is None:
+        return
+    control = summary.systems[RANDOM].label
+    yield (
+        f"{subject.label} against {control} at the same measured budget: {change(paired)} points: "
+        f"{verdict(paired, control)}."
+    )
+
+
+def _lost(summary: Summary) -> Iterator[str]:
+    """Samples without an answer."""
+    if summary.first_error is None:
+        return
+    reason = shorten(summary.first_error, _REASON, placeholder=" ...")
+    yield (
+        f"{summary.errors} of {summary.samples} samples could not be evaluated (first: {reason}); "
+        "all figures are of the others."
+    )
+
+
+def _budget(summary: Summary) -> Iterator[str]:
+    if (keep := summary.setting.keep) is None:
+        return
+    left = summary.subject.measured["layer_average_ratio"]
+    told = "-" if left is None else f"{percent(left)} %"
+    yield (
+        f"keep={keep:g} was asked for; {told} of the visual tokens were left, mean over LLM layers."
+    )
+
+
+def _blind(system: SystemSummary, samples: int) -> Iterator[str]:
     """Answers that were made without the video, in whole or in part."""
-    if unseen := system["unseen"]:
+    if unseen := system.measured["unseen"]:
         yield (
-            f"{system['label']} left no visual token in some LLM layer for {unseen} of {samples} "
-            "samples: "
-            "those answers were made without the video, or with what lower layers saw of it."
+            f"{system.label} left no visual token in some LLM layer for {unseen} of {samples} "
+            "samples: those answers were made without the video, or with what lower layers saw of "
+            "it."
         )
-    elif system["tokens"]["decode_ratio"] == 0:
-        yield f"{system['label']} hid all visual tokens from every decoding step."
+    elif system.measured["decode_ratio"] == 0:
+        yield f"{system.label} hid all visual tokens from every decoding step."
 
 
-def legend(summary: Mapping[str, Any]) -> str:
+def _reuse(system: SystemSummary, timed: int) -> Iterator[str]:
+    """Answers of another run, taken or not."""
+    if system.reused is not None:
+        yield (
+            f"{system.label} was not run again: its answers are from {system.reused}. All times "
+            f"are medians over the same {timed} samples, measured in this run."
+        )
+    if system.refused is not None:
+        yield (
+            f"{system.label} was run again, since answers could not be reused of {system.refused}."
+        )
+
+
+def _sittings(summary: Summary) -> Iterator[str]:
+    """That the run was resumed, and what had changed then."""
+    if not (earlier := summary.environment.get("earlier")):
+        return
+    counts = ", ".join(str(sitting["until"]) for sitting in earlier)
+    yield f"This run was resumed after {counts} answers: its times are of different sittings."
+    if changes := moved(summary.environment, earlier):
+        yield f"Its answers are of different environments: {'; '.join(changes)}."
+
+
+def legend(summary: Summary) -> str:
     """What the columns mean, and what they include."""
-    systems = {system["label"]: system for system in summary["systems"].values()}
-    text = ""
-    if (count := len(summary["categories"])) > 1:
-        text = f"Score: mean over {count} families. "
-    if summary["score"] is not None and not any(system["interval"] for system in systems.values()):
-        text += f"No intervals: {UNTOLD}. "
-    text += (
-        "Visual tokens of the full model = 100 %: as asked for, measured at the LLM's input, "
-        "averaged over its layers "
-        "(random gets the same), and visible to a decoding step."
-    )
-    if any(system["difference"] is not None for system in systems.values()):
-        text += " Δ: difference in points, paired by sample."
-    if any(
-        (system["difference"] or {}).get("mcnemar_p") is not None for system in systems.values()
-    ):
-        text += " p: McNemar's exact test."
-    for label, system in systems.items():
-        if guide := system["guide_flops_ratio"]:
-            rest = system["flops_ratio"] - guide
-            text += (
-                f" FLOPs of {label}: {percent(guide)} for its guide, which sees all tokens, "
-                f"{percent(rest)} without."
-            )
-    return text
+    return " ".join(_meanings(summary))
 
 
-def systems_of(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Each system once, the full model first."""
-    return list(
-        {summary["systems"][role]["label"]: summary["systems"][role] for role in ROLES}.values()
-    )
+def _meanings(summary: Summary) -> Iterator[str]:
+    systems = summary.systems.values()
+    if (count := len(summary.categories)) > 1:
+        yield f"Score: mean over {count} categories."
+    scores = [system.score for system in systems if system.score is not None]
+    if scores and not any(score.interval for score in scores):
+        yield f"No intervals: {UNTOLD}."
+    ratios = ", ".join(column.meaning for column in named(*_RATIOS))
+    yield f"Visual tokens of the full model = 100 %: {ratios}."
+    compared = [system.to_vanilla for system in systems if system.to_vanilla is not None]
+    if compared:
+        yield "Δ: difference in points, paired by sample."
+    if any(paired.mcnemar_p is not None for paired in compared):
+        yield "p: McNemar's exact test."
+    for system in systems:
+        yield from _guided(system)
 
 
-def change(paired: Mapping[str, Any] | None, apart: str = "\n") -> str:
-    """A difference in points with its p, and its interval."""
-    if paired is None:
-        return "-"
-    p = "" if paired["mcnemar_p"] is None else f" {probability(paired['mcnemar_p'])}"
-    return f"{points(paired['value'])}{p}{apart}{within(paired['interval'])}".rstrip()
-
-
-def percent(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{100 * ratio:.1f} %"
+def _guided(system: SystemSummary) -> Iterator[str]:
+    flops, guide = system.measured["flops_ratio"], system.measured["guide_flops_ratio"]
+    if flops is not None and guide:
+        yield (
+            f"FLOPs of {system.label}: {percent(guide)} % for its guide, which sees all tokens, "
+            f"{percent(flops - guide)} % without."
+        )

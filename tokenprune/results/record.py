@@ -1,8 +1,7 @@
-"""Results on disk: `config.yaml`, `records.jsonl` and, when they are whole, `summary.json`."""
+"""A run on disk: `config.yaml`, `records.jsonl` and, when they are whole, `summary.json`."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 import subprocess
@@ -14,89 +13,56 @@ from typing import Any
 import torch
 
 import tokenprune
-from tokenprune.evaluation.config import RunConfig
 from tokenprune.registry import resolved_fields
 from tokenprune.results import begun
-from tokenprune.results.answer import Outcome, System
-from tokenprune.results.run_folder import RECORDS, SUMMARY
-from tokenprune.results.summary import roles
+from tokenprune.results.answer import ASKED, ROLES, Answer
+from tokenprune.results.files import RECORDS, SUMMARY
+from tokenprune.results.summary import Summary
+from tokenprune.results.system import System
 from tokenprune.storage import replace
 
 
-def begin(folder: Path, config: RunConfig, made_with: Mapping[str, Any]) -> None:
-    """Writes what a run was told and what it is made with, from which it can be resumed."""
-    begun.write(folder, {"run": told(config), "made_with": made_with})
-
-
-def told(config: RunConfig) -> dict[str, Any]:
-    """The run's keys as they are written down; where it goes is where the file is."""
-    return {
-        key: value
-        for key, value in dataclasses.asdict(config).items()
-        if key not in ("out", "resume")
-    }
+def begin(folder: Path, given: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
+    """Writes what a run was given and what it is made with, from which it can be resumed."""
+    begun.write(folder, {"run": dict(given), "made_with": made_with})
 
 
 def write(
     folder: Path,
-    summary: Mapping[str, Any],
+    summary: Summary,
     systems: Sequence[System],
     prompts: Mapping[str, str],
-    config: RunConfig,
+    given: Mapping[str, Any],
     made_with: Mapping[str, Any],
 ) -> None:
     """The three files of a run, the summary last; `prompts` are the chat turns by sample id."""
-    lines = [json.dumps(line, allow_nan=False) for line in _records(systems, prompts)]
+    lines = [json.dumps(line, allow_nan=False) for line in records(systems, prompts)]
     replace(folder / RECORDS, "\n".join(lines) + "\n")
     resolved = {
-        "run": told(config),
+        "run": dict(given),
         "systems": {
-            system.label: resolved_fields(system.pipeline) for system in systems if system.pipeline
+            system.name: resolved_fields(system.pipeline) for system in systems if system.pipeline
         },
-        "environment": summary["environment"],
+        "environment": summary.environment,
         "made_with": made_with,
     }
     begun.write(folder, resolved)
-    replace(folder / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    replace(folder / SUMMARY, json.dumps(summary.as_dict(), indent=2, allow_nan=False) + "\n")
 
 
-def _records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """One dictionary per sample: what was asked, and what each system answered, kept and took."""
-    cast = roles(systems)
-    for own, vanilla, random in zip(
-        *(cast[role].outcomes for role in ("own", "vanilla", "random")), strict=True
-    ):
-        yield {
-            "index": own.index,
-            "id": own.id,
-            "category": own.category,
-            "group": own.group,
-            "question": own.question,
-            **({"options": own.options} if own.options else {}),
-            "prompt": prompts[own.id],
-            "answer": own.answer,
-            "frame_times": own.frame_times,
-            "prediction": own.prediction,
-            "score": own.score,
-            "own": _outcome(own),
-            "vanilla": _outcome(vanilla),
-            "random": _outcome(random),
-        }
+def records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """One dictionary per sample: what was asked, and by role what was answered, kept and taken."""
+    ordered = sorted(systems, key=lambda system: ROLES.index(system.name))
+    for answers in zip(*(system.answers for system in ordered), strict=True):
+        line = answers[0].as_dict()
+        asked = {name: line[name] for name in ASKED}
+        made = {system.name: _own(one) for system, one in zip(ordered, answers, strict=True)}
+        yield {**asked, "prompt": prompts.get(answers[0].id), **made}
 
 
-def _outcome(outcome: Outcome) -> dict[str, Any]:
-    line = outcome.as_dict()
-    for shared in (
-        "index",
-        "id",
-        "category",
-        "question",
-        "answer",
-        "group",
-        "options",
-        "frame_times",
-    ):
-        del line[shared]
+def _own(answer: Answer) -> dict[str, Any]:
+    """What is the system's alone, and not the sample's."""
+    line = {name: value for name, value in answer.as_dict().items() if name not in ASKED}
     if not line["tokens"].get("stages"):  # then its slots are all of them
         line["tokens"] = {name: value for name, value in line["tokens"].items() if name != "slots"}
     return line

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tokenprune.errors import ConfigError
 from tokenprune.loading.hub import folder as home
-from tokenprune.results.answer import Outcome, System
-from tokenprune.results.run_folder import RECORDS, SUMMARY
+from tokenprune.results.answer import VANILLA, Answer
+from tokenprune.results.files import SUMMARY
+from tokenprune.results.read import read_run
+from tokenprune.results.system import System
 
 # what a model is read from
 _SUFFIXES, _WORDS = ((".json", ".safetensors", ".jinja"), ("merges.txt", "vocab.txt"))
@@ -57,43 +59,27 @@ def content_key(model: str, **known: Any) -> str:
 def offer(vanilla: System, folder: Path, key: str, size: int) -> None:
     """Gives the full model the answers of a run beside `folder`, if there is one."""
     if (found := find(folder, key, size)) is not None:
-        vanilla.reused, outcomes = found
-        vanilla.known = {outcome.index: replace(outcome, time={}) for outcome in outcomes}
+        vanilla.reused, answers = found
+        vanilla.known = {answer.index: replace(answer, time={}) for answer in answers}
 
 
-def find(folder: Path, key: str, size: int) -> tuple[str, list[Outcome]] | None:
-    """The outcomes of the full model on the first `size` samples in a finished run beside `folder`.
+def find(folder: Path, key: str, size: int) -> tuple[str, list[Answer]] | None:
+    """The full model's answers to the first `size` samples in a finished run beside `folder`.
 
     And the folder of the run that made them, which may be another one: that had reused them, too.
     """
-    for other in sorted(
-        folder.parent.glob(f"*/{SUMMARY}"), key=lambda file: file.stat().st_mtime, reverse=True
-    ):
-        if other.parent == folder:
+    beside = folder.parent.glob(f"*/{SUMMARY}")
+    for file in sorted(beside, key=lambda file: file.stat().st_mtime, reverse=True):
+        if file.parent == folder:
             continue
         try:
-            summary = json.loads(other.read_text(encoding="utf-8"))
-            if summary.get("vanilla_key") != key:
+            run = read_run(file.parent)
+            if run.summary.vanilla_key != key:
                 continue
-            origin = summary["systems"]["vanilla"]["reused"] or str(other.parent)
-            outcomes = [
-                outcome for outcome in _vanilla(other.with_name(RECORDS)) if outcome.index < size
-            ]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            answers = [answer for answer in run.answers(VANILLA) if answer.index < size]
+            origin = run.summary.systems[VANILLA].reused or str(file.parent)
+        except (ConfigError, OSError, ValueError, KeyError, TypeError):
             continue  # not a run of this version's
-        if len(outcomes) == size and all(outcome.error is None for outcome in outcomes):
-            return origin, outcomes
+        if len(answers) == size and all(answer.error is None for answer in answers):
+            return origin, answers
     return None
-
-
-def _vanilla(records: Path) -> Iterator[Outcome]:
-    with records.open(encoding="utf-8") as lines:
-        for line in lines:
-            record: Mapping[str, Any] = json.loads(line)
-            shared = {
-                name: record[name] for name in ("index", "id", "category", "question", "answer")
-            }
-            given = {
-                name: record[name] for name in ("group", "options", "frame_times") if name in record
-            }
-            yield Outcome.from_dict({**shared, **given, **record["vanilla"]})

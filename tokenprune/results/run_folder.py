@@ -1,6 +1,4 @@
-"""The folder of a run: one writer, no answer ever removed, nothing left where there is none; files
-that are whole.
-"""
+"""The folder of a run: one writer, no answer ever removed, nothing left where there is none."""
 
 from __future__ import annotations
 
@@ -13,17 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.config import RunConfig
+from tokenprune.results.files import CONFIG, RECORDS, SUMMARY
 from tokenprune.results.journal import count
 from tokenprune.storage import NAMES as LOCKS
 from tokenprune.storage import exclusive, first_process
 
-CONFIG, RECORDS, SUMMARY = "config.yaml", "records.jsonl", "summary.json"  # in the order of writing
 _SHARED = "TOKENPRUNE_RUN"  # how processes that Lightning starts learn of the folder
 
 
 @contextmanager
-def run_folder(config: RunConfig, spec: str) -> Iterator[Path]:
+def run_folder(*, out: str | None, resume: str | None, spec: str) -> Iterator[Path]:
     """`resume=`, or a new folder `out=`, or `runs/<time>-<spec>`, which nobody else writes until
     the block ends.
 
@@ -32,25 +29,25 @@ def run_folder(config: RunConfig, spec: str) -> Iterator[Path]:
     for a folder in use.
     """
     if not first_process():
-        folder = _shared(config)
+        folder = _shared(resume or os.environ.get(_SHARED) or out)
         try:
             yield folder
         except BaseException as error:
             _tell(error, folder, begun=False)
             raise
         return
-    folder = _wanted(config, spec)
+    folder = _resumed(resume) if resume else _new(out, spec)
     made = [parent for parent in folder.parents if not parent.exists()]
     new = not folder.exists()
     with exclusive(folder):
-        if not config.resume:
+        if not resume:
             _check_empty(folder)
         outside = os.environ.get(_SHARED)
         os.environ[_SHARED] = str(folder)
         try:
             yield folder
         except BaseException as error:
-            if not _tell(error, folder, begun=config.resume is not None):
+            if not _tell(error, folder, begun=bool(resume)):
                 _remove(folder, new, made)
             raise
         finally:
@@ -74,25 +71,25 @@ def _tell(error: BaseException, folder: Path, begun: bool) -> bool:
     return False
 
 
-def _shared(config: RunConfig) -> Path:
+def _shared(folder: str | None) -> Path:
     """The first process's folder."""
-    if folder := config.resume or os.environ.get(_SHARED) or config.out:
-        return Path(folder).expanduser()
-    raise ConfigError(
-        "processes that are started from outside need one folder for all of them: add out=DIR"
-    )
+    if not folder:
+        raise ConfigError(
+            "processes that are started from outside need one folder for all of them: add out=DIR"
+        )
+    return Path(folder).expanduser()
 
 
-def _wanted(config: RunConfig, spec: str) -> Path:
-    if config.resume:
-        folder = Path(config.resume).expanduser()
-        if (folder / SUMMARY).exists():
-            raise ConfigError(
-                f"resume={config.resume} is finished: its results are in {folder / SUMMARY}"
-            )
-        return folder
-    if config.out:
-        return Path(config.out).expanduser()
+def _resumed(resume: str) -> Path:
+    folder = Path(resume).expanduser()
+    if (folder / SUMMARY).exists():
+        raise ConfigError(f"resume={resume} is finished: its results are in {folder / SUMMARY}")
+    return folder
+
+
+def _new(out: str | None, spec: str) -> Path:
+    if out:
+        return Path(out).expanduser()
     wanted = candidate = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{spec}"
     number = 2
     while candidate.exists():  # another run began in the same second

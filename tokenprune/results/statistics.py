@@ -1,6 +1,6 @@
 """Macro averages, their intervals, and comparisons of systems that answered the same samples.
 
-A macro average is the mean over families (a task's categories) of their mean scores. Intervals are
+A macro average is the mean over categories of their mean scores. Intervals are
 95 %. Every comparison is paired by sample: what makes a sample hard for both systems cancels.
 
 What may be claimed is decided here alone: runs, sweeps, studies and comparisons print an `Estimate`
@@ -20,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import binomtest
 
-FEW = 5  # groups of a family below which it may show no spread by luck
+FEW = 5  # groups of a category below which it may show no spread by luck
 DRAWS = 10_000  # resamples; the same everywhere, so that the same records give the same interval
 LEVEL = 0.05  # of a claim, after correction
 _TAILS = (LEVEL / 2, 1 - LEVEL / 2)
@@ -61,31 +61,32 @@ class Paired(NamedTuple):
 class Resamples:
     """The weights of scores in a macro average, and `number` resamplings (Efron, 1979).
 
-    Samples are drawn anew within each family, the same for all systems; so paired comparisons need
-    nothing more: a difference of averages is the average of differences. A family of n samples is
-    resampled with n - 1 draws, because n would vary too little by a factor of (n - 1) / n.
+    Samples are drawn anew within each category, the same for all systems; so paired comparisons
+    need nothing more: a difference of averages is the average of differences. A category of n
+    samples is resampled with n - 1 draws, because n would vary too little by a factor of
+    (n - 1) / n.
 
     Samples of one group, such as questions about one video, are drawn together (the cluster
-    bootstrap: Davison and Hinkley, 1997, section 3.8; Field and Welsh, 2007). Families that share a
-    group, directly or through others, are one stratum, whose groups are drawn as above; each
-    family's mean is over those of its samples that were drawn, and a draw that misses a family does
-    not count.
+    bootstrap: Davison and Hinkley, 1997, section 3.8; Field and Welsh, 2007). Categories that
+    share a group, directly or through others, are one stratum, whose groups are drawn as above;
+    each category's mean is over those of its samples that were drawn, and a draw that misses a
+    category does not count.
 
     `groups` names each sample's; None: a group of its own.
     """
 
     def __init__(
         self,
-        families: Sequence[str] | Sequence[int],
+        categories: Sequence[str] | Sequence[int],
         number: int = DRAWS,
         seed: int = 0,
         groups: Sequence[str | None] | None = None,
     ) -> None:
-        names, member = np.unique(np.asarray(families), return_inverse=True)
+        names, member = np.unique(np.asarray(categories), return_inverse=True)
         self._members = [np.flatnonzero(member == index) for index in range(len(names))]
         self._group = _numbered(groups, len(member))
-        by_family = (self._group[inside] for inside in self._members)
-        self._shared = [np.unique(groups, return_inverse=True) for groups in by_family]
+        by_category = (self._group[inside] for inside in self._members)
+        self._shared = [np.unique(groups, return_inverse=True) for groups in by_category]
         self._strata = _strata(member, self._group)
         self._shape, self._seed = (number, 1 + int(self._group.max(initial=-1))), seed
 
@@ -96,7 +97,7 @@ class Resamples:
 
     @property
     def fewest(self) -> int:
-        """Groups of the family that has the fewest."""
+        """Groups of the category that has the fewest."""
         return min((len(groups) for groups, _ in self._shared), default=0)
 
     @cached_property
@@ -119,7 +120,7 @@ class Resamples:
 
     @cached_property
     def _drawn(self) -> list[Float[np.ndarray, "draws"]]:
-        """How many samples of each family each resampling drew."""
+        """How many samples of each category each resampling drew."""
         return [
             np.einsum("ij,j->i", self._counts[:, groups], np.bincount(place).astype(float))
             for groups, place in self._shared
@@ -130,7 +131,7 @@ class Resamples:
         return float(np.mean([scores[inside].mean() for inside in self._members]))
 
     def draws(self, scores: Float[np.ndarray, "n"]) -> Float[np.ndarray, "draws"]:
-        """The macro average in each resampling that has all families."""
+        """The macro average in each resampling that has all categories."""
         # einsum and not @: the order of its sums does not depend on threads, and it makes no copy
         # of the counts. What is equal must not differ by rounding, or an interval that ends at 0
         # would exclude it.
@@ -151,8 +152,8 @@ class Resamples:
     def estimate(self, scores: Float[np.ndarray, "n"]) -> Estimate:
         """The macro average with its interval, which is None where the samples cannot tell.
 
-        Wilson's (1927) for one family of independent zeros and ones, else the percentile
-        bootstrap's. It cannot tell where a family has fewer than five groups, or where none shows
+        Wilson's (1927) for one category of independent zeros and ones, else the percentile
+        bootstrap's. It cannot tell where a category has fewer than five groups, or where none shows
         any spread.
         """
         value = self.average(scores)
@@ -165,9 +166,9 @@ class Resamples:
     def paired(self, scores: Float[np.ndarray, "n"], baseline: Float[np.ndarray, "n"]) -> Paired:
         """How much higher `scores` are than `baseline`.
 
-        Without an interval where a family has fewer than five groups, and where every group of a
-        family changed by the same amount, unless that is 0 everywhere: then there is no difference,
-        [0, 0]. p is twice the smaller share of resamplings on either side of 0, the samples
+        Without an interval where a category has fewer than five groups, and where every group of a
+        category changed by the same amount, unless that is 0 everywhere: then there is no
+        difference, [0, 0]. p is twice the smaller share of resamplings on either side of 0, the samples
         themselves counted as one more (Davison and Hinkley, 1997, section 4.2): at least
         2 / (resamplings + 1).
         """
@@ -180,7 +181,7 @@ class Resamples:
         return Paired(value, _between(draws), min(1.0, 2 * beyond / (len(draws) + 1)), mcnemar_p)
 
     def _flat(self, scores: Float[np.ndarray, "n"]) -> bool:
-        """Whether all groups of each family have the same mean."""
+        """Whether all groups of each category have the same mean."""
         means = (
             np.bincount(place, scores[inside]) / np.bincount(place)
             for inside, (_, place) in zip(self._members, self._shared, strict=True)
@@ -210,7 +211,7 @@ def enough(comparisons: int, draws: int) -> bool:
 def mcnemar(first: Float[np.ndarray, "n"], second: Float[np.ndarray, "n"]) -> float | None:
     """Two-sided p of McNemar's (1947) exact test: as many right in `first` alone as in `second`.
 
-    It counts samples, so all of them weigh the same, whatever their families, and takes them as
+    It counts samples, so all of them weigh the same, whatever their categories, and takes them as
     independent. None for scores other than 0 and 1.
     """
     if not len(first) or not (_right_or_wrong(first) and _right_or_wrong(second)):
@@ -232,16 +233,15 @@ def _numbered(groups: Sequence[str | None] | None, samples: int) -> Int[np.ndarr
 def _strata(
     member: Int[np.ndarray, "n"], group: Int[np.ndarray, "n"]
 ) -> list[Int[np.ndarray, "_"]]:
-    """The groups of families that share any, directly or through others; in the families' order."""
+    """The groups of categories that share any, directly or through others; in their order."""
     if not len(member):
         return []
-    families = 1 + int(member.max())
-    size = families + 1 + int(group.max())
-    linked = coo_array((np.ones(len(member)), (member, families + group)), shape=(size, size))
+    categories = 1 + int(member.max())
+    size = categories + 1 + int(group.max())
+    linked = coo_array((np.ones(len(member)), (member, categories + group)), shape=(size, size))
     _, part = connected_components(linked, directed=False)
-    return [
-        np.flatnonzero(part[families:] == one) for one in dict.fromkeys(part[:families].tolist())
-    ]
+    numbers = dict.fromkeys(part[:categories].tolist())
+    return [np.flatnonzero(part[categories:] == one) for one in numbers]
 
 
 def _between(draws: Float[np.ndarray, "draws"]) -> list[float]:
@@ -253,10 +253,7 @@ def _right_or_wrong(scores: Float[np.ndarray, "n"]) -> bool:
     return bool(np.isin(scores, (0.0, 1.0)).all())
 
 
-def mean(values: Iterable[float | None]) -> float | None:
+def mean(values: Iterable[float | int | None]) -> float | None:
     """Of what is known; None where nothing is."""
-    return (
-        float(np.mean(known))
-        if (known := [value for value in values if value is not None])
-        else None
-    )
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,196 +1,154 @@
-"""What a run amounts to: outcomes of its systems to one dictionary of plain numbers.
-
-A function of the outcomes and the seed alone, so that a run that was resumed ends with the same
-bytes.
-"""
+"""What a run amounts to, as `summary.json` holds it: a few figures per system."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-import numpy as np
+from tokenprune.results.answer import ROLES, subject_of
+from tokenprune.results.column import estimate_fields, estimate_of, paired_fields, paired_of
+from tokenprune.results.statistics import Estimate, Paired
 
-from tokenprune.results.answer import Outcome, System
-from tokenprune.results.statistics import Estimate, Paired, Resamples, mean
-
-ROLES = ("vanilla", "random", "own")  # the full model, the control, the strategy
-_KEYS = {"own": "score", "vanilla": "vanilla_score", "random": "random_score"}
-_READINGS = ("empty", "unparsed", "guessed")  # of answers that a score could not take as they stand
-_TOKENS = ("full", "kept", "asked_ratio", "input_ratio", "layer_average_ratio", "decode_ratio")
+_PLAIN = ("label", "pipeline", "reused", "refused", "samples", "errors")  # of a system's row
+_ASKED = ("model", "assistant", "task", "frames", "seed")  # of a setting, likewise
 
 
-def roles(systems: Sequence[System]) -> dict[str, System]:
-    """The system in each role: where the strategy is itself `none` or `random`, one system plays
-    several.
-    """
-    by_name = {system.name: system for system in systems}
-    own = by_name.get("own", by_name["vanilla"])
-    return {"vanilla": by_name["vanilla"], "random": by_name.get("random", own), "own": own}
+@dataclass(frozen=True)
+class Setting:
+    """What was asked of which model."""
+
+    spec: str = "none"  # of the strategy, as it was given
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep: float | None = None
+    model: str = "tiny"
+    assistant: str | None = None
+    task: str | None = None
+    video: str | None = None
+    question: str | None = None
+    frames: int = 16
+    seed: int = 0
+    sampling: str | None = None  # None where a task draws its frames itself
+    note: str | None = None  # what to beware of with these models
 
 
-def answered_by_all(systems: Sequence[System]) -> dict[str, list[Outcome]]:
-    """By role, the outcomes of samples that all systems could be evaluated on: those that figures
-    are made of.
+@dataclass(frozen=True)
+class SystemSummary:
+    """One system in figures, over the samples that all systems of the run answered."""
 
-    Raises ValueError where the systems were not asked the same.
-    """
-    lost = _lost(systems)
-    return {
-        role: [o for o in system.outcomes if o.index not in lost]
-        for role, system in roles(systems).items()
-    }
+    label: str
+    pipeline: str | None
+    reused: str | None  # the run that its answers are from, if another one
+    refused: str | None  # why answers of another run were not taken
+    samples: int
+    errors: int
+    score: Estimate | None  # None where no answer is known
+    to_vanilla: Paired | None  # None of the full model itself, and where there is none
+    share_of_vanilla: float | None
+    to_random: Paired | None  # of the strategy alone
+    measured: Mapping[str, float | int | None]  # by column, see `columns.measured`
 
+    def as_dict(self) -> dict[str, Any]:
+        """A row by names of columns; `from_dict` takes it back."""
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            **estimate_fields("score", self.score),
+            **_uncorrected("to_vanilla", self.to_vanilla),
+            "share_of_vanilla": self.share_of_vanilla,
+            **_uncorrected("to_random", self.to_random),
+            **self.measured,
+        }
 
-def summarise(
-    systems: Sequence[System], seed: int, metrics: Mapping[str, Mapping[str, Any]] | None = None
-) -> dict[str, Any]:
-    """Scores with intervals, measured tokens, FLOPs and times: per system, and the strategy's at
-    the top.
-
-    A score is the macro average: the mean over categories of their mean scores, however many
-    samples each has. `tokens` are means over samples, `flops_ratio` a mean (see
-    `flops.flops_ratio`), `time` medians over the `timed` samples: those that have times of every
-    system, which reused answers have not. A sample that one system could not be evaluated on is
-    left out of every figure of all systems. `metrics` are a benchmark's own figures by role, passed
-    on as they are.
-    """
-    cast, outcomes, lost = roles(systems), answered_by_all(systems), _lost(systems)
-    scores = _Scores(outcomes, seed)
-    timed = _timed(outcomes)
-    each = {role: _system(role, cast, outcomes[role], scores, timed) for role in ROLES}
-    own = each["own"]
-    return {
-        "samples": len(cast["own"].outcomes),
-        "errors": len(lost),
-        "first_error": next(iter(lost.values()), None),
-        "score": own["score"],
-        "vanilla_score": each["vanilla"]["score"],
-        "random_score": each["random"]["score"],
-        "intervals": {role: each[role]["interval"] for role in ROLES},
-        "categories": scores.categories(),
-        "tokens": own["tokens"],
-        "flops_ratio": own["flops_ratio"],
-        "guide_flops_ratio": own["guide_flops_ratio"],
-        "time": {role: each[role]["time"] for role in ROLES},
-        "timed": len(timed),
-        "systems": each,
-        **(
-            {"metrics": {role: dict(figures) for role, figures in metrics.items()}}
-            if metrics
-            else {}
-        ),
-    }
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> SystemSummary:
+        """What `as_dict` was made of. KeyError where something is missing."""
+        score = None if row["score"] is None else estimate_of(row, "score")
+        compared: dict[str, Any] = {
+            name: None if row[name] is None else paired_of(row, name)
+            for name in ("to_vanilla", "to_random")
+        }
+        plain = {name: row[name] for name in (*_PLAIN, "share_of_vanilla")}
+        bare = cls(**plain, **compared, score=score, measured={})
+        measured = {name: row[name] for name in row if name not in bare.as_dict()}
+        return dataclasses.replace(bare, measured=measured)
 
 
-def _lost(systems: Sequence[System]) -> dict[int, str]:
-    """Samples that some system could not be evaluated on, by index, with the first system's reason."""
-    asked = [[outcome.index for outcome in system.outcomes] for system in systems]
-    if any(indices != asked[0] for indices in asked):
-        raise ValueError("the systems of a run answer the same samples in the same order")
-    lost: dict[int, str] = {}
-    for row in zip(*(system.outcomes for system in systems), strict=True):
-        if reason := next((outcome.error for outcome in row if outcome.error is not None), None):
-            lost[row[0].index] = f"{row[0].id}: {reason}"
-    return lost
+def _uncorrected(name: str, found: Paired | None) -> dict[str, float | None]:
+    """Nothing is corrected for the number of comparisons of a run."""
+    written = paired_fields(name, found)
+    del written[f"{name}_p_holm"]
+    return {**written, f"{name}_mcnemar_p": None if found is None else found.mcnemar_p}
 
 
-def _timed(outcomes: Mapping[str, Sequence[Outcome]]) -> set[int]:
-    """The samples that were timed in every role, by index."""
-    return set[int].intersection(*({o.index for o in outcomes[role] if o.time} for role in ROLES))
+@dataclass(frozen=True)
+class CategorySummary:
+    """One category's scores, by role."""
+
+    samples: int
+    scores: Mapping[str, Estimate]
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{"samples": 5, "vanilla": {"score": ..., "score_low": ..., "score_high": ...}, ...}`."""
+        scores = {role: estimate_fields("score", found) for role, found in self.scores.items()}
+        return {"samples": self.samples, **scores}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> CategorySummary:
+        """What `as_dict` was made of."""
+        roles = [role for role in ROLES if role in found]
+        scores = {role: estimate_of(found[role], "score") for role in roles}
+        return cls(found["samples"], scores)
 
 
-class _Scores:
-    """The roles' scores side by side, of samples whose answer is known."""
+@dataclass(frozen=True)
+class Summary:
+    """What `summary.json` holds."""
 
-    def __init__(self, outcomes: Mapping[str, Sequence[Outcome]], seed: int) -> None:
-        rows = [
-            row
-            for row in zip(*(outcomes[role] for role in ROLES), strict=True)
-            if all(outcome.score is not None for outcome in row)
+    setting: Setting
+    samples: int
+    errors: int  # samples that some system could not be evaluated on: no figure knows them
+    first_error: str | None
+    timed: int  # samples that were timed under every system, which times are medians over
+    systems: Mapping[str, SystemSummary]  # by role, in the order of ROLES
+    categories: Mapping[str, CategorySummary]  # in order of appearance
+    # a benchmark's own figures by role, as it reports them
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # where it was made, see `record.environment`, with which code, and what reuse goes by
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    vanilla_key: str | None = None
+
+    @property
+    def subject(self) -> SystemSummary:
+        """The system that the run is about."""
+        return self.systems[subject_of(self.systems)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per system by names of columns, with what was asked of which model."""
+        asked = {name: getattr(self.setting, name) for name in _ASKED}
+        return [
+            {"role": role, **system.as_dict(), **asked} for role, system in self.systems.items()
         ]
-        self.families = [row[0].category for row in rows]
-        self.groups = [row[0].group for row in rows]
-        table = np.array([[outcome.score for outcome in row] for row in rows], dtype=float)
-        self.of = {role: table.reshape(-1, len(ROLES))[:, i].copy() for i, role in enumerate(ROLES)}
-        self.drawn, self.seed = Resamples(self.families, seed=seed, groups=self.groups), seed
 
-    def estimate(self, role: str) -> Estimate | None:
-        return self.drawn.estimate(self.of[role]) if self.families else None
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values; `from_dict` takes them back."""
+        found = {**dataclasses.asdict(self.setting), **vars(self)}
+        del found["setting"]
+        systems = {role: system.as_dict() for role, system in self.systems.items()}
+        categories = {name: category.as_dict() for name, category in self.categories.items()}
+        return {**found, "systems": systems, "categories": categories}
 
-    def paired(self, role: str, baseline: str) -> Paired | None:
-        return self.drawn.paired(self.of[role], self.of[baseline]) if self.families else None
-
-    def categories(self) -> dict[str, dict[str, Any]]:
-        """Per category, in order of appearance, the number of samples, each role's mean score and
-        its interval.
-        """
-        member, found = np.array(self.families), {}
-        for category in dict.fromkeys(self.families):
-            inside = np.flatnonzero(member == category)
-            groups = [self.groups[index] for index in inside]
-            drawn = Resamples([category] * len(inside), seed=self.seed, groups=groups)
-            known = {role: drawn.estimate(self.of[role][inside]) for role in _KEYS}
-            found[category] = {
-                "samples": len(inside),
-                **{key: known[role].value for role, key in _KEYS.items()},
-                "intervals": {role: estimate.interval for role, estimate in known.items()},
-            }
-        return found
-
-
-def _system(
-    role: str,
-    cast: Mapping[str, System],
-    outcomes: Sequence[Outcome],
-    scores: _Scores,
-    timed: set[int],
-) -> dict[str, Any]:
-    system, (score, interval) = cast[role], scores.estimate(role) or (None, None)
-    times = [outcome.time for outcome in outcomes if outcome.index in timed]
-    found: dict[str, Any] = {
-        "label": system.label,
-        "pipeline": None if system.pipeline is None else str(system.pipeline),
-        "reused": system.reused,
-        "refused": system.refused,
-        "errors": len(system.outcomes) - len(system.answered),
-        "readings": {
-            kind: sum(outcome.reading == kind for outcome in outcomes) for kind in _READINGS
-        },
-        "score": score,
-        "interval": interval,
-        "difference": None,
-    }
-    if system is not cast["vanilla"] and (paired := scores.paired(role, "vanilla")) is not None:
-        whole = scores.drawn.average(scores.of["vanilla"])
-        share = 100 * found["score"] / whole if whole else None
-        found["difference"] = {**_alone(paired), "percent_of_vanilla": share}
-    if role == "own":
-        paired = (
-            None if system in (cast["random"], cast["vanilla"]) else scores.paired(role, "random")
-        )
-        found["against_random"] = None if paired is None else _alone(paired)
-    return {
-        **found,
-        "unseen": sum(outcome.tokens.get("unseen_from") is not None for outcome in outcomes),
-        "tokens": {
-            name: mean(outcome.tokens.get(name) for outcome in outcomes) for name in _TOKENS
-        },
-        "flops_ratio": mean(outcome.flops_ratio for outcome in outcomes),
-        "guide_flops_ratio": mean(outcome.guide_flops_ratio for outcome in outcomes),
-        "time": {
-            name: _median(time.get(name) for time in times)
-            for name in dict.fromkeys(name for time in times for name in time)
-        },
-    }
-
-
-def _alone(paired: Paired) -> dict[str, Any]:
-    """As it is written; nothing is corrected for the number of comparisons of a run."""
-    return {name: value for name, value in paired._asdict().items() if name != "p_holm"}
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Summary:
+        """What `as_dict` was made of. KeyError where something is missing."""
+        plain = [one.name for one in fields(cls) if one.name != "setting"]
+        read: dict[str, Any] = {name: found[name] for name in plain}
+        read["setting"] = Setting(**{one.name: found[one.name] for one in fields(Setting)})
+        read["systems"] = {
+            role: SystemSummary.from_dict(row) for role, row in found["systems"].items()
+        }
+        read["categories"] = {
+            name: CategorySummary.from_dict(row) for name, row in found["categories"].items()
+        }
+        return cls(**read)

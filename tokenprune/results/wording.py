@@ -1,6 +1,4 @@
-"""How scores, differences and what they claim are written: the same in terminals, on pages and in
-notes.
-"""
+"""How figures and what they claim are written: the same in terminals, on pages and in notes."""
 
 from __future__ import annotations
 
@@ -9,8 +7,8 @@ from collections.abc import Sequence
 from tokenprune.results.statistics import FEW, Estimate, Paired
 
 UNTOLD = (
-    f"resampling takes at least {FEW} samples about different videos in each family, and some "
-    "spread"
+    f"resampling takes at least {FEW} samples about different videos in each category, "
+    "and some spread"
 )
 
 
@@ -34,16 +32,34 @@ def within(interval: Sequence[float] | None) -> str:
     return "" if interval is None else "[{}, {}]".format(*map(points, interval))
 
 
-def score(found: Estimate) -> str:
+def number(value: float | int, unit: str = "") -> str:
+    """One figure; its unit stands in the heading."""
+    if unit == "%":
+        return percent(value)
+    if unit == "points":
+        return points(value)
+    if unit:  # of time
+        return f"{value:.1f}"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def score(found: Estimate, apart: str = " ") -> str:
     """`41.2 [38.1, 44.4]`, or `41.2`."""
-    return f"{percent(found.value)} {between(found.interval)}".rstrip()
+    return f"{percent(found.value)}{apart}{between(found.interval)}".rstrip()
 
 
-def difference(found: Paired | None) -> str:
+def difference(found: Paired | None, apart: str = " ") -> str:
     """`+3.1 [+0.4, +5.8] *`, or `+3.1`: a star marks a claim."""
     if found is None:
         return ""
-    return f"{points(found.value)} {within(found.interval)}{' *' if found.sign else ''}".rstrip()
+    star = " *" if found.sign else ""
+    return f"{points(found.value)}{apart}{within(found.interval)}{star}".rstrip()
+
+
+def change(found: Paired, apart: str = " ") -> str:
+    """`+3.1 p=0.041 [+0.4, +5.8]`: McNemar's p instead of a claim."""
+    p = "" if found.mcnemar_p is None else f" {probability(found.mcnemar_p)}"
+    return f"{points(found.value)}{p}{apart}{within(found.interval)}".rstrip()
 
 
 def probability(p: float) -> str:

@@ -1,4 +1,4 @@
-"""DyCoke deletes temporally redundant tokens before the LLM and hides unattended ones while decoding."""
+"""DyCoke deletes temporally redundant tokens and, while decoding, hides unattended ones."""
 
 from __future__ import annotations
 
@@ -9,53 +9,32 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops
-from tokenprune.precision import exact
+from tokenprune import merging, ops
 from tokenprune.strategy import Adjustable, DecodeStage, Extent, StrategyError, VisionStage
 from tokenprune.tokens import SequenceView, VisualTokens
 
 WINDOW = 4  # frames that share an anchor
 
 
-@exact
 @torch.no_grad()  # it ranks, and is written in place
 def similarity(features: Float[Tensor, "f n d"], anchors: bool = False) -> Float[Tensor, "f n"]:
     """Cosine in float32 of every token with the token in the same place of its frame's reference.
 
-    In a window f0 f1 f2 f3 the references are f1 -> f0, f2 -> f0, f3 -> f2 (section 3.2), all of them uncompressed. An
-    anchor f0, which only an allocator cuts, is its own; with `anchors`, the anchor before, and of the first one f1.
+    In a window f0 f1 f2 f3 the references are f1 -> f0, f2 -> f0, f3 -> f2 (section 3.2), all of
+    them uncompressed. An anchor f0, which only an allocator cuts, is its own; with `anchors`, the
+    anchor before, and of the first one f1.
     """
     frame = torch.arange(len(features), device=features.device)
     reference = frame - frame % WINDOW + 2 * (frame % WINDOW == 3)
-    product, square = features.new_empty(2, *features.shape[:2], dtype=torch.float32)
-    # One Gram matrix per place reads each token once. Windows are few, and each is a strided view: nothing is copied.
-    for start in range(0, len(features), WINDOW):
-        window = features[(rows := slice(start, start + WINDOW))].float().transpose(0, 1)
-        gram = window @ window.mT
-        square[rows] = gram.diagonal(dim1=1, dim2=2).T
-        product[rows] = (
-            gram.gather(2, (reference[rows] - start).expand(len(gram), -1).unsqueeze(2))
-            .squeeze(2)
-            .T
-        )
-    result = ops.cosine_of(product, square, square.index_select(0, reference))
+    result = merging.to_reference(features, reference, WINDOW)
     if anchors:
         result[WINDOW::WINDOW] = ops.cosine(features[WINDOW::WINDOW], features[:-WINDOW:WINDOW])
         result[0] = result[min(1, len(features) - 1)]
     return result
 
 
-def dense(tokens: VisualTokens) -> Float[Tensor, "f n d"]:
-    """Features on the full grid; cells that an earlier stage removed are zero, hence similar to nothing."""
-    grid = torch.arange(tokens.cells, device=tokens.slot.device).repeat(tokens.frames)
-    if torch.equal(tokens.slot, grid):
-        return tokens.features.unflatten(0, (tokens.frames, tokens.cells))
-    full = tokens.features.new_zeros(tokens.frames, tokens.cells, tokens.features.shape[-1])
-    return full.index_put_((tokens.frame, tokens.slot), tokens.features)
-
-
 class Memory(NamedTuple):
-    """Decode state of one sample: which visual rows are visible, and the attention the next step is compared with."""
+    """Decode state of one sample: the visible visual rows, and the attention to compare with."""
 
     selected: Bool[Tensor, "v"] | None = None
     reference: Float[Tensor, "v"] | None = None
@@ -65,32 +44,41 @@ class Memory(NamedTuple):
 class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
     """DyCoke: Dynamic Compression of Tokens for Fast Video Large Language Models (Tao et al., CVPR 2025), https://arxiv.org/abs/2411.15024
 
-    Temporal merging (which deletes, and averages nothing): of every four frames the first stays whole, the others lose
-    the fraction `merge` of their tokens, those most similar to the reference frame. Dynamic pruning: from LLM layer
-    `layer` up a decoding step attends to text and to the `1 - prune` of visual rows that the new token attends to most
-    in layer `layer - 1`; the choice is renewed when that attention has changed (cosine below `threshold`).
+    Temporal merging (which deletes, and averages nothing): of every four frames the first stays
+    whole, the others lose the fraction `merge` of their tokens, those most similar to the reference
+    frame. Dynamic pruning: from LLM layer `layer` up a decoding step attends to text and to the
+    `1 - prune` of visual rows that the new token attends to most in layer `layer - 1`; the choice
+    is renewed when that attention has changed (cosine below `threshold`).
 
-    Decisions: counts truncate as published (`int((1 - K) * n)`). An incomplete last window follows the same rules, so
-    any number of frames works. With an allocator a cut anchor ranks against the previous window's anchor, the first
-    against the next frame. Similarity is measured against the previous step; `reference="last_update"` against the step
-    that last selected.
+    Decisions: counts truncate as published (`int((1 - K) * n)`). An incomplete last window follows
+    the same rules, so any number of frames works. With an allocator a cut anchor ranks against the
+    previous window's anchor, the first against the next frame.
 
-    Differs from the authors' code (`follow="released"` restores it, for parity): there the last window keeps its third
-    frame whole, a trailing odd frame is lost, four frames or fewer fail, tokens of a cut frame come in ascending
-    similarity, and a step with similar attention sees everything instead of the last selection. Never reproduced: state
-    that leaks into the next video, a visual span one short, half-precision scores. The released default of `prune` in
-    its evaluation script is 0.8.
+    Differs from the authors' code (`follow="released"` restores it, for parity): there the last
+    window keeps its third frame whole, a trailing odd frame is lost, four frames or fewer fail,
+    tokens of a cut frame come in ascending similarity, and a step with similar attention sees
+    everything instead of the last selection. Never reproduced: state that leaks into the next
+    video, a visual span one short, half-precision scores. The released default of `prune` in its
+    evaluation script is 0.8.
+
+    Args:
+        merge: fraction of tokens deleted from a compressed frame, 0 to 1 (the paper's K)
+        prune: fraction of visual rows hidden while decoding, 0 to 1 (P)
+        layer: first LLM layer (0-based, from 1) that decodes with hidden rows (L)
+        threshold: the last selection stays while attention's cosine is at least this, up to 1
+        reference: attention is compared with that of the "previous" step, or of the step of the
+            last selection ("last_update")
+        follow: "paper", or "released" for the authors' code as described above
+        offload: hidden rows lie in host memory, which frees the accelerator's; same answers
     """
 
-    merge: float = 0.7  # fraction of tokens deleted from a compressed frame (the paper's K)
-    prune: float = 0.7  # fraction of visual rows hidden while decoding (P)
-    layer: int = 3  # first LLM layer (0-based) that decodes with hidden rows (L)
-    threshold: float = 0.9  # keep the last selection while attention is at least this similar
-    reference: Literal["previous", "last_update"] = (
-        "previous"  # which step's attention is compared with
-    )
-    follow: Literal["paper", "released"] = "paper"  # see above
-    offload: bool = False  # keep hidden rows in host memory, which frees the accelerator's; answers stay the same
+    merge: float = 0.7
+    prune: float = 0.7
+    layer: int = 3
+    threshold: float = 0.9
+    reference: Literal["previous", "last_update"] = "previous"
+    follow: Literal["paper", "released"] = "paper"
+    offload: bool = False
 
     def __post_init__(self) -> None:
         ops.fraction("dycoke.merge", self.merge)
@@ -103,15 +91,15 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
             return quota
         if tokens.frames <= WINDOW:
             raise StrategyError(
-                f"dycoke.follow=released fails on {tokens.frames} frames as the authors' code does: "
-                f"sample more than {WINDOW}, or write dycoke.follow=paper"
+                f"dycoke.follow=released fails on {tokens.frames} frames as the authors' code "
+                f"does: sample more than {WINDOW}, or write dycoke.follow=paper"
             )
         quota[tokens.frames // 2 * 2 :] = 0
         return quota
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         cut = budget < tokens.counts
-        resemblance = similarity(dense(tokens), anchors=bool(cut[::WINDOW].any()))
+        resemblance = similarity(tokens.dense(), anchors=bool(cut[::WINDOW].any()))
         distinct = -resemblance.flatten().index_select(0, tokens.frame * tokens.cells + tokens.slot)
         distinct, valid = ops.by_frame(distinct, tokens.counts)
         if self.follow == "paper":
@@ -131,11 +119,11 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
                 f"merging leaves {whole} of {extent.frames} frames whole"
             )
         tokens = round((ratio * extent.frames - whole) * extent.cells / max(1, alive - whole))
-        # a hair more than these tokens, since truncation loses one where the product falls short of them
+        # a hair more than these tokens: truncation loses one where the product falls short of them
         return replace(self, merge=max(0.0, 1.0 - tokens / extent.cells - 1e-9))
 
     def _whole(self, frames: int) -> Bool[Tensor, "f"]:
-        """The frames that keep all their tokens: anchors, and as released the third frame of the last window."""
+        """Frames that keep all tokens: anchors, and as released the last window's third frame."""
         frame = torch.arange(frames)
         third = (frame % WINDOW == 2) & (frame - 2 >= frames - WINDOW) & (self.follow == "released")
         return (frame % WINDOW == 0) | third

@@ -1,4 +1,4 @@
-"""DyToK gives keyframes more tokens: frame weights from the attention of the model itself, or of a small assistant."""
+"""DyToK gives keyframes more tokens, by the attention of the model itself or of an assistant."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from tokenprune.tokens import LastRow, Probe
 def frame_weights(rows: LastRow, frame: Int[Tensor, "n"], frames: int) -> Float[Tensor, "f"]:
     """How much the last prompt token looks at each frame; sums to 1.
 
-    Per head a softmax over visual keys only, so that heads which ignore the video count as much as those which look;
-    then the mean over heads, over the tokens of a frame, and over layers (section 3.2, eq. 2 and 3).
+    Per head a softmax over visual keys only, so that heads which ignore the video count as much as
+    those which look; then the mean over heads, over the tokens of a frame, and over layers (section
+    3.2, eq. 2 and 3).
     """
     queries, keys = rows.queries.float(), rows.keys.float()
     grouped = queries.unflatten(1, (keys.shape[1], -1))  # query heads by the key head they share
@@ -34,24 +35,27 @@ def frame_weights(rows: LastRow, frame: Int[Tensor, "n"], frames: int) -> Float[
 class DyToK(Allocator, name="dytok"):
     """Less Is More, but Where? Dynamic Token Compression via LLM-Guided Keyframe Prior (NeurIPS 2025), https://arxiv.org/abs/2512.06866
 
-    Decides how many tokens each frame gets, never which: compose it with one method that has a budget, as in
-    `visionzip+dytok`. The guide is the model itself or, with `assistant=`, a smaller one of the same family; it sees
-    the uncompressed prompt and stops after the last layer read.
+    Decides how many tokens each frame gets, never which: compose it with one method that has a
+    budget, as in `visionzip+dytok`. The guide is the model itself or, with `assistant=`, a smaller
+    one of the same family; it sees the uncompressed prompt and stops after the last layer read.
 
-    Decisions: `layers` is an inclusive pair; by default the last third, `T - T // 3` to `T - 1` (16 to 23 of 24 as
-    published; the paper states no range for other depths). `cap` defaults to all tokens of a frame. Leftover tokens go
-    to the largest remainders below the cap.
+    Decisions: the last third of `T` layers is `T - T // 3` to `T - 1` (16 to 23 of 24 as published;
+    the paper states no range for other depths). Leftover tokens go to the largest remainders below
+    the cap.
 
-    Differs from the authors' code (`follow="released"` restores both): all layers are read when none are named, and
-    remainders are handed out before the cap is looked at. An infeasible budget is an error there and here, but there
-    it never returns.
+    Differs from the authors' code (`follow="released"` restores both): all layers are read when
+    none are named, and remainders are handed out before the cap is looked at. An infeasible budget
+    is an error there and here, but there it never returns.
+
+    Args:
+        layers: first and last guide layer read (0-based, inclusive); none: the last third
+        cap: most tokens of one frame, at least 1; none: as many as it has
+        follow: "paper", or "released" for the authors' code as described above
     """
 
-    layers: tuple[int, int] | None = (
-        None  # first and last guide layer read (0-based, inclusive); none: the last third
-    )
-    cap: int | None = None  # most tokens of one frame; none: as many as it has
-    follow: Literal["paper", "released"] = "paper"  # see above
+    layers: tuple[int, int] | None = None
+    cap: int | None = None
+    follow: Literal["paper", "released"] = "paper"
 
     def __post_init__(self) -> None:
         if self.cap is not None and self.cap < 1:
@@ -60,18 +64,18 @@ class DyToK(Allocator, name="dytok"):
             )
         if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
             raise ValueError(
-                f"dytok.layers={list(self.layers)} is no range: write [FIRST,LAST], 0-based and inclusive"
+                f"dytok.layers={list(self.layers)} is not a range: write [FIRST,LAST], 0-based and "
+                "inclusive"
             )
 
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
-        default = (
-            0 if self.follow == "released" else probe.depth - max(1, probe.depth // 3),
-            probe.depth - 1,
-        )
-        first, last = self.layers or default
+        third = probe.depth - max(1, probe.depth // 3)
+        default = 0 if self.follow == "released" else third
+        first, last = self.layers or (default, probe.depth - 1)
         if last >= probe.depth:
             raise StrategyError(
-                f"dytok.layers=[{first},{last}] does not fit the guide, which has {probe.depth} layers: "
-                f"write [FIRST,LAST] up to {probe.depth - 1}, or leave it out for the last third"
+                f"dytok.layers=[{first},{last}] does not fit the guide, which has {probe.depth} "
+                f"layers: write [FIRST,LAST] up to {probe.depth - 1}, or leave it out for the last "
+                "third"
             )
         return frame_weights(probe.last_row(range(first, last + 1)), probe.frame, probe.frames)

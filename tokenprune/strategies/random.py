@@ -1,4 +1,4 @@
-"""Keeps tokens drawn at random: the control every method has to beat at the same measured budget."""
+"""Keeps tokens drawn at random: the control to beat at the same measured budget."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ from tokenprune.tokens import VisualTokens
 class Random(VisionStage, Adjustable, name="random"):
     """Control: tokens drawn uniformly at random, as many from every frame.
 
-    The draw depends on `seed` and the number of frames and tokens alone, so a run can be repeated bit for bit.
+    The draw depends on `seed` and the number of frames and tokens alone, so a run can be repeated
+    bit for bit.
+
+    Args:
+        keep: fraction of all visual tokens kept, 0 to 1
+        seed: of the draw
     """
 
-    keep: float = 0.25  # fraction of visual tokens kept
-    seed: int = 0  # of the draw
+    keep: float = 0.25
+    seed: int = 0
 
     def __post_init__(self) -> None:
         ops.fraction("random.keep", self.keep)
@@ -33,8 +38,7 @@ class Random(VisionStage, Adjustable, name="random"):
         return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        draw = torch.rand(len(tokens), generator=torch.Generator().manual_seed(self.seed)).to(
-            tokens.frame.device
-        )
-        scores, valid = ops.by_frame(draw, tokens.counts)
+        # on the host, so that every device draws the same
+        draw = torch.rand(len(tokens), generator=torch.Generator().manual_seed(self.seed))
+        scores, valid = ops.by_frame(draw.to(tokens.frame.device), tokens.counts)
         return tokens[ops.keep_top(scores, budget, valid)[valid]]

@@ -8,10 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
-from tokenprune import ops
-from tokenprune.precision import exact
+from tokenprune import merging, ops
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -19,23 +17,23 @@ Merge = Literal["target_plus_mean", "mean"]
 
 
 class Plan(NamedTuple):
-    """Who lives and who follows whom, for `f` frames padded to `m` tokens."""
+    """Who lives and who follows whom, for `f` frames padded to `m` tokens.
 
-    order: Int[
-        Tensor, "f m"
-    ]  # places of the dominant tokens, then of the targets, then of the others
-    leader: Int[
-        Tensor, "f m"
-    ]  # the target a token follows, all targets of the video numbered; see `plan`
+    order: places of the dominant tokens, then of the targets, then of the others
+    leader: the target a token follows, all targets of the video numbered; behind their numbers, one
+        means a follower of nobody (no target in its frame), two not a follower
+    """
+
+    order: Int[Tensor, "f m"]
+    leader: Int[Tensor, "f m"]
 
 
 def split(budget: Int[Tensor, "f"]) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"]]:
-    """A frame's budget as dominant and contextual tokens, 6:1 with the dominant part rounded down (DyToK's split)."""
+    """A budget as dominant and contextual tokens, 6:1 with the dominant part rounded down."""
     dominant = budget * 6 // 7
     return dominant, budget - dominant
 
 
-@exact
 def plan(
     saliency: Float[Tensor, "f m"],
     keys: Float[Tensor, "f m k"],
@@ -43,10 +41,7 @@ def plan(
     dominant: Int[Tensor, "f"],
     contextual: Int[Tensor, "f"],
 ) -> Plan:
-    """The most salient tokens dominate; of the rest, evenly spaced targets each gather their nearest by key cosine.
-
-    Behind the numbers of the targets, one means a follower of nobody (no target in its frame), two no follower.
-    """
+    """The most salient tokens dominate; evenly spaced targets gather the rest by key cosine."""
     top = ops.keep_top(saliency, dominant, valid)
     rest = valid & ~top
     place = rest.cumsum(-1) - 1
@@ -56,14 +51,8 @@ def plan(
 
     column = torch.arange(max(1, int(contextual.max())), device=keys.device)
     centre = order.gather(1, (dominant.unsqueeze(-1) + column).clamp(max=order.shape[1] - 1))
-    keys, frame = keys.float(), torch.arange(len(keys), device=keys.device).unsqueeze(-1)
-    # a follower's own norm does not change which target is nearest
-    similarity = functional.normalize(keys[frame, centre], dim=-1) @ keys.mT
-    similarity.masked_fill_((column >= contextual.unsqueeze(-1)).unsqueeze(-1), -torch.inf)
-    nearest = similarity.mT.contiguous().argmax(
-        dim=-1
-    )  # along the last axis it is ten times faster
-    leader = nearest + (contextual.cumsum(0) - contextual).unsqueeze(-1)
+    before = contextual.cumsum(0) - contextual
+    leader = merging.nearest_centre(keys, centre, contextual) + before.unsqueeze(-1)
     nobody = contextual.sum()
     leader = torch.where((contextual > 0).unsqueeze(-1), leader, nobody)
     return Plan(order, torch.where(rest & ~target, leader, nobody + 1))
@@ -75,7 +64,10 @@ def gather(
     target: Float[Tensor, "q d"],
     merge: Merge,
 ) -> Float[Tensor, "q d"]:
-    """Contextual tokens from the float32 sum and the number of their followers, over which they are written."""
+    """Contextual tokens, from the float32 sum and the number of their followers.
+
+    They are written over that sum.
+    """
     if merge == "mean":
         return followers.add_(target).div_(1 + number)
     return followers.div_(number.clamp(min=1)).add_(target)
@@ -89,17 +81,17 @@ def core(
     contextual: Int[Tensor, "f"],
     merge: Merge,
 ) -> VisualTokens:
-    """Of frame f `dominant[f]` tokens as they are, in order, then `contextual[f]` merged ones in target order."""
+    """Of frame f `dominant[f]` tokens in order, then `contextual[f]` merged in target order."""
     counts = tokens.counts
     saliency, valid = ops.by_frame(saliency, counts)
     order, leader = plan(saliency, ops.by_frame(keys, counts)[0], valid, dominant, contextual)
     kept = tokens[ops.leading(order, counts, dominant + contextual)]
-    # followers by target: a bag sums rows of features without writing them out first
-    leader, token = leader[valid].sort(stable=True)
+
+    leader, token = leader[valid].sort(stable=True)  # tokens by their leader, a run each
     row = dominant.cumsum(0).repeat_interleave(contextual)
     number = torch.arange(len(row) + 1, device=row.device)
     start, token = torch.searchsorted(leader, number), token[: len(tokens) - len(kept)]
-    followers = functional.embedding_bag(token, tokens.features.float(), start, mode="sum")[:-1]
+    followers = merging.sums_of_runs(tokens.features.float(), token, start)[:-1]
     row = row + number[:-1]  # where the targets are among the kept, which are a copy already
     merged = gather(followers, start.diff().unsqueeze(-1), kept.features[row], merge)
     kept.features[row] = merged.to(kept.features.dtype)
@@ -110,20 +102,25 @@ def core(
 class VisionZip(VisionStage, TowerReader, Adjustable, name="visionzip"):
     """VisionZip: Longer is Better but Not Necessary in Vision Language Models (Yang et al., CVPR 2025), https://arxiv.org/abs/2412.04467
 
-    Per frame, `6 * budget // 7` dominant tokens with most attention in the vision tower, in spatial order, then the
-    contextual tokens in target order. Works after the host's pooling, scores and keys pooled with the same operator
-    ("VisionZip†" of the DyToK paper). At full budget it permutes a frame's tokens and changes none.
+    Per frame, `6 * budget // 7` dominant tokens with most attention in the vision tower, in spatial
+    order, then the contextual tokens in target order. Works after the host's pooling, scores and
+    keys pooled with the same operator ("VisionZip†" of the DyToK paper). At full budget it permutes
+    a frame's tokens and changes none.
 
-    Decisions: a contextual token is `target + mean of its followers`, the released form behind the published numbers;
-    `merge="mean"` is the true average the paper words. `keep` counts tokens of a frame, rounded half to even; the
-    published budgets are multiples of seven (`keep=35/196` is the nominal 20 %).
+    Decisions: a contextual token is `target + mean of its followers`, the released form behind the
+    published numbers; the paper words a true average. `keep` counts tokens of a frame, rounded half
+    to even; the published budgets are multiples of seven (`keep=35/196` is the nominal 20 %).
 
-    Differs from the authors' code: fp32 scores, no materialised attention map, no contextual token is legal, and an
-    impossible budget raises.
+    Differs from the authors' code: fp32 scores, no materialised attention map, no contextual token
+    is legal, and an impossible budget raises.
+
+    Args:
+        keep: fraction of each frame's tokens kept, dominant and contextual together, 0 to 1
+        merge: a contextual token is the target plus its followers' mean, or the "mean" of them all
     """
 
-    keep: float = 0.25  # fraction of each frame's tokens kept, dominant and contextual together
-    merge: Merge = "target_plus_mean"  # what a contextual token is
+    keep: float = 0.25
+    merge: Merge = "target_plus_mean"
 
     def __post_init__(self) -> None:
         ops.fraction("visionzip.keep", self.keep)

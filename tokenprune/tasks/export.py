@@ -16,7 +16,6 @@ from torch import Tensor
 
 import tokenprune
 from tokenprune import tasks
-from tokenprune.evaluation.config import ExportConfig
 from tokenprune.storage import whole_folder
 from tokenprune.tasks import Sample
 
@@ -24,21 +23,16 @@ ANNOTATIONS, VIDEOS = "annotations.json", "videos"
 RATE = 8  # frames per second
 
 
-def export(config: ExportConfig) -> str:
+def export(name: str, out: str, samples: int, frames: int, size: int, seed: int) -> str:
     """Writes the samples, all of them or none; returns what to tell the user.
 
     Raises TokenpruneError, OSError.
     """
-    settings = {
-        "samples": config.n,
-        "frames": config.frames,
-        "size": config.size,
-        "seed": config.seed,
-    }
-    task = tasks.kind(config.task)(**settings)
-    with whole_folder(config.out) as (draft, final):
+    settings = {"samples": samples, "frames": frames, "size": size, "seed": seed}
+    task = tasks.kind(name)(**settings)
+    with whole_folder(out) as (draft, final):
         (draft / VIDEOS).mkdir()
-        bar = track(range(len(task)), f"{config.task}", console=Console(stderr=True))
+        bar = track(range(len(task)), f"{name}", console=Console(stderr=True))
         whole = {
             "task": task.name,
             "generator": {**settings, "split": "test", "tokenprune": tokenprune.__version__},

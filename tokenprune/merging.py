@@ -1,0 +1,109 @@
+"""Who resembles whom, and sums of those who do: pure parts of methods that merge tokens.
+
+Axes as in `ops`, and `c` centres, `k` key width, `b` members of a centre, `q` sums.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from tokenprune import ops
+from tokenprune.precision import exact
+
+
+@exact
+@torch.no_grad()  # it ranks, and is written in place
+def to_reference(
+    features: Float[Tensor, "f n d"], reference: Int[Tensor, "f"], window: int
+) -> Float[Tensor, "f n"]:
+    """Cosine in float32 of every token with the token in the same place of frame `reference[f]`.
+
+    Frames come in windows of `window`, and a frame refers to one of its own window.
+    """
+    product, square = features.new_empty(2, *features.shape[:2], dtype=torch.float32)
+    # One Gram matrix per place reads each token once. Windows are few, and each is a strided view:
+    # nothing is copied.
+    for start in range(0, len(features), window):
+        rows = slice(start, start + window)
+        places = features[rows].float().transpose(0, 1)
+        gram = places @ places.mT
+        column = (reference[rows] - start).expand(len(gram), -1).unsqueeze(2)
+        product[rows] = gram.gather(2, column).squeeze(2).T
+        square[rows] = gram.diagonal(dim1=1, dim2=2).T
+    return ops.cosine_of(product, square, square.index_select(0, reference))
+
+
+@exact
+def nearest_tokens(
+    keys: Float[Tensor, "f m k"],
+    valid: Bool[Tensor, "f m"],
+    order: Int[Tensor, "f m"],
+    centres: Int[Tensor, "f"],
+    number: int,
+) -> tuple[Int[Tensor, "q b"], Bool[Tensor, "q b"]]:
+    """Rows of the `number` tokens nearest by key cosine to the first `centres[f]` of each `order`.
+
+    Centres stand frame after frame; none is its own neighbour. The mask says which neighbours are
+    real: small frames have fewer. Ties go to the lower index.
+    """
+    width = max(1, int(centres.max()) if len(centres) else 0)
+    centre, keys = order[:, :width], keys.float()
+    norms = keys.norm(dim=-1).clamp(min=1e-12)  # the centre's own norm does not change its ranking
+    frame = torch.arange(len(centre), device=centre.device).unsqueeze(-1)
+    similarity = (keys[frame, centre] @ keys.mT).div_(norms.unsqueeze(1))
+    similarity.masked_fill_(~valid.unsqueeze(1), -torch.inf)
+    similarity.scatter_(2, centre.unsqueeze(2), -torch.inf)
+    largest, near = similarity.topk(min(number + 1, similarity.shape[-1]))
+    if largest.shape[-1] > number:
+        # topk takes any of equal entries: where the last one in equals the first one out, the
+        # lower index decides
+        tied = (largest[..., -1] == largest[..., -2]) & largest[..., -1].isfinite()
+        near[tied] = ops.ranking(similarity[tied])[..., : number + 1]
+    real = largest[..., :number].isfinite()
+    counts = valid.sum(-1)
+    start = (counts.cumsum(0) - counts).view(-1, 1, 1)
+    one_of = torch.arange(width, device=centre.device) < centres.unsqueeze(-1)
+    return (near[..., :number] * real + start)[one_of], real[one_of]
+
+
+@exact
+def nearest_centre(
+    keys: Float[Tensor, "f m k"], centre: Int[Tensor, "f c"], counts: Int[Tensor, "f"]
+) -> Int[Tensor, "f m"]:
+    """Which of the first `counts[f]` centres each token is nearest to by key cosine."""
+    keys, frame = keys.float(), torch.arange(len(keys), device=keys.device).unsqueeze(-1)
+    # a token's own norm does not change which centre is nearest
+    similarity = functional.normalize(keys[frame, centre], dim=-1) @ keys.mT
+    column = torch.arange(centre.shape[1], device=keys.device)
+    absent = column >= counts.unsqueeze(-1)
+    similarity.masked_fill_(absent.unsqueeze(-1), -torch.inf)
+    # along the last axis it is ten times faster
+    return similarity.mT.contiguous().argmax(dim=-1)
+
+
+def sums(
+    features: Float[Tensor, "n d"], members: Int[Tensor, "q b"], weight: Float[Tensor, "q b"]
+) -> Float[Tensor, "q d"]:
+    """The weighted sum of the features of each row of `members`, without writing them out first."""
+    return functional.embedding_bag(members, features, mode="sum", per_sample_weights=weight)
+
+
+def sums_of_runs(
+    features: Float[Tensor, "n d"],
+    members: Int[Tensor, "r"],
+    start: Int[Tensor, "q"],
+    weight: Float[Tensor, "r"] | None = None,
+) -> Float[Tensor, "q d"]:
+    """The same for runs of `members`: the first begins at `start[0]`, the last ends with them."""
+    return functional.embedding_bag(members, features, start, mode="sum", per_sample_weights=weight)
+
+
+def sums_by_frame(
+    features: Float[Tensor, "n d"], counts: Int[Tensor, "f"], weight: Float[Tensor, "n"]
+) -> Float[Tensor, "f d"]:
+    """The weighted sum of all features of each frame."""
+    every = torch.arange(len(features), device=features.device)
+    return sums_of_runs(features, every, counts.cumsum(0) - counts, weight)

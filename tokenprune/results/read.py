@@ -1,0 +1,158 @@
+"""Finished runs, read back: `tokenprune.read("runs/mine")`.
+
+Everything that looks at a finished run goes through `read`: comparisons, reuse, studies, notebooks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenprune.errors import ConfigError
+from tokenprune.results.answer import ASKED, ROLES, Answer, subject_of
+from tokenprune.results.columns import measured
+from tokenprune.results.files import CELLS, CONFIG, PARTS, RECORDS, SUMMARY
+from tokenprune.results.summary import Summary
+
+
+class Tabular:
+    """What can be had as a table of samples: a line per sample and system."""
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """See `docs/results-format.md` for what they hold."""
+        raise NotImplementedError
+
+    def table(self) -> Any:
+        """A `pyarrow.Table` of the lines. ImportError says what to install."""
+        try:
+            import pyarrow
+        except ImportError:
+            raise ImportError("tables need pyarrow: pip install pyarrow") from None
+        return pyarrow.Table.from_pylist(list(self.lines()))
+
+    def frame(self) -> Any:
+        """A `pandas.DataFrame` of the lines. ImportError says what to install."""
+        try:
+            import pandas  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise ImportError("data frames need pandas: pip install pandas") from None
+        return pandas.DataFrame(list(self.lines()))
+
+
+@dataclass(frozen=True)
+class Run(Tabular):
+    """A finished run."""
+
+    folder: Path
+    summary: Summary
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """One per sample, in the task's order; read when first asked for."""
+        file = self.folder / RECORDS
+        lines = file.read_text(encoding="utf-8").splitlines()
+        found = [_loaded(line, f"line {place} of {file}") for place, line in enumerate(lines, 1)]
+        for place, record in enumerate(found, 1):
+            if not {*ASKED, *self.summary.systems} <= record.keys():
+                raise _damaged(f"line {place} of {file}")
+        return found
+
+    @property
+    def roles(self) -> list[str]:
+        """The systems that answered."""
+        return [role for role in ROLES if role in self.summary.systems]
+
+    def answers(self, role: str | None = None) -> list[Answer]:
+        """What one system answered, the run's subject by default, in the task's order."""
+        chosen = role or subject_of(self.roles)
+        return [_answer(record, chosen) for record in self.records]
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        for role in self.roles:
+            label = self.summary.systems[role].label
+            for answer in self.answers(role):
+                yield {"run": self.folder.name, "role": role, "label": label, **_line(answer)}
+
+
+@dataclass(frozen=True)
+class Runs(Tabular, Sequence[Run]):
+    """The cells of a sweep or study."""
+
+    folder: Path
+    cells: tuple[Run, ...]
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.cells[place]
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        for run in self.cells:
+            yield from run.lines()
+
+
+def read(folder: str | Path) -> Run | Runs:
+    """A finished run; of a folder of a sweep or study its cells.
+
+    Raises ConfigError where there is neither, and for files that are damaged.
+    """
+    folder = Path(folder).expanduser()
+    cells = folder / CELLS
+    if cells.is_dir() and not (folder / SUMMARY).exists():
+        finished = sorted(file.parent for file in cells.glob(f"*/{SUMMARY}"))
+        return Runs(folder, tuple(read_run(cell) for cell in finished))
+    return read_run(folder)
+
+
+def read_run(folder: Path) -> Run:
+    """A finished run. ConfigError where there is none, or its summary is damaged."""
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}: write the folder of a finished run")
+    files = folder / SUMMARY, folder / RECORDS
+    if not all(file.is_file() for file in files):
+        if any((folder / name).exists() for name in (PARTS, CONFIG, RECORDS, SUMMARY)):
+            raise ConfigError(
+                f"the run in {folder} is not finished: finish it with "
+                f"`tokenprune run resume={folder}`"
+            )
+        raise ConfigError(f"{folder} is not a run: write the folder of a finished run")
+    where = str(files[0])
+    found = _loaded(files[0].read_text(encoding="utf-8"), where)
+    try:
+        return Run(folder, Summary.from_dict(found))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _damaged(where) from None
+
+
+def _loaded(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise _damaged(where) from None
+    if not isinstance(found, dict):
+        raise _damaged(where)
+    return found
+
+
+def _damaged(where: str) -> ConfigError:
+    return ConfigError(f"{where} is damaged, or of another version: run it again")
+
+
+def _answer(record: Mapping[str, Any], role: str) -> Answer:
+    asked = {name: record[name] for name in ASKED}
+    return Answer.from_dict({**asked, **record[role]})
+
+
+def _line(answer: Answer) -> dict[str, Any]:
+    """One answer in columns."""
+    plain = ("index", "id", "category", "group", "question", "answer", "prediction", "score")
+    line = {name: getattr(answer, name) for name in (*plain, "reading", "error")}
+    for column in measured():
+        assert column.of is not None
+        line[column.name] = None if answer.error is not None else column.of(answer)
+    return line
