@@ -16,7 +16,7 @@ from tokenprune.bench.reading import Seen
 from tokenprune.compat import encoded
 from tokenprune.runtime.report import Clock, Report
 from tokenprune.runtime.session import attach
-from tokenprune.strategy import DecodeStage, Pipeline
+from tokenprune.strategy import Pipeline
 
 
 class Dense(Candidate):
@@ -108,7 +108,7 @@ class Attached(Candidate):
         report: Report = held.report
         sample = report[0]  # samples differ in their text alone
         layers = [float(rows) for rows in sample.layers]
-        stage = next(iter(self.pipeline.of(DecodeStage)), None)
+        stage = self.pipeline.decode_stage
         if stage is None:  # every row that is cached is read
             return Seen(layers, layers, report.probe_layers)
         visible = sum(sample.decode) / len(sample.decode)

@@ -95,7 +95,7 @@ def _share(name: str, heading: str, measure: Measure) -> Ratio:
 RATIOS = (
     _speedup("prefill_speedup", "prefill\nspeed-up", llm_ms),
     _speedup("prefill_speedup_without_probe", "without\nprobe", without_probe_ms),
-    _over("prefill_over_vanilla", "prefill\n/ full", llm_ms, "vanilla"),
+    _share("prefill_over_vanilla", "prefill\n/ full", llm_ms),
     _over("prefill_over_oracle", "prefill\n/ oracle", llm_ms, "oracle"),
     _over("prefill_over_random", "prefill\n/ random", llm_ms, "random"),
     _over("llm_prefill_over_oracle", "LLM prefill\n/ oracle", _time("prefill_ms"), "oracle"),

@@ -31,7 +31,7 @@ from tokenprune.results.answer import RANDOM, STRATEGY, VANILLA, Answer
 from tokenprune.results.differences import moved
 from tokenprune.results.journal import Journal, count
 from tokenprune.results.record import begin, environment, write
-from tokenprune.results.reuse import content_key, offer
+from tokenprune.results.reuse import content_key, offer, weights
 from tokenprune.results.run_folder import run_folder
 from tokenprune.results.summarise import answered_by_all, summarise
 from tokenprune.results.summary import Setting, Summary
@@ -110,8 +110,9 @@ def run(config: RunConfig, command: str) -> Finished | None:
         dtype, device, options = placement(config, None if before is None else before["dtype"])
         check(options, pick_device(device))
         models = [config.model, *([config.assistant] if config.assistant else [])]
+        digests = {name: weights(name) for name in models}
         samples, mixed = task.fingerprint(), options.get("precision")
-        made_with = begun.made_with(code | loop_code, models, samples, dtype, mixed)
+        made_with = begun.made_with(code | loop_code, digests, samples, dtype, mixed)
         if before is not None:
             begun.check(folder, config.video or config.task, before, made_with)
         elif first_process():
@@ -156,7 +157,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
             vanilla_key=None if moved(place, earlier) else key,
             environment=place if not earlier else {**place, "earlier": earlier},
         )
-        prompts = {answer.id: _prompt(processor, answer) for answer in systems[0].answers}
+        prompts = {answer.id: prompt_of(processor, answer) for answer in systems[0].answers}
         write(folder, summary, systems, prompts, _given(config), made_with)
         journal.discard()
     return Finished(folder, summary, systems)
@@ -187,7 +188,7 @@ def _setting(config: RunConfig, pipeline: Pipeline) -> Setting:
     )
 
 
-def _prompt(processor: Processor, answer: Answer) -> str:
+def prompt_of(processor: Processor, answer: Answer) -> str:
     """The chat turn; empty where there is none, which is why that sample has an error."""
     try:
         return processor.prompt(asked(answer.question, answer.options))

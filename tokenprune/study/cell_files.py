@@ -113,7 +113,7 @@ def settings_in(folder: Path) -> Settings | None:
     """
     if not folder.exists():
         return None
-    found = begun.whole(folder)
+    found = begun.whole(folder) or {}
     try:
         settings = Settings(found["run"], found["made_with"], found["environment"])
         settings.made_with["code"]

@@ -10,7 +10,7 @@ from tokenprune.errors import ConfigError, StrategyError
 from tokenprune.registry import resolve
 from tokenprune.strategy import Adjustable, Extent, Pipeline
 from tokenprune.study.config import CellConfig, Method, StudyConfig
-from tokenprune.study.plan import Cell, hosts, plan_cells
+from tokenprune.study.plan import Cell, plan_cells
 from tokenprune.study.results import CONTROL
 from tokenprune.study.sweep import SweepConfig, Variant, variants
 
@@ -57,7 +57,7 @@ def _check_budgeted(spec: str, pipeline: Pipeline) -> None:
         raise ConfigError(
             f"{spec} is the full model, which every sweep has: leave it out of strategy="
         )
-    budgeted = hosts(pipeline)
+    budgeted = pipeline.hosts
     if len(budgeted) != 1 or not isinstance(budgeted[0], Adjustable):
         which = " and ".join(host.name for host in budgeted) or "none"
         raise ConfigError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tokenprune import ops, registry
@@ -17,7 +17,7 @@ from tokenprune.errors import StrategyError
 from tokenprune.evaluation.retention import refuse_overridden
 from tokenprune.loading.checkpoint import configuration
 from tokenprune.registry import resolve
-from tokenprune.strategy import Extent, Pipeline, PrefillStage, VisionStage
+from tokenprune.strategy import Extent, Pipeline
 from tokenprune.study.config import SELF, Method, StudyConfig, label_of
 
 VANILLA = "vanilla"
@@ -107,35 +107,26 @@ def _check_assistants(config: StudyConfig) -> None:
 
 def _variants(config: StudyConfig, depth: int) -> list[_Variant]:
     """Every method alone, then with the allocator and each of its guides."""
-    found = []
+    found: list[_Variant] = []
+    guided: list[_Variant] = []
     for method in config.strategies:
         pipeline = _resolved(method.spec, method, config.seed).check(depth)
         found.append(_Variant(method, method.spec, pipeline))
     if config.allocator is None or not config.assistants:
         return found
-    guided = []
     for one in found:
-        if len(hosts(one.pipeline)) != 1 or one.pipeline.allocator is not None:
+        if len(one.pipeline.hosts) != 1 or one.pipeline.allocator is not None:
             continue  # it takes no allocator
         spec = f"{one.spec}+{config.allocator}"
         pipeline = _resolved(spec, one.method, config.seed).check(depth)
-        guided.append((one.method, spec, pipeline))
+        guided.append(_Variant(one.method, spec, pipeline, config.allocator))
     for guide in config.assistants:
-        found += [_Variant(*each, config.allocator, guide) for each in guided]
+        found += [replace(one, guide=guide) for one in guided]
     return found
 
 
 def _resolved(spec: str, method: Method, seed: int) -> Pipeline:
     return resolve(spec, method.options, seed=seed, assistant=method.assistant)
-
-
-def hosts(pipeline: Pipeline) -> list[VisionStage | PrefillStage]:
-    """Its strategies that have a budget of their own."""
-    return [
-        strategy
-        for strategy in pipeline.strategies
-        if isinstance(strategy, (VisionStage, PrefillStage))
-    ]
 
 
 def _cell(variant: _Variant, tokens: int, requested: float, extent: Extent) -> Cell:
