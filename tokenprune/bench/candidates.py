@@ -14,7 +14,8 @@ from tokenprune.bench.inputs import Inputs
 from tokenprune.bench.measure import Candidate, Parts
 from tokenprune.bench.reading import Seen
 from tokenprune.compat import encoded
-from tokenprune.runtime.report import Clock, Report
+from tokenprune.runtime.clock import Clock
+from tokenprune.runtime.report import Report
 from tokenprune.runtime.session import attach
 from tokenprune.strategy import Pipeline
 

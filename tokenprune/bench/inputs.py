@@ -67,7 +67,7 @@ class Inputs:
     def _prompts(self, visual: int) -> dict[str, Int[Tensor, "b s"]]:
         pad = self.adapter.model.generation_config.pad_token_id
         text = self._text(max(self.texts))
-        video = [self.adapter.marker] * (visual + self.adapter.separators)
+        video = [self.adapter.video_token_id] * (visual + self.adapter.separators)
         before = min(_BEFORE, min(self.texts) // 2)
         ids, mask = [], []
         for length in self.texts:  # padded on the left, as `generate` wants it
@@ -81,7 +81,7 @@ class Inputs:
     def _text(self, length: int) -> list[int]:
         """Random words, none of which stands for an image or a video."""
         config = self.adapter.model.config
-        reserved = {self.adapter.marker, config.image_token_id}
+        reserved = {self.adapter.video_token_id, config.image_token_id}
         generator = torch.Generator().manual_seed(self.seed)
         vocabulary = config.get_text_config().vocab_size
         drawn = torch.randint(vocabulary, (length + 64,), generator=generator).tolist()

@@ -20,7 +20,7 @@ from tokenprune.bench import memory
 from tokenprune.bench.inputs import Inputs
 from tokenprune.bench.reading import PARTS, Reading, Seen
 from tokenprune.compat import filled_cache
-from tokenprune.runtime.report import Clock
+from tokenprune.runtime.clock import Clock
 
 Parts = Mapping[str, float | None]  # milliseconds, by the names of PARTS
 
