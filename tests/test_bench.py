@@ -175,7 +175,7 @@ def test_a_bench_of_the_embedded_model(tmp_path: Path) -> None:
         (["keep=0.1"], "dycoke retains 25.0% to 100.0% here"),
         (["frames=0"], "write at least 1"),
         (["new_tokens=1"], "write at least 2"),
-        (["repeats=x"], "is no number"),
+        (["repeats=x"], "repeats=x is not a whole number"),
         (["ragged=3"], "write batch=4"),
         (["ragged=39", "batch=2"], "write 1 to 38"),
         (["vision=none"], "write tower or random"),

@@ -19,8 +19,12 @@ import pytest
 from pyarrow.parquet import read_table
 from rich.console import Console
 
+from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation.config import parse
+from tokenprune.registry import resolve
 from tokenprune.results.answer import Answer
+from tokenprune.results.read import read
 from tokenprune.storage import NAMES, exclusive
 from tokenprune.strategy import Extent
 from tokenprune.study import cell_files
@@ -76,10 +80,10 @@ def shown(done: Swept) -> str:
             ["strategy=dycoke", "keep=25"],
             "keep=25 is not a fraction above 0 and up to 1: write keep=0.25",
         ),
-        (["strategy=dycoke", "keep=nan"], "keep=nan is not a fraction"),
+        (["strategy=dycoke", "keep=nan"], "keep=nan is not a number"),
         (
             ["strategy=dycoke", "keep=abc"],
-            "keep=abc is no number: write fractions above 0 and up to 1, as in keep=0.5",
+            "keep=abc is not a number: write keep=0.5,0.25",
         ),
         (["strategy=dycoke", "keep="], "keep= is empty"),
         (["strategy=dycoke", "keep=0.5,0.5"], "keep= names 0.5 twice"),
@@ -93,14 +97,17 @@ def shown(done: Swept) -> str:
         ),
         (
             ["strategy=dycoke", "keep=0.5", "keep=0.25"],
-            "keep= is given twice: write all its values at once",
+            "keep= is given twice: write keep=A,B for several",
         ),
         (
             ["strategy=dycoke", "kep=0.5"],
             "unknown key 'kep': did you mean keep=? Keys: strategy, keep, assistant, out, model",
         ),
         (["strategy=dycoke", "samples=0"], "samples=0 is too few: write at least 1"),
-        (["strategy=dycoke", "frames=many"], "frames=many is no number: write one whole number"),
+        (
+            ["strategy=dycoke", "frames=many"],
+            "frames=many is not a whole number: write frames=NUMBER",
+        ),
         (["strategy=dycoke", "frames=4"], "frames must be at least 8"),
         (["strategy=dycoke", "task=tinyvqua"], "unknown task 'tinyvqua'"),
         (["strategy=dycoke", "model=atlantis"], "there is no model 'atlantis'"),
@@ -466,6 +473,30 @@ def test_one_writer_per_folder(tmp_path: Path) -> None:
     (file := tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is a file"), exclusive(file):
         pass
+
+
+def test_what_is_shown_is_what_runs(
+    done: Swept, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["sweep", *GRID, *SMALL, "print=true"]) == 0
+    shown = capsys.readouterr().out
+    assert "random+dytok-04of36" in shown and "dycoke retains 25.0% to 100.0% here" in shown
+    (tmp_path / "shown.yaml").write_text(shown, encoding="utf-8")
+    again = parse_sweep([f"config={tmp_path / 'shown.yaml'}", f"out={done.folder}"])
+    assert again == done.config and not (tmp_path / "runs").exists()
+
+
+def test_a_cell_is_a_run(done: Swept, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = done.folder / "cells"
+    cell = cells / "random+dytok-18of36"
+    assert main(["compare", str(cells / "vanilla-36of36"), str(cell)]) == 0
+    assert "random+dytok" in capsys.readouterr().out
+    runs = read(done.folder)
+    assert sorted(run.folder.name for run in runs) == sorted(path.name for path in cells.iterdir())
+    config = parse([f"config={cell / 'config.yaml'}"])
+    pipeline = resolve(config.strategy, config.options, seed=config.seed)
+    (planned,) = (row.cell for row in done.results.rows if row.cell.slug == cell.name)
+    assert pipeline == planned.pipeline and (config.limit, config.frames) == (None, 8)
 
 
 def test_options_are_json(done: Swept) -> None:

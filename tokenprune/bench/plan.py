@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -17,7 +19,8 @@ from tokenprune.evaluation.extent import check_context, outline
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.processor import Pixels
-from tokenprune.registry import resolve
+from tokenprune.plugins import load_plugins
+from tokenprune.registry import resolve, resolved_fields
 from tokenprune.strategy import Extent, Pipeline, TowerReader
 
 
@@ -56,6 +59,7 @@ def plan_bench(config: BenchConfig) -> Plan:
     """Raises ConfigError, StrategyError, LoadingError, UnsupportedModelError."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("a bench draws a chart: pip install matplotlib")
+    load_plugins(config.plugin)
     named = {spec: resolve(spec, config.of(spec), seed=config.seed) for spec in config.strategy}
     if config.vision == RANDOM:
         _refuse_tower_readers(named.values())
@@ -73,6 +77,17 @@ def plan_bench(config: BenchConfig) -> Plan:
     dtype = pick_dtype(config.dtype, device, settings)
     _check_room(config.model, adapter.model, dtype, device)
     return Plan(config, pipelines, settings, assistant, device, dtype)
+
+
+def preview_bench(config: BenchConfig) -> dict[str, Any]:
+    """What would be measured, as plain values: `print=true` shows them, `config=` reads them."""
+    pipelines = plan_bench(config).pipelines
+    return {
+        "bench": dataclasses.asdict(config),
+        "strategies": {spec: resolved_fields(pipeline) for spec, pipeline in pipelines.items()},
+        "budget": config.keep,
+        "folder": config.out,
+    }
 
 
 def _refuse_tower_readers(pipelines: Iterable[Pipeline]) -> None:

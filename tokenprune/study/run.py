@@ -16,13 +16,13 @@ from tokenprune.evaluation.config import LONGEST
 from tokenprune.evaluation.extent import check_context, longest_text, outline, questions_of
 from tokenprune.loading.checkpoint import configuration
 from tokenprune.loading.processor import Processor
-from tokenprune.plugins import load_plugin
+from tokenprune.plugins import load_plugins
 from tokenprune.results import copies
 from tokenprune.results.files import CELLS, PLUGINS
 from tokenprune.storage import exclusive, replace
 from tokenprune.strategy import Extent
 from tokenprune.study import cell_files, plot, table
-from tokenprune.study.config import CellConfig, StudyConfig, command, read
+from tokenprune.study.config import CellConfig, StudyConfig
 from tokenprune.study.grid import plan_grid
 from tokenprune.study.page import page
 from tokenprune.study.place import Place, place_of
@@ -54,37 +54,39 @@ class Swept:
     environment: Mapping[str, Any]
 
 
-def study(words: Sequence[str]) -> Studied:
-    """Runs the cells that `FILE KEY=VALUE ...` asks for and that are not finished, writes the page.
+def study(file: Path, config: StudyConfig, command: str) -> Studied:
+    """Runs the cells of a study that are not finished yet, then writes its page.
 
     Raises TokenpruneError, OSError; nothing is ever half-written.
     """
-    file, config = read(words)
     _needs("matplotlib", "a study draws plots")
-    if config.plugin is not None:
-        load_plugin(config.plugin)
+    load_plugins(config.plugin)
     adapter = outline(configuration(config.model))
-    cells = plan_cells(config, _extent(config, adapter))
-    out = Path(config.out).expanduser() if config.out else Path("runs") / file.stem
+    cells = plan_cells(config, extent_of(config, adapter))
+    out = folder_of(file, config)
     folder = Path(config.report).expanduser() if config.report else out
-    line = command(file, words)
-    with _measured(config, cells, adapter, out, line) as (config, place, results):
-        return Studied(_write(folder, config, cells, results, line, place.environment), results)
+    with _measured(config, cells, adapter, out, command) as (settled, place, results):
+        page = _write(folder, settled, cells, results, command, place.environment)
+    return Studied(page, results)
 
 
-def sweep(config: SweepConfig) -> Swept:
+def folder_of(file: Path, config: StudyConfig) -> Path:
+    """Where a study's cells go."""
+    return Path(config.out).expanduser() if config.out else Path("runs") / file.stem
+
+
+def sweep(config: SweepConfig, command: str = "tokenprune sweep") -> Swept:
     """Runs the cells of a sweep that are not finished yet, then writes its table and plots.
 
     Raises as `study`.
     """
     _needs("matplotlib", "a sweep draws plots")
     _needs("pyarrow", "a sweep writes Parquet")
-    if config.plugin is not None:
-        load_plugin(config.plugin)
+    load_plugins(config.plugin)
     adapter = outline(configuration(config.model))
-    study, cells = plan_grid(config, _extent(config, adapter))
+    study, cells = plan_grid(config, extent_of(config, adapter))
     folder = Path(config.folder).expanduser()
-    with _measured(study, cells, adapter, folder, "tokenprune sweep") as (_, place, results):
+    with _measured(study, cells, adapter, folder, command) as (_, place, results):
         lines = table.lines_of(results, cells, config)
         replace(folder / "results.csv", table.as_csv(lines, results))
         replace(folder / "results.parquet", table.as_parquet(lines, results))
@@ -98,7 +100,8 @@ def _needs(package: str, why: str) -> None:
         raise ConfigError(f"{why}: pip install {package}")
 
 
-def _extent(config: CellConfig, adapter: VideoLLM) -> Extent:
+def extent_of(config: CellConfig, adapter: VideoLLM) -> Extent:
+    """What an uncompressed prompt is to the model."""
     assert config.frames is not None  # settled
     return Extent(config.frames, adapter.cells, adapter.depth)
 
@@ -154,11 +157,12 @@ def _jobs(
 
 def _run(config: StudyConfig, waiting: Sequence[Job], place: Place, out: Path) -> None:
     """Runs jobs, with a copy of the user's own code: whatever becomes of that, it is what ran."""
-    if waiting and config.plugin is not None:
+    if waiting and config.plugin:
         copies.keep(out, place.all_code)
-        copy = out / PLUGINS / Path(config.plugin).name
-        if copy.is_file():
-            config = dataclasses.replace(config, plugin=str(copy))
+        kept = [out / PLUGINS / Path(name).name for name in config.plugin]
+        pairs = zip(kept, config.plugin, strict=True)
+        plugins = [str(copy) if copy.is_file() else name for copy, name in pairs]
+        config = dataclasses.replace(config, plugin=plugins)
     work(config, waiting, config.workers or default_workers(place.device))
 
 

@@ -15,18 +15,14 @@ from typing import Any, NamedTuple
 
 from tokenprune.errors import ConfigError
 from tokenprune.options import (
+    as_typed,
     check_fraction,
     check_once,
     check_owners,
     key,
-    number,
+    keys_of,
     options_of,
-    own_first,
-    pairs,
-    plain,
-    read,
-    shown,
-    split,
+    read_options,
 )
 from tokenprune.study.config import CellConfig
 
@@ -39,7 +35,9 @@ class SweepConfig(CellConfig):
 
     strategy: list[str] = key(list, "methods to compare, as in dycoke,fastv,prumerge+dytok")
     keep: list[float] = key(
-        lambda: list(KEEP), "visual tokens left, mean over LLM layers, as 0.5,0.25"
+        lambda: list(KEEP),
+        "visual tokens left, mean over LLM layers, as 0.5,0.25",
+        example="0.5,0.25",
     )
     assistant: str | None = key(
         None, "a smaller model of the same family that weighs frames for dytok"
@@ -95,7 +93,7 @@ class Variant(NamedTuple):
             return self.spec
         composed = "+" in self.spec
         words = [
-            f"{key if composed else key.partition('.')[2]}={shown(value)}"
+            f"{key if composed else key.partition('.')[2]}={as_typed(value)}"
             for key, value in self.options.items()
         ]
         return f"{self.spec} ({', '.join(words)})"
@@ -112,8 +110,7 @@ def variants(config: SweepConfig) -> list[Variant]:
     return found
 
 
-_SCHEMA = {key.name: str(key.type) for key in own_first(SweepConfig) if key.name != "options"}
-KEYS = tuple(_SCHEMA)
+KEYS = tuple(keys_of(SweepConfig))
 
 
 def parse_sweep(words: Sequence[str]) -> SweepConfig:
@@ -121,22 +118,4 @@ def parse_sweep(words: Sequence[str]) -> SweepConfig:
 
     Raises ConfigError.
     """
-    given = pairs(words, KEYS, "write all its values at once, as in {name}=A,B")
-    options = {
-        name: [read(f"{name}={value}") for value in split(name, text)]
-        for name, text in given.items()
-        if "." in name
-    }
-    return SweepConfig(
-        **{name: _read(name, text) for name, text in given.items() if name in KEYS}, options=options
-    )
-
-
-def _read(name: str, text: str) -> Any:
-    """The value of a plain key."""
-    if name == "strategy":
-        return split(name, text)
-    if name == "keep":
-        wanted = "fractions above 0 and up to 1, as in keep=0.5,0.25"
-        return [number(name, value, float, wanted) for value in split(name, text)]
-    return plain(name, text, _SCHEMA[name])
+    return read_options(SweepConfig, words, section="sweep", swept=True)

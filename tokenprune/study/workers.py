@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tokenprune.errors import ConfigError
 from tokenprune.guards import blame
 from tokenprune.loading.device import cores
-from tokenprune.plugins import load_plugin
+from tokenprune.plugins import load_plugins
 from tokenprune.study import cell_files
 from tokenprune.study.cell_files import Settings
 from tokenprune.study.config import StudyConfig
@@ -119,8 +119,7 @@ def _begin(config: StudyConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if config.plugin is not None:
-        load_plugin(config.plugin)  # before a cell that names its strategies arrives
+    load_plugins(config.plugin)  # before a cell that names their strategies arrives
     _RUNNER[:] = [Runner(config)]
 
 
