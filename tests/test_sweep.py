@@ -24,7 +24,7 @@ from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import parse
 from tokenprune.registry import resolve
 from tokenprune.results.answer import Answer
-from tokenprune.results.read import read
+from tokenprune.results.read import Runs, read
 from tokenprune.storage import NAMES, exclusive
 from tokenprune.strategy import Extent
 from tokenprune.study import cell_files
@@ -492,7 +492,9 @@ def test_a_cell_is_a_run(done: Swept, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["compare", str(cells / "vanilla-36of36"), str(cell)]) == 0
     assert "random+dytok" in capsys.readouterr().out
     runs = read(done.folder)
-    assert sorted(run.folder.name for run in runs) == sorted(path.name for path in cells.iterdir())
+    assert isinstance(runs, Runs)
+    names = [run.folder.name for run in runs.cells]
+    assert names == sorted(path.name for path in cells.iterdir())
     config = parse([f"config={cell / 'config.yaml'}"])
     pipeline = resolve(config.strategy, config.options, seed=config.seed)
     (planned,) = (row.cell for row in done.results.rows if row.cell.slug == cell.name)

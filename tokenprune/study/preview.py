@@ -1,4 +1,4 @@
-"""What a study or sweep would run, as plain values: `print=true` shows them, `config=` reads them."""
+"""What a study or sweep would run, as plain values that `print=true` shows and `config=` reads."""
 
 from __future__ import annotations
 
