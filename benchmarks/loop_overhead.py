@@ -23,8 +23,8 @@ from tokenprune.adapters import adapt
 from tokenprune.evaluation.loop import Loop, evaluate
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.processor import GREEDY
-from tokenprune.results.system import System
 from tokenprune.results.journal import Journal
+from tokenprune.results.system import System
 from tokenprune.tasks import Label, Sample, Task
 
 TURNS = 2

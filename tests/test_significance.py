@@ -24,11 +24,11 @@ from tokenprune.cli.main import main
 from tokenprune.evaluation import compare, compare_screen
 from tokenprune.evaluation.run import Finished
 from tokenprune.results.answer import Answer
-from tokenprune.results.system import System
 from tokenprune.results.record import write
 from tokenprune.results.statistics import DRAWS, Paired, Resamples, enough, holm
 from tokenprune.results.summarise import summarise
 from tokenprune.results.summary import Setting, Summary
+from tokenprune.results.system import System
 from tokenprune.study.plan import Cell
 from tokenprune.study.run import Swept, sweep
 from tokenprune.study.runner import Runner, records

@@ -25,10 +25,10 @@ from tokenprune.evaluation.run import Finished
 from tokenprune.results import statistics
 from tokenprune.results.answer import ROLES, Answer
 from tokenprune.results.columns import COLUMNS
-from tokenprune.results.system import System
 from tokenprune.results.statistics import Paired, Resamples, mcnemar
 from tokenprune.results.summarise import summarise
 from tokenprune.results.summary import Setting, Summary
+from tokenprune.results.system import System
 from tokenprune.results.wording import verdict
 
 MARKS = st.lists(st.tuples(*[st.sampled_from([0.0, 1.0])] * 2), min_size=10, max_size=40)

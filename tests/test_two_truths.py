@@ -21,12 +21,12 @@ from tokenprune.errors import ConfigError
 from tokenprune.evaluation.rounds import rounds
 from tokenprune.results import provenance
 from tokenprune.results.answer import Answer
-from tokenprune.results.system import System
 from tokenprune.results.journal import Journal
 from tokenprune.results.provenance import Code
 from tokenprune.results.sources import Source
 from tokenprune.results.summarise import summarise
 from tokenprune.results.summary import Setting
+from tokenprune.results.system import System
 from tokenprune.runtime.slots import unpack
 from tokenprune.strategy import REGISTERED
 from tokenprune.study.plan import Cell

@@ -105,7 +105,7 @@ def run(config: RunConfig, command: str) -> Finished | None:
         if config.keep is not None:
             extent = Extent(config.frames, adapter.cells, adapter.depth)
             pipeline = retaining(pipeline, config.keep, extent, config.options)
-        loop_code = provenance.code_of_package() | provenance.code_of(type(task))
+        loop_code = provenance.code_of_package() | provenance.code_of(type(task), type(adapter))
         before = begun.read(folder) if config.resume or not first_process() else None
         dtype, device, options = placement(config, None if before is None else before["dtype"])
         check(options, pick_device(device))
@@ -116,12 +116,12 @@ def run(config: RunConfig, command: str) -> Finished | None:
             begun.check(folder, config.video or config.task, before, made_with)
         elif first_process():
             begin(folder, _given(config), made_with)
-            copies.keep(folder, code)
+            copies.keep(folder, code | loop_code)
         model, processor = load(config.model, dtype, device)
         assistant = None if config.assistant is None else load(config.assistant, dtype, device)[0]
         # Lightning takes the model back to the CPU
         place = environment(model.device, model.dtype, command)
-        place["packages"] = code.versions()
+        place["packages"] = (code | loop_code).versions()
         if first_process():
             begun.sit_down(folder, place, count(folder))
         loop = Loop(
@@ -170,7 +170,7 @@ def _given(config: RunConfig) -> dict[str, Any]:
 
 def _setting(config: RunConfig, pipeline: Pipeline) -> Setting:
     assert config.frames is not None  # settled
-    drawn = config.video is None and config.task in tasks.names()
+    drawn = config.video is None and tasks.draws(config.task)
     return Setting(
         spec=str(pipeline),
         options=config.options,
@@ -227,7 +227,7 @@ def _workers(config: RunConfig) -> int:
     """Decoding overlaps with the model where videos are files; what a task makes itself is made
     faster than sent.
     """
-    if config.workers is not None or config.video is not None or config.task in tasks.names():
+    if config.workers is not None or config.video is not None or tasks.draws(config.task):
         return config.workers or 0
     return max(1, min(4, cores() - 1))
 
