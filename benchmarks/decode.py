@@ -8,7 +8,7 @@ caches of random rows, so that no prompt has to be prefilled. `oracle` is the st
 visible length from the pruning layer up and every row below it, where DyCoke attends to everything;
 `short` has the visible length in all layers, which no method that chooses by a lower layer's
 attention can have. The stock cache copies itself at every step and ours does not: `in place` is the
-oracle on our cache, without a strategy. Ours also chooses rows and exchanges them; `held` keeps its
+oracle on our cache, without a strategy. Ours also chooses rows and swaps them; `held` keeps its
 choice, `renewed` selects at every step, among random keys, so that seven in ten visible rows
 change: trained models lie in between. All take turns of one token in rotating order, so that a busy
 machine slows them alike, and a ratio is the median of the turns' ratios. The claims: at most 1.05
@@ -38,10 +38,12 @@ from transformers import (
 from tokenprune import attach
 from tokenprune.compat import caching
 from tokenprune.runtime.cache import compressed_cache
+from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import prompt_layout
-from tokenprune.runtime.partitioned_cache import PagedLayer
-from tokenprune.runtime.prompt_state import Prompt
-from tokenprune.runtime.report import Clock, Report
+from tokenprune.runtime.partitioned_cache import PartitionedLayer
+from tokenprune.runtime.prefill import empty_reports
+from tokenprune.runtime.prompt_state import PromptState
+from tokenprune.runtime.report import Report
 from tokenprune.strategies.dycoke import DyCoke
 from tokenprune.strategy import Pipeline
 
@@ -108,13 +110,13 @@ def pruned(
     run = torch.zeros(1, BEFORE + frames * CELLS + 1 + AFTER, dtype=torch.bool)
     run[:, BEFORE:-AFTER] = True
     layout, videos = prompt_layout(run, torch.ones_like(run), CELLS, 1)
-    prompt = Prompt(pipeline, layout, videos)
-    cache = filled(compressed_cache(None, layers, PagedLayer), [run.shape[1]] * layers)
-    prompt.finish(layers)
-    report = Report(prompt.reports, Clock(torch.device("cpu"), False))
+    report = Report(empty_reports(layout, videos), Clock(torch.device("cpu"), False))
+    prompt = PromptState(layout, videos, report)
+    cache = filled(compressed_cache(None, layers, PartitionedLayer), [run.shape[1]] * layers)
+    report[0].layers = prompt.visual_rows(0, layers)
     with attach(model, pipeline) as session:
         assert session._passes is not None
-        session._passes._prompts[cache] = prompt, report
+        session._passes._prompts[cache] = prompt
         yield cache, report
 
 
@@ -161,7 +163,7 @@ def main() -> None:
             "full": step(model, filled(DynamicCache(), [text + visual] * layers)),
             "short": step(model, filled(DynamicCache(), [text + shown] * layers)),
             "oracle": step(model, filled(DynamicCache(), rows)),
-            "in place": step(model, filled(compressed_cache(None, layers, PagedLayer), rows)),
+            "in place": step(model, filled(compressed_cache(None, layers, PartitionedLayer), rows)),
         }
         with (
             pruned(attached["held"], layers, frames, twins["held"]) as (held, _),

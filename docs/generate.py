@@ -6,28 +6,86 @@ stale.
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from tokenprune.cli.catalogue import strategies_markdown
-
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/strategies.md")
+sys.path.append(str(ROOT / "tests"))  # which read the same imports, to refuse arrows upwards
+
+from imports import PACKAGE, rooms  # noqa: E402
+
+
+def strategies_part() -> str:
+    """The table of strategies."""
+    from tokenprune.cli.catalogue import strategies_markdown
+
+    return strategies_markdown()
+
+
+def columns_part() -> str:
+    """The table of the columns of results."""
+    from tokenprune.results.columns import columns_markdown
+
+    return columns_markdown()
+
+
+def rooms_part() -> str:
+    """The drawing of the rooms, and what each of them is."""
+    arrows = reduced(rooms())
+    drawn = [f"    {room} --> {other}" for room in sorted(arrows) for other in sorted(arrows[room])]
+    rows = [f"| `{room}` | {meaning(room)} |" for room in sorted(arrows)]
+    graph = ["```mermaid", "graph TD", *drawn, "```"]
+    return "\n".join([*graph, "", "| room | what it is |", "| --- | --- |", *rows])
+
+
+def reduced(arrows: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Without arrows that a longer way of arrows replaces, so that a drawing can be read."""
+    return {
+        room: {other for other in used if other not in reached(arrows, used - {other}, room)}
+        for room, used in arrows.items()
+    }
+
+
+def reached(arrows: Mapping[str, set[str]], start: set[str], without: str) -> set[str]:
+    """All rooms at the end of arrows from `start` that do not lead through `without`."""
+    found: set[str] = set()
+    waiting = start - {without}
+    while waiting:
+        found |= waiting
+        ahead = set().union(*(arrows[room] for room in waiting))
+        waiting = ahead - found - {without}
+    return found
+
+
+def meaning(room: str) -> str:
+    """The first paragraph of a room's docstring."""
+    folder = PACKAGE / room
+    file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+PARTS = {"strategies": strategies_part, "columns": columns_part, "rooms": rooms_part}
+MARKED = re.compile(rf"(<!-- ({'|'.join(PARTS)}) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+
+
+def pages() -> list[str]:
+    """The pages with generated parts."""
+    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    marked = [page for page in found if MARKED.search(page.read_text(encoding="utf-8"))]
+    return [page.relative_to(ROOT).as_posix() for page in marked]
 
 
 def refreshed(page: str) -> str:
     """The text of `page` with its generated parts made anew."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    table = strategies_markdown()
-    return re.sub(
-        r"(<!-- strategies -->\n).*?(<!-- /strategies -->)",
-        lambda m: f"{m[1]}{table}\n{m[2]}",
-        text,
-        flags=re.DOTALL,
-    )
+    return MARKED.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}\n{part[3]}", text)
 
 
 if __name__ == "__main__":
-    for page in PAGES:
+    for page in pages():
         (ROOT / page).write_text(refreshed(page), encoding="utf-8")
         print(f"wrote {page}")

@@ -16,7 +16,7 @@ SAMPLES, HEADS, ROWS, WIDTH = 3, 4, 50, 8
 def test_column_means_do_not_depend_on_the_blocks(
     block: int, dtype: torch.dtype, monkeypatch
 ) -> None:
-    monkeypatch.setitem(attention.BLOCK, "cpu", block)
+    monkeypatch.setattr(attention, "BLOCK_OF_CPU", block)
     query, key = torch.randn(
         2, SAMPLES, HEADS, ROWS, WIDTH, generator=torch.Generator().manual_seed(0)
     ).to(dtype)
@@ -30,7 +30,7 @@ def test_column_means_do_not_depend_on_the_blocks(
 
 
 def test_no_whole_map_is_held(monkeypatch) -> None:
-    monkeypatch.setitem(attention.BLOCK, "cpu", 16 * ROWS)
+    monkeypatch.setattr(attention, "BLOCK_OF_CPU", 16 * ROWS)
     query, key = torch.randn(2, SAMPLES, HEADS, ROWS, WIDTH)
     maps = SAMPLES * HEADS * ROWS * ROWS * 4
     assert memory.allocated(lambda: attention.received(query, key, 1.0)) < maps / 4

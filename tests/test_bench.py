@@ -368,7 +368,7 @@ def test_the_oracle_is_the_stock_model_on_as_many_rows(vision: str) -> None:
     given = material(vision, batch=2)
     ids = given.words(18)["input_ids"]
     assert ids.shape == (2, TEXT + 18 + 1)
-    assert int((ids == given.adapter.marker).sum()) == 2 * 19
+    assert int((ids == given.adapter.video_token_id).sum()) == 2 * 19
     reading = Dense(given, NEW, 18).turn()
     assert reading.layers == [18.0] * 5
     full = Dense(given, NEW, FULL)
@@ -451,7 +451,7 @@ def test_a_ragged_batch_is_padded_and_counted(shape: str, tmp_path: Path) -> Non
     words_of = given.words(FULL)
     assert words_of["attention_mask"].sum(1).tolist() == [FULL + 1 + text for text in given.texts]
     assert bool(words_of["attention_mask"][:, -1].all()), "padded on the left"
-    assert ((words_of["input_ids"] == given.adapter.marker).sum(1) == FULL + 1).all()
+    assert ((words_of["input_ids"] == given.adapter.video_token_id).sum(1) == FULL + 1).all()
 
 
 def test_memory_is_counted() -> None:

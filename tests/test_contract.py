@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tokenprune import ops
 from tokenprune.errors import StrategyError
-from tokenprune.guards import contract
+from tokenprune.guards import contract, masks, vision
 from tokenprune.runtime.session import attach
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import (
@@ -194,7 +194,7 @@ EARLY: dict[str, tuple[Any, str]] = {
 def run(pipeline: Pipeline, tokens: VisualTokens) -> contract.Counts:
     (stage,) = pipeline.of(VisionStage)
     budget = pipeline.budget(stage, tokens, None)
-    return contract.kept(stage, tokens, budget, contract.ask(stage, "compress", tokens, budget))
+    return vision.kept(stage, tokens, budget, contract.ask(stage, "compress", tokens, budget))
 
 
 def fresh() -> VisualTokens:
@@ -297,12 +297,12 @@ MASKS: list[tuple[Any, str]] = [
 def test_a_prefill_stage(wrong: Any, message: str) -> None:
     good, bad = Pruner(lambda view: (view.position != 1) & (view.position != 4)), Pruner(wrong)
     budget = torch.tensor([2, 1])
-    assert contract.survivors(good, VIEW, budget, good.prune(VIEW, budget)) == (
+    assert masks.survivors(good, VIEW, budget, good.prune(VIEW, budget)) == (
         [3, 2],
         [2, 1],
         [2, 1],
     )
-    said = refusal(contract.survivors, bad, VIEW, budget, bad.prune(VIEW, budget))
+    said = refusal(masks.survivors, bad, VIEW, budget, bad.prune(VIEW, budget))
     assert said.startswith(f"test_contract.py: Pruner.prune {message}")
 
 
@@ -324,19 +324,19 @@ def test_a_prefill_stage(wrong: Any, message: str) -> None:
 )
 def test_a_decode_stage(wrong: Any, message: str) -> None:
     view = replace(VIEW, frame=VIEW.frame.clone())
-    assert contract.shown(Hider(lambda view, state: (~view.visual, 1)), view, None, True, 0)[1] == 1
-    said = refusal(contract.shown, Hider(wrong), view, None, True, 0)
+    assert masks.shown(Hider(lambda view, state: (~view.visual, 1)), view, None, True, 0)[1] == 1
+    said = refusal(masks.shown, Hider(wrong), view, None, True, 0)
     assert said.startswith(f"test_contract.py: Hider.attend {message}")
 
 
 def test_every_sample_starts_with_a_state_of_its_own() -> None:
     shared: list[int] = []
-    said = refusal(contract.start, Hider(lambda view, state: state, lambda: shared))
+    said = refusal(masks.start, Hider(lambda view, state: state, lambda: shared))
     assert said.startswith(
         "test_contract.py: Hider.start returned the same list twice: every sample starts anew"
     )
     for begin in (list, lambda: None, lambda: (1, 2)):
-        assert contract.start(Hider(lambda view, state: state, begin)) == begin()
+        assert masks.start(Hider(lambda view, state: state, begin)) == begin()
 
 
 @pytest.mark.parametrize(

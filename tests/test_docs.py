@@ -33,11 +33,24 @@ def generate():
     return module
 
 
+def test_generated_parts_are_current(generate):
+    assert {"README.md", "docs/strategies.md", "docs/design/rooms.md"} <= set(generate.pages())
+    for page in generate.pages():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert text == generate.refreshed(page), f"{page} is stale: make docs"
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/strategies.md"])
-def test_the_table_of_strategies_is_current(generate, page):
+def test_every_strategy_is_in_the_table(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert text == generate.refreshed(page), f"{page} is stale: make docs"
     assert all(f"`{name}`" in text for name in registry.names() if name != "norm")
+
+
+def test_an_arrow_that_follows_from_others_is_not_drawn(generate):
+    arrows = {"top": {"middle", "low", "bottom"}, "middle": {"low"}, "low": {"bottom"}}
+    arrows["bottom"] = set()
+    shown = {"top": {"middle"}, "middle": {"low"}, "low": {"bottom"}, "bottom": set()}
+    assert generate.reduced(arrows) == shown
 
 
 def example() -> str:

@@ -52,7 +52,7 @@ def test_prompts_are_hugging_faces(processor: Processor) -> None:
     ]
     encoded = processor.encode([(video(5), "How many?")], cells=36)
     assert encoded["input_ids"].tolist() == [expected]
-    assert int((encoded["input_ids"] == processor.marker).sum()) == 5 * 36 + 1
+    assert int((encoded["input_ids"] == processor.video_token_id).sum()) == 5 * 36 + 1
     assert encoded["attention_mask"].all()
     assert encoded["pixel_values_videos"].shape == (1, 5, 3, 96, 96)
 

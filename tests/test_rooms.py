@@ -6,7 +6,7 @@ No arrow points upwards, not even inside a function.
 from __future__ import annotations
 
 import pytest
-from imports import MODULES, imports
+from imports import MODULES, imports, room_of, rooms_used
 
 # lowest first; a room may import itself, what is listed beside it, and nothing else of this package
 ROOMS = {
@@ -51,13 +51,6 @@ UPWARDS = {
 }
 
 
-def room_of(name: str) -> str:
-    """`runtime` of `tokenprune.runtime.session`; "" of the package itself, which names its public
-    parts.
-    """
-    return (name.split(".") + [""])[1]
-
-
 def test_every_module_has_a_room() -> None:
     assert {room_of(name) for name in MODULES} == {*ROOMS, "__init__"}
 
@@ -72,10 +65,7 @@ def test_the_table_points_downwards() -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "tokenprune.__init__"])
 def test_a_module_imports_its_own_room_and_those_below(name: str) -> None:
     room = room_of(name)
-    used = {
-        room_of(other) for other in imports(MODULES[name]) if other.split(".")[0] == "tokenprune"
-    }
-    above = used - {room, "", *ROOMS[room].split()}
+    above = rooms_used(name) - set(ROOMS[room].split())
     assert {(name, other) for other in above} <= UPWARDS
 
 

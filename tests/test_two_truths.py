@@ -307,7 +307,7 @@ def test_answers_of_other_code_are_not_reused(
     first = tmp_path / "first"
     assert main(["run", "strategy=fastv", "limit=2", *FAST, f"out={first}"]) == 0
     real = provenance.code_of_package()
-    another = Source("tokenprune.runtime.flight", Path("tokenprune/flight.py"), b"edited")
+    another = Source("tokenprune.runtime.prefill", Path("tokenprune/runtime/prefill.py"), b"edited")
     edited = Code((*real.sources, another), real.packages)
     with monkeypatch.context() as patch:
         patch.setattr(provenance, "code_of_package", lambda: edited)

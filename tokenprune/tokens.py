@@ -134,7 +134,7 @@ class SequenceView:
 
 
 class LastRow(NamedTuple):
-    """The last prompt token's queries and the keys of visual tokens in some guide layers, rotated."""
+    """The last prompt token's queries and the keys of visual tokens in some guide layers."""
 
     queries: Float[Tensor, "l h e"]
     keys: Float[Tensor, "l g n e"]

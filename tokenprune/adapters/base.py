@@ -19,10 +19,9 @@ STRETCHED = ("linear", "dynamic", "yarn")  # kinds of RoPE whose `factor` multip
 
 
 def context_of(config: PreTrainedConfig) -> int | None:
-    """Rows that a model's positions were made for, text and visual tokens together; None where it
-    does not say.
+    """Rows that a model's positions were made for, text and visual tokens together.
 
-    `config` is the whole model's or its language model's. RoPE that is stretched by a `factor`
+    None where it does not say. `config` is the whole model's or its language model's. RoPE that is stretched by a `factor`
     counts stretched: from the context it was trained with if the configuration names that, and
     never below `max_position_embeddings`.
     """
@@ -44,6 +43,8 @@ class VideoLLM(ABC):
     """
 
     model_type: ClassVar[str]  # `config.model_type` of the family
+    # rows behind a video's last frame that are not visual tokens (a newline): text for every stage
+    separators: ClassVar[int] = 0
 
     def __init_subclass__(cls, model_type: str | None = None) -> None:
         if model_type is not None:  # else what several families share
@@ -83,13 +84,6 @@ class VideoLLM(ABC):
     def cells(self) -> int:
         """Visual tokens of one frame at the LLM's input."""
 
-    @property
-    @abstractmethod
-    def separators(self) -> int:
-        """Rows after a video's last frame that are no visual token (a newline embedding): text for
-        every stage.
-        """
-
     @abstractmethod
     def placeholders(
         self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None
@@ -104,13 +98,11 @@ class VideoLLM(ABC):
     def embed(
         self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]
     ) -> Float[Tensor, "b s d"]:
-        """Input embeddings of the uncompressed prompt: what this model's language model would
-        receive.
-        """
+        """Input embeddings of the uncompressed prompt, as the language model would receive them."""
 
     @property
     @abstractmethod
-    def marker(self) -> int:
+    def video_token_id(self) -> int:
         """The token id of a video placeholder."""
 
     @property

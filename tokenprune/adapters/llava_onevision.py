@@ -1,93 +1,24 @@
-"""LLaVA-OneVision: SigLIP tower, bilinear 2x2 pooling, one newline embedding after the last frame,
-Qwen2.
-"""
+"""LLaVA-OneVision: SigLIP, bilinear 2x2 pooling, a newline behind the last frame, Qwen2."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, cast
 
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from jaxtyping import Float
+from torch import Tensor
 
 from tokenprune import ops
-from tokenprune.adapters.base import VideoLLM
-from tokenprune.errors import UnsupportedModelError
+from tokenprune.adapters.llava import Llava
 
 
-class LlavaOnevision(VideoLLM, model_type="llava_onevision"):
+class LlavaOnevision(Llava, model_type="llava_onevision"):
     """`LlavaOnevisionForConditionalGeneration` of any size."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        if not hasattr(model, "lm_head"):
-            raise UnsupportedModelError(
-                f"{type(model).__name__} is not a whole model: load "
-                "LlavaOnevisionForConditionalGeneration"
-            )
-        super().__init__(model)
-
-    @property
-    def body(self) -> nn.Module:
-        return self.model.get_submodule("model")
-
-    @property
-    def language_model(self) -> PreTrainedModel:
-        return cast(PreTrainedModel, self.body.get_submodule("language_model"))
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        return cast(nn.ModuleList, self.language_model.get_submodule("layers"))
-
-    @property
-    def tower(self) -> PreTrainedModel:
-        return cast(PreTrainedModel, self.body.get_submodule("vision_tower"))
-
-    @property
-    def tower_attention(self) -> nn.Module:
-        layers = cast(nn.ModuleList, self.tower.get_submodule("encoder.layers"))
-        chosen = self.model.config.vision_feature_layer
-        if not isinstance(chosen, int):
-            raise UnsupportedModelError(
-                f"this checkpoint concatenates vision layers {chosen}: tower signals are defined "
-                "for one layer only"
-            )
-        # hidden state i is the output of layer i - 1; the last hidden state is index -1
-        return layers[chosen if chosen < 0 else chosen - 1].get_submodule("self_attn")
+    separators = 1
 
     @property
     def cells(self) -> int:
-        vision = self.model.config.vision_config
-        return math.ceil(vision.image_size // vision.patch_size / 2) ** 2
-
-    @property
-    def separators(self) -> int:
-        return 1
-
-    @property
-    def marker(self) -> int:
-        return self.model.config.video_token_id
-
-    def placeholders(
-        self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None
-    ) -> Bool[Tensor, "b s"]:
-        if input_ids is not None:
-            return input_ids == self.marker
-        assert inputs_embeds is not None
-        placeholder = self.model.get_input_embeddings()(
-            torch.tensor(self.marker, device=inputs_embeds.device)
-        )
-        return (inputs_embeds == placeholder).all(-1)
+        return math.ceil(self.patches / 2) ** 2
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         return ops.pool2d(maps, "bilinear")
-
-    def embed(
-        self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]
-    ) -> Float[Tensor, "b s d"]:
-        embedded = self.model.get_input_embeddings()(input_ids)
-        body: Any = self.body
-        features = body.get_video_features(pixels, return_dict=True).pooler_output
-        video = self.placeholders(input_ids, None).unsqueeze(-1)
-        return embedded.masked_scatter(video, features.flatten(0, 1).to(embedded.dtype))

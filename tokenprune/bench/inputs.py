@@ -70,14 +70,14 @@ class Material:
 
     def _prompts(self, visual: int) -> dict[str, Int[Tensor, "b s"]]:
         model, longest = self.adapter.model, max(self.texts)
-        markers = {self.adapter.marker, model.config.image_token_id}
+        markers = {self.adapter.video_token_id, model.config.image_token_id}
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randint(
             model.config.get_text_config().vocab_size, (longest + 64,), generator=generator
         ).tolist()
         text = [token for token in drawn if token not in markers][:longest]
         before = min(_BEFORE, min(self.texts) // 2)
-        video = [self.adapter.marker] * (visual + self.adapter.separators)
+        video = [self.adapter.video_token_id] * (visual + self.adapter.separators)
         ids, mask = [], []
         for length in self.texts:  # padded on the left, as `generate` wants it
             pad, row = longest - length, text[:before] + video + text[before:length]

@@ -21,7 +21,8 @@ from transformers.generation.streamers import BaseStreamer
 from tokenprune.bench import memory
 from tokenprune.bench.inputs import Material
 from tokenprune.compat import encoded, filled_cache
-from tokenprune.runtime.report import Clock, Report
+from tokenprune.runtime.clock import Clock
+from tokenprune.runtime.report import Report
 from tokenprune.runtime.session import attach
 from tokenprune.strategy import DecodeStage, Pipeline
 

@@ -1,6 +1,4 @@
-"""Whose defect it is: calls into strategies, and the traceback of an author's own bug cut down to
-the author's part.
-"""
+"""Whose defect it is: calls into strategies, and an author's own bug cut down to the author's part."""
 
 from __future__ import annotations
 
@@ -20,15 +18,17 @@ _FRAMES = 20  # shown at most, the last ones: enough for any bug but a recursion
 
 
 def foreign(kind: type) -> bool:
-    """Whether somebody else wrote a class; the built-in ones are held to their contract by the laws
-    in the tests.
+    """Whether somebody else wrote a class.
+
+    The laws in the tests hold the built-in ones to their contract.
     """
     return not kind.__module__.startswith("tokenprune.")
 
 
 def home(kind: type, method: str | None = None) -> str:
-    """The name of the file that holds a class, or one of its methods; of its module where there is
-    no file.
+    """The name of the file that holds a class, or one of its methods.
+
+    That of its module where there is no file.
     """
     file = _file(kind, method)
     return kind.__module__ if file is None else Path(file).name
@@ -50,10 +50,9 @@ def call(
     except Exception as error:
         if foreign(kind):
             where = "" if sample is None else f", row {sample} of the batch"
+            what = f"{kind.__name__}.{method} raised {type(error).__name__}{where}"
             error.add_note(
-                f"{home(kind, method)}: {kind.__name__}.{method} raised "
-                f"{type(error).__name__}{where}: mend it there, "
-                "tokenprune only called it"
+                f"{home(kind, method)}: {what}: mend it there, tokenprune only called it"
             )
         raise
 
@@ -69,8 +68,9 @@ def asking(samples: list[str]) -> Iterator[None]:
 
 
 def shortened(error: BaseException) -> str | None:
-    """The traceback of an author's bug from the author's first frame on, without notes; None for
-    other exceptions.
+    """The traceback of an author's bug from the author's first frame on, without notes.
+
+    None for other exceptions.
     """
     if (trace := vars(error).get(_TRACE)) is not None:
         return trace
@@ -81,14 +81,16 @@ def shortened(error: BaseException) -> str | None:
     theirs = (step for step in _steps(entry.tb_next) if step.tb_frame.f_code.co_filename == file)
     first = next(theirs, entry.tb_next)
     shown = traceback.TracebackException(type(error), error, first, limit=-_FRAMES, compact=True)
-    shown.__notes__ = None  # pyright: ignore[reportAttributeAccessIssue]  they are told after it, in one line
+    # they are told after it, in one line
+    shown.__notes__ = None  # pyright: ignore[reportAttributeAccessIssue]
     return "".join(shown.format()).rstrip()
 
 
 @contextmanager
 def travelling() -> Iterator[None]:
-    """Lets an author's bug keep its cut traceback on the way to another process, where an exception
-    has none.
+    """Lets an author's bug keep its cut traceback on the way to another process.
+
+    An exception has none there.
     """
     try:
         yield
@@ -110,8 +112,9 @@ def line(error: BaseException, kind: type, method: str) -> int | None:
 
 
 def _file(kind: type, method: str | None) -> str | None:
-    """Where the code is, if it is in a file: a class may inherit its method, or be made by a
-    function elsewhere.
+    """Where the code is, if it is in a file.
+
+    A class may inherit its method, or be made by a function elsewhere.
     """
     known = vars(kind).values() if method is None else [getattr(kind, method, None)]
     for function in filter(inspect.isfunction, known):

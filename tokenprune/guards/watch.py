@@ -1,5 +1,4 @@
-"""What a third party's strategy does to its input and to itself while it is asked: it may change
-neither.
+"""What a third party's strategy does to its input and to itself: it may change neither.
 
 In inference mode tensors count no versions. A strategy then runs outside it, where torch itself
 refuses to write into a tensor made inside. On the CPU, where NumPy shares a tensor's memory unseen,
@@ -31,8 +30,9 @@ _REFUSED = "inplace update to inference tensor"  # torch's words, which a test h
 def watched(
     strategy: Any, method: str, arguments: tuple[Any, ...]
 ) -> Iterator[list[tuple[str, str]]]:
-    """Fills the list it gives with what was done inside the block and the rule against it, at most
-    one.
+    """Yields a list that holds, after the block, what was done in it and the rule against it.
+
+    At most one such pair.
     """
     harm: list[tuple[str, str]] = []
     inputs, held = _tensors(arguments), _belongings(strategy)
@@ -76,8 +76,9 @@ def _tensors(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
 
 
 def _mark(part: Tensor) -> tuple[int, Tensor | None]:
-    """What shows whether a tensor was written to: its version; on the CPU also its bytes, or sums
-    over a row's.
+    """What shows whether a tensor was written to: its version.
+
+    On the CPU also its bytes, or sums over those of a row.
     """
     version = 0 if part.is_inference() else part._version
     if part.device.type != "cpu":
@@ -129,9 +130,10 @@ def _changed(strategy: Any, held: dict[tuple[int, str], tuple[Any, tuple[Any, ..
         before, inside = held[key]
         if value is not before or len(inside) != len(contents):
             return key[1]
-        if not all(
-            old is new or (type(old) is int and old == new)
-            for old, new in zip(inside, contents, strict=True)
-        ):
+        if not all(map(_unchanged, inside, contents)):
             return key[1]
     return None
+
+
+def _unchanged(old: Any, new: Any) -> bool:
+    return old is new or (type(old) is int and old == new)

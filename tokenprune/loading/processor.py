@@ -109,10 +109,10 @@ class Processor:
     """Tokenizer, chat template and pixel settings of one checkpoint."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template: str, pixels: Pixels, marker: int
+        self, tokenizer: PreTrainedTokenizerBase, template: str, pixels: Pixels, video_token_id: int
     ) -> None:
         self.tokenizer, self.template, self.pixels = tokenizer, template, pixels
-        self.marker = marker  # token id of a video placeholder
+        self.video_token_id = video_token_id  # token id of a video placeholder
         self.pad: int = (
             tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         )  # pyright: ignore[reportAttributeAccessIssue]
@@ -126,13 +126,17 @@ class Processor:
         home = folder(str(name), weights=False)
         try:
             tokenizer = AutoTokenizer.from_pretrained(home, trust_remote_code=False)
-            marker = AutoConfig.from_pretrained(home, trust_remote_code=False).video_token_id
+            video_token_id = AutoConfig.from_pretrained(
+                home, trust_remote_code=False
+            ).video_token_id
         except (OSError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise LoadingError(
                 f"{name} has no tokenizer for video prompts that can be read: {reason}"
             ) from None
-        return cls(tokenizer, _template(home, tokenizer), Pixels.of(_settings(home)), marker)
+        return cls(
+            tokenizer, _template(home, tokenizer), Pixels.of(_settings(home)), video_token_id
+        )
 
     def prompt(self, question: str) -> str:
         """The chat turn that asks `question` about one video, up to where the answer begins.
@@ -201,9 +205,9 @@ class Processor:
         ids = torch.tensor(
             self._tokens(text, question, add_special_tokens=not begun), dtype=torch.long
         )
-        video = ids == self.marker
+        video = ids == self.video_token_id
         if int(video.sum()) != 1:
-            token = self.tokenizer.convert_ids_to_tokens(self.marker)
+            token = self.tokenizer.convert_ids_to_tokens(self.video_token_id)
             raise PromptError(
                 f"the prompt of the question {shorten(question)} holds {int(video.sum())} times "
                 f"{token}, which stands "
@@ -217,7 +221,7 @@ class Processor:
         """
         known = self.tokenizer.added_tokens_decoder
         special = {
-            self.marker,
+            self.video_token_id,
             *self.tokenizer.all_special_ids,
             *(i for i, token in known.items() if token.special),
         }

@@ -22,23 +22,21 @@ def attachable(model: Any, role: str = "model") -> VideoLLM:
         if _compiled(module):
             raise UnsupportedModelError(
                 f"{type(module).__name__} in the {role} is compiled, and compiled code passes "
-                "hooks by: attach an "
-                "uncompiled model (parts without hooks, such as mlp, may be compiled)"
+                "hooks by: attach an uncompiled model (parts without hooks, such as mlp, may be "
+                "compiled)"
             )
     # weights that accelerate has offloaded look the same, and are brought in by its own hooks
     offloaded = any(hasattr(module, "_hf_hook") for module in adapter.model.modules())
     if not offloaded and any(weight.is_meta for weight in adapter.model.parameters()):
         raise UnsupportedModelError(
             f"the {role} has no weights (they are on the meta device): load them with "
-            "from_pretrained, or fill them "
-            "with to_empty and load_state_dict"
+            "from_pretrained, or fill them with to_empty and load_state_dict"
         )
     return adapter
 
 
 def guide_of(model: VideoLLM, assistant: Any, pipeline: Pipeline) -> VideoLLM | None:
-    """The adapter of an assistant that weighs frames for `model`; None where `model` does so
-    itself.
+    """The adapter of an assistant that weighs frames; None where `model` does so itself.
 
     Raises StrategyError where the two, or the pipeline, do not go together.
     """
@@ -57,19 +55,19 @@ def guide_of(model: VideoLLM, assistant: Any, pipeline: Pipeline) -> VideoLLM | 
             "the assistant shares layers with the model: pass a model of its own, or leave the "
             "assistant out"
         )
-    if (guide.cells, guide.marker) != (model.cells, model.marker):
+    if (guide.cells, guide.video_token_id) != (model.cells, model.video_token_id):
         raise StrategyError(
-            f"the assistant sees {guide.cells} tokens per frame behind placeholder {guide.marker}, "
-            "the model "
-            f"{model.cells} behind {model.marker}: choose one of the same family, resolution and "
-            "tokenizer"
+            f"the assistant sees {guide.cells} tokens per frame behind placeholder "
+            f"{guide.video_token_id}, the model {model.cells} behind {model.video_token_id}: "
+            "choose one of the same family, resolution and tokenizer"
         )
     return guide
 
 
 def check_free(model: VideoLLM, assistant: VideoLLM | None) -> None:
-    """Raises StrategyError where another session is on one of them: each could undo only what it
-    found.
+    """Raises StrategyError where another session is on one of them.
+
+    Each could undo only what it found.
     """
     if any(attention.is_tapped(config) for config in (model.text_config, model.tower.config)):
         raise StrategyError(
@@ -79,8 +77,7 @@ def check_free(model: VideoLLM, assistant: VideoLLM | None) -> None:
     if assistant is not None and attention.is_tapped(assistant.text_config):
         raise StrategyError(
             "the assistant is attached already, as model or assistant of another session: leave "
-            "that block first, "
-            "or load the assistant once more"
+            "that block first, or load the assistant once more"
         )
 
 

@@ -11,7 +11,8 @@ Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `t` key r
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,18 +20,49 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedConfig
-from transformers.masking_utils import AttentionMaskInterface
+from transformers.cache_utils import Cache
+from transformers.masking_utils import AttentionMaskInterface, create_causal_mask
 
-from tokenprune.errors import StrategyError
+from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.precision import exact, full_precision
 
 Tap = Callable[[Tensor, Tensor, float], None]  # queries [b h s e], keys [b g t e], softmax scale
 
 PREFIX = "tokenprune"
-# attention weights that `received` holds at once: what a core's cache holds, or enough to keep an
-# accelerator busy
-BLOCK = {"cpu": 1 << 19}
-ACCELERATED = 1 << 24
+# attention weights that `received` holds at once
+BLOCK_OF_CPU = 1 << 19  # what a core's cache holds
+BLOCK_OF_ACCELERATOR = 1 << 24  # enough to keep it busy
+
+
+class Taps(MutableMapping[nn.Module, Tap]):
+    """Taps by attention module, of the current thread."""
+
+    def __init__(self) -> None:
+        self._local = _Taps()
+
+    def __getitem__(self, module: nn.Module) -> Tap:
+        return self._local.taps[module]
+
+    def __setitem__(self, module: nn.Module, tap: Tap) -> None:
+        self._local.taps[module] = tap
+
+    def __delitem__(self, module: nn.Module) -> None:
+        del self._local.taps[module]
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self._local.taps)
+
+    def __len__(self) -> int:
+        return len(self._local.taps)
+
+    def get(self, key: nn.Module, default: Any = None) -> Any:
+        """Without an exception on the way: every attention layer of every step asks, mostly in vain."""
+        return self._local.taps.get(key, default)
+
+
+class _Taps(threading.local):
+    def __init__(self) -> None:
+        self.taps: dict[nn.Module, Tap] = {}
 
 
 class _Name(str):
@@ -57,11 +89,10 @@ class _Name(str):
 def tapped(
     configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]
 ) -> Iterator[Callable[[], None]]:
-    """While open, modules that read `configs` call their tap in `taps` (looked up at every call)
-    before attending.
+    """While open, modules that read `configs` call their tap in `taps` before attending.
 
-    Yields a check, which raises StrategyError if somebody has chosen another implementation
-    meanwhile.
+    Taps are looked up at every call. Yields a check, which raises StrategyError if somebody has
+    chosen another implementation meanwhile.
 
     Implementations are registered under a name of this context alone, so two models in one process
     never share one, and are gone afterwards. The name contains the base's: transformers looks for
@@ -78,9 +109,8 @@ def tapped(
             if (chosen := config._attn_implementation) != name:
                 raise StrategyError(
                     f"the attention implementation was changed to {chosen!r} inside an attach "
-                    "block, which reads "
-                    f"attention through its own: call set_attn_implementation({chosen!r}) before "
-                    "attach"
+                    "block, which reads attention through its own: call "
+                    f"set_attn_implementation({chosen!r}) before attach"
                 )
 
     try:
@@ -137,7 +167,8 @@ def last_row(
     grouped = query.float().unflatten(1, (key.shape[1], -1))
     scores = grouped @ key.float().mT * scale
     if valid is not None:
-        scores = scores.masked_fill(~valid[:, None, None], -torch.inf)
+        # layers may live on different devices; layouts stay on the first
+        scores = scores.masked_fill(~valid[:, None, None].to(key.device), -torch.inf)
     return scores.softmax(dim=-1).mean(dim=(1, 2))
 
 
@@ -146,14 +177,13 @@ def last_row(
 def received(
     query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], scale: float
 ) -> Float[Tensor, "b s"]:
-    """Attention each key receives, mean over heads and query rows, in fp32; blockwise over samples,
-    heads and rows.
+    """Attention each key receives, mean over heads and query rows, in fp32.
 
-    Only the column sums of a block outlive it, so that memory does not grow with the square of the
-    sequence.
+    Only the column sums of a block of samples, heads and rows outlive it, so that memory does not
+    grow with the square of the sequence.
     """
     samples, heads, rows, _ = query.shape
-    most = BLOCK.get(query.device.type, ACCELERATED)
+    most = BLOCK_OF_CPU if query.device.type == "cpu" else BLOCK_OF_ACCELERATOR
     together = max(1, most // rows**2)  # whole heads per block
     step = min(rows, max(1, most // rows))
     columns = query.new_zeros(samples * heads, rows, dtype=torch.float32)
@@ -169,11 +199,13 @@ def received(
 def mean_query(
     query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"]
 ) -> Float[Tensor, "b s"]:
-    """Softmax of the mean query over all keys, one head over the full width (PruMerge's attention,
-    AIM's CLS proxy).
+    """Softmax of the mean query over all keys, one head over the full width.
+
+    PruMerge's attention, and AIM's stand-in for that of a CLS token.
     """
     mean, flat = query.float().mean(2).flatten(1), side_by_side(key).float()
-    return ((flat @ mean.unsqueeze(-1)).squeeze(-1) * flat.shape[-1] ** -0.5).softmax(-1)
+    scores = (flat @ mean.unsqueeze(-1)).squeeze(-1) * flat.shape[-1] ** -0.5
+    return scores.softmax(-1)
 
 
 def side_by_side(key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s k"]:
@@ -184,3 +216,27 @@ def side_by_side(key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s k"]:
 def rows_at(states: Float[Tensor, "b h s e"], row: Int[Tensor, "b"]) -> Float[Tensor, "b h e"]:
     """One row of every sample."""
     return states[torch.arange(len(states), device=states.device), :, row.to(states.device)]
+
+
+def causal_mask(
+    config: PreTrainedConfig,
+    hidden: Float[Tensor, "b s d"],
+    mask: Bool[Tensor, "b t"] | None,
+    cache: Cache | None,
+    layer: int,
+) -> Any:
+    """The mask of `layer` in the form the model's attention implementation takes.
+
+    No positions are passed: gaps would be mistaken for several sequences packed into one.
+    """
+    mask = None if mask is None else mask.to(hidden.device)
+    return create_causal_mask(config, hidden, mask, cache, layer_idx=layer)
+
+
+def flat_mask(mask: Any) -> Tensor | None:
+    """The 2-D mask that `mask` is, or None; UnsupportedGenerationError for any other kind."""
+    if mask is None or (isinstance(mask, Tensor) and mask.ndim == 2):
+        return mask
+    raise UnsupportedGenerationError(
+        "token selection needs the 2-D attention mask of the prompt, or none: not a 4-D one"
+    )

@@ -1,6 +1,4 @@
-"""The key/value cache of a compressed prompt: stock dynamic layers that refuse what would misalign
-their rows.
-"""
+"""The key/value cache of a compressed prompt: dynamic layers that refuse what misaligns their rows."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ class CompressedLayer(DynamicLayer):
     """A dynamic layer whose rows are fewer than the tokens seen, so that it must only ever grow.
 
     Positions, masks and what `generate` skips count the uncompressed prompt. A session corrects
-    them in the passes that it leads, and nobody does in others: after the block, on another model,
-    or on a copy of the cache.
+    them in the passes that it leads, but not in others: after the block, on another model, or on a
+    copy of the cache.
     """
 
     # whether a session leads the pass under way; None: no session has filled this layer
@@ -35,10 +33,9 @@ class CompressedLayer(DynamicLayer):
         if self.led is False:
             raise UnsupportedGenerationError(
                 "the cache of a compressed prompt grows only inside the attach block that filled "
-                "it, on the same model "
-                "and not as a copy: keep that block open until the last token and for further "
-                "turns, or send the whole "
-                "conversation anew without this cache"
+                "it, on the same model and not as a copy: keep that block open until the last "
+                "token and for further turns, or send the whole conversation anew without this "
+                "cache"
             )
 
     def reset(self) -> None:
@@ -72,8 +69,9 @@ class HidingLayer(CompressedLayer):
 def compressed_cache(
     cache: Cache | None, depth: int, layer: Callable[[], CompressedLayer]
 ) -> DynamicCache:
-    """An empty cache of guarded layers made by `layer`; `cache` itself if given, so that the
-    caller's object fills.
+    """An empty cache of guarded layers made by `layer`.
+
+    It is `cache` itself if given, so that the caller's object fills.
     """
     if cache is None:
         cache = DynamicCache()
@@ -85,8 +83,9 @@ def compressed_cache(
 
 
 def lead(cache: Cache | None, led: bool) -> None:
-    """Begins or ends a pass in which the layers of `cache` may grow; others than ours are left
-    alone.
+    """Begins or ends a pass in which the layers of `cache` may grow.
+
+    Other layers than ours are left alone.
     """
     for layer in () if cache is None else cache.layers:
         if isinstance(layer, CompressedLayer) and layer.led is not led:
@@ -98,17 +97,14 @@ def _unfit(cache: Cache) -> str | None:
     if getattr(cache, "offloading", False):
         return (
             "an offloaded cache moves whole layers, which would undo the selection of rows: leave "
-            "out "
-            "cache_implementation='offloaded' (or DynamicCache's offloading); a compressed cache "
-            "is smaller, and "
-            "dycoke.offload=true keeps what decoding hides in host memory"
+            "out cache_implementation='offloaded' (or DynamicCache's offloading); a compressed "
+            "cache is smaller, and dycoke.offload=true keeps what decoding hides in host memory"
         )
     if any(isinstance(layer, StaticLayer) for layer in cache.layers):
         return (
             "a static cache has room for the same number of rows in every layer, a compressed "
-            "prompt needs different "
-            "ones: leave cache_implementation out, or pass an empty DynamicCache() (the default "
-            "dynamic cache)"
+            "prompt needs different ones: leave cache_implementation out, or pass an empty "
+            "DynamicCache() (the default dynamic cache)"
         )
     kinds = sorted({type(layer).__name__ for layer in cache.layers if not _plain(layer)})
     if any("Quant" in name for name in (type(cache).__name__, *kinds)):
@@ -127,8 +123,8 @@ def _unfit(cache: Cache) -> str | None:
         what = type(cache).__name__ + (f" of {', '.join(kinds)}" if kinds else "")
         return (
             f"a {what} is not known to hold different numbers of rows in different layers: "
-            "generate with the default "
-            "dynamic cache (no cache_implementation), or pass an empty DynamicCache()"
+            "generate with the default dynamic cache (no cache_implementation), or pass an empty "
+            "DynamicCache()"
         )
     return None
 

@@ -1,5 +1,6 @@
-"""DyToK's seam: a guide runs over the uncompressed prompt, shows its last query and its visual
-keys, and stops.
+"""DyToK's seam: a guide runs over the uncompressed prompt and stops as soon as it has been read.
+
+It shows its last query and its visual keys, in the layers that an allocator asks for.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ from torch import Tensor, nn
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.errors import UnsupportedGenerationError
+from tokenprune.guards import contract
+from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap, rows_at
+from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.tower import TowerReading
+from tokenprune.strategy import Allocator
 from tokenprune.tokens import LastRow, Probe
 
 # what a guide reads of the language model's arguments
 PROMPT = ("inputs_embeds", "attention_mask", "position_ids")
+
+QueriesAndKeys = list[tuple[Tensor, Tensor]]  # by layer, [b h e] and [b g s e]
 
 
 class _Enough(Exception):  # noqa: N818  a signal, not an error
@@ -27,10 +34,17 @@ class _Enough(Exception):  # noqa: N818  a signal, not an error
 
 
 class Guide:
-    """A model that weighs frames, and the (tapped) attention of its layers."""
+    """A model that weighs frames: an assistant, or the model that answers itself."""
 
-    def __init__(self, adapter: VideoLLM, taps: MutableMapping[nn.Module, Tap]) -> None:
-        self.adapter, self.taps = adapter, taps
+    def __init__(
+        self,
+        model: VideoLLM,
+        assistant: VideoLLM | None,
+        taps: MutableMapping[nn.Module, Tap],
+    ) -> None:
+        self.adapter = assistant or model
+        self.assists = assistant is not None
+        self._taps = taps  # on the attention of its layers
 
     def see(
         self,
@@ -40,9 +54,12 @@ class Guide:
         frames: int,
         videos: int,
     ) -> dict[str, Any]:
-        """An assistant's own view of the prompt: frames that are decoded and prepared already, its
-        tower, its words.
+        """The guide's own view of the prompt that is `given` to the model's language model.
+
+        An assistant's has frames that are decoded and prepared already, its tower, its words.
         """
+        if not self.assists:
+            return {name: given.get(name) for name in PROMPT}
         if input_ids is None or reading is None:
             raise UnsupportedGenerationError(
                 "an assistant sees the prompt for itself: pass input_ids and raw pixels, not "
@@ -59,10 +76,8 @@ class Guide:
     @torch.no_grad()
     def read(
         self, layers: Sequence[int], last: Int[Tensor, "b"], inputs: dict[str, Any]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Queries `[b h e]` at columns `last` and keys `[b g s e]` of each of `layers`; runs no
-        layer beyond them.
-        """
+    ) -> QueriesAndKeys:
+        """Queries at columns `last` and all keys of each of `layers`; no layer beyond them runs."""
         read: dict[int, tuple[Tensor, Tensor]] = {}
         final = max(layers)
 
@@ -75,15 +90,47 @@ class Guide:
             return tap
 
         modules = [self.adapter.attention(layer) for layer in layers]
-        self.taps.update(zip(modules, map(reader, layers), strict=True))
+        self._taps.update(zip(modules, map(reader, layers), strict=True))
         try:
             self.adapter.language_model(**inputs, use_cache=False)
         except _Enough:
             pass
         finally:
             for module in modules:
-                self.taps.pop(module, None)
+                self._taps.pop(module, None)
         return [read[layer] for layer in layers]
+
+
+def weigh(
+    allocator: Allocator,
+    guide: Guide,
+    layout: Layout,
+    videos: Sequence[int],
+    inputs: Callable[[], dict[str, Any]],
+    clock: Clock,
+) -> tuple[dict[int, Float[Tensor, "f"]], int]:
+    """Weights of the frames by sample, and how many layers of the guide ran for them.
+
+    One pass of the guide serves all samples; nothing runs until the allocator asks for layers.
+    """
+    read: dict[tuple[int, ...], QueriesAndKeys] = {}
+
+    def once(layers: tuple[int, ...]) -> QueriesAndKeys:
+        if layers not in read:
+            with clock.inner("probe"), autocast():
+                read[layers] = guide.read(layers, layout.last, inputs())
+        return read[layers]
+
+    given: dict[int, Any] = {}
+    with full_precision() as autocast:
+        for sample in videos:
+            probe = PromptProbe(guide.adapter.depth, layout, sample, once)
+            given[sample] = contract.ask(allocator, "weigh", probe, sample=sample)
+    weights = {
+        sample: contract.weights(allocator, layout.frames, weight)
+        for sample, weight in given.items()
+    }
+    return weights, max((max(layers) + 1 for layers in read), default=0)
 
 
 class PromptProbe(Probe):
@@ -91,12 +138,12 @@ class PromptProbe(Probe):
 
     def __init__(
         self,
-        guide: Guide,
+        depth: int,
         layout: Layout,
         sample: int,
-        read: Callable[[tuple[int, ...]], list[tuple[Tensor, Tensor]]],
+        read: Callable[[tuple[int, ...]], QueriesAndKeys],
     ) -> None:
-        self.depth = guide.adapter.depth
+        self.depth = depth
         self.frames = layout.frames
         self._visual: Bool[Tensor, "s"] = layout.visual[sample]
         self.frame = layout.frame[sample][self._visual]

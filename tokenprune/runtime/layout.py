@@ -1,5 +1,4 @@
-"""Padded, ragged batches: which columns hold which sample's text and visual rows, before and after
-rows are dropped.
+"""Padded, ragged batches: which columns hold which sample's text and visual rows.
 
 Axes: `b` samples, `s` padded columns, `m` padded columns after packing.
 """
@@ -7,13 +6,12 @@ Axes: `b` samples, `s` padded columns, `m` padded columns after packing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tokenprune.errors import LayoutError, UnsupportedGenerationError
+from tokenprune.errors import LayoutError
 from tokenprune.tokens import TEXT
 
 
@@ -49,25 +47,21 @@ class Layout:
         return torch.bincount(frame[frame != TEXT], minlength=self.frames)
 
     def keep(self, kept: Bool[Tensor, "b s"]) -> tuple[Layout, Int[Tensor, "b m"]]:
-        """The layout of the surviving rows, packed to the side they were packed to, and the columns
-        they come from.
+        """The layout of the surviving rows, and the columns they come from.
+
+        They are packed to the side they were packed to.
         """
         columns, valid = pack(kept & self.valid, right=self._ends_padded())
         chosen = {name: getattr(self, name).gather(1, columns) for name in ("frame", "slot", "row")}
         chosen["frame"] = chosen["frame"].masked_fill(~valid, TEXT)
         return replace(self, valid=valid, **chosen), columns
 
-    def grow(self, generated: Bool[Tensor, "b t"]) -> Bool[Tensor, "b u"]:
-        """Validity including `t` rows that came after the prompt."""
-        return torch.cat([self.valid, generated], dim=1)
-
     def _ends_padded(self) -> bool:
         return not bool(self.valid[:, -1].all())
 
 
 def pack(kept: Bool[Tensor, "b s"], right: bool) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
-    """Columns that bring the kept rows of every sample together in order, and which of them are
-    real.
+    """Columns that bring the kept rows of every sample together, in order, and which are real.
 
     Padding goes to the left, where `generate` wants it, or to the `right` if the batch came padded
     there.
@@ -85,7 +79,7 @@ def prompt_layout(
 ) -> tuple[Layout, list[int]]:
     """The layout of an uncompressed prompt, and the samples that hold a video.
 
-    Raises LayoutError for several videos in one sample, and for placeholders that are no whole
+    Raises LayoutError for several videos in one sample, and for placeholders that are not a whole
     number of frames.
     """
     run = placeholder & mask
@@ -99,11 +93,11 @@ def prompt_layout(
     with_video = lengths.nonzero().squeeze(-1).tolist()
     visual = (lengths[with_video] - separators).unique()
     if len(visual) != 1 or int(visual) % cells or int(visual) < cells:
+        found = sorted(set(lengths[with_video].tolist()))
         raise LayoutError(
-            f"{sorted(set(lengths[with_video].tolist()))} video placeholders are no whole number "
-            f"of frames of {cells} "
-            f"tokens plus {separators}: encode the prompt with the checkpoint's own processor, "
-            "without chunked prefill"
+            f"{found} video placeholders are not a whole number of frames of {cells} tokens plus "
+            f"{separators}: encode the prompt with the checkpoint's own processor, without chunked "
+            "prefill"
         )
     offset = run.cumsum(1) - 1
     inside = run & (offset < visual)
@@ -127,12 +121,3 @@ def take(states: Tensor, columns: Int[Tensor, "b m"]) -> Tensor:
     columns = columns.to(states.device)
     samples = torch.arange(len(columns), device=states.device).unsqueeze(-1)
     return states.expand(len(columns), *states.shape[1:])[samples, columns]
-
-
-def flat_mask(mask: Any) -> Tensor | None:
-    """The 2-D mask that `mask` is, or None; UnsupportedGenerationError for any other kind."""
-    if mask is None or (isinstance(mask, Tensor) and mask.ndim == 2):
-        return mask
-    raise UnsupportedGenerationError(
-        "token selection needs the 2-D attention mask of the prompt, or none: not a 4-D one"
-    )

@@ -1,26 +1,26 @@
-"""The cache of a prompt with a decode stage: hidden rows lie before the visible ones, and attention
-reads a plain view.
+"""The cache of a prompt with a decode stage: hidden rows lie before the visible ones.
 
-Keys carry their rotation and a decoding query sees all visible rows, so their order does not matter
-(DyCoke keeps two sets as well, eq. 6 and 7). Every sample's hidden rows and padding fill its first
-slots; what is generated goes behind. A change of the selection swaps as many rows as changed,
-nothing else moves, and showing everything moves nothing at all. Samples that hide unequal numbers
-are masked as if padded on the left.
+Attention reads a plain view of the visible rows. Keys carry their rotation and a decoding query
+sees all visible rows, so their order does not matter (DyCoke keeps two sets as well, eq. 6 and 7).
+Every sample's hidden rows and padding fill its first slots; what is generated goes behind. A change
+of the selection swaps as many rows as changed, nothing else moves, and showing everything moves
+nothing at all. Samples that hide unequal numbers are masked as if padded on the left.
+
+`Partition` says which rows swap, `PartitionedLayer` swaps them.
 
 Axes: `b` samples, `g` key/value heads, `n` cached rows, `t` the same and this step's own, `q` new
-rows, `k` pairs, `e` and `w` widths.
+rows, `k` pairs of rows, `m` rows of one storage, `e` and `w` widths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune.runtime.arrangement import Arrangement, Exchange
 from tokenprune.runtime.cache import HidingLayer
 from tokenprune.runtime.layout import take
 
@@ -29,13 +29,76 @@ from tokenprune.runtime.layout import take
 ROOM = 128
 
 
-class PagedLayer(HidingLayer):
-    """A cache layer that can show a part of its rows; `keys` and `values` are views of what the
-    last step saw.
+class Swap(NamedTuple):
+    """What a change of the selection does to each layer of a layout: `k` pairs of rows swap slots."""
+
+    # sample, slot, slot its new row comes from: k hidden slots, then the k they swap with
+    moves: Int[Tensor, "3 2*k"]
+    start: int  # first slot that any sample sees
+    order: Int[Tensor, "b n"]  # the column that lies in each slot afterwards
+
+
+class Partition:
+    """Which column lies in which slot, for the layers of one layout; they hide the same rows."""
+
+    def __init__(self, visible: Bool[Tensor, "b t"]) -> None:
+        # of the columns at the last swap; later ones are visible and in their own slots
+        self._visible = visible[:, :0]
+        self._order = self._visible.long()
+        self._hidden = self._order.sum(1)
+        self._ragged = False
+
+    def show(
+        self, layers: Iterable[object], visible: Bool[Tensor, "b t"]
+    ) -> Bool[Tensor, "b t"] | None:
+        """Lets `layers` see the visible columns in this step; returns their mask by slot."""
+        swap, mask = self.step(visible)
+        for layer in layers:
+            assert isinstance(layer, PartitionedLayer)
+            layer.show(swap)
+        return mask
+
+    def step(self, visible: Bool[Tensor, "b t"]) -> tuple[Swap | None, Bool[Tensor, "b t"] | None]:
+        """What brings the visible rows together, None if nothing changes, and a mask by slot.
+
+        No mask means that all samples see every slot from the first visible one. The last column is
+        this step's own.
+        """
+        cached, known = visible[:, :-1], self._visible.shape[1]
+        changed = (cached[:, :known] != self._visible).any() | ~cached[:, known:].all()
+        # here a step waits for the device: a view needs its bounds on the host
+        different, void = torch.stack([changed, ~visible[:, -1].all()]).tolist()
+        swap = self._swap(cached) if different else None
+        if not self._ragged and not void:
+            return swap, None
+        mask = torch.arange(visible.shape[1], device=visible.device) >= self._hidden.unsqueeze(-1)
+        mask[:, -1] &= visible[:, -1]
+        return swap, mask
+
+    def _swap(self, visible: Bool[Tensor, "b n"]) -> Swap:
+        slots = torch.arange(visible.shape[1], device=visible.device)
+        later = slots[self._order.shape[1] :].expand(len(visible), -1)
+        order = torch.cat([self._order, later], dim=1)
+        shown, self._hidden = visible.gather(1, order), (~visible).sum(1)
+        below = slots < self._hidden.unsqueeze(-1)
+        # as many visible rows lie below the bound as hidden ones above it, and both come sorted by
+        # sample
+        sample, low = (shown & below).nonzero().unbind(1)
+        high = (~shown & ~below).nonzero()[:, 1]
+        pairs = ((sample, sample), (low, high), (high, low))
+        moves = torch.stack([torch.cat(pair) for pair in pairs])
+        order[moves[0], moves[1]] = order[moves[0], moves[2]]
+        start, most = torch.stack(self._hidden.aminmax()).tolist()
+        self._visible, self._order, self._ragged = visible, order, start != most
+        return Swap(moves, start, order)
+
+
+class PartitionedLayer(HidingLayer):
+    """A cache layer that can show a part of its rows.
 
     It hides only in a step that was announced by `show`. Any other one, a second turn or a step
     outside the session, gets all rows in their original order. With `offload` hidden rows lie in
-    host memory.
+    host memory. `keys` and `values` are views of what the last step saw.
     """
 
     def __init__(self, offload: bool = False) -> None:
@@ -68,32 +131,29 @@ class PagedLayer(HidingLayer):
             self.reveal()
         self._showing = False
         self._own()
-        first, new = self._rows - self._base, key_states.shape[2]
+        self._append((key_states, value_states))
+        return self._view()
+
+    def _append(self, new: tuple[Tensor, Tensor]) -> None:
+        first, number = self._rows - self._base, new[0].shape[2]
         if not self._device:
-            self._device = [
-                _joined([states], self._room, self.device) for states in (key_states, value_states)
-            ]
-        elif first + new > self._device[0].shape[2]:
+            self._device = [_joined([states], self._room, self.device) for states in new]
+        elif first + number > self._device[0].shape[2]:
             self._room *= 2
             old = [part[:, :, :first] for part in self._device]
-            both = zip(old, (key_states, value_states), strict=True)
+            both = zip(old, new, strict=True)
             self._device = [_joined(parts, self._room, self.device) for parts in both]
         else:
-            for part, states in zip(self._device, (key_states, value_states), strict=True):
-                part[:, :, first : first + new] = states
-        self._rows += new
-        return self._view()
+            for part, states in zip(self._device, new, strict=True):
+                part[:, :, first : first + number] = states
+        self._rows += number
 
     def _own(self) -> None:
         """Makes storage writable that was filled in inference mode, if that is over."""
-        if (
-            self._device
-            and self._device[0].is_inference()
-            and not torch.is_inference_mode_enabled()
-        ):
-            self._device, self._host = (
-                [part.clone() for part in side] for side in (self._device, self._host)
-            )
+        filled_in_inference = self._device and self._device[0].is_inference()
+        if filled_in_inference and not torch.is_inference_mode_enabled():
+            self._device = [part.clone() for part in self._device]
+            self._host = [part.clone() for part in self._host]
 
     def _view(self) -> tuple[Tensor, Tensor]:
         first, last = self._start - self._base, self._rows - self._base
@@ -109,33 +169,33 @@ class PagedLayer(HidingLayer):
         first = self._start if self._showing else 0
         return self._rows - first + query_length, first
 
-    def show(self, exchange: Exchange | None) -> None:
-        """Announces a step that sees the visible rows only, after `exchange`."""
-        if exchange is not None:
-            self._exchange(exchange)
+    def show(self, swap: Swap | None) -> None:
+        """Announces a step that sees the visible rows only, after `swap`."""
+        if swap is not None:
+            self._swap(swap)
         self._showing = True
 
-    def _exchange(self, exchange: Exchange) -> None:
+    def _swap(self, swap: Swap) -> None:
         self._own()
-        # rows to be shown come to the device before they are swapped, rows to be hidden leave after
-        self._rebase(min(self._base, exchange.start))
-        (sample, slot, source), base = exchange.moves.to(self.device), self._base
+        # rows to be shown come to the device before they swap, rows to be hidden leave after it
+        self._rebase(min(self._base, swap.start))
+        (sample, slot, source), base = swap.moves.to(self.device), self._base
         if base:
-            pairs = exchange.moves[:, : len(slot) // 2]
+            pairs = swap.moves[:, : len(slot) // 2]
             far, near = pairs[:, pairs[1] < base], (slot >= base) & (source >= base)
             for host, part in zip(self._host, self._device, strict=True):
-                _swap(host, part, far[0], far[1], far[2] - base)
+                _swap_between(host, part, far[0], far[1], far[2] - base)
             sample, slot, source = sample[near], slot[near] - base, source[near] - base
         for part in self._device:
             rows = part.transpose(1, 2)
             rows[sample, slot] = rows[sample, source]
         if self._offloads:
-            self._rebase(exchange.start)
-        self._start, self._order = exchange.start, exchange.order
+            self._rebase(swap.start)
+        self._start, self._order = swap.start, swap.order
         self._view()
 
     def _rebase(self, base: int) -> None:
-        """Moves rows between host and device until exactly the first `base` slots lie on the host."""
+        """Moves rows until exactly the first `base` slots lie on the host."""
         moved, used = base - self._base, self._rows - self._base
         if moved == 0:
             return
@@ -146,9 +206,8 @@ class PagedLayer(HidingLayer):
             staying = [[part[:, :, moved:]] for part in near]
         else:
             far = [[part[:, :, :base]] for part in self._host]
-            staying = [
-                [part[:, :, base:], kept] for part, kept in zip(self._host, near, strict=True)
-            ]
+            coming = [part[:, :, base:] for part in self._host]
+            staying = [list(parts) for parts in zip(coming, near, strict=True)]
         pin = self.device.type == "cuda"  # so that copies need no staging
         self._host = [_joined(parts, 0, torch.device("cpu"), pin) for parts in far] if base else []
         self._device = [_joined(parts, self._room, self.device) for parts in staying]
@@ -173,14 +232,21 @@ class PagedLayer(HidingLayer):
         super().reset()
 
 
-def _swap(
+def reveal(layers: Iterable[object]) -> None:
+    """Shows every row again, in its original order, as a step of several columns needs it."""
+    for layer in layers:
+        if isinstance(layer, PartitionedLayer):
+            layer.reveal()
+
+
+def _swap_between(
     one: Float[Tensor, "b g m e"],
     other: Float[Tensor, "b g n e"],
     sample: Int[Tensor, "k"],
     low: Int[Tensor, "k"],
     high: Int[Tensor, "k"],
 ) -> None:
-    """Rows `low` of one storage and rows `high` of another change places; each may have its device."""
+    """Rows `low` of one storage and `high` of another change places; each may have its device."""
     left, right = one.transpose(1, 2), other.transpose(1, 2)
     at_left = sample.to(left.device), low.to(left.device)
     at_right = sample.to(right.device), high.to(right.device)
@@ -200,31 +266,3 @@ def _joined(
         joined[:, :, at : at + part.shape[2]] = part
         at += part.shape[2]
     return joined
-
-
-class Pages:
-    """The arrangements of one prompt's cache, one for each layout that hides rows."""
-
-    def __init__(self) -> None:
-        self._arrangements: dict[int, Arrangement] = {}
-
-    def show(
-        self, number: int, layers: Sequence[object], visible: Bool[Tensor, "b t"]
-    ) -> Bool[Tensor, "b t"] | None:
-        """Lets `layers`, those of layout `number`, see the visible columns in this step; returns
-        their mask by slot.
-        """
-        if number not in self._arrangements:
-            self._arrangements[number] = Arrangement(visible)
-        exchange, mask = self._arrangements[number].step(visible)
-        for layer in layers:
-            assert isinstance(layer, PagedLayer)
-            layer.show(exchange)
-        return mask
-
-    def reveal(self, layers: Sequence[object]) -> None:
-        """Shows every row again, in its original order, as a step of several columns needs it."""
-        for layer in layers:
-            if isinstance(layer, PagedLayer):
-                layer.reveal()
-        self._arrangements.clear()

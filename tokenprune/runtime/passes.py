@@ -14,22 +14,27 @@ from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.compat import named
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime import attention, media
-from tokenprune.runtime.again import recall
-from tokenprune.runtime.flight import Flight
+from tokenprune.runtime import attention, decode, media, prefill
+from tokenprune.runtime.cache import lead
+from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.guide import Guide
 from tokenprune.runtime.hooks import Hook, kept_loss
-from tokenprune.runtime.prompt_state import Prompt
+from tokenprune.runtime.phase import LayerArguments, Phase
+from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.remarks import Remarks
-from tokenprune.runtime.report import Clock, Report
-from tokenprune.runtime.threads import Pass, Taps
+from tokenprune.runtime.report import Report
+from tokenprune.runtime.threads import Pass
 from tokenprune.runtime.tower import TowerReading, tower_tap
-from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage
+from tokenprune.runtime.uncached import recall
+from tokenprune.strategy import DecodeStage, Pipeline
+
+Arguments = tuple[tuple[()], dict[str, Any]]  # of a module, all of them by name
 
 
 class Passes:
-    """The passes between one entry of a session and its exit, in all threads; ended prompts go to
-    `reports`.
+    """The passes between one entry of a session and its exit, in all threads.
+
+    Prompts that have ended go to `reports`.
     """
 
     def __init__(
@@ -42,60 +47,51 @@ class Passes:
         remark: Remarks,
     ) -> None:
         self.pipeline, self.reports = pipeline, reports
-        self._adapter, self._assistant, self._timed, self._remark = (
-            adapter,
-            assistant,
-            timed,
-            remark,
-        )
-        self._pruners: dict[int, list[PrefillStage]] = {}
-        for stage in pipeline.of(PrefillStage):
-            self._pruners.setdefault(stage.layer, []).append(stage)
-        self._hider: DecodeStage | None = next(iter(pipeline.of(DecodeStage)), None)
-        self._taps = Taps()
-        self._guide = Guide(assistant or adapter, self._taps)
-        self._prompts: weakref.WeakKeyDictionary[Cache, tuple[Prompt, Report]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._adapter, self._timed, self._remark = adapter, timed, remark
+        self._decode_stage = next(iter(pipeline.of(DecodeStage)), None)
+        self._taps = attention.Taps()
+        self._guide = Guide(adapter, assistant, self._taps)
+        self._attached = prefill.Attached(adapter, pipeline, self._guide)
+        # what is known of the prompts whose caches live
+        self._prompts: weakref.WeakKeyDictionary[Cache, PromptState] = weakref.WeakKeyDictionary()
         self._pass = Pass(adapter.device, timed)
-        self._under_way: set[Flight] = set()
+        self._under_way: set[Phase] = set()
         self._over = False
 
     def hook(self, stack: ExitStack) -> None:
         """Puts the hooks on, which closing `stack` takes off."""
-        adapter = self._adapter
+        adapter, guide = self._adapter, self._guide.adapter
         configs = [adapter.text_config, adapter.tower.config]
-        if self._guide.adapter.text_config is not adapter.text_config:
-            configs.append(self._guide.adapter.text_config)
+        if guide.text_config is not adapter.text_config:
+            configs.append(guide.text_config)
         self._check = stack.enter_context(attention.tapped(configs, self._taps))
-        for module, hook in (
+        before: list[tuple[nn.Module, Any]] = [
             (adapter.tower, self._before_tower),
             (adapter.body, self._before_body),
             (adapter.language_model, self._before_language_model),
-            *(
-                (adapter.layers[layer], partial(self._before_layer, layer))
-                for layer in self._hooked_layers()
-            ),
-        ):
-            stack.callback(module.register_forward_pre_hook(Hook(hook), with_kwargs=True).remove)
-        landing = Hook(self._after_language_model)
-        stack.callback(
-            adapter.language_model.register_forward_hook(landing, always_call=True).remove
-        )
+        ]
+        for layer in self._hooked_layers():
+            before.append((adapter.layers[layer], partial(self._before_layer, layer)))
+        for module, function in before:
+            handle = module.register_forward_pre_hook(Hook(function), with_kwargs=True)
+            stack.callback(handle.remove)
+        after = Hook(self._after_language_model)
+        handle = adapter.language_model.register_forward_hook(after, always_call=True)
+        stack.callback(handle.remove)
         stack.enter_context(kept_loss(adapter.model, lambda: self._pass.passed))
 
     def end(self) -> None:
         """Ends the passes of other threads, whose caches must not grow any more."""
         self._over = True
-        for flight in [*self._under_way]:
-            flight.close()
+        for phase in [*self._under_way]:
+            lead(phase.cache, False)
 
     def _hooked_layers(self) -> range:
-        """From the lowest layer at which anything happens, up: what is narrowed there stays
-        narrowed.
-        """
-        first = [*self._pruners, *([self._hider.layer] if self._hider else [])]
-        return range(min(first, default=self._adapter.depth), self._adapter.depth)
+        """From the lowest layer at which anything happens: what is narrowed stays so above it."""
+        depth, acting = self._adapter.depth, [*prefill.by_layer(self.pipeline)]
+        if self._decode_stage is not None:
+            acting.append(self._decode_stage.layer)
+        return range(min(acting, default=depth), depth)
 
     def _before_tower(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         now = self._pass
@@ -105,117 +101,119 @@ class Passes:
         # a prompt needs at most its images' and its video's
         now.readings = [*now.readings[-1:], reading]
         if any(self.pipeline.signals):
-            self._taps[self._adapter.tower_attention] = tower_tap(
-                self._adapter, self.pipeline.signals, reading, clock
-            )
+            tap = tower_tap(self._adapter, self.pipeline.signals, reading, clock)
+            self._taps[self._adapter.tower_attention] = tap
 
-    def _before_body(
-        self, module: nn.Module, args: Any, kwargs: Any
-    ) -> tuple[tuple[()], dict[str, Any]]:
+    def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
         """Sees the prompt while its ids are known: finds the video, and realigns a second turn."""
-        given = named(module, args, kwargs)
-        cache = compat.given_cache(given)
-        cached = 0 if cache is None else cache.get_seq_length()
-        videos, images = media.videos_in(given), media.images_in(given)
+        now, given = self._pass, named(module, args, kwargs)
+        cache, images = compat.given_cache(given), media.images_in(given)
         if images:
             self._remark("images", media.IMAGES)
-        self._pass.flight = self._pass.passed = None
+        now.arrived = now.phase = now.passed = None
         self._check()
-        if videos:
-            if cached:
-                raise UnsupportedGenerationError(
-                    "a video arrives behind a filled cache: send the whole conversation as one "
-                    "prompt, unchunked"
-                )
-            placeholder = self._adapter.placeholders(
-                given.get("input_ids"), given.get("inputs_embeds")
+        video = media.video_prompt(self._adapter, given)
+        if video is None:
+            prompt = self._known(cache)
+            return (), given if prompt is None else decode.new_ids(given, prompt.seen)
+        if cache is not None and cache.get_seq_length():
+            raise UnsupportedGenerationError(
+                "a video arrives behind a filled cache: send the whole conversation as one "
+                "prompt, unchunked"
             )
-            media.check_one_each(placeholder, videos)
-            if images and self._assistant is not None:
-                raise UnsupportedGenerationError(
-                    "an assistant sees the words and the video of a prompt, not its images, so it "
-                    "would weigh frames "
-                    "for another prompt: leave out the images, or the assistant"
-                )
-            encoded = compat.encoded_media(given, "video")
-            self._pass.flight = Flight(
-                self._adapter, self._guide, placeholder, given.get("input_ids"), encoded
+        if images and self._guide.assists:
+            raise UnsupportedGenerationError(
+                "an assistant sees the words and the video of a prompt, not its images, so it "
+                "would weigh frames for another prompt: leave out the images, or the assistant"
             )
-        elif cache is not None and cached and cache in self._prompts:
-            given = self._prompts[cache][0].realign(given)
+        now.arrived = video
         return (), given
 
-    def _before_language_model(
-        self, module: nn.Module, args: Any, kwargs: Any
-    ) -> tuple[tuple[()], dict[str, Any]] | None:
-        now = self._pass
-        if now.flight is not None and now.flight.probing:
+    def _known(self, cache: Cache | None) -> PromptState | None:
+        """The prompt that has filled a cache, if a pass of this session did."""
+        if cache is None or not cache.get_seq_length():
             return None
-        given = named(module, args, kwargs)
+        return self._prompts.get(cache)
+
+    def _before_language_model(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
+        now, given = self._pass, named(module, args, kwargs)
+        video, now.arrived = now.arrived, None
         cache = compat.given_cache(given)
-        if now.flight is not None:
-            self._begin(now.flight, given)
-        elif cache is not None and cache.get_seq_length() and cache in self._prompts:
-            prompt, report = self._prompts[cache]
-            now.flight = Flight(self._adapter, self._guide, prompt=prompt, report=report)
-            now.flight.resume(given, cache)
-        if now.flight is None:
-            now.readings.clear()  # of images, which the next video must not be taken for
-        else:
-            self._taps.update(now.flight.row_taps(self._pruners, self._hider))
-            now.since = now.clock.now()
-            self._under_way.add(now.flight)
-            if self._over:  # the block was left while the lines above ran in another thread
-                now.flight.close()
+        if video is not None:
+            phase, given = self._begin(video, given)
+        elif cache is not None and (prompt := self._known(cache)) is not None:
+            phase = decode.resume(given, self._adapter, self._decode_stage, prompt, cache)
+            if self.pipeline.strategies:
+                given = decode.corrected(given, prompt)
+        else:  # words or images, whose readings the next video must not be taken for; or a guide
+            now.readings.clear()
+            return (), given
+        now.phase = phase
+        lead(phase.cache, True)
+        self._taps.update(phase.taps())
+        now.since = now.clock.now()
+        self._under_way.add(phase)
+        if self._over:  # the block was left while the lines above ran in another thread
+            lead(phase.cache, False)
         return (), given
 
-    def _begin(self, flight: Flight, given: dict[str, Any]) -> None:
+    def _begin(
+        self, video: media.VideoPrompt, given: dict[str, Any]
+    ) -> tuple[Phase, dict[str, Any]]:
         """A video prompt is about to enter the language model."""
-        now, before = self._pass, {**given}
+        now, uncompressed = self._pass, given
         self._taps.pop(self._adapter.tower_attention, None)
         if now.readings:
             now.clock.add("vision", now.since)
         else:
             now.clock = Clock(self._adapter.device, self._timed)
-        cache = flight.cache(given, guarded=bool(self.pipeline.strategies), hider=self._hider)
-        now.again = recall(now.again, flight, now.readings) if cache is None else None
-        if now.again is not None:
-            now.again.check(self.pipeline)
-            now.readings = [*now.again.readings]
+        ours = None
+        if self.pipeline.strategies:
+            ours = prefill.cache_to_fill(self._adapter, given, self._decode_stage)
+        if ours is not None:
+            given = {**given, **compat.caching(self._adapter.language_model, ours)}
+        cache = compat.given_cache(given)
+        now.uncached = recall(now.uncached, video, now.readings) if cache is None else None
+        readings = [*now.readings]
+        if now.uncached is not None:
+            now.uncached.check(self.pipeline)
+            readings = [*now.uncached.readings]
         with now.clock.inner("strategy"):
-            report = flight.begin(given, self.pipeline, now.readings, now.clock)
+            phase, given = prefill.begin(self._attached, video, given, readings, now.clock, ours)
         now.clock.forget_inner()
         if cache is not None:
-            self._prompts[cache] = flight.prompt, report
+            self._prompts[cache] = phase.prompt
         now.readings.clear()
-        self._remark("context", media.beyond(self._adapter.text_config, given, "the prompt"))
+        self._remark_context(uncompressed, given)
+        return phase, given
+
+    def _remark_context(self, uncompressed: dict[str, Any], given: dict[str, Any]) -> None:
+        """Warns where a prompt is longer than the model, or the guide, was made for."""
+        config = self._adapter.text_config
+        self._remark("context", media.beyond(config, given, "the prompt"))
         if self.pipeline.allocator is not None:
-            full = media.beyond(
-                self._guide.adapter.text_config, before, "the prompt that the guide reads"
-            )
-            self._remark("guide", full)
+            config, what = self._guide.adapter.text_config, "the prompt that the guide reads"
+            self._remark("guide", media.beyond(config, uncompressed, what))
 
     def _before_layer(
         self, layer: int, module: nn.Module, args: Any, kwargs: Any
-    ) -> tuple[Any, dict[str, Any]] | None:
-        flight = self._pass.flight
-        if flight is None or flight.probing:
-            return None
-        return flight.enter_layer(
-            layer, named(module, args, kwargs), self._pruners.get(layer, []), self._hider
-        )
+    ) -> LayerArguments | None:
+        phase = self._pass.phase
+        return None if phase is None else phase.enter_layer(layer, named(module, args, kwargs))
 
     def _after_language_model(self, module: nn.Module, args: Any, output: Any) -> None:
-        flight = self._pass.flight
-        if flight is None or flight.probing:
+        phase = self._pass.phase
+        if phase is None:
             return
-        self._pass.flight = None
+        self._pass.phase = None
         self._taps.clear()
-        self._under_way.discard(flight)
-        flight.close()
-        if output is not None:  # None: the forward pass raised
-            flight.report.clock.add("prefill" if flight.prefill else "decode", self._pass.since)
-            if flight.land(self._hider):
-                self._remark("unseen", media.unseen(str(self.pipeline), flight.report.unseen_from))
-                self.reports.append(flight.report)
-                self._pass.passed = flight.prompt
+        self._under_way.discard(phase)
+        lead(phase.cache, False)
+        if output is None:  # the forward pass raised
+            return
+        phase.prompt.report.clock.add(phase.lap, self._pass.since)
+        if (prompt := phase.finish()) is not None:
+            remark = media.unseen(str(self.pipeline), prompt.report.unseen_from)
+            self._remark("unseen", remark)
+            self.reports.append(prompt.report)
+            self._pass.passed = prompt

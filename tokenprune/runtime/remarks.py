@@ -1,4 +1,4 @@
-"""Warnings in the name of this package, wherever they come from: a hook, or the end of the program."""
+"""Warnings in the name of this package, from a hook or from the end of the program."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""What was really kept: measured per sample, stage, frame and layer, never copied from an option."""
+"""What was really kept, per sample, stage, frame and layer: measured, never copied from an option."""
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.slots import pack
+
+PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,6 @@ class SampleReport:
     steps: list[Tensor | int] = field(default_factory=list)
     # of each step but the first, see `decode_changes`
     changes: list[Tensor] = field(default_factory=list)
-    asked: float = 1.0  # fraction the stages were asked to leave, after the last of them
 
     @property
     def full(self) -> int:
@@ -52,6 +51,12 @@ class SampleReport:
     def kept(self) -> int:
         """Visual tokens at the LLM's input."""
         return self.layers[0]
+
+    @property
+    def asked(self) -> float:
+        """Fraction that the stages were asked to leave, after the last of them."""
+        ratios = (sum(stage.budget) / max(1, sum(stage.before)) for stage in self.stages)
+        return math.prod(ratios, start=1.0)
 
     @property
     def unseen_from(self) -> int | None:
@@ -70,8 +75,9 @@ class SampleReport:
 
     @property
     def decode(self) -> list[int]:
-        """Visual rows visible at each decoding step, in the layers of the decode stage or else in
-        the last layer.
+        """Visual rows visible at each decoding step.
+
+        Counted in the layers of the decode stage, without one in the last layer.
         """
         return [int(step) for step in self.steps]
 
@@ -81,20 +87,20 @@ class SampleReport:
         return sum(int(changed) for changed in self.changes)
 
     def end(self, steps: int) -> None:
-        """Forgets what lies beyond `steps` decoding steps: others of its batch were still answering
-        then.
-        """
+        """Forgets what lies beyond `steps` decoding steps, when only others of its batch answered."""
         del self.steps[steps:], self.changes[max(0, steps - 1) :]
 
     @property
     def decode_ratio(self) -> float | None:
-        """`decode` as a kept fraction, averaged over steps; None if nothing was decoded after the
-        first token.
+        """`decode` as a kept fraction, averaged over steps.
+
+        None if nothing was decoded after the first token.
         """
         return statistics.fmean(self.decode) / self.full if self.steps else None
 
     def as_dict(self) -> dict[str, Any]:
         """For `records.jsonl`: plain numbers and lists; `slots.unpack` gives the slots back."""
+        weights = {} if self.frame_weights is None else {"frame_weights": self.frame_weights}
         return {
             "full": self.full,
             "kept": self.kept,
@@ -109,15 +115,13 @@ class SampleReport:
             "decode_changes": self.decode_changes,
             "stages": [vars(stage) for stage in self.stages],
             "slots": pack(self.slots, self.cells),
-            **({"frame_weights": self.frame_weights} if self.frame_weights is not None else {}),
+            **weights,
         }
 
 
 @dataclass
 class Report:
-    """One prompt: a batch of samples (None where a sample has no video) and, if timed, where the
-    time went.
-    """
+    """One prompt: a batch of samples (None where one has no video); if timed, where the time went."""
 
     samples: list[SampleReport | None]
     clock: Clock
@@ -150,55 +154,10 @@ class Report:
         """
         laps = self.clock.laps
         decode, choosing = laps.get("decode", []), laps.get("choosing", [])
+        step = 1e3 * (sum(decode) + sum(choosing)) / len(decode) if decode else None
+        chosen = 1e3 * sum(choosing) / len(decode) if choosing else None
         return {
-            **{
-                f"{name}_ms": 1e3 * sum(laps.get(name, [0.0]))
-                for name in ("vision", "strategy", "probe", "prefill")
-            },
-            "decode_ms_per_token": 1e3 * (sum(decode) + sum(choosing)) / len(decode)
-            if decode
-            else None,
-            "choosing_ms_per_token": 1e3 * sum(choosing) / len(decode) if choosing else None,
+            **{f"{name}_ms": 1e3 * sum(laps.get(name, [0.0])) for name in PREFILL_LAPS},
+            "decode_ms_per_token": step,
+            "choosing_ms_per_token": chosen,
         }
-
-
-class Clock:
-    """Laps in seconds by name; waits for the device, so it is off unless timing is asked for.
-
-    A lap inside another is not counted twice: a strategy that runs within the prefill is taken out
-    of it.
-    """
-
-    def __init__(self, device: torch.device, on: bool) -> None:
-        self.device, self.on = device, on
-        self.laps: dict[str, list[float]] = {}
-        self._inner = 0.0
-
-    def now(self) -> float:
-        if self.on and self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
-        return time.perf_counter()
-
-    def add(self, name: str, since: float) -> None:
-        """Ends a lap that began at `since`, without what inner laps took."""
-        if self.on:
-            self.laps.setdefault(name, []).append(self.now() - since - self._inner)
-        self._inner = 0.0
-
-    def forget_inner(self) -> None:
-        """What inner laps took so far lies outside the lap that begins now."""
-        self._inner = 0.0
-
-    @contextmanager
-    def inner(self, name: str) -> Iterator[None]:
-        """A lap within another."""
-        if not self.on:
-            yield
-            return
-        outer, self._inner, since = self._inner, 0.0, self.now()
-        try:
-            yield
-        finally:
-            taken = self.now() - since
-            self.laps.setdefault(name, []).append(taken - self._inner)
-            self._inner = outer + taken

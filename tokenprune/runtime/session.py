@@ -1,6 +1,4 @@
-"""`attach`: carries a pipeline on one stock model instance, by hooks that are gone when the block
-ends.
-"""
+"""`attach`: a pipeline on one stock model, carried by hooks that are gone when the block ends."""
 
 from __future__ import annotations
 
@@ -32,8 +30,7 @@ def attach(
     assistant: Any = None,
     timed: bool = False,
 ) -> Session:
-    """Compresses every video prompt of `model` inside `with attach(model, "a+b") as session:`, and
-    nothing outside it.
+    """Compresses every video prompt of `model` inside `with attach(model, "a+b") as session:`.
 
     Stock `generate` and `forward` work as always: greedy search, sampling, beams (without a decode
     stage), streamers, stopping criteria, padded batches. Text-only prompts and second turns pass
@@ -56,8 +53,7 @@ def attach(
 
 
 class Session:
-    """An attached pipeline: `report` says what the last video prompt kept, `reports` has every
-    prompt of the block.
+    """An attached pipeline, and the reports of what it has kept.
 
     It may be entered again once it was left, which continues `reports`. Threads may share an open
     one: a forward pass and what hooks know of it belong to the thread that runs it, while `reports`
@@ -77,20 +73,24 @@ class Session:
 
     @property
     def reports(self) -> list[Report]:
-        """One for every video prompt, oldest first; StrategyError before the session was entered."""
+        """One for every video prompt, oldest first.
+
+        StrategyError before the session was entered.
+        """
         if self._unused.alive:
             raise StrategyError(f"this session {UNUSED}")
         return self._reports
 
     @property
     def report(self) -> Report:
-        """The last video prompt's; LookupError before the first, StrategyError before the session
-        was entered.
+        """The last video prompt's.
+
+        LookupError before the first, StrategyError before the session was entered.
         """
         if not self.reports:
             raise LookupError(
-                "no video prompt has gone through this session yet: call model.generate inside the "
-                "block"
+                "no video prompt has gone through this session yet: call model.generate inside "
+                "the block"
             )
         return self.reports[-1]
 

@@ -1,6 +1,4 @@
-"""What the vision tower reveals besides its features: keys and saliency, on the pooled grid of the
-visual tokens.
-"""
+"""What the vision tower reveals besides its features: keys and saliency, pooled like the tokens."""
 
 from __future__ import annotations
 
@@ -13,8 +11,8 @@ from torch import Tensor
 from tokenprune.adapters import VideoLLM
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.runtime import attention
+from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Layout
-from tokenprune.runtime.report import Clock
 from tokenprune.strategy import Pipeline
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -39,29 +37,25 @@ def tower_tap(
 
     def read(query: Float[Tensor, "i h p e"], key: Float[Tensor, "i h p e"], scale: float) -> None:
         if signals.saliency is not None:
-            received = signals.saliency == "received"
-            weight = (
-                attention.received(query, key, scale)
-                if received
-                else attention.mean_query(query, key)
-            )
+            if signals.saliency == "received":
+                weight = attention.received(query, key, scale)
+            else:
+                weight = attention.mean_query(query, key)
             pooled = adapter.pool(weight.unsqueeze(-1)).squeeze(-1)
             # pooling averages, but attention is a mass: a cell stands for all the patches it covers
             reading.saliency = pooled * (weight.shape[1] / pooled.shape[1])
         if signals.keys is not None:
-            flat = (
-                key.float().mean(1)
-                if signals.keys == "head_mean"
-                else attention.side_by_side(key).float()
-            )
+            whole = signals.keys == "full"
+            flat = attention.side_by_side(key).float() if whole else key.float().mean(1)
             reading.keys = adapter.pool(flat)
 
     return tap
 
 
 def matching(readings: Sequence[TowerReading], videos: int, frames: int) -> TowerReading | None:
-    """The tower's last call on as many whole videos as there are, or on a whole fraction of them
-    (beams share one).
+    """The tower's last call on as many whole videos as there are.
+
+    Or on a whole fraction of them: beams share one.
     """
     fitting = [
         reading

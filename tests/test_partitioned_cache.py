@@ -18,9 +18,8 @@ from torch import Tensor
 
 from tokenprune import attach, build
 from tokenprune.compat import caching, filled_cache
-from tokenprune.runtime.arrangement import Arrangement
 from tokenprune.runtime.layout import visible_mask
-from tokenprune.runtime.partitioned_cache import ROOM, PagedLayer, Pages
+from tokenprune.runtime.partitioned_cache import ROOM, Partition, PartitionedLayer, reveal
 from tokenprune.strategies.dycoke import DyCoke
 from tokenprune.strategy import DecodeStage, Pipeline
 from tokenprune.tokens import SequenceView
@@ -58,9 +57,7 @@ def by_mask(monkeypatch):
     """The reference: nothing moves, and a mask over all cached rows hides what a step does not see."""
 
     def switch() -> None:
-        monkeypatch.setattr(
-            Pages, "show", lambda self, number, layers, visible: visible_mask(visible)
-        )
+        monkeypatch.setattr(Partition, "show", lambda self, layers, visible: visible_mask(visible))
 
     return switch
 
@@ -106,7 +103,7 @@ PIPELINES = {
 
 @pytest.mark.parametrize("texts", [((4, 5),), RAGGED], ids=["one", "ragged"])
 @pytest.mark.parametrize("name", PIPELINES)
-def test_exchanging_rows_equals_masking_them(model, by_mask, name, texts):
+def test_swapping_rows_equals_masking_them(model, by_mask, name, texts):
     inputs = prompt(5, texts)
     logits, reports = outcome(model, PIPELINES[name], inputs)
     stages = [
@@ -233,12 +230,12 @@ def rows(batch: int, first: int, number: int) -> tuple[Tensor, Tensor]:
     return key.contiguous(), -key[..., :2].contiguous()
 
 
-def addresses(layer: PagedLayer) -> list[int]:
+def addresses(layer: PartitionedLayer) -> list[int]:
     return [part.untyped_storage().data_ptr() for part in (layer.keys, layer.values)]  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def check_view(
-    layer: PagedLayer, keys: Tensor, values: Tensor, mask: Tensor | None, visible: Tensor
+    layer: PartitionedLayer, keys: Tensor, values: Tensor, mask: Tensor | None, visible: Tensor
 ) -> None:
     """Every sample finds exactly its visible rows, in whatever order, and values with their keys."""
     assert torch.equal(keys[..., :2], -values)
@@ -259,13 +256,15 @@ def check_view(
 def test_any_sequence_of_selections_and_turns(
     data, seed: int, batch: int, length: int, offload: bool
 ) -> None:
-    generator, pages, layer = torch.Generator().manual_seed(seed), Pages(), PagedLayer(offload)
+    generator, layer = torch.Generator().manual_seed(seed), PartitionedLayer(offload)
     layer.update(*rows(batch, 0, length))
     visible = torch.ones(batch, length, dtype=torch.bool)
+    partition = Partition(visible)
     for _ in range(data.draw(st.integers(1, 6))):
         action = data.draw(st.sampled_from(["same", "other", "all", "turn"]))
         if action == "turn":
-            pages.reveal([layer])
+            reveal([layer])
+            partition = Partition(visible)
             more = data.draw(st.integers(1, 3))
             assert layer.get_mask_sizes(more) == (length + more, 0)
             keys, values = layer.update(*rows(batch, length, more))
@@ -281,7 +280,7 @@ def test_any_sequence_of_selections_and_turns(
             visible = torch.ones_like(visible)
         own = torch.rand(batch, 1, generator=generator) < 0.9
         visible = torch.cat([visible, own], dim=1)
-        mask = pages.show(0, [layer], visible)
+        mask = partition.show([layer], visible)
         width, first = layer.get_mask_sizes(1)
         keys, values = layer.update(*rows(batch, length, 1))
         length += 1
@@ -293,7 +292,7 @@ def test_any_sequence_of_selections_and_turns(
 
 
 @given(seeds, st.integers(2, 40), st.integers(0, 40))
-def test_only_what_changes_is_exchanged(seed: int, length: int, number: int) -> None:
+def test_only_what_changes_is_swapped(seed: int, length: int, number: int) -> None:
     """Two selections of the same size: as many pairs as rows that came, and every other row stays
     in its slot.
     """
@@ -304,24 +303,24 @@ def test_only_what_changes_is_exchanged(seed: int, length: int, number: int) -> 
         )
         for _ in range(2)
     )
-    arrangement, own = Arrangement(first[:, :0]), torch.ones(1, 1, dtype=torch.bool)
-    arrangement.step(torch.cat([first, own], 1))
-    before = arrangement._order
-    exchange, _ = (
-        arrangement.step(torch.cat([second, own], 1))
+    partition, own = Partition(first[:, :0]), torch.ones(1, 1, dtype=torch.bool)
+    partition.step(torch.cat([first, own], 1))
+    before = partition._order
+    swap, _ = (
+        partition.step(torch.cat([second, own], 1))
         if int(first.sum()) == int(second.sum())
         else (None, None)
     )
-    if exchange is not None:
+    if swap is not None:
         came = int((second & ~first).sum())
-        assert exchange.moves.shape == (3, 2 * came)
-        assert int((exchange.order != before).sum()) == 2 * came
-    again, _ = arrangement.step(torch.cat([arrangement._visible, own, own], 1))
+        assert swap.moves.shape == (3, 2 * came)
+        assert int((swap.order != before).sum()) == 2 * came
+    again, _ = partition.step(torch.cat([partition._visible, own, own], 1))
     assert again is None
 
 
 def test_no_storage_is_made_between_growths() -> None:
-    pages, layer, plain = Pages(), PagedLayer(), PagedLayer()
+    layer, plain = PartitionedLayer(), PartitionedLayer()
     for one in (layer, plain):
         one.update(*rows(2, 0, 50))
     visible, places, generator = (
@@ -329,12 +328,12 @@ def test_no_storage_is_made_between_growths() -> None:
         set(),
         torch.Generator().manual_seed(0),
     )
-    before = addresses(plain)
+    before, partition = addresses(plain), Partition(visible)
     for step in range(6 * ROOM):
         if step % 5 == 0:
             visible[:, 5:40] = torch.rand(35, generator=generator) < 0.5
         visible = torch.nn.functional.pad(visible, (0, 1), value=True)
-        pages.show(0, [layer], visible)
+        partition.show([layer], visible)
         layer.update(*rows(2, 50 + step, 1))
         plain.update(*rows(2, 50 + step, 1))
         places.add((*addresses(layer), len(layer._device[0][0, 0])))
@@ -345,9 +344,9 @@ def test_no_storage_is_made_between_growths() -> None:
 
 
 def test_reset_forgets_everything() -> None:
-    pages, layer = Pages(), PagedLayer(offload=True)
+    visible, layer = torch.arange(10)[None] > 4, PartitionedLayer(offload=True)
     layer.update(*rows(1, 0, 9))
-    pages.show(0, [layer], torch.arange(10)[None] > 4)
+    Partition(visible).show([layer], visible)
     layer.update(*rows(1, 9, 1))
     layer.reset()
     assert (layer.get_seq_length(), layer.get_mask_sizes(3)) == (0, (3, 0))

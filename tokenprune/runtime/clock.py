@@ -1,0 +1,51 @@
+"""Where the time of a prompt goes: laps by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Clock:
+    """Laps in seconds by name; waits for the device, so it is off unless timing is asked for.
+
+    A lap inside another is not counted twice: a strategy that runs within the prefill is taken out
+    of it.
+    """
+
+    def __init__(self, device: torch.device, on: bool) -> None:
+        self.device, self.on = device, on
+        self.laps: dict[str, list[float]] = {}
+        self._inner = 0.0
+
+    def now(self) -> float:
+        if self.on and self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+        return time.perf_counter()
+
+    def add(self, name: str, since: float) -> None:
+        """Ends a lap that began at `since`, without what inner laps took."""
+        if self.on:
+            self.laps.setdefault(name, []).append(self.now() - since - self._inner)
+        self._inner = 0.0
+
+    def forget_inner(self) -> None:
+        """What inner laps took so far lies outside the lap that begins now."""
+        self._inner = 0.0
+
+    @contextmanager
+    def inner(self, name: str) -> Iterator[None]:
+        """A lap within another."""
+        if not self.on:
+            yield
+            return
+        outer, self._inner, since = self._inner, 0.0, self.now()
+        try:
+            yield
+        finally:
+            taken = self.now() - since
+            self.laps.setdefault(name, []).append(taken - self._inner)
+            self._inner = outer + taken

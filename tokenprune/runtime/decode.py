@@ -1,0 +1,232 @@
+"""What follows a prompt: a further turn, and the steps that generate one token per sample.
+
+Axes: `b` samples, `t` cached columns of a layout and this step's own, `s` rows of one sample, `w`
+generated words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+
+from tokenprune.adapters import VideoLLM
+from tokenprune.guards import masks
+from tokenprune.precision import full_precision
+from tokenprune.runtime.attention import Tap, causal_mask, flat_mask, last_row
+from tokenprune.runtime.layout import Layout
+from tokenprune.runtime.partitioned_cache import Partition, reveal
+from tokenprune.runtime.phase import LayerArguments, Phase
+from tokenprune.runtime.prompt_state import PromptState
+from tokenprune.strategy import DecodeStage
+from tokenprune.tokens import TEXT, SequenceView
+
+
+class Turn(Phase):
+    """Several columns behind the prompt: they see all rows that are left in each layer.
+
+    The mask is made anew in each layer where the cached rows change.
+    """
+
+    lap = "decode"
+
+    def __init__(self, adapter: VideoLLM, prompt: PromptState, cache: Cache) -> None:
+        self.prompt, self.cache = prompt, cache
+        self._adapter = adapter
+        self._narrowed: dict[str, Any] = {}  # arguments of the layers from here up
+
+    def taps(self) -> dict[nn.Module, Tap]:
+        return {}
+
+    def enter_layer(self, layer: int, given: dict[str, Any]) -> LayerArguments | None:
+        if self._changes(layer):
+            visible, hidden = self._mask(layer), given["hidden_states"]
+            mask = causal_mask(self._adapter.text_config, hidden, visible, self.cache, layer)
+            self._narrowed = {"attention_mask": mask}
+        if not self._narrowed:
+            return None
+        given = {**given, **self._narrowed}
+        # reentrant checkpointing passes gradients on to positional arguments only
+        return (given.pop("hidden_states"),), given
+
+    def finish(self) -> None:
+        """Nothing: reports count steps of one token."""
+
+    def _changes(self, layer: int) -> bool:
+        """Whether other rows are seen in `layer` than in the one below."""
+        return self._opens(layer)
+
+    def _opens(self, layer: int) -> bool:
+        """Whether a prefill stage has dropped rows at `layer`."""
+        return layer in self.prompt.starts[1:]
+
+    def _mask(self, layer: int) -> Bool[Tensor, "b t"] | None:
+        """What the cache layers from `layer` up show; None where all of it is visible."""
+        return self.prompt.mask(self.prompt.at(layer))
+
+
+class DecodeStep(Turn):
+    """One generated token per sample, which sees all rows that are left in each layer."""
+
+    def finish(self) -> None:
+        """Counts the step: everything that the last layer has cached is visible."""
+        for sample in self.prompt.report.samples:
+            if sample is not None:
+                sample.steps.append(sample.layers[-1])
+
+
+class HidingStep(Turn):
+    """One generated token per sample, from which a decode stage hides rows.
+
+    The cache layers of a decode stage bring their visible rows together, and masks have their slots.
+    """
+
+    def __init__(
+        self, adapter: VideoLLM, prompt: PromptState, cache: Cache, stage: DecodeStage
+    ) -> None:
+        super().__init__(adapter, prompt, cache)
+        self._stage, self._layers = stage, cache.layers
+        self._row: Float[Tensor, "b t"] | None = None  # attention in the layer below the stage's
+        self._visible: Bool[Tensor, "b t"] | None = None  # from the stage's layer up
+
+    def taps(self) -> dict[nn.Module, Tap]:
+        """One that records the new token's attention in the layer below the stage's."""
+        below = self._stage.layer - 1
+
+        def tap(query: Tensor, key: Tensor, scale: float) -> None:
+            with self._choosing():
+                number = self.prompt.at(below)
+                row = last_row(query[:, :, 0], key, scale, self.prompt.mask(number))
+                self._row = row.to(self.prompt.layouts[number].valid.device)
+
+        return {self._adapter.attention(below): tap}
+
+    @contextmanager
+    def _choosing(self) -> Iterator[None]:
+        """Times what the stage takes within the model's own layers, and keeps its scores in fp32."""
+        with self.prompt.report.clock.inner("choosing"), full_precision():
+            yield
+
+    def _changes(self, layer: int) -> bool:
+        return layer == self._stage.layer or self._opens(layer)
+
+    def _mask(self, layer: int) -> Bool[Tensor, "b t"] | None:
+        number = self.prompt.at(layer)
+        if layer == self._stage.layer:
+            with self._choosing():
+                self._visible = self._choose(layer, number)
+        elif self._visible is None:  # below the stage's layer
+            return self.prompt.mask(number)
+        else:
+            carried = self.prompt.carry(self._visible, number)
+            self._visible = carried & self.prompt.validity(number)
+        layers = self._layers[layer : self.prompt.until(number, self._adapter.depth)]
+        if number not in self.prompt.partitions:
+            self.prompt.partitions[number] = Partition(self._visible)
+        return self.prompt.partitions[number].show(layers, self._visible)
+
+    def _choose(self, layer: int, number: int) -> Bool[Tensor, "b t"]:
+        """Asks the stage, sample by sample, which cached columns of layout `number` it sees."""
+        assert self._row is not None
+        attention = self.prompt.carry(self._row, number) if self._opens(layer) else self._row
+        layout, padded = self.prompt.layouts[number], self.prompt.mask(number)
+        words = layout.frame.new_full((self.prompt.generated.shape[1],), TEXT)
+        visible = self.prompt.validity(number)  # just made, so it may be written to
+        for sample in self.prompt.videos:
+            # without padding nothing has to be looked up, which would wait for the device
+            here = slice(None) if padded is None else padded[sample]
+            view = _view(layout, sample, words, here, attention[sample])
+            visual = view.visual
+            shown = self._ask(sample, view) | ~visual
+            visible[sample, here] = shown
+            self._note(sample, shown, visual)
+        return visible
+
+    def _ask(self, sample: int, view: SequenceView) -> Bool[Tensor, "s"]:
+        """The rows that the stage shows; its state is kept for the next step."""
+        states, first = self.prompt.states, sample not in self.prompt.states
+        if first:
+            states[sample] = masks.start(self._stage, sample)
+        shown, states[sample] = masks.shown(self._stage, view, states[sample], first, sample)
+        return shown
+
+    def _note(self, sample: int, shown: Bool[Tensor, "s"], visual: Bool[Tensor, "s"]) -> None:
+        """Counts what is visible, and whether it is what the step before saw."""
+        report = self.prompt.report[sample]
+        report.steps.append((shown & visual).sum())
+        if (before := self.prompt.shown.get(sample)) is not None:
+            report.changes.append((shown[: len(before)] != before).any())
+        self.prompt.shown[sample] = shown
+
+
+def _view(
+    layout: Layout,
+    sample: int,
+    words: Int[Tensor, "w"],
+    here: slice | Bool[Tensor, "t"],
+    attention: Float[Tensor, "t"],
+) -> SequenceView:
+    """One sample's rows without padding: those of the prompt, and the generated words behind it."""
+    whole = isinstance(here, slice)
+    rows = layout.valid.shape[1] if whole else int(layout.valid[sample].sum())
+    later = torch.arange(rows, rows + len(words), device=words.device)
+    return SequenceView(
+        frame=torch.cat([layout.frame[sample], words])[here],
+        position=torch.cat([layout.row[sample], later])[here],
+        attention=attention[here],
+        frames=layout.frames,
+    )
+
+
+def resume(
+    given: dict[str, Any],
+    adapter: VideoLLM,
+    stage: DecodeStage | None,
+    prompt: PromptState,
+    cache: Cache,
+) -> Turn:
+    """The pass that is about to follow the prompt in `cache` with the arguments `given`."""
+    columns = given["inputs_embeds"].shape[1]
+    prompt.extend(columns, flat_mask(given.get("attention_mask")))
+    if columns > 1:
+        reveal(cache.layers)
+        prompt.partitions.clear()
+        return Turn(adapter, prompt, cache)
+    if stage is None:
+        return DecodeStep(adapter, prompt, cache)
+    return HidingStep(adapter, prompt, cache, stage)
+
+
+def corrected(given: dict[str, Any], prompt: PromptState) -> dict[str, Any]:
+    """Arguments of the language model with mask and positions for the rows that are left."""
+    columns = given["inputs_embeds"].shape[1]
+    positions = prompt.step_positions(given.get("position_ids"), columns)
+    return {**given, "attention_mask": prompt.mask(0), "position_ids": positions}
+
+
+def new_ids(given: dict[str, Any], seen: int) -> dict[str, Any]:
+    """Arguments of the model without what a second turn repeats; `seen` columns were sent before.
+
+    `generate` skips as many ids as the cache has rows, but the cache of a compressed prompt is
+    shorter than what it has seen; mask and positions, which count the uncompressed prompt, tell
+    how many ids are new.
+    """
+    ids = given.get("input_ids")
+    if ids is None:
+        return given
+    mask, positions = given.get("attention_mask"), given.get("position_ids")
+    total = seen + ids.shape[1]
+    if mask is not None and mask.ndim == 2:
+        total = mask.shape[1]
+    elif positions is not None:
+        total = int(positions.max()) + 1
+    new = total - seen
+    if not 0 < new < ids.shape[1]:
+        return given
+    moved = {} if positions is None else {"position_ids": positions[..., -new:]}
+    return {**given, "input_ids": ids[:, -new:], **moved}
