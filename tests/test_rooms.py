@@ -40,7 +40,7 @@ ROOMS = {
     "bench": "errors options storage flops compat strategy adapters registry loading runtime tasks "
     "results evaluation",
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",
-    "cli": "errors options storage guards strategy registry plugins loading tasks results evaluation study "
+    "cli": "errors lookup checkpoints options storage guards strategy registry plugins loading tasks results evaluation study "
     "bench lmms",
     "__main__": "cli",
 }
