@@ -77,7 +77,7 @@ class Runner:
             done = evaluate(model, processor, self.task, [system], loop, assistant=assistant)
         assert done is not None  # this is the first process of its own
         check_scored(done[0].answers)
-        return done[0].answers
+        return list(done[0].answers)
 
     def prompts(self, answers: Sequence[Answer]) -> dict[str, str]:
         """The chat turn of every sample, by its id."""
