@@ -13,7 +13,7 @@ import pytest
 from arbitrary import blank
 from hypothesis import given
 from hypothesis import strategies as st
-from test_refusals import refusal
+from offenders import refusal
 from torch import Tensor
 
 from tokenprune import lookup, registry
