@@ -44,10 +44,7 @@ ROOMS = {
     "__main__": "cli",
 }
 # on the way down: each is an arrow that points upwards still
-UPWARDS = {
-    ("tokenprune.results.record", "evaluation"),
-    ("tokenprune.results.run_folder", "evaluation"),
-}
+UPWARDS = {}
 
 
 def test_every_module_has_a_room() -> None:

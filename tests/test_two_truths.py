@@ -18,7 +18,7 @@ from test_video import write_video
 from tokenprune import checkpoints
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.rounds import rounds
+from tokenprune.evaluation.known import Known
 from tokenprune.results import begun, provenance
 from tokenprune.results.answer import Answer
 from tokenprune.results.journal import Journal
@@ -271,7 +271,7 @@ def test_reused_answers_name_the_run_that_made_them(
         timed = [index for index, record in enumerate(own) if record["vanilla"]["time"]]
         assert timed == [0, 1, 3, 5, 7], "spread evenly"
         assert all(own[index]["vanilla"]["time"]["prefill_ms"] < 99999 for index in timed)
-        for role in ("vanilla", "strategy", "random"):
+        for role in found["systems"]:
             times = sorted(own[index][role]["time"]["prefill_ms"] for index in timed)
             assert found["systems"][role]["prefill_ms"] == times[2], "medians of the same samples"
         (made / "summary.json").unlink(missing_ok=True)  # only B is left beside C
@@ -333,29 +333,20 @@ def outcome(
     ],
 )
 def test_a_few_are_asked_again(pending: range, batch: int, few: list[int]) -> None:
-    known = {index: outcome(index) for index in range(100)}
-    system, journal = System("vanilla", "vanilla", None, reused="there", known=known), Journal()
-    assert list(rounds(system, pending, journal, batch)) == [few]
-    assert system.reused == "there" and system.refused is None
-    system.known, system.reused = {}, None
-    assert list(rounds(system, pending, journal, batch)) == [list(pending)]
+    known = Known("there", {index: outcome(index) for index in range(100)})
+    assert known.asked_again(pending, batch) == few
+    assert known.confirmed({index: outcome(index) for index in few}) is known
+    assert Known().asked_again(pending, batch) == list(pending)
 
 
 @pytest.mark.parametrize(("prediction", "error"), [("another", None), ("", "cannot be read")])
 def test_one_other_answer_and_all_are_asked(prediction: str, error: str | None) -> None:
-    known = {index: outcome(index) for index in range(4)}
-    system, journal = System("vanilla", "vanilla", None, reused="there", known=known), Journal()
-    asked = rounds(system, range(4), journal, 1)
-    assert next(asked) == [0, 2]
-    journal.append("vanilla", outcome(0), 0)
-    journal.append("vanilla", outcome(2, prediction, error=error), 0)
-    assert next(asked) == [1, 3]
+    known = Known("there", {index: outcome(index) for index in range(4)})
+    assert known.asked_again(range(4), 1) == [0, 2]
+    kept = known.confirmed({0: outcome(0), 2: outcome(2, prediction, error=error)})
     reason = error or "it gets another answer now"
-    assert (
-        system.refused == f"there: sample s2: {reason}"
-        and system.known == {}
-        and system.reused is None
-    )
+    assert kept.refused == f"there: sample s2: {reason}"
+    assert kept.answers == {} and kept.folder is None
 
 
 def test_times_are_of_the_samples_that_all_systems_were_timed_on() -> None:

@@ -92,12 +92,14 @@ def _fail(reason: str, status: int) -> int:
 
 def _run(arguments: argparse.Namespace, command: str) -> None:
     config = parse(arguments.words)
-    _pipeline(config)  # before the slow imports below
+    pipeline = _pipeline(config)  # before the slow imports below
     check()
     from tokenprune.cli.display import results
     from tokenprune.evaluation.run import run
 
-    if (finished := run(config, command)) is not None:  # None: another process has the results
+    if (
+        finished := run(config, pipeline, command)
+    ) is not None:  # None: another process has the results
         console = _console()
         console.print(results(finished, console.width))
 

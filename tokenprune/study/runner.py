@@ -74,9 +74,11 @@ class Runner:
         loop = Loop(config.batch_size, max_new_tokens=config.max_new_tokens, seed=config.seed)
         # the study shows its own progress, and other processes have bars too
         with redirect_stderr(io.StringIO()):
-            evaluate(model, processor, self.task, [system], loop, assistant=assistant)
-        check_scored(system.answers)
-        return system.answers
+            done = evaluate(model, processor, self.task, [system], loop, assistant=assistant)
+        assert done is not None  # this is the first process of its own
+        answers = done[0].answers
+        check_scored(answers)
+        return answers
 
     def prompts(self, answers: Sequence[Answer]) -> dict[str, str]:
         """The chat turn of every sample, by its id."""
