@@ -76,7 +76,7 @@ class Runner:
         with redirect_stderr(io.StringIO()):
             done = evaluate(model, processor, self.task, [system], loop, assistant=assistant)
         assert done is not None  # this is the first process of its own
-        answers = done[0].answers
+        answers = list(done[0].answers)
         check_scored(answers)
         return answers
 
