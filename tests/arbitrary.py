@@ -196,3 +196,12 @@ def configured(draw: st.DrawFn, kind: type[Strategy]) -> Strategy:
     hints = get_type_hints(kind)
     choices = {field.name: _values(hints[field.name]) for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     return kind(**{name: draw(values) for name, values in choices.items() if values is not None})
+
+
+def decode_attention(case: dict[str, Any], step: int) -> Tensor:
+    """The attention row of one decoding step, as the file's `attention` line says."""
+    heads, length = case["heads"], case["S"] + step
+    base = torch.zeros(heads, length)
+    base[:, : case["S"]] = draws(case["seed"], heads, case["S"])
+    noise = draws(case["seed"] + 1000 + step, heads, length)
+    return (4 * base + 4 * [0, 0.05, 0.1, 1, 0.05][step % 5] * noise).softmax(-1).mean(0)

@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from models import llava_onevision, prompt
-from test_contract import DOCS, Guide, Hider, Keeper, Mine, Pruner
-from test_refusals import refusal
+from offenders import DOCS, Guide, Hider, Keeper, Mine, Pruner, refusal
 
 from tokenprune import registry
 from tokenprune.cli.main import main
@@ -55,7 +54,7 @@ CLASSES: list[tuple[Callable[[], Any], str]] = [
 @pytest.mark.parametrize(("define", "message"), CLASSES)
 def test_a_class_that_breaks_the_contract(define: Callable[[], Any], message: str) -> None:
     said = refusal(check_class, define())
-    assert said.startswith(f"test_contract.py: class Odd {message}") and said.endswith(DOCS)
+    assert said.startswith(f"offenders.py: class Odd {message}") and said.endswith(DOCS)
 
 
 def test_classes_that_keep_it() -> None:

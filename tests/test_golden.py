@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from arbitrary import TableProbe, draws, later, video
+from arbitrary import TableProbe, decode_attention, draws, later, video
 from torch import Tensor
 
 from tokenprune import ops
@@ -87,15 +87,6 @@ def test_dycoke_temporal_merging(case: dict[str, Any]) -> None:
     assert int(quota[1]) == case["keep_per_frame"]
     assert (kept.frame * case["n"] + kept.slot).tolist() == case["kept"]
     assert torch.equal(kept.features, rows[case["kept"]])
-
-
-def decode_attention(case: dict[str, Any], step: int) -> Tensor:
-    """The attention row of one decoding step, as the file's `attention` line says."""
-    heads, length = case["heads"], case["S"] + step
-    base = torch.zeros(heads, length)
-    base[:, : case["S"]] = draws(case["seed"], heads, case["S"])
-    noise = draws(case["seed"] + 1000 + step, heads, length)
-    return (4 * base + 4 * [0, 0.05, 0.1, 1, 0.05][step % 5] * noise).softmax(-1).mean(0)
 
 
 @pytest.mark.parametrize("case", listed("dp"))

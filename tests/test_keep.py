@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from clips import write_video
 from omegaconf import OmegaConf
-from test_video import write_video
 from transformers import Qwen2Config
 
 from tokenprune import checkpoints, registry, tasks

@@ -46,7 +46,7 @@ def test_what_does_not_go_with_a_task_of_lmms_eval() -> None:
     with pytest.raises(ValueError, match="lmms-eval has its own: write limit="):
         tasks.build("lmms:videomme", samples=3, frames=8, seed=0)
     with pytest.raises(
-        ValueError, match="include_path= is a folder of lmms-eval tasks, and tinyvqa is none"
+        ValueError, match="include_path= is a folder of lmms-eval tasks, and tinyvqa is not one"
     ):
         tasks.build("tinyvqa", samples=3, frames=8, seed=0, include_path=".")
 

@@ -204,7 +204,7 @@ def test_of_this_package_counts_what_answers_go_through() -> None:
     assert {f"tokenprune/{name}.py" for name in inside} <= names
     outside = (
         "cli/main",
-        "cli/manual",
+        "cli/command",
         "evaluation/config",
         "results/summary",
         "results/wording",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from arbitrary import blank
+from offenders import refusal
 
 from tokenprune import registry
 from tokenprune.errors import StrategyError
@@ -17,16 +18,6 @@ from tokenprune.registry import build
 from tokenprune.strategies.dytok import DyToK
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import PrefillStage, VisionStage
-
-
-def refusal(action: Any, *arguments: Any) -> str:
-    """The message of the StrategyError that calling `action` must raise."""
-    with pytest.raises(StrategyError) as caught:
-        action(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
 
 READS = "reads the attention of the layer below, write a layer from 1 to the last LLM layer"
 # fmt: off

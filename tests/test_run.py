@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from clips import bad_files, write_video
 from models import llava_onevision
 from omegaconf import OmegaConf
 from rich.console import Console
-from test_video import bad_files, write_video
 
 from tokenprune import checkpoints, tasks
 from tokenprune.cli.display import results

@@ -5,8 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tokenprune.cli.command import Command, keys
 from tokenprune.errors import ConfigError
 from tokenprune.options import check_counts, key, read_options
+
+GROUP = """Data sets as files.
+
+examples:
+  tokenprune data export tinyvqa out=shapes n=100
+  tokenprune data export --help
+"""
+ABOUT = """Writes samples of an embedded task as real video files: out/videos/ID.mp4 (H.264, 8 frames per second) and
+out/annotations.json, which lists id, video, question, answer, category, metric and evidence of each. Any tool can
+play and read them, and `tokenprune run task=files:out/annotations.json` reads them back.
+
+keys (KEY=VALUE):
+{keys}
+
+examples:
+  tokenprune data export tinyvqa out=shapes n=100
+  tokenprune data export tinyvqa out=long n=50 frames=32 size=192 seed=1
+  tokenprune run strategy=dycoke+dytok task=files:shapes/annotations.json
+"""
 
 
 @dataclass(frozen=True)
@@ -38,3 +58,21 @@ class ExportConfig:
 def parse_export(words: Sequence[str]) -> ExportConfig:
     """The export that `TASK KEY=VALUE ...` describes. Raises ConfigError."""
     return read_options(ExportConfig, words, bare="task")
+
+
+def run(words: Sequence[str], line: str) -> None:
+    """Writes the files, and says how they are read back."""
+    config = parse_export(words)
+    from tokenprune.tasks.export import export
+
+    print(export(config.task, config.out, config.n, config.frames, config.size, config.seed))
+
+
+COMMAND = Command(
+    "data export",
+    "a task as videos and annotations",
+    ABOUT.format(keys=keys(ExportConfig)),
+    "TASK KEY=VALUE",
+    run,
+    group=GROUP,
+)

@@ -41,7 +41,7 @@ def questions_of(task: Task, limit: int | None) -> Iterator[str]:
     they are alike.
     """
     size = len(task) if limit is None else min(limit, len(task))
-    for index in range(min(size, _DRAWN) if task.name in tasks.names() else size):
+    for index in range(min(size, _DRAWN) if tasks.draws(task.name) else size):
         label = task.label(index)
         yield asked(label.question, label.options)
 

@@ -67,7 +67,7 @@ class Plan:
     @property
     def setting(self) -> Setting:
         config = self.config
-        drawn = config.video is None and config.task in tasks.names()
+        drawn = config.video is None and tasks.draws(config.task)
         return Setting(
             spec=str(self.pipeline),
             options=config.options,
@@ -123,7 +123,7 @@ def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
         extent = Extent(frames, adapter.cells, adapter.depth)
         pipeline = retaining(pipeline, config.keep, extent, config.options)
     strategies = code_of_pipeline(pipeline) | code_of(registry.get(RANDOM))
-    around = code_of_package() | code_of(type(task))
+    around = code_of_package() | code_of(type(task), type(adapter))
     return Plan(config, pipeline, task, frames, longest, strategies, around)
 
 
@@ -142,6 +142,6 @@ def _task(config: RunConfig) -> Task:
 
 def _workers(config: RunConfig) -> int:
     """Processes that decode; what a task makes itself is made faster than sent."""
-    if config.workers is not None or config.video is not None or config.task in tasks.names():
+    if config.workers is not None or config.video is not None or tasks.draws(config.task):
         return config.workers or 0
     return max(1, min(4, cores() - 1))

@@ -16,6 +16,7 @@ from tokenprune.errors import LoadingError, UnsupportedModelError
 from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.hub import folder
 from tokenprune.loading.processor import Processor
+from tokenprune.lookup import FAMILIES
 
 
 def configuration(name: str) -> PreTrainedConfig:
@@ -30,6 +31,7 @@ def configuration(name: str) -> PreTrainedConfig:
     except (OSError, ValueError, AttributeError) as error:
         raise LoadingError(f"config.json of {name} cannot be read: {error}") from None
     if kind not in families():
+        FAMILIES.refuse_broken(str(kind))
         raise UnsupportedModelError(
             f"{name} is of the family {kind!r}: supported families are "
             f"{', '.join(sorted(families()))}"
