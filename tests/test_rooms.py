@@ -45,7 +45,7 @@ ROOMS = {
     "__main__": "cli",
 }
 # on the way down: each is an arrow that points upwards still
-UPWARDS = {}
+UPWARDS: set[tuple[str, str]] = set()
 
 
 def test_every_module_has_a_room() -> None:
