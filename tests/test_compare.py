@@ -122,7 +122,7 @@ def test_two_runs_side_by_side(two: tuple[Path, Path]) -> None:
 
 
 def test_the_other_way_round_the_sign_turns(two: tuple[Path, Path]) -> None:
-    there, back = (found.rows[-1].change for found in (compare(two), compare(two[::-1])))
+    there, back = (found.rows[-1].change for found in (compare(two), compare((two[1], two[0]))))
     assert there.value == -back.value and there.mcnemar_p == back.mcnemar_p
     assert there.interval and back.interval
     assert there.interval == pytest.approx([-back.interval[1], -back.interval[0]])

@@ -192,7 +192,7 @@ def test_a_run_is_printed_and_read_back(
     assert main(["run", "print=true", *words]) == 0
     printed = capsys.readouterr().out
     assert not list(tmp_path.iterdir())
-    for line in ("  strategy: fastv", "  fastv:", "    layer: 1", "  tokens_per_frame: 36"):
+    for line in ("  strategy: fastv", "  fastv:", "    layer: 1", "  full: 36", "  kept: 18.0"):
         assert f"{line}\n" in printed
     (tmp_path / "printed.yaml").write_text(printed)
     assert main(["run", "config=printed.yaml", "out=first"]) == 0

@@ -209,7 +209,7 @@ def test_of_this_package_counts_what_answers_go_through() -> None:
         "results/summary",
         "results/wording",
         "evaluation/compare",
-        "study/tables",
+        "study/table",
         "bench/run",
     )
     assert not {f"tokenprune/{name}.py" for name in outside} & names

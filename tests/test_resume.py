@@ -40,7 +40,7 @@ def lasting(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     }
     lines = records(folder)
     for line in lines:
-        for role in ("strategy", "vanilla", "random"):
+        for role in systems:
             del line[role]["time"]
     return {key: value for key, value in summary.items() if key not in VARIES} | {
         "systems": systems

@@ -15,11 +15,11 @@ from tokenprune import tasks
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError, LmmsError, TaskError, VideoError
 from tokenprune.evaluation.config import parse
-from tokenprune.evaluation.run import Clip
 from tokenprune.lmms.arguments import Arguments
 from tokenprune.loading.video import frame_indices, read_clip, read_frames, time_indices
 from tokenprune.study.config import CellConfig
 from tokenprune.study.sweep import parse_sweep
+from tokenprune.tasks.clip import Clip
 
 # 150 pictures, 100 of them in the first 2 of 37 seconds
 BURST = [*range(0, 2000, 20), *range(2000, 37_000, 700)]
@@ -156,7 +156,7 @@ def test_records_say_which_and_when(tmp_path: Path) -> None:
     summary, (record,) = read(out)
     clip = read_clip(tmp_path / "a.mkv", 8, "time")
     assert clip.times is not None and record["frame_times"] == list(clip.times)
-    assert "frame_times" not in record["strategy"] and summary["sampling"] == "time"
+    assert "frame_times" not in record["random"] and summary["sampling"] == "time"
     assert "sampling: time" in (out / "config.yaml").read_text()
 
 

@@ -18,8 +18,8 @@ from test_video import write_video
 from tokenprune import checkpoints
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.rounds import rounds
-from tokenprune.results import provenance
+from tokenprune.evaluation.known import Known
+from tokenprune.results import begun, provenance
 from tokenprune.results.answer import Answer
 from tokenprune.results.journal import Journal
 from tokenprune.results.provenance import Code
@@ -271,7 +271,7 @@ def test_reused_answers_name_the_run_that_made_them(
         timed = [index for index, record in enumerate(own) if record["vanilla"]["time"]]
         assert timed == [0, 1, 3, 5, 7], "spread evenly"
         assert all(own[index]["vanilla"]["time"]["prefill_ms"] < 99999 for index in timed)
-        for role in ("vanilla", "strategy", "random"):
+        for role in found["systems"]:
             times = sorted(own[index][role]["time"]["prefill_ms"] for index in timed)
             assert found["systems"][role]["prefill_ms"] == times[2], "medians of the same samples"
         (made / "summary.json").unlink(missing_ok=True)  # only B is left beside C
@@ -333,29 +333,20 @@ def outcome(
     ],
 )
 def test_a_few_are_asked_again(pending: range, batch: int, few: list[int]) -> None:
-    known = {index: outcome(index) for index in range(100)}
-    system, journal = System("vanilla", "vanilla", None, reused="there", known=known), Journal()
-    assert list(rounds(system, pending, journal, batch)) == [few]
-    assert system.reused == "there" and system.refused is None
-    system.known, system.reused = {}, None
-    assert list(rounds(system, pending, journal, batch)) == [list(pending)]
+    known = Known("there", {index: outcome(index) for index in range(100)})
+    assert known.asked_again(pending, batch) == few
+    assert known.confirmed({index: outcome(index) for index in few}) is known
+    assert Known().asked_again(pending, batch) == list(pending)
 
 
 @pytest.mark.parametrize(("prediction", "error"), [("another", None), ("", "cannot be read")])
 def test_one_other_answer_and_all_are_asked(prediction: str, error: str | None) -> None:
-    known = {index: outcome(index) for index in range(4)}
-    system, journal = System("vanilla", "vanilla", None, reused="there", known=known), Journal()
-    asked = rounds(system, range(4), journal, 1)
-    assert next(asked) == [0, 2]
-    journal.append("vanilla", outcome(0), 0)
-    journal.append("vanilla", outcome(2, prediction, error=error), 0)
-    assert next(asked) == [1, 3]
+    known = Known("there", {index: outcome(index) for index in range(4)})
+    assert known.asked_again(range(4), 1) == [0, 2]
+    kept = known.confirmed({0: outcome(0), 2: outcome(2, prediction, error=error)})
     reason = error or "it gets another answer now"
-    assert (
-        system.refused == f"there: sample s2: {reason}"
-        and system.known == {}
-        and system.reused is None
-    )
+    assert kept.refused == f"there: sample s2: {reason}"
+    assert kept.answers == {} and kept.folder is None
 
 
 def test_times_are_of_the_samples_that_all_systems_were_timed_on() -> None:
@@ -375,13 +366,10 @@ def test_times_are_of_the_samples_that_all_systems_were_timed_on() -> None:
     assert found.systems["strategy"].measured["prefill_ms"] == 6.0
 
 
-def fake(self: Runner, cell: Cell) -> list[dict[str, Any]]:
-    ratios = dict.fromkeys(
-        ("layer_average_ratio", "input_ratio", "decode_ratio", "flops_ratio"), cell.ratio
-    )
-    return [
-        {"id": f"s{i}", "category": "a", "prediction": "", "score": 1.0, **ratios} for i in range(5)
-    ]
+def fake(self: Runner, cell: Cell) -> list[Answer]:
+    names = ("layer_average_ratio", "input_ratio", "decode_ratio")
+    made = {"score": 1.0, "tokens": dict.fromkeys(names, cell.budget), "flops_ratio": cell.budget}
+    return [Answer(i, f"s{i}", "a", "", "", **made) for i in range(5)]
 
 
 def swept(out: Path, *words: str) -> Swept:
@@ -401,7 +389,7 @@ def test_a_strategy_edited_between_two_sweeps(
     assert len(ran) == 7 and copy.read_text() == mine.read_text()
     first = copy.read_bytes()
     edit(mine, *EDITED)
-    cells = [out / "cells" / f"mine_own-{tokens}of36.jsonl" for tokens in ("18", "09")]
+    cells = [out / "cells" / f"mine_own-{tokens}of36" for tokens in ("18", "09")]
     with pytest.raises(ConfigError) as caught:
         swept(out, *words)
     assert str(caught.value) == (
@@ -412,7 +400,7 @@ def test_a_strategy_edited_between_two_sweeps(
     swept(out, f"plugin={copy}", *words[1:])
     assert len(ran) == 7, "what the edit does not touch stays, and so does all under the copy"
     for cell in cells:
-        cell.unlink()
+        shutil.rmtree(cell)
     swept(out, *words)
     assert ran[7:] == ["mine_own-18of36", "mine_own-09of36"]
     assert copy.read_text() == mine.read_text()
@@ -433,17 +421,15 @@ def test_a_studys_words_take_a_plugin(
     )
     words = ["study", str(file), f"plugin={mine}", *FAST, f"out={out}"]
     assert main(words) == 0
-    cell = out / "cells" / "mine_own-18of36.jsonl"
-    made_with, *rest = cell.read_text().splitlines()
-    settings = json.loads(made_with)["made_with"]
-    assert "mine.py" in settings["code"] and "tokenprune/ops.py" in settings["code"]
-    vanilla = (out / "cells" / "vanilla-36of36.jsonl").read_text().splitlines()[0]
-    assert "mine.py" not in json.loads(vanilla)["made_with"]["code"]
-    del settings["code"]
-    cell.write_text("\n".join([json.dumps({"made_with": settings}), *rest]) + "\n")
+    cell = out / "cells" / "mine_own-18of36"
+    settings = begun.whole(cell)
+    assert settings
+    code = settings["made_with"]["code"]
+    assert "mine.py" in code and "tokenprune/ops.py" in code
+    vanilla = begun.whole(out / "cells" / "vanilla-36of36")
+    assert vanilla and "mine.py" not in vanilla["made_with"]["code"]
+    del settings["made_with"]["code"]
+    begun.write(cell, settings)
     capsys.readouterr()
     assert main(words) == 2
-    assert (
-        f"{cell} does not say which code made it: remove it, or write another out="
-        in capsys.readouterr().err
-    )
+    assert f"{cell} is not a cell of a study" in capsys.readouterr().err

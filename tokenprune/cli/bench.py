@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tokenprune.bench.config import BenchConfig, parse_bench
-from tokenprune.cli.command import Command, console, keys
+from tokenprune.cli.command import Command, as_yaml, console, keys
 from tokenprune.loading.installed import check
+from tokenprune.options import printing
 
 ABOUT = """Measures what strategies cost and save (time of each part, memory, cache, FLOPs) beside three references that
 take turns with them: the full model, the dense oracle (the stock model given as many visual tokens from the start,
@@ -28,8 +29,14 @@ examples:
 
 def run(words: Sequence[str], line: str) -> None:
     """Measures, and prints the table."""
+    wanted, words = printing(words)
     config = parse_bench(words)
     check()
+    if wanted:
+        from tokenprune.bench.plan import preview_bench
+
+        print(as_yaml(preview_bench(config)))
+        return
     from tokenprune.bench.run import bench
     from tokenprune.bench.screen import measured
 
@@ -39,7 +46,7 @@ def run(words: Sequence[str], line: str) -> None:
 COMMAND = Command(
     "bench",
     "what strategies cost and save",
-    ABOUT.format(keys=keys(BenchConfig)),
+    ABOUT.format(keys=keys(BenchConfig, besides=True)),
     "KEY=VALUE",
     run,
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tokenprune.cli.command import Command, keys
+from tokenprune.cli.command import Command, as_yaml, keys
 from tokenprune.loading.installed import check
-from tokenprune.study.config import StudyConfig
-from tokenprune.study.config import read as read_study
+from tokenprune.options import printing
+from tokenprune.study.config import StudyConfig, command, read_study
 
 ABOUT = """Runs many strategies at many retentions, alone and guided by an allocator, at equal measured budgets on the
 same samples, and writes one page of tables, plots and findings. Finished cells stay in out/cells: a second call, also
@@ -26,19 +26,25 @@ examples:
 
 def run(words: Sequence[str], line: str) -> None:
     """Runs what is missing, and writes the page."""
-    read_study(words)  # before the slow imports below
+    wanted, words = printing(words)
+    file, config = read_study(words)  # before the slow imports below
     check()
+    if wanted:
+        from tokenprune.study.preview import preview_study
+
+        print(as_yaml(preview_study(file, config)))
+        return
     from tokenprune.study.findings import findings
     from tokenprune.study.run import study
 
-    done = study(words)
+    done = study(file, config, command(file, words))
     print("\n".join([*findings(done.results), f"wrote {done.page}"]))
 
 
 COMMAND = Command(
     "study",
     "many methods at many retentions",
-    ABOUT.format(keys=keys(StudyConfig)),
+    ABOUT.format(keys=keys(StudyConfig, besides=True)),
     "FILE KEY=VALUE",
     run,
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tokenprune.cli.command import Command, console, keys
+from tokenprune.cli.command import Command, as_yaml, console, keys
 from tokenprune.loading.installed import check
+from tokenprune.options import printing
 from tokenprune.study.sweep import SweepConfig, parse_sweep
 
 ABOUT = """Compares strategies at the same measured token budgets on the same samples, with the full model and random
@@ -24,19 +25,24 @@ examples:
 
 def run(words: Sequence[str], line: str) -> None:
     """Runs what is missing, and prints the table."""
+    wanted, words = printing(words)
     config = parse_sweep(words)
     check()
+    if wanted:
+        from tokenprune.study.preview import preview_sweep
+
+        print(as_yaml(preview_sweep(config)))
+        return
     from tokenprune.study.run import sweep
     from tokenprune.study.screen import swept
 
-    screen = console()
-    screen.print(swept(sweep(config), screen.width))
+    console().print(swept(sweep(config, line)))
 
 
 COMMAND = Command(
     "sweep",
     "strategies at equal budgets",
-    ABOUT.format(keys=keys(SweepConfig)),
+    ABOUT.format(keys=keys(SweepConfig, besides=True)),
     "KEY=VALUE",
     run,
 )

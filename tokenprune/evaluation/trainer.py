@@ -1,5 +1,6 @@
-"""Lightning's Trainer with a user's `trainer.*` keys, and which of them make sense here: said
-before anything loads.
+"""Lightning's Trainer with a user's `trainer.*` keys, and where the model goes: `device=`, `dtype=`.
+
+Keys that make no sense here are refused before anything loads.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -15,8 +16,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.quiet import quiet
-from tokenprune.loading.device import pick_device
+from tokenprune.evaluation.manners import quiet
+from tokenprune.loading.checkpoint import configuration
+from tokenprune.loading.device import pick_device, pick_dtype
 
 # of a process for the others at the end of a system: shares differ in length
 _PATIENCE = timedelta(days=2)
@@ -27,7 +29,61 @@ _AUTOCAST = {
     "16-mixed": "16-mixed",
     "16": "16-mixed",
 }
-_WHOLE = ("32-true", "bf16-true", "16-true")
+_SPREAD = {"accelerator", "devices", "num_nodes", "strategy"}
+_DEVICES = {"gpu": "cuda", "cuda": "cuda", "mps": "mps"}
+_PRECISIONS = ("32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed")
+_WHOLE = {"32-true": "float32", "32": "float32", "bf16-true": "bfloat16", "16-true": "float16"}
+
+
+class Placement(NamedTuple):
+    """What `load` takes as dtype and device, and what is left for the Trainer."""
+
+    dtype: str
+    device: str
+    trainer: dict[str, Any]
+
+
+def placement(
+    model: str,
+    *,
+    dtype: str,
+    device: str,
+    trainer: Mapping[str, Any],
+    begun: str | None = None,
+) -> Placement:
+    """Where a model goes and in which precision. ConfigError where two of the keys contradict.
+
+    The dtype is settled here, so that it can be written down: `auto` is `begun`, if a run goes on
+    that was begun so, else what `pick_dtype` picks on the device. Where Lightning spreads the model
+    it is loaded on the CPU: only its processes know which device is theirs.
+    """
+    options = dict(trainer)
+    if whole := _WHOLE.get(str(options.get("precision"))):
+        if dtype not in ("auto", whole):
+            raise ConfigError(
+                f"dtype={dtype} and trainer.precision={options['precision']} differ: write one of "
+                "them"
+            )
+        dtype = whole
+        del options["precision"]
+    if dtype == "auto" and begun is not None:
+        dtype = begun
+    if not _SPREAD & set(options):
+        return Placement(_settled(model, dtype, pick_device(device)), device, options)
+    if device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"device={device} is one device: leave it out, and write trainer.accelerator=gpu "
+            "instead"
+        )
+    options = {"accelerator": "cpu" if device == "cpu" else "auto", "devices": "auto", **options}
+    where = pick_device(
+        "auto" if options["accelerator"] == "auto" else _DEVICES.get(options["accelerator"], "cpu")
+    )
+    return Placement(_settled(model, dtype, where), "cpu", options)
+
+
+def _settled(model: str, dtype: str, where: torch.device) -> str:
+    return str(pick_dtype(dtype, where, configuration(model))).removeprefix("torch.")
 
 
 def check(options: Mapping[str, Any], device: torch.device) -> None:
@@ -43,7 +99,7 @@ def check(options: Mapping[str, Any], device: torch.device) -> None:
     if precision is not None and str(precision) not in _AUTOCAST:
         raise ConfigError(
             f"trainer.precision={precision} is not one that models are evaluated in: write one of "
-            f"{', '.join((*_WHOLE, 'bf16-mixed', '16-mixed'))}"
+            f"{', '.join(_PRECISIONS)}"
         )
     kind = options.get("accelerator", device.type)
     if (pick_device("auto").type if kind == "auto" else kind) == "cpu" and _AUTOCAST.get(

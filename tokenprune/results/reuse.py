@@ -1,7 +1,7 @@
 """The full model's answers from an earlier run, where nothing they depend on has changed.
 
 Answers only, never times: another hour's load would look like a difference between systems. What
-becomes of them in the loop is in `rounds`.
+becomes of them in the loop: `evaluation/known.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from tokenprune.loading.hub import folder as home
 from tokenprune.results.answer import VANILLA, Answer
 from tokenprune.results.files import SUMMARY
 from tokenprune.results.read import read_run
-from tokenprune.results.system import System
 
 # what a model is read from
 _SUFFIXES, _WORDS = ((".json", ".safetensors", ".jinja"), ("merges.txt", "vocab.txt"))
@@ -56,15 +55,8 @@ def content_key(model: str, **known: Any) -> str:
     return hashlib.sha256(json.dumps([weights(model), known], sort_keys=True).encode()).hexdigest()
 
 
-def offer(vanilla: System, folder: Path, key: str, size: int) -> None:
-    """Gives the full model the answers of a run beside `folder`, if there is one."""
-    if (found := find(folder, key, size)) is not None:
-        vanilla.reused, answers = found
-        vanilla.known = {answer.index: replace(answer, time={}) for answer in answers}
-
-
 def find(folder: Path, key: str, size: int) -> tuple[str, list[Answer]] | None:
-    """The full model's answers to the first `size` samples in a finished run beside `folder`.
+    """The full model's answers to the first `size` samples in a run beside `folder`, without times.
 
     And the folder of the run that made them, which may be another one: that had reused them, too.
     """
@@ -81,5 +73,5 @@ def find(folder: Path, key: str, size: int) -> tuple[str, list[Answer]] | None:
         except (ConfigError, OSError, ValueError, KeyError, TypeError):
             continue  # not a run of this version's
         if len(answers) == size and all(answer.error is None for answer in answers):
-            return origin, answers
+            return origin, [replace(answer, time={}) for answer in answers]
     return None

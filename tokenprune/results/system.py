@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tokenprune.results.answer import Answer
 from tokenprune.strategy import Pipeline
@@ -10,15 +11,13 @@ from tokenprune.strategy import Pipeline
 
 @dataclass
 class System:
-    """A pipeline in a role; the control gets its pipeline once the strategy has answered."""
+    """A pipeline in a role; the control has none before the strategy has answered."""
 
     name: str  # its role
     label: str
     pipeline: Pipeline | None
-    answers: list[Answer] = field(default_factory=list)  # in the task's order
+    answers: Sequence[Answer] = ()  # in the task's order
     reused: str | None = None  # the folder of the run that made its answers, if it was another one
-    # that run's answers by sample, without times
-    known: dict[int, Answer] = field(default_factory=dict)
     refused: str | None = None  # why answers of another run were not taken
 
     @property

@@ -1,0 +1,139 @@
+"""One system answers its samples, as Lightning runs it: each batch is generated and recorded."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+
+import torch
+from lightning.pytorch import LightningModule
+from transformers import PreTrainedModel
+
+from tokenprune.adapters import adapt
+from tokenprune.errors import TaskError
+from tokenprune.evaluation.category_scores import CategoryScores
+from tokenprune.evaluation.data import Batch, Failed, Group
+from tokenprune.evaluation.generate import Generated, generate, guide_of
+from tokenprune.flops import Decoder, flops_ratio
+from tokenprune.guards import blame
+from tokenprune.loading.processor import GREEDY, Processor
+from tokenprune.results.answer import Answer
+from tokenprune.results.journal import Journal
+from tokenprune.storage import first_process
+from tokenprune.strategy import Pipeline
+from tokenprune.tasks import Task
+
+
+class Answering(LightningModule):
+    """Greedy, without gradients; every answer is in the journal when its batch ends."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        assistant: PreTrainedModel | None,
+        processor: Processor,
+        task: Task,
+        role: str,
+        pipeline: Pipeline,
+        journal: Journal,
+        *,
+        max_new_tokens: int,
+        stop_on_error: bool,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.processor, self.task = processor, task
+        self.role, self.pipeline, self.journal = role, pipeline, journal
+        self.guide = guide_of(pipeline, assistant)
+        self.settings = {"max_new_tokens": max_new_tokens, **GREEDY}
+        self.stop_on_error = stop_on_error
+        parts = (model, self.guide or model)
+        self.decoders = [Decoder.of(adapt(part).text_config) for part in parts]
+        self.on_sigterm = signal.getsignal(signal.SIGTERM)
+        self.parent = os.getppid()
+        self.scores = CategoryScores(
+            task.categories,
+            torch.float32 if model.device.type == "mps" else torch.float64,
+            sync_on_compute=False,  # each process shows its own
+        )
+        for answer in journal.read(role).values():
+            self._count(answer)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> int:
+        """Records what the model makes of a batch; returns how many samples that were."""
+        if os.getppid() != self.parent and not first_process():
+            raise RuntimeError(
+                "the process that started this one is gone, and with it whoever gathers the answers"
+            )
+        for failed in batch.failed:
+            self._record(self._failed(failed))
+        for group in batch.groups:
+            with blame.asking([sample.id for sample in group.samples]):
+                made = generate(
+                    self.model,
+                    self.pipeline,
+                    self.processor,
+                    group.inputs,
+                    self.settings,
+                    assistant=self.guide,
+                    timed=True,
+                )
+            for row in range(len(group.samples)):
+                self._record(self._answer(group, row, made))
+        return len(batch)
+
+    def on_predict_start(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            # Lightning has put itself before it, and would wait for all processes inside the
+            # handler
+            signal.signal(signal.SIGTERM, self.on_sigterm)
+
+    def on_predict_end(self) -> None:
+        self.trainer.strategy.barrier()  # then everything is in the journal
+
+    def _record(self, answer: Answer) -> None:
+        self.journal.append(self.role, answer, self.trainer.global_rank)
+        self._count(answer)
+
+    def _count(self, answer: Answer) -> None:
+        if answer.score is not None:
+            self.scores.update(answer.category, answer.score)  # pyright: ignore[reportCallIssue]
+
+    def _failed(self, sample: Failed) -> Answer:
+        label = self.task.label(sample.index)
+        if self.stop_on_error:
+            hint = " (on_error=record goes on without it)" if len(self.task) > 1 else ""
+            raise TaskError(f"sample {label.id}: {sample.reason}{hint}")
+        return Answer(sample.index, **label._asdict(), error=sample.reason)
+
+    def _answer(self, group: Group, row: int, made: Generated) -> Answer:
+        sample, text, report = group.samples[row], made.texts[row], made.report
+        own, score = report[row], self.task.score(text, sample)
+        # a sample's share of the batch; a step makes one token of every sample
+        time = {
+            name: ms and (ms if "per_token" in name else ms / len(report))
+            for name, ms in report.time.items()
+        }
+        decoder, guided_by = self.decoders
+        alone = flops_ratio(decoder, own.layers, own.full)
+        guided = flops_ratio(decoder, own.layers, own.full, guided_by, report.probe_layers)
+        return Answer(
+            index=group.indices[row],
+            id=sample.id,
+            category=sample.category,
+            question=sample.question,
+            answer=sample.answer,
+            group=sample.group,
+            frame_times=None if sample.times is None else list(sample.times),
+            evidence=list(sample.evidence) or None,
+            prediction=text,
+            score=None if math.isnan(score) else score,
+            reading=self.task.reading(text, sample),
+            options=sample.options,
+            tokens=own.as_dict(),
+            time=time,
+            flops_ratio=guided,
+            guide_flops_ratio=guided - alone,
+        )

@@ -1,0 +1,65 @@
+"""One batch under a pipeline: the answers, how long they are, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tokenprune.loading.processor import Processor
+from tokenprune.runtime.report import Report
+from tokenprune.runtime.session import attach
+from tokenprune.strategy import Pipeline
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A batch's answers; its model is stock again."""
+
+    texts: list[str]
+    lengths: list[int]  # in tokens, with the one that ends an answer
+    report: Report
+
+
+def generate(
+    model: PreTrainedModel,
+    pipeline: Pipeline,
+    processor: Processor,
+    inputs: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    *,
+    assistant: PreTrainedModel | None = None,
+    timed: bool = False,
+) -> Generated:
+    """Answers to a batch inside an `attach` of its own; `settings` are those of `generate`.
+
+    The report has no decoding steps beyond a sample's own answer.
+    """
+    guide = guide_of(pipeline, assistant)
+    with attach(model, pipeline, assistant=guide, timed=timed) as session:
+        ids = model.generate(  # pyright: ignore[reportCallIssue]
+            **inputs,
+            **settings,
+            pad_token_id=processor.pad,
+        )
+    made = ids[:, inputs["input_ids"].shape[1] :]
+    ending = model.generation_config.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
+    lengths = [_length(row, ending) for row in made]
+    for row, length in enumerate(lengths):
+        session.report[row].end(length - 1)  # the first token is the prompt's own
+    return Generated(processor.decode(made), lengths, session.report)
+
+
+def guide_of(pipeline: Pipeline, assistant: PreTrainedModel | None) -> PreTrainedModel | None:
+    """The assistant, where there is an allocator to ask it."""
+    return None if pipeline.allocator is None else assistant
+
+
+def _length(made: Tensor, ending: int | list[int] | None) -> int:
+    """Tokens of one answer, the one that ends it included; what follows is padding."""
+    ends = torch.isin(made, torch.as_tensor([] if ending is None else ending, device=made.device))
+    return int(ends.int().argmax()) + 1 if bool(ends.any()) else len(made)

@@ -1,0 +1,147 @@
+"""A run before weights are loaded: its samples, its budget, its code, and whether they fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from tokenprune import registry, tasks
+from tokenprune.checkpoints import note
+from tokenprune.evaluation.config import LONGEST, RunConfig
+from tokenprune.evaluation.extent import check_context, longest_text, questions_of
+from tokenprune.evaluation.loop import Loop
+from tokenprune.evaluation.retention import retaining
+from tokenprune.loading.checkpoint import configuration, outline
+from tokenprune.loading.device import cores
+from tokenprune.loading.processor import Processor
+from tokenprune.results.answer import RANDOM, STRATEGY, VANILLA
+from tokenprune.results.provenance import Code, code_of, code_of_package, code_of_pipeline
+from tokenprune.results.summary import Setting
+from tokenprune.results.system import System
+from tokenprune.strategy import Extent, Pipeline
+from tokenprune.tasks import Task
+from tokenprune.tasks.clip import Clip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run does, with the numbers it settled on."""
+
+    config: RunConfig
+    pipeline: Pipeline  # checked against the model, at the budget that was asked for
+    task: Task
+    frames: int
+    max_new_tokens: int
+    strategies: Code
+    around: Code  # the task's, and that of this package
+
+    @property
+    def code(self) -> Code:
+        return self.strategies | self.around
+
+    @property
+    def models(self) -> list[str]:
+        config = self.config
+        return [config.model] if config.assistant is None else [config.model, config.assistant]
+
+    @property
+    def size(self) -> int:
+        """How many samples are evaluated."""
+        return min(len(self.task), self.config.limit or len(self.task))
+
+    @property
+    def about(self) -> str:
+        """What is asked about, as the user named it."""
+        return self.config.video or self.config.task
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The run's keys as they are written down; where it goes is where the file is."""
+        settled = dataclasses.replace(
+            self.config, frames=self.frames, max_new_tokens=self.max_new_tokens
+        )
+        keys = dataclasses.asdict(settled)
+        return {key: value for key, value in keys.items() if key not in ("out", "resume")}
+
+    @property
+    def setting(self) -> Setting:
+        config = self.config
+        drawn = config.video is None and tasks.draws(config.task)
+        return Setting(
+            spec=str(self.pipeline),
+            options=config.options,
+            keep=config.keep,
+            model=config.model,
+            assistant=config.assistant,
+            task=config.task if config.video is None else None,
+            video=config.video,
+            question=config.question,
+            frames=self.frames,
+            seed=config.seed,
+            sampling=None if drawn else config.sampling,
+            note=note(config.model, config.assistant),
+        )
+
+    @property
+    def systems(self) -> list[System]:
+        """In the order of evaluation: the control needs to know what the strategy keeps."""
+        spec = str(self.pipeline)
+        vanilla = System(VANILLA, VANILLA, registry.build("none"))
+        if not self.pipeline.strategies:
+            return [vanilla]
+        if spec == RANDOM:
+            return [vanilla, System(RANDOM, spec, self.pipeline)]
+        return [vanilla, System(STRATEGY, spec, self.pipeline), System(RANDOM, RANDOM, None)]
+
+    def loop(self, trainer: dict[str, Any]) -> Loop:
+        config = self.config
+        return Loop(
+            batch_size=config.batch_size,
+            limit=config.limit,
+            max_new_tokens=self.max_new_tokens,
+            seed=config.seed,
+            workers=_workers(config),
+            stop_on_error=config.on_error == "stop" or config.video is not None,
+            trainer=trainer,
+        )
+
+
+def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
+    """Raises TokenpruneError where the run would fail later."""
+    settings = configuration(config.model)
+    pipeline.check(settings.get_text_config().num_hidden_layers)
+    if config.assistant is not None:
+        configuration(config.assistant)
+    task = _task(config)
+    frames = len(task[0].frames) if config.video is not None else config.frames_requested
+    longest = config.max_new_tokens or task.max_new_tokens or LONGEST
+    adapter, processor = outline(settings), Processor.load(config.model)
+    text = longest_text(processor, questions_of(task, config.limit), adapter)
+    check_context(config.model, adapter, frames, text, longest)
+    if config.keep is not None:
+        extent = Extent(frames, adapter.cells, adapter.depth)
+        pipeline = retaining(pipeline, config.keep, extent, config.options)
+    strategies = code_of_pipeline(pipeline) | code_of(registry.get(RANDOM))
+    around = code_of_package() | code_of(type(task), type(adapter))
+    return Plan(config, pipeline, task, frames, longest, strategies, around)
+
+
+def _task(config: RunConfig) -> Task:
+    if config.video is not None and config.question is not None:
+        return Clip(config.video, config.question, config.frames_requested, config.sampling)
+    return tasks.build(
+        config.task,
+        samples=config.samples,
+        frames=config.frames_requested,
+        seed=config.seed,
+        sampling=config.sampling,
+        include_path=config.include_path,
+    )
+
+
+def _workers(config: RunConfig) -> int:
+    """Processes that decode; what a task makes itself is made faster than sent."""
+    if config.workers is not None or config.video is not None or tasks.draws(config.task):
+        return config.workers or 0
+    return max(1, min(4, cores() - 1))
