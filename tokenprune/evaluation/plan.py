@@ -9,10 +9,10 @@ from typing import Any
 from tokenprune import registry, tasks
 from tokenprune.checkpoints import note
 from tokenprune.evaluation.config import LONGEST, RunConfig
-from tokenprune.evaluation.extent import check_context, longest_text, outline, questions_of
+from tokenprune.evaluation.extent import check_context, longest_text, questions_of
 from tokenprune.evaluation.loop import Loop
 from tokenprune.evaluation.retention import retaining
-from tokenprune.loading.checkpoint import configuration
+from tokenprune.loading.checkpoint import configuration, outline
 from tokenprune.loading.device import cores
 from tokenprune.loading.processor import Processor
 from tokenprune.results import provenance
