@@ -1,5 +1,6 @@
-"""Whether batches scale under a strategy as they do without: `python benchmarks/batches.py
-[WORD=VALUE ...]`.
+"""Whether batches scale under a strategy as they do without.
+
+    python benchmarks/batches.py [WORD=VALUE ...]
 
 LLaVA-OneVision-0.5B's language model with random weights in bfloat16, features made up, prompts of
 unequal lengths in batches of 1, 4 and 16. Tokens per second up to the first new one (of
@@ -31,14 +32,15 @@ WORDS = {
 }
 
 
-def systems(result: dict[str, Any], batch: int) -> dict[str, tuple[float, float]]:
+def speeds(result: dict[str, Any], batch: int) -> dict[str, tuple[float, float]]:
     """Tokens per second up to the first new token and in decoding, by system."""
     rows, made = result["rows"], result["environment"]
     prompt = made["mean_text_tokens"] + made["frames"] * made["tokens_per_frame"]
-    blocks = {"full": rows[0]["full"], **{row["strategy"]: row["own"] for row in rows}}
+    systems = {"full model": rows[0]["vanilla"]}
+    systems |= {row["spec"]: row["strategy"] for row in rows}
     return {
-        name: (1e3 * batch * prompt / block["ttft_ms"], block["decode_tokens_per_s"])
-        for name, block in blocks.items()
+        name: (1e3 * batch * prompt / figures["ttft_ms"], figures["decode_tokens_per_s"])
+        for name, figures in systems.items()
     }
 
 
@@ -50,7 +52,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             words = {**given, **ragged, "batch": str(batch), "out": f"{folder}/out"}
             config = parse_bench([f"{key}={value}" for key, value in words.items()])
-            found[batch] = systems(bench(config, "benchmarks/batches.py").result, batch)
+            found[batch] = speeds(bench(config, "benchmarks/batches.py").result, batch)
     print(where.line())
     print(
         f"{given['model']}, {given['frames']} frames: tokens per second of the whole batch (times "

@@ -1,10 +1,9 @@
-"""The methods of `naive.py` as somebody who knows torch writes them for one video: still a plain
-loop over frames.
+"""The methods of `naive.py` as somebody who knows torch writes them for one video.
 
-A frame's scores, products and sums are each one call, what is needed twice is computed once, and
-what is a handful of numbers becomes a Python list first. Frames have equal sizes and everything is
-on the CPU, which `tokenprune` does not take for granted. Inputs, results and ties are those of
-`naive.py`, and checked the same way.
+Still a plain loop over frames. A frame's scores, products and sums are each one call, what is
+needed twice is computed once, and what is a handful of numbers becomes a Python list first. Frames
+have equal sizes and everything is on the CPU, which `tokenprune` does not take for granted. Inputs,
+results and ties are those of `naive.py`, and checked the same way.
 """
 
 from __future__ import annotations
@@ -49,9 +48,7 @@ def prumerge(
 
 
 def _nearest(cosine: Tensor) -> Tensor:
-    """The 32 largest of every row; where the last one in equals the first one out, the lower index
-    decides.
-    """
+    """The 32 largest of every row; of equals at the border, those of the lowest indices."""
     if cosine.shape[1] <= NEIGHBOURS:
         return cosine.argsort(descending=True, stable=True)
     largest, near = cosine.topk(NEIGHBOURS + 1)
@@ -138,9 +135,7 @@ def apportion(weights: Tensor, total: int, cap: Tensor) -> Tensor:
 
 
 def _deal(share: list[int], most: list[int], first: list[float], amount: int) -> None:
-    """Hands out `amount` tokens in turns of one, in descending `first`, to the frames below their
-    caps.
-    """
+    """Hands out `amount` tokens in turns of one, in descending `first`, up to the frames' caps."""
     order = sorted(range(len(share)), key=first.__getitem__, reverse=True)
     while amount > 0:
         order = [frame for frame in order if share[frame] < most[frame]]

@@ -1,8 +1,7 @@
-"""What `operators.py` measures: each operator and its references on the same inputs, and how
-results are compared.
+"""What `operators.py` measures: each operator and its references on the same inputs.
 
-Inputs have the sizes of LLaVA-OneVision and are made such that two implementations agree on every
-decision.
+And how results are compared. Inputs have the sizes of LLaVA-OneVision and are made such that two
+implementations agree on every decision.
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ SPARE = 8
 
 
 class Case(NamedTuple):
-    """One operator and its references on the same inputs: the naive and the careful loop, or a copy
-    of the memory.
-    """
+    """One operator and its references: the naive and the careful loop, or a copy of the memory."""
 
     name: str
     size: str
@@ -49,11 +46,10 @@ def seeded(number: int) -> torch.Generator:
 
 
 def exact_keys(frames: int, cells: int, width: int) -> Tensor:
-    """Integer vectors of random signs and norm 2048: cosines are exact in float32 in any order of
-    summation.
+    """Integer vectors of random signs and norm 2048.
 
-    Two implementations thus agree on every nearest neighbour, whatever they sum first, and on every
-    tie.
+    Cosines are exact in float32 in any order of summation. Two implementations thus agree on every
+    nearest neighbour, whatever they sum first, and on every tie.
     """
     sizes = torch.arange(width) * int(2048 * math.sqrt(2.98 / width)) // width
     sizes[:SPARE] = 0
@@ -215,8 +211,9 @@ def dycoke(frames: int, cells: int) -> Iterator[Case]:
 
 
 def copies(frames: int = FRAMES, cells: int = CELLS) -> Iterator[Case]:
-    """What is held against a copy of the input; what merging decides is checked in `dycoke`, what
-    it writes here.
+    """What is held against a copy of the input.
+
+    What merging decides is checked in `dycoke`, what it writes here.
     """
     merging, size = Merging.of(frames, cells), f"{frames} x {cells} x {WIDTH}"
     rows = merging.tokens.features

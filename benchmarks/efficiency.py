@@ -1,11 +1,10 @@
-"""Runs the benches of `docs/results/efficiency.md` and writes that page: `make efficiency`, half an
-hour on two cores.
+"""Runs the benches of `docs/results/efficiency.md` and writes that page: `make efficiency`.
 
     python benchmarks/efficiency.py [--page]
 
-On a machine with CUDA it runs those of LLaVA-OneVision-7B, otherwise those of 0.5B on the CPU; what
-either has measured stays on the page until it is measured again. `--page` only writes the page from
-what is there.
+It takes half an hour on two cores. On a machine with CUDA it runs those of LLaVA-OneVision-7B,
+otherwise those of 0.5B on the CPU; what either has measured stays on the page until it is measured
+again. `--page` only writes the page from what is there.
 """
 
 from __future__ import annotations
@@ -18,6 +17,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tokenprune.bench.columns import FIGURES, SYSTEM, named
+from tokenprune.bench.ratios import COUNTED, RATIOS, SPEC
+from tokenprune.bench.screen import system_lines
+from tokenprune.results.column import Column
+from tokenprune.results.table import markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "results" / "efficiency.md"
 FOLDER = PAGE.with_suffix("")
@@ -68,39 +73,54 @@ SCRIPTS = {
     "operators": "Operators against naive loops and against the memory",
     "startup": "Start-up",
 }
-BARS = (  # ratio, what the table calls it, and the most that is claimed
-    ("llm_prefill_over_oracle", "LLM prefill / oracle", 1.05),
-    ("strategy_over_full_prefill", "strategy / full prefill", None),  # 0.05 on a CPU, 0.02 on a GPU
-    ("memory_over_oracle", "peak memory / oracle", 1.02),
-    ("decode_over_oracle", "decode / oracle", 1.05),
-    ("decode_over_full", "decode / full", 1.0),
-)
+# ratios, and the most that is claimed: on a CPU, on a GPU
+BARS = {
+    "llm_prefill_over_oracle": (1.05, 1.05),
+    "strategy_over_vanilla_prefill": (0.05, 0.02),
+    "memory_over_oracle": (1.02, 1.02),
+    "decode_over_oracle": (1.05, 1.05),
+    "decode_over_vanilla": (1.0, 1.0),
+}
 OTHERS = (
-    ("prefill_over_oracle", "prefill, strategy and probe / oracle"),
-    ("probe_over_full_prefill", "probe / full prefill"),
-    ("prefill_speedup", "prefill speed-up"),
-    ("prefill_speedup_without_probe", "without probe"),
-    ("ttft_speedup", "TTFT speed-up"),
+    "prefill_over_oracle",
+    "probe_over_vanilla_prefill",
+    "prefill_speedup",
+    "prefill_speedup_without_probe",
+    "ttft_speedup",
+    "papers_prefill_over_vanilla",
+    "exact_prefill_over_vanilla",
+    "prefill_over_vanilla",
+)
+SYSTEMS = (
+    "layer_average_tokens",
+    "vision_ms",
+    "strategy_ms",
+    "probe_ms",
+    "prefill_ms",
+    "ttft_ms",
+    "decode_ms_per_token",
+    "peak_memory_bytes",
+    "kv_bytes",
 )
 
 
 INTRODUCTION = """
-Written by `make efficiency`. Random weights at the published size: speed and memory do not depend on what a model has
-learnt. What the words mean: [docs/efficiency.md](../efficiency.md). Times are medians in milliseconds; ratios are
-medians over turns, the dense oracle and the full model being measured in the same turn. Bars are in the headings; a
-figure in bold misses its own. Speed-ups include strategy and probe. A model that guides itself runs the whole prompt
-as DyToK's probe: its peak is the full model's without the cache. Where the tower runs, it may set the peak of every
-system: the bar on memory then says that nothing of a strategy rises above it. Decoding is compared where at least 16
-tokens were made.
+Written by `make efficiency`. Random weights at the published size: speed and memory do not depend
+on what a model has learnt. What the words mean: [docs/efficiency.md](../efficiency.md). Times are
+medians in milliseconds; ratios are medians over turns, the dense oracle and the full model being
+measured in the same turn. Bars are in the headings; a figure in bold misses its own. Speed-ups
+include strategy and probe. A model that guides itself runs the whole prompt as DyToK's probe: its
+peak is the full model's without the cache. Where the tower runs, it may set the peak of every
+system: the bar on memory then says that nothing of a strategy rises above it. Decoding is
+compared where at least 16 tokens were made.
 """
 
 
 def run() -> None:
-    """Every bench of this machine, one after the other, and the scripts; keeps JSON, chart and
-    output.
+    """Every bench of this machine, one after the other, and the scripts.
 
-    Nothing is written into the checkout before the end, so that all figures belong to the same
-    commit.
+    Keeps JSON, chart and output. Nothing is written into the checkout before the end, so that all
+    figures belong to the same commit.
     """
     import torch
 
@@ -156,86 +176,82 @@ def page() -> Iterator[str]:
             yield "```"
 
 
-def bars(device: str) -> list[tuple[str, str, float]]:
-    """Ratios with a bar: their names in `bench.json`, what tables call them, and the most that is
-    claimed.
-    """
-    share = 0.02 if device.startswith("cuda") else 0.05
-    return [(name, label, share if bar is None else bar) for name, label, bar in BARS]
+class Bar(NamedTuple):
+    """A ratio and the most that is claimed of it."""
+
+    name: str
+    label: str
+    most: float
+
+
+def bars(device: str) -> list[Bar]:
+    """Ratios with a bar on this device."""
+    on_gpu = device.startswith("cuda")
+    labels = [" ".join(ratio.heading.split()) for ratio in named(RATIOS, tuple(BARS))]
+    mosts = [gpu if on_gpu else cpu for cpu, gpu in BARS.values()]
+    return [Bar(*each) for each in zip(BARS, labels, mosts, strict=True)]
 
 
 def compared(row: dict[str, Any], tokens: int) -> set[str]:
-    """Which of these ratios say something: few steps are noise, and only a decode stage has to beat
-    the full model.
+    """Which of these ratios say something.
+
+    Few steps are noise, and only a decode stage has to beat the full model.
     """
-    left_out = {"decode_over_oracle", "decode_over_full"} if tokens < 16 else set[str]()
-    if row["own"]["decode_selection_changes"] is None:
-        left_out.add("decode_over_full")
-    return {name for name, _, _ in BARS} - left_out
+    left_out = {"decode_over_oracle", "decode_over_vanilla"} if tokens < 16 else set[str]()
+    if row["strategy"]["decode_selection_changes"] is None:
+        left_out.add("decode_over_vanilla")
+    return set(BARS) - left_out
 
 
 def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
+    """One bench: its command, its systems, its ratios."""
     where, rows = result["environment"], result["rows"]
+    versions = where["versions"]
     yield from ("", f"## {title}", "")
     yield (
-        f"{where['device_name']}, {where['threads']} threads, torch {where['versions']['torch']}, "
-        "transformers "
-        f"{where['versions']['transformers']}, {where['dtype']}."
+        f"{where['device_name']}, {where['threads']} threads, torch {versions['torch']}, "
+        f"transformers {versions['transformers']}, {where['dtype']}."
     )
     yield from ("", "```sh", where["command"], "```", "")
-    yield (
-        "| system | visual tokens | tower | strategy | probe | prefill | TTFT | decode / token | "
-        "peak GB | KV MB |"
-    )
-    yield "|--|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
-    yield line("full model", rows[0]["full"])
-    for row in rows:
-        yield line(f"`{row['strategy']}`", row["own"])
-        yield line("its dense oracle", row["oracle"])
-        yield line("`random`, same budget", row["random"])
+    yield from markdown(list(system_lines(rows)), [SYSTEM, *named(FIGURES, SYSTEMS)]).splitlines()
     yield ""
-    claims = bars(where["device"])
-    heads = [f"{label} (≤ {bar:g})" for _, label, bar in claims] + [label for _, label in OTHERS]
-    heads += ["prefill FLOPs left: papers", "exact", "time left"]
-    yield "| strategy | " + " | ".join(heads) + " |"
-    yield "|--" + "|--:" * len(heads) + "|"
-    for row in rows:
-        ratios, formula = row["ratios"], row["formula"]
-        shown = compared(row, where["new_tokens"])
-        cells = [marked(ratios[name], bar) if name in shown else "-" for name, _, bar in claims]
-        cells += [f"{ratios[name]:.2f}" for name, _ in OTHERS]
-        cells += [f"{100 * formula[key]:.1f} %" for key in ("papers", "exact", "measured")]
-        yield f"| {row['strategy']} | " + " | ".join(cells) + " |"
+    yield from ratio_table(rows, bars(where["device"]), where["new_tokens"]).splitlines()
     yield ""
-    each = (
-        f"{row['strategy']} {low:.1f} to {high:.1f}"
-        for row in rows
-        for low, high in [row["own"]["spread"]["strategy_ms"]]
-    )
-    yield f"Strategy's own time over {where['repeats']} turns, ms: {', '.join(each)}."
+    yield f"Strategy's own time over {where['repeats']} turns, ms: {', '.join(spreads(rows))}."
     for row in rows:
-        if (changes := row["own"]["decode_selection_changes"]) is not None:
+        if (changes := row["strategy"]["decode_selection_changes"]) is not None:
             yield ""
             yield (
-                f"{row['strategy']} changed its selection in {changes} of "
+                f"{row['spec']} changed its selection in {changes} of "
                 f"{where['new_tokens'] - 1} decoding steps. "
                 "Random weights attend almost evenly and hold a selection longer than trained "
-                "ones: *Decoding* below "
-                "has what a change at every step costs."
+                "ones: *Decoding* below has what a change at every step costs."
             )
     yield from ("", f"![Where the time goes]({chart})")
 
 
-def marked(value: float, bar: float) -> str:
-    return f"**{value:.3f}**" if value > bar else f"{value:.3f}"
+def ratio_table(rows: list[dict[str, Any]], claims: list[Bar], tokens: int) -> str:
+    """Ratios with a bar, which is in the heading, then the others; bold misses its bar."""
+    barred = [Column(bar.name, f"{bar.label} (≤ {bar.most:g})", "") for bar in claims]
+    lines = []
+    for row in rows:
+        line = {"spec": row["spec"], **row["ratios"]}
+        said = compared(row, tokens)
+        for bar in claims:
+            value = line[bar.name]
+            line[bar.name] = marked(value, bar.most) if bar.name in said else None
+        lines.append(line)
+    return markdown(lines, [SPEC, *barred, *named((*RATIOS, *COUNTED), OTHERS)])
 
 
-def line(name: str, block: dict[str, Any]) -> str:
-    layers = block["visual_tokens_per_layer"]
-    parts = ("vision_ms", "strategy_ms", "probe_ms", "prefill_ms", "ttft_ms", "decode_ms_per_token")
-    cells = [f"{sum(layers) / len(layers):.0f}", *(f"{block[part]:.1f}" for part in parts)]
-    cells += [f"{block['peak_memory_bytes'] / 1e9:.3f}", f"{block['kv_bytes'] / 1e6:.1f}"]
-    return f"| {name} | " + " | ".join(cells) + " |"
+def marked(value: float, most: float) -> str:
+    return f"**{value:.3f}**" if value > most else f"{value:.3f}"
+
+
+def spreads(rows: list[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        low, high = row["strategy"]["spread"]["strategy_ms"]
+        yield f"{row['spec']} {low:.1f} to {high:.1f}"
 
 
 def main() -> None:

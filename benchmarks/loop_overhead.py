@@ -1,5 +1,4 @@
-"""What the evaluation loop costs: `evaluate` against bare `model.generate` on the same prepared
-inputs.
+"""What the evaluation loop costs: `evaluate` against bare `model.generate` on the same inputs.
 
     python benchmarks/loop_overhead.py [SAMPLES]
 

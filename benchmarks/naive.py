@@ -1,5 +1,4 @@
-"""The methods word by word as their descriptions read: the loops that the claims of `operators.py`
-are set against.
+"""The methods word by word as their descriptions read, which `operators.py` is set against.
 
 This is a first reading in code, and slow code. Tensors are indexed one element at a time, keys are
 normalised again for every centre, membership is looked up in lists, and a pair of tokens is one
@@ -55,8 +54,9 @@ def prumerge(
 
 
 def _outliers(attention: Tensor) -> list[int]:
-    """Tokens above the third quartile plus one and a half interquartile ranges, at least one,
-    descending attention.
+    """Tokens above the third quartile plus one and a half interquartile ranges, at least one.
+
+    In descending attention.
     """
     first, third = torch.quantile(
         attention.double(), torch.tensor([0.25, 0.75], dtype=torch.double)
@@ -69,9 +69,7 @@ def _outliers(attention: Tensor) -> list[int]:
 def visionzip(
     features: Tensor, saliency: Tensor, keys: Tensor, budget: list[int]
 ) -> tuple[list[int], Tensor]:
-    """VisionZip: features [f, n, d], saliency [f, n], keys [f, n, k], and how many tokens every
-    frame keeps.
-    """
+    """VisionZip: features [f, n, d], saliency [f, n], keys [f, n, k], tokens a frame keeps."""
     kept, merged = [], []
     frames, n, _ = features.shape
     for frame in range(frames):
@@ -133,7 +131,7 @@ def dycoke(
 
 
 def fastv(attention: Tensor, frame: Tensor, drop: float) -> list[int]:
-    """FastV's selection: the last row's attention [s] and the frame of every row [s], -1 on text."""
+    """FastV's selection: the last row's attention [s], and the frame of every row, -1 on text."""
     visual = [row for row in range(len(frame)) if frame[row] != TEXT]
     number = round(len(visual) * (1 - drop))
     top = set(sorted(visual, key=lambda row: -float(attention[row]))[:number])
@@ -141,9 +139,7 @@ def fastv(attention: Tensor, frame: Tensor, drop: float) -> list[int]:
 
 
 def apportion(weights: Tensor, total: int, cap: Tensor) -> Tensor:
-    """DyToK's allocation, Algorithm 1 and section 3.3: weights [f] and the most tokens of every
-    frame [f].
-    """
+    """DyToK's allocation, Algorithm 1 and section 3.3: weights [f], most tokens of a frame [f]."""
     ideal = weights / weights.sum() * total
     share = ideal.floor().long()
     remainder = ideal - share
@@ -164,9 +160,7 @@ def apportion(weights: Tensor, total: int, cap: Tensor) -> Tensor:
 
 
 def frame_weights(queries: Tensor, keys: Tensor, frames: int) -> Tensor:
-    """DyToK's frame weights: last queries [l, h, e] and visual keys [l, g, f * n, e] of some
-    layers.
-    """
+    """DyToK's frame weights: last queries [l, h, e], visual keys [l, g, f * n, e] of layers."""
     layers, heads, width = queries.shape
     shared = heads // keys.shape[1]
     weights = torch.zeros(frames)

@@ -52,8 +52,9 @@ class Row(NamedTuple):
 
 
 def measure(case: Case, rounds: int) -> Row:
-    """Checks that the results are equal, which warms up, then takes turns; what is slow sits out
-    half of them.
+    """Checks that the results are equal, which warms up, then takes turns.
+
+    What is slow sits out half of them.
     """
     result = case.ours()
     turns = []
@@ -98,9 +99,7 @@ def cases() -> Iterator[Case]:
 
 
 def ratios(rounds: int = ROUNDS) -> dict[str, float]:
-    """How many times faster than the naive loop, or than a copy, each operator is; compare with
-    `CLAIMS`.
-    """
+    """How many times faster than the naive loop, or a copy, each operator is; see `CLAIMS`."""
     return {
         case.name: measure(case._replace(references=case.references[:1]), rounds).ratios[0]
         for case in cases()

@@ -55,10 +55,10 @@ def benched(words: tuple[str, ...]) -> dict[str, Figure]:
         config = parse_bench([*words, *SHAPE, f"out={folder}/out"])
         rows = bench(config, "make bench-quick").result["rows"]
     return {
-        f"{row['strategy']}: {label}": Figure(row["ratios"][name], bar)
+        f"{row['spec']}: {bar.label}": Figure(row["ratios"][bar.name], bar.most)
         for row in rows
-        for name, label, bar in efficiency.bars("cpu")
-        if name in efficiency.compared(row, config.new_tokens)
+        for bar in efficiency.bars("cpu")
+        if bar.name in efficiency.compared(row, config.new_tokens)
     }
 
 

@@ -16,12 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from tokenprune import registry
 from tokenprune.adapters import adapt
 from tokenprune.bench import memory, plan
+from tokenprune.bench.candidates import Attached, Dense
 from tokenprune.bench.config import BenchConfig, parse_bench
-from tokenprune.bench.inputs import Material, prepare
-from tokenprune.bench.measure import PARTS, Attached, Dense, Reading, settled
+from tokenprune.bench.inputs import Inputs, prepare
+from tokenprune.bench.measure import settled
 from tokenprune.bench.operations import Work, exact, papers, papers_prefill
 from tokenprune.bench.oracle import oracle, widths
 from tokenprune.bench.plan import outline
+from tokenprune.bench.reading import PARTS, Reading, Seen
 from tokenprune.bench.shapes import SHAPES, build, shape_configuration
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
@@ -30,7 +32,7 @@ from tokenprune.flops import Decoder, cs, prefill
 FRAMES, CELLS, TEXT, NEW = 4, 9, 8, 4
 FULL = FRAMES * CELLS
 T, X = 1e12, 6272
-ROW = ("strategy", "full", "oracle", "random", "own", "ratios", "formula")
+ROW = ("spec", "vanilla", "oracle", "random", "strategy", "ratios")
 
 
 def small(**changes: Any) -> BenchConfig:
@@ -44,7 +46,7 @@ def small(**changes: Any) -> BenchConfig:
     return BenchConfig(**{"strategy": ["random"], "out": "x", **settings, **changes})
 
 
-def material(vision: str = "random", batch: int = 1, attention: str = "sdpa") -> Material:
+def material(vision: str = "random", batch: int = 1, attention: str = "sdpa") -> Inputs:
     model = settled(llava_onevision(attention=attention))
     return prepare(small(vision=vision, batch=batch), adapt(model), None)
 
@@ -66,7 +68,7 @@ def benched(out: Path, *words: str) -> dict[str, Any]:
 def check(result: dict[str, Any], depth: int) -> None:
     for row in result["rows"]:
         assert tuple(row) == ROW
-        for name in ("full", "oracle", "random", "own"):
+        for name in ("vanilla", "oracle", "random", "strategy"):
             block = row[name]
             assert len(block["visual_tokens_per_layer"]) == depth
             assert all(
@@ -76,17 +78,15 @@ def check(result: dict[str, Any], depth: int) -> None:
             assert block["strategy_ms"] >= 0
             assert block["peak_memory_bytes"] > block["kv_bytes"] > 0
             assert all(low <= block[part] <= high for part, (low, high) in block["spread"].items())
-            flops = block["flops"]["exact"]
-            assert flops["total"] == sum(
-                v for part, v in flops.items() if part not in ("total", "llm_prefill")
-            )
-        assert row["own"]["visual_tokens_per_layer"] == row["oracle"]["visual_tokens_per_layer"]
-        free = ("strategy_over_full_prefill", "probe_over_full_prefill")
+            assert block["exact_flops"] == sum(block["exact_flops_by_part"].values())
+        assert (
+            row["strategy"]["visual_tokens_per_layer"] == row["oracle"]["visual_tokens_per_layer"]
+        )
+        free = ("strategy_over_vanilla_prefill", "probe_over_vanilla_prefill")
         assert all(
             ratio > 0 or (name in free and ratio == 0) for name, ratio in row["ratios"].items()
         )
-        assert row["formula"]["measured"] > 0
-        average = sum(row["own"]["visual_tokens_per_layer"]) / depth
+        average = sum(row["strategy"]["visual_tokens_per_layer"]) / depth
         assert row["random"]["visual_tokens_per_layer"] == [pytest.approx(average, abs=0.5)] * depth
 
 
@@ -114,26 +114,33 @@ def test_a_bench_of_a_shape(shape: str, tmp_path: Path, capsys: pytest.CaptureFi
         CELLS,
     )
     assert "weights and inputs plus the peak" in where["memory_method"]
-    assert dycoke["full"]["visual_tokens_per_layer"] == [FULL] * 5
-    assert dycoke["own"]["visual_tokens_per_layer"] == [9 + 3 * 2] * 5, "dycoke.merge=0.7 of nine"
-    assert dycoke["own"]["decode_visual_tokens_per_layer"] == [15, 15, 15, 4, 4], (
+    assert dycoke["vanilla"]["visual_tokens_per_layer"] == [FULL] * 5
+    assert dycoke["strategy"]["visual_tokens_per_layer"] == [9 + 3 * 2] * 5, (
+        "dycoke.merge=0.7 of nine"
+    )
+    assert dycoke["strategy"]["decode_visual_tokens_per_layer"] == [15, 15, 15, 4, 4], (
         "dycoke.prune=0.7 from layer 3"
     )
-    assert fastv["own"]["visual_tokens_per_layer"] == [36, 36, 18, 18, 18]
+    assert fastv["strategy"]["visual_tokens_per_layer"] == [36, 36, 18, 18, 18]
     assert (
-        guided["own"]["probe_ms"] > 0 == guided["random"]["probe_ms"] == dycoke["own"]["probe_ms"]
+        guided["strategy"]["probe_ms"]
+        > 0
+        == guided["random"]["probe_ms"]
+        == dycoke["strategy"]["probe_ms"]
     )
     assert guided["ratios"]["prefill_speedup_without_probe"] > guided["ratios"]["prefill_speedup"]
     assert (
-        guided["own"]["flops"]["exact"]["probe"] > 0 == guided["random"]["flops"]["exact"]["probe"]
+        guided["strategy"]["exact_flops_by_part"]["probe"]
+        > 0
+        == guided["random"]["exact_flops_by_part"]["probe"]
     )
-    assert guided["own"]["flops"]["papers"] > guided["oracle"]["flops"]["papers"]
+    assert guided["strategy"]["papers_flops"] > guided["oracle"]["papers_flops"]
     for row in result["rows"]:
-        assert row["own"]["video_ms"] is None and row["own"]["vision_ms"] == 0
-        assert row["own"]["flops"]["exact"]["tower"] == 0
+        assert row["strategy"]["video_ms"] is None and row["strategy"]["vision_ms"] == 0
+        assert row["strategy"]["exact_flops_by_part"]["tower"] == 0
     # keys and values, two heads of 8 floats, two samples
     rows, width = TEXT + 1 + NEW - 1, 2 * 2 * 8 * 4 * 2
-    assert fastv["full"]["kv_bytes"] == 5 * width * (FULL + rows)
+    assert fastv["vanilla"]["kv_bytes"] == 5 * width * (FULL + rows)
     assert fastv["oracle"]["kv_bytes"] == width * (2 * (36 + rows) + 3 * (18 + rows))
     out = " ".join(capsys.readouterr().out.split())  # lines break where a terminal ends
     assert (
@@ -149,10 +156,10 @@ def test_a_bench_of_the_embedded_model(tmp_path: Path) -> None:
     )
     check(result, depth=6)
     (row,) = result["rows"]
-    assert row["own"]["visual_tokens_per_layer"] == [18] * 6
-    for name in ("full", "oracle", "random", "own"):
+    assert row["strategy"]["visual_tokens_per_layer"] == [18] * 6
+    for name in ("vanilla", "oracle", "random", "strategy"):
         assert min(row[name][part] for part in ("video_ms", "preprocess_ms", "vision_ms")) > 0
-        assert row[name]["flops"]["exact"]["tower"] > 0
+        assert row[name]["exact_flops_by_part"]["tower"] > 0
     assert result["environment"]["weights"] == "checkpoint"
     assert result["environment"]["strategies"]["visionzip"]["visionzip"]
 
@@ -168,7 +175,7 @@ def test_a_bench_of_the_embedded_model(tmp_path: Path) -> None:
         (["keep=0.1"], "dycoke retains 25.0% to 100.0% here"),
         (["frames=0"], "write at least 1"),
         (["new_tokens=1"], "write at least 2"),
-        (["repeats=x"], "is no number"),
+        (["repeats=x"], "repeats=x is not a whole number"),
         (["ragged=3"], "write batch=4"),
         (["ragged=39", "batch=2"], "write 1 to 38"),
         (["vision=none"], "write tower or random"),
@@ -228,7 +235,7 @@ def test_a_figure_that_is_no_number_leaves_nothing(
         )
         == 2
     )
-    assert "infinite or no number: measure again" in capsys.readouterr().err
+    assert "infinite or not a number: measure again" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -342,7 +349,7 @@ def test_the_exact_count_is_what_torch_counts(tokens: int) -> None:
     width = 18
     for dense in (Dense(given, tokens, FULL), Dense(given, tokens, width)):
         work = Work(FRAMES, FULL, TEXT + 1, [dense.width] * 5, [dense.width] * 5, tokens)
-        expected = exact(given.adapter.model.config, work).as_dict()["total"]
+        expected = exact(given.adapter.model.config, work).total
         assert counted_by_torch(lambda dense=dense: dense.generate(tokens)) == expected
 
 
@@ -350,13 +357,15 @@ def test_a_probe_is_counted_as_far_as_it_runs() -> None:
     given = material(attention="eager")
     own = Attached(given, 2, registry.build("random+dytok", {"dytok.layers": [2, 3]}))
     reading = own.turn()
-    assert reading.probe_layers == 4
+    assert reading.seen.probe_layers == 4
     with own.attached():
         everything = counted_by_torch(lambda: own.generate(1))
     alone = Attached(given, 2, registry.build("random"))
     with alone.attached():
         everything -= counted_by_torch(lambda: alone.generate(1))
-    work = Work(0, FULL, TEXT + 1, reading.layers, reading.decode, 1, reading.probe_layers)
+    work = Work(
+        0, FULL, TEXT + 1, reading.seen.layers, reading.seen.decode, 1, reading.seen.probe_layers
+    )
     weighing = everything - exact(given.adapter.model.config, work).probe
     assert 0 <= weighing <= 2 * 4 * 8 * FULL, (
         "what is left is the rows of attention that weigh the frames, two layers'"
@@ -366,14 +375,14 @@ def test_a_probe_is_counted_as_far_as_it_runs() -> None:
 @pytest.mark.parametrize("vision", ["tower", "random"])
 def test_the_oracle_is_the_stock_model_on_as_many_rows(vision: str) -> None:
     given = material(vision, batch=2)
-    ids = given.words(18)["input_ids"]
+    ids = given.prompts(18)["input_ids"]
     assert ids.shape == (2, TEXT + 18 + 1)
     assert int((ids == given.adapter.video_token_id).sum()) == 2 * 19
     reading = Dense(given, NEW, 18).turn()
-    assert reading.layers == [18.0] * 5
+    assert reading.seen.layers == [18.0] * 5
     full = Dense(given, NEW, FULL)
     stock = given.adapter.model
-    assert full.turn().layers == [float(FULL)] * 5
+    assert full.turn().seen.layers == [float(FULL)] * 5
     unpruned = Attached(given, NEW, registry.build("none"))
     with unpruned.attached():
         expected = unpruned.generate(NEW).sequences
@@ -389,7 +398,7 @@ def test_a_device_that_works_behind_the_cpu_gets_two_passes(spec: str | None) ->
     once = system.turn()
     system.at_once = False
     twice = system.turn()
-    assert (twice.layers, twice.decode, twice.cache) == (once.layers, once.decode, once.cache)
+    assert (twice.seen, twice.cache) == (once.seen, once.cache)
     timed = {name for name, ms in once.times.items() if ms > 0}
     assert timed == {name for name, ms in twice.times.items() if ms > 0}
     assert {"vision_ms", "prefill_ms", "ttft_ms", "decode_ms_per_token", "total_ms"} <= timed
@@ -403,21 +412,21 @@ def test_an_oracle_of_layers_is_put_together_from_dense_ones() -> None:
     def at(rows: int, slow: float, peak: float) -> Reading:
         times = dict.fromkeys(PARTS, 0.0) | {"prefill_ms": slow, "ttft_ms": slow + 1.0}
         times |= {"decode_ms_per_token": slow / 10, "total_ms": 0.0}
-        return Reading(times, peak, 4.0 * rows, [float(rows)] * 4, [float(rows)] * 4)
+        return Reading(times, peak, 4.0 * rows, Seen([float(rows)] * 4, [float(rows)] * 4))
 
-    own = Reading({}, 0.0, 0.0, [40.0, 20.0, 20.0, 20.0], [40.0, 20.0, 8.4, 8.4])
+    own = Seen([40.0, 20.0, 20.0, 20.0], [40.0, 20.0, 8.4, 8.4])
     assert widths(own) == {40, 20, 8}
     found = oracle(
         own, {40: at(40, 10.0, 1000.0), 20: at(20, 6.0, 500.0), 8: at(8, 2.0, 100.0)}, tokens=3
     )
-    assert found.layers == own.layers
+    assert found.seen.layers == own.layers
     assert found.times["prefill_ms"] == 7.0
     assert found.times["decode_ms_per_token"] == pytest.approx((1.0 + 0.6 + 0.2 + 0.2) / 4)
     assert found.times["total_ms"] == pytest.approx(8.0 + 2 * 0.5)
     assert found.cache == 40.0 + 3 * 20.0
     assert found.peak == 1000.0 - 160.0 + 40.0, "the widest layer, with what it alone has cached"
     dense = at(20, 6.0, 500.0)
-    assert oracle(dense, {20: dense}, tokens=3).peak == 500.0
+    assert oracle(dense.seen, {20: dense}, tokens=3).peak == 500.0
 
 
 @pytest.mark.parametrize(("threshold", "changes"), [(-1.0, 0), (2.0, None)])
@@ -427,7 +436,7 @@ def test_changes_of_a_selection_are_counted(threshold: float, changes: int | Non
     """
     options = {"dycoke.threshold": threshold, "dycoke.merge": 0.0, "dycoke.prune": 0.5}
     own = Attached(material(), 12, registry.build("dycoke", options))
-    found = own.turn().changes
+    found = own.turn().seen.changes
     assert found == changes if changes is not None else found is not None and 5 < found <= 10
 
 
@@ -443,15 +452,15 @@ def test_a_ragged_batch_is_padded_and_counted(shape: str, tmp_path: Path) -> Non
     result = benched(tmp_path / "out", *words, f"text={TEXT}", f"new_tokens={NEW}", "repeats=1")
     check(result, depth=5)
     (row,) = result["rows"]
-    assert row["full"]["decode_selection_changes"] is None
-    speed = row["own"]["decode_tokens_per_s"] * row["own"]["decode_ms_per_token"]
+    assert row["vanilla"]["decode_selection_changes"] is None
+    speed = row["strategy"]["decode_tokens_per_s"] * row["strategy"]["decode_ms_per_token"]
     assert speed == pytest.approx(3 * 1000.0), "a step makes a token of each of the three"
     given = prepare(small(batch=3, ragged=4), adapt(settled(llava_onevision())), None)
     assert given.texts == [TEXT, TEXT - 2, TEXT - 4] and given.text == TEXT - 2
-    words_of = given.words(FULL)
-    assert words_of["attention_mask"].sum(1).tolist() == [FULL + 1 + text for text in given.texts]
-    assert bool(words_of["attention_mask"][:, -1].all()), "padded on the left"
-    assert ((words_of["input_ids"] == given.adapter.video_token_id).sum(1) == FULL + 1).all()
+    prompts = given.prompts(FULL)
+    assert prompts["attention_mask"].sum(1).tolist() == [FULL + 1 + text for text in given.texts]
+    assert bool(prompts["attention_mask"][:, -1].all()), "padded on the left"
+    assert ((prompts["input_ids"] == given.adapter.video_token_id).sum(1) == FULL + 1).all()
 
 
 def test_memory_is_counted() -> None:
@@ -474,7 +483,9 @@ def test_memory_is_counted() -> None:
 def test_building_a_shape_leaves_random_numbers_alone() -> None:
     settings = llava_onevision().config
     before = torch.get_rng_state()
-    first, second = (build(settings, torch.bfloat16, torch.device("cpu"), seed=3) for _ in range(2))
+    made: list[Any] = [
+        build(settings, torch.bfloat16, torch.device("cpu"), seed=3) for _ in range(2)
+    ]
     assert torch.equal(torch.get_rng_state(), before)
-    assert first.dtype == torch.bfloat16
-    assert torch.equal(first.lm_head.weight, second.lm_head.weight)  # pyright: ignore[reportAttributeAccessIssue]
+    assert made[0].dtype == torch.bfloat16
+    assert torch.equal(made[0].lm_head.weight, made[1].lm_head.weight)

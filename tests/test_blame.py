@@ -52,7 +52,8 @@ class Theirs(VisionStage, DecodeStage, name="theirs"):
         return self.maybe("attend", view, (view.position > -1, state))
 
     def maybe(self, method, seen, result):
-        if self.at == method and float(getattr(seen, "features", torch.zeros(1)).sum()) > self.least:
+        total = float(getattr(seen, "features", torch.zeros(1)).sum())
+        if self.at == method and total > self.least:
             self.fail()
         return result
 

@@ -17,7 +17,7 @@ from transformers import Qwen2Config
 from tokenprune import checkpoints, registry, tasks
 from tokenprune.adapters.base import VideoLLM
 from tokenprune.bench.config import parse_bench
-from tokenprune.bench.plan import lay_out
+from tokenprune.bench.plan import plan_bench
 from tokenprune.bench.shapes import shape_configuration
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError, TaskError
@@ -180,7 +180,7 @@ def test_no_full_model_runs_beyond_its_context(
     ):
         assert limit in fails(capsys, *words), words
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("*.jsonl"))
-    lay_out(parse_bench(["strategy=uniform", "frames=100", "out=bench"]))
+    plan_bench(parse_bench(["strategy=uniform", "frames=100", "out=bench"]))
 
 
 def test_a_long_question_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -306,7 +306,7 @@ def test_what_was_written_is_forced_onto_the_disk(
 
 
 def test_a_torn_line_and_zeros_are_no_answers(tmp_path: Path) -> None:
-    """A machine that loses its power may leave zeros where a line was; the sample is asked again."""
+    """Lost power may leave zeros where a line was; the sample is asked again."""
     journal = Journal(tmp_path)
     for index in range(3):
         journal.append("strategy", Answer(index, str(index), "all", "?", "!"), 0)

@@ -109,7 +109,7 @@ def test_fastv_equals_hand_masked_attention(model):
 @pytest.mark.parametrize("follow", ["paper", "released"])
 @pytest.mark.parametrize("threshold", [0.0, 0.9, 2.0])
 def test_dycoke_decode_equals_hand_masked_attention(model, follow, threshold):
-    """Every generated row sees text and its own step's selection, in every layer from `layer` up."""
+    """Every generated row sees text and its own step's selection, in layers from `layer` up."""
     layer = 2
     stage = DyCoke(merge=0.0, prune=0.7, layer=layer, threshold=threshold, follow=follow)
     inputs = prompt(6)
@@ -260,7 +260,7 @@ def test_plain_prefill_and_manual_decoding(model):
 
 
 def test_fastv_cache_lengths_and_positions():
-    """Section 2 of the specification: full below the layer, kept above, one more per decoded token."""
+    """The specification, section 2: full below the layer, kept above, one more per new token."""
     model = llava_onevision(depth=6)
     inputs = prompt(4)
     length = inputs["input_ids"].shape[1]

@@ -54,7 +54,7 @@ class Erratic(DecodeStage[int]):
 
 @pytest.fixture
 def by_mask(monkeypatch):
-    """The reference: nothing moves, and a mask over all cached rows hides what a step does not see."""
+    """The reference: nothing moves, and a mask over all cached rows hides what is not seen."""
 
     def switch() -> None:
         monkeypatch.setattr(Partition, "show", lambda self, layers, visible: visible_mask(visible))
@@ -231,13 +231,15 @@ def rows(batch: int, first: int, number: int) -> tuple[Tensor, Tensor]:
 
 
 def addresses(layer: PartitionedLayer) -> list[int]:
-    return [part.untyped_storage().data_ptr() for part in (layer.keys, layer.values)]  # pyright: ignore[reportOptionalMemberAccess]
+    assert layer.keys is not None
+    assert layer.values is not None
+    return [part.untyped_storage().data_ptr() for part in (layer.keys, layer.values)]
 
 
 def check_view(
     layer: PartitionedLayer, keys: Tensor, values: Tensor, mask: Tensor | None, visible: Tensor
 ) -> None:
-    """Every sample finds exactly its visible rows, in whatever order, and values with their keys."""
+    """Every sample finds exactly its visible rows, in any order, and values with their keys."""
     assert torch.equal(keys[..., :2], -values)
     assert layer.get_seq_length() == visible.shape[1]
     start = visible.shape[1] - keys.shape[2]

@@ -221,7 +221,7 @@ def test_of_this_package_counts_what_answers_go_through() -> None:
         "evaluation/compare_screen",
         "evaluation/plan",
         "evaluation/run",
-        "study/tables",
+        "study/table",
         "bench/run",
     )
     assert not {f"tokenprune/{name}.py" for name in outside} & names

@@ -125,7 +125,7 @@ def test_an_allocator_and_other_options_stay() -> None:
         (
             "none",
             0.5,
-            "none takes no retention: one Adjustable strategy may have a budget, here nobody",
+            "none takes no retention: one Adjustable strategy may have a budget, here none has",
         ),
         (
             "visionzip+fastv",

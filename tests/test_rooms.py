@@ -34,9 +34,9 @@ ROOMS = {
     "results": "errors options storage strategy registry plugins loading",
     "evaluation": "errors options storage flops checkpoints guards strategy adapters registry plugins "
     "loading runtime tasks results",
-    "study": "errors options storage ops guards checkpoints strategy registry plugins loading tasks "
+    "study": "errors options storage ops guards checkpoints strategy adapters registry plugins loading tasks "
     "results evaluation",
-    "bench": "errors options storage flops compat strategy adapters registry loading runtime tasks "
+    "bench": "errors options storage flops compat strategy adapters registry plugins loading runtime tasks "
     "results evaluation",
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",
     "cli": "errors options storage guards strategy registry plugins loading tasks results evaluation study "

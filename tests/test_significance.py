@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -31,11 +31,10 @@ from tokenprune.results.summary import Setting, Summary
 from tokenprune.results.system import System
 from tokenprune.study.plan import Cell
 from tokenprune.study.run import Swept, sweep
-from tokenprune.study.runner import Runner, records
+from tokenprune.study.runner import Runner
 from tokenprune.study.screen import swept
 from tokenprune.study.sweep import parse_sweep
-from tokenprune.tasks import Sample
-from tokenprune.tasks.tinyvqa import FAMILIES, TinyVQA
+from tokenprune.tasks.tinyvqa import FAMILIES
 
 
 def with_p(*ps: float | None) -> list[Paired | None]:
@@ -148,20 +147,13 @@ def terminal(shown: Any, width: int = 160) -> str:
     return " ".join(console.export_text().split())
 
 
-class Unseen(TinyVQA):
-    """A task whose videos nobody looks at."""
+def answering(cast: dict[str, System]) -> Callable[[Runner, Cell], list[Answer]]:
+    """A runner whose cells have these answers, by method."""
 
-    def __getitem__(self, index: int) -> Sample:
-        return Sample(f"s{index}", "What?", "red", "a", torch.zeros(8, 1, 1, 3, dtype=torch.uint8))
-
-
-def answering(cast: dict[str, System]) -> Callable[[Runner, Cell], list[dict[str, Any]]]:
-    """A runner whose cells have these outcomes, by method."""
-
-    def run(self: Runner, cell: Cell) -> list[dict[str, Any]]:
-        kept = ("layer_average_ratio", "input_ratio", "decode_ratio")
-        made = records(cast[cell.method].answers, Unseen())
-        return [{**record, **dict.fromkeys(kept, cell.ratio)} for record in made]
+    def run(self: Runner, cell: Cell) -> list[Answer]:
+        kept = dict.fromkeys(("layer_average_ratio", "input_ratio", "decode_ratio"), cell.budget)
+        made = cast[cell.method].answers
+        return [dataclasses.replace(one, tokens={**one.tokens, **kept}) for one in made]
 
     return run
 
@@ -192,10 +184,10 @@ def test_a_run_a_sweep_and_a_comparison_say_the_same(
     row = next(row for row in done.results.rows if row.cell.method == "dycoke")
     ours = summary.subject
     assert ours.score and ours.to_vanilla and ours.to_random
-    assert row.macro.interval == ours.score.interval is not None
+    assert row.score.interval == ours.score.interval is not None
     assert row.to_vanilla and row.to_vanilla[:3] == ours.to_vanilla[:3]
     against = ours.to_random[:3]
-    assert row.to_control and row.to_control[:3] == against and against[1] is not None
+    assert row.to_random and row.to_random[:3] == against and against[1] is not None
     found = compare.compare((tmp_path / "random", tmp_path / "own"))
     assert found.rows[-1].change[:3] == against, "the same samples, seed, resamples and groups"
     apart = Resamples(families, seed=7).paired(
@@ -222,9 +214,9 @@ CLAIM = r"\d \[|: above|\] \*|better in|worse in"
 
 def test_eleven_samples_claim_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = swept_from(eleven(), tmp_path / "sweep", monkeypatch, "strategy=uniform")
-    text = terminal(swept(done, 160))
+    text = terminal(swept(done))
     assert "9.1 -90.9" in text and "[95 %]" not in text and not re.search(CLAIM, text)
-    assert "Independent samples in the smallest family: 1; resampling takes at least 5" in text
+    assert "Independent samples in the smallest category: 1; resampling takes at least 5" in text
     for line in csv.DictReader((tmp_path / "sweep" / "results.csv").read_text().splitlines()):
         assert not any(
             value
@@ -276,7 +268,7 @@ def test_a_study_of_eleven_samples_claims_nothing(
     assert "the samples do not tell any method from the full model." in page and not re.search(
         CLAIM, page
     )
-    assert "Independent samples in the smallest family: 1; resampling takes at least 5" in page
+    assert "Independent samples in the smallest category: 1; resampling takes at least 5" in page
     for line in table:
         assert not any(
             value
@@ -304,9 +296,7 @@ def test_a_star_takes_the_correction_into_account(
     def line(folder: str, strategy: str) -> tuple[dict[str, str], str]:
         done = swept_from(cast, tmp_path / folder, monkeypatch, f"strategy={strategy}")
         table = csv.DictReader((tmp_path / folder / "results.csv").read_text().splitlines())
-        return next(row for row in table if row["strategy"] == "uniform"), terminal(
-            swept(done, 160)
-        )
+        return next(row for row in table if row["strategy"] == "uniform"), terminal(swept(done))
 
     alone, one = line("one", "uniform")
     among, four = line("four", "uniform,visionzip,prumerge,fastv")
@@ -357,12 +347,3 @@ def test_groups_are_in_every_record(tmp_path: Path) -> None:
     assert Answer.from_dict(cast[0].answers[0].as_dict()).group == "v0", "in the journal"
     old = {key: value for key, value in cast[0].answers[0].as_dict().items() if key != "group"}
     assert Answer.from_dict(old).group is None, "of a run from before there were groups"
-    cells = records(cast[0].answers, Unseen())
-    assert [record.get("group") for record in cells] == [
-        "v0",
-        "v0",
-        "v1",
-        "v1",
-        None,
-        None,
-    ] and "group" not in cells[4]

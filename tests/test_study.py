@@ -5,8 +5,8 @@ studies on the model.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
-import json
 import math
 import multiprocessing
 import re
@@ -22,18 +22,24 @@ from hypothesis import strategies as st
 from tokenprune import checkpoints
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
+from tokenprune.results.answer import Answer
 from tokenprune.results.statistics import Resamples
+from tokenprune.strategy import Extent
 from tokenprune.study import cell_files, config, plan
 from tokenprune.study.keyframes import expected_reciprocal, importance, reciprocal_rank
+from tokenprune.study.place import place_of
 from tokenprune.study.results import gather
 from tokenprune.study.runner import Runner
+from tokenprune.study.stale import unfinished
+from tokenprune.tasks import Task
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments/tinyvqa_retention.yaml"
+EXTENT = Extent(16, 36, 6)
 SMALL = """
 strategies: [{spec: random}, {spec: dycoke, label: merging, options: {dycoke.prune: 0.5}}]
 retentions: [1.0, 0.5, 0.1]
 frames: 8
-samples: 9 # up to the needle family
+samples: 9 # up to the needle category
 max_new_tokens: 4
 device: cpu
 resamples: 500
@@ -53,17 +59,17 @@ def written(folder: Path, text: str) -> Path:
         (
             SMALL + "retention: [0.5]",
             [],
-            "unknown key 'retention' in {file}: did you mean 'retentions'?",
+            "unknown key 'retention' in {file}: did you mean retentions?",
         ),
         (
             "strategies: [{specs: random}]",
             [],
-            "unknown key 'specs' in strategies in {file}: did you mean 'spec'?",
+            "unknown key 'specs' in strategies: did you mean spec?",
         ),
-        (SMALL, ["sample=3"], "unknown key 'sample' in sample=3: did you mean 'samples'?"),
-        (SMALL, ["strategies=[]"], "unknown key 'strategies' in strategies=[]"),
-        (SMALL, ["seed=x"], "seed=x: Value 'x'"),
-        (SMALL, ["--workers"], "write one of"),
+        (SMALL, ["sample=3"], "unknown key 'sample': did you mean samples=?"),
+        (SMALL, ["strategies=[]"], "'strategies=[]' is not a key by itself: write it into a file"),
+        (SMALL, ["seed=x"], "seed=x is not a whole number"),
+        (SMALL, ["--workers"], "write workers=VALUE"),
         (SMALL, ["samples=0"], "samples=0 is too few"),
         (SMALL, ["retentions=[0.0]"], "write fractions above 0 and up to 1"),
         (SMALL, ["assistants=[self,self]"], "the assistant 'self' is named twice"),
@@ -72,7 +78,7 @@ def written(folder: Path, text: str) -> Path:
         (SMALL, ["task=tinyvqua"], "unknown task 'tinyvqua'"),
         (SMALL, ["frames=4"], "frames must be at least 8"),
         ("strategies: []", [], "a study needs strategies"),
-        ("strategies: random", [], "is no list of strategies"),
+        ("strategies: random", [], "strategies=random is not a list"),
         ("strategies: [{spec: random}, {spec: random}]", [], "two strategies are called 'random'"),
         ("strategies: [{spec: fastv, options: {fastv.layers: 1}}]", [], "Key 'layers' not in"),
         (
@@ -80,7 +86,7 @@ def written(folder: Path, text: str) -> Path:
             [],
             "fastv.layer=9 prunes nothing",
         ),
-        ("strategies: [", [], "is no YAML"),
+        ("strategies: [", [], "is not YAML"),
         ("- 1", [], "holds no keys"),
     ],
 )
@@ -101,10 +107,10 @@ def test_a_study_needs_its_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_cells_of_the_experiment() -> None:
-    _, study = config.read([str(EXPERIMENT), "assistants=[self]"])
-    cells = plan.lay_out(study)
-    assert cells[0].label == "vanilla" and cells[0].ratio == 1
-    assert plan.budgets(study.retentions, 36) == [36, 27, 18, 9, 5, 4]
+    _, study = config.read_study([str(EXPERIMENT), "assistants=[self]"])
+    cells = plan.plan_cells(study, EXTENT)
+    assert cells[0].label == "vanilla" and cells[0].budget == 1
+    assert list(plan.budgets(study.retentions, 36)) == [36, 27, 18, 9, 5, 4]
     assert len({cell.slug for cell in cells}) == len(cells) == 1 + 5 * 6 * 2
     reasons = {(cell.label, cell.tokens): cell.reason for cell in cells if cell.pipeline is None}
     limited = [name + end for name in ("dycoke", "fastv") for end in ("", "+dytok (self)")]
@@ -123,16 +129,16 @@ def test_the_command_names_no_folder_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_macro_averages_are_means_of_family_means() -> None:
-    families = ["a"] * 30 + ["b"] * 10
+    categories = ["a"] * 30 + ["b"] * 10
     scores = np.random.default_rng(0).random(40)
-    drawn = Resamples(families, 4000, seed=1)
+    drawn = Resamples(categories, 4000, seed=1)
     found = drawn.estimate(scores)
     assert found.value == pytest.approx((scores[:30].mean() + scores[30:].mean()) / 2)
     spread = math.sqrt(scores[:30].var(ddof=1) / 30 + scores[30:].var(ddof=1) / 10) / 2
     assert found.interval is not None
     low, high = found.interval
     assert (high - low) / (2 * 1.96) == pytest.approx(spread, rel=0.05), "that of the closed form"
-    assert drawn.estimate(scores) == Resamples(families, 4000, seed=1).estimate(scores)
+    assert drawn.estimate(scores) == Resamples(categories, 4000, seed=1).estimate(scores)
     assert drawn.estimate(np.ones(40)) == (1.0, None)
 
 
@@ -165,38 +171,35 @@ def test_frame_importance() -> None:
     assert reciprocal_rank([0.25] * 4, [1, 2]) == expected_reciprocal(0, 4, 2), (
         "who knows nothing is at chance"
     )
-    sample = {"category": "needle", "evidence": [2]}
-    found = importance(
-        "self",
-        [{**sample, "frame_weights": [0.1, 0.2, 0.7]}] * 5 + [{"category": "colour"}],
-        100,
-        0,
-    )
+
+    def weighed(*weights: float) -> Answer:
+        asked = {"index": 0, "id": "a", "question": "", "answer": ""}
+        tokens = {"frame_weights": list(weights)}
+        return Answer(**asked, category="needle", evidence=[2], tokens=tokens)
+
+    right, wrong = weighed(0.1, 0.2, 0.7), weighed(0.7, 0.2, 0.1)
+    other = dataclasses.replace(right, category="colour")
+    found = importance("self", [right] * 5 + [other], 100, 0)
     assert found and found.samples == 5 and found.reciprocal_rank == (1, None)
     assert found.advantage.sign is None, "all are as far above chance: no spread"
-    other = {**sample, "frame_weights": [0.7, 0.2, 0.1]}
-    mixed = importance(
-        "self", [{**sample, "frame_weights": [0.1, 0.2, 0.7]}] * 9 + [other], 1000, 0
-    )
+    mixed = importance("self", [right] * 9 + [wrong], 1000, 0)
     assert mixed and mixed.advantage.sign == 1
     assert found.chance == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
-    assert importance("self", [{"category": "needle"}], 100, 0) is None
+    assert importance("self", [dataclasses.replace(right, evidence=None)], 100, 0) is None
 
 
 def test_a_cell_off_its_budget_is_marked() -> None:
-    _, study = config.read([str(EXPERIMENT), "assistants=[]", "retentions=[0.5]"])
-    record = {"id": "a", "category": "c", "score": 1.0, "decode_ratio": None, "flops_ratio": 0.5}
-    cells = plan.lay_out(study)
-    records = {
-        cell.slug: [{**record, "layer_average_ratio": 0.506 if cell.tokens < 36 else 1}]
-        for cell in cells
-    }
-    results = gather(cells, records, 100, 0)
+    _, study = config.read_study([str(EXPERIMENT), "assistants=[]", "retentions=[0.5]"])
+    cells = plan.plan_cells(study, EXTENT)
+    answers = {}
+    for cell in cells:
+        tokens = {"layer_average_ratio": 0.506 if cell.tokens < 36 else 1.0, "decode_ratio": None}
+        asked = {"index": 0, "id": "a", "category": "c", "question": "", "answer": ""}
+        answers[cell.slug] = [Answer(**asked, score=1.0, tokens=tokens, flops_ratio=0.5)]
+    results = gather(cells, answers, 100, 0)
     assert [row.off_budget for row in results.rows] == [False] + [True] * 6
-    assert (
-        results.vanilla.decode is None
-        and results.vanilla.to_vanilla is results.vanilla.to_control is None
-    )
+    vanilla = results.vanilla
+    assert vanilla.measured["decode_ratio"] is vanilla.to_vanilla is vanilla.to_random is None
 
 
 @pytest.fixture(scope="module")
@@ -211,30 +214,28 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_what_a_study_writes(done: tuple[Path, Path]) -> None:
     _, out = done
     assert sorted(path.name for path in out.iterdir()) == [
-        *("cells", "tinyvqa.csv", "tinyvqa.md", "tinyvqa.png", "tinyvqa_families.png")
+        *("cells", "tinyvqa.csv", "tinyvqa.md", "tinyvqa.png", "tinyvqa_categories.png")
     ]
-    finished = {path.stem: cell_files.read(path) for path in (out / "cells").iterdir()}
+    finished = {path.name: cell_files.read(path) for path in (out / "cells").iterdir()}
     hosts = {"random-18of36", "merging-18of36", "random-04of36"}
     guided = {"random+dytok-self-18of36", "merging+dytok-self-18of36", "random+dytok-self-04of36"}
     assert set(finished) == {"vanilla-36of36", *hosts, *guided}
-    for name, records in finished.items():
-        assert [r["id"] for r in records] == [r["id"] for r in finished["vanilla-36of36"]] and len(
-            records
-        ) == 9
+    for name, answers in finished.items():
+        assert [one.id for one in answers] == [one.id for one in finished["vanilla-36of36"]]
+        assert len(answers) == 9
         ratio = int(name.split("-")[-1][:2]) / 36
-        assert all(r["layer_average_ratio"] == pytest.approx(ratio, abs=0.002) for r in records), (
-            "equal budgets"
-        )
-        assert all(("frame_weights" in r) == ("dytok" in name) for r in records)
+        kept = [one.tokens["layer_average_ratio"] for one in answers]
+        assert kept == pytest.approx([ratio] * 9, abs=0.002), "equal budgets"
+        assert all(("frame_weights" in one.tokens) == ("dytok" in name) for one in answers)
     rows = list(csv.DictReader((out / "tinyvqa.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == len(finished) + 2
-    families = [record["category"] for record in finished["vanilla-36of36"]]
-    for row in (row for row in rows if not row["cannot"]):
-        assert row["macro_low"] == row["to_vanilla_high"] == row["to_random_p_holm"] == "", (
+    categories = [answer.category for answer in finished["vanilla-36of36"]]
+    for row in (row for row in rows if row["status"] == "ok"):
+        assert row["score_low"] == row["to_vanilla_high"] == row["to_random_p_holm"] == "", (
             "one sample each tells nothing"
         )
-        mean = sum(float(row[name]) for name in families) / len(families)
-        assert float(row["macro"]) == pytest.approx(mean, rel=1e-4), "one column per family"
+        mean = sum(float(row[f"category_{name}"]) for name in categories) / len(categories)
+        assert float(row["score"]) == pytest.approx(mean, rel=1e-4), "one column per category"
 
 
 def test_the_page(done: tuple[Path, Path]) -> None:
@@ -248,9 +249,13 @@ def test_the_page(done: tuple[Path, Path]) -> None:
         assert f"At {tokens}: the samples do not tell any method from `random`." in text
         assert f"At {tokens}: the samples do not tell any method from the full model." in text
     assert "needle frame under the weights of guide self: mean reciprocal rank" in text
-    assert "Independent samples in the smallest family: 1; resampling takes at least 5" in text
+    assert "Independent samples in the smallest category: 1; resampling takes at least 5" in text
     assert not re.search(r"\d \[|: above|better in|\] \*", text), "no interval, no claim"
     assert "(tinyvqa.png)" in text and "(tinyvqa.csv)" in text
+
+
+def untimed(cell: Path) -> list[Answer]:
+    return [dataclasses.replace(answer, time={}) for answer in cell_files.read(cell)]
 
 
 def test_finished_cells_are_not_run_again(
@@ -258,58 +263,60 @@ def test_finished_cells_are_not_run_again(
 ) -> None:
     file, out = done
     files = {path: path.read_bytes() for path in out.glob("*.*")}
-    lost = out / "cells" / "random-04of36.jsonl"
-    before = lost.read_text(encoding="utf-8")
-    lost.unlink()
+    lost = out / "cells" / "random-04of36"
+    before = untimed(lost)
+    shutil.rmtree(lost)
     ran: list[str] = []
     run = Runner.run
     monkeypatch.setattr(
         Runner, "run", lambda self, cell: [ran.append(cell.slug), run(self, cell)][1]
     )
     assert main(["study", str(file), f"out={out}"]) == 0
-    assert ran == ["random-04of36"] and lost.read_text(encoding="utf-8") == before
+    assert ran == ["random-04of36"] and untimed(lost) == before
     assert {path: path.read_bytes() for path in files} == files, "the same page, plots and table"
     assert main(["study", str(file), f"out={out}", "seed=1"]) == 2
     assert "was made with seed=0, which now is 1: write another out=" in capsys.readouterr().err
     assert len(ran) == 1
 
 
-@pytest.mark.parametrize(
-    ("word", "key"), [("model={}", "weights"), ("assistants=[{}]", "guide_weights")]
-)
-def test_cells_of_other_weights_are_refused(word: str, key: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["model={}", "assistants=[{}]"])
+def test_cells_of_other_weights_are_refused(word: str, tmp_path: Path) -> None:
     """Of a folder, too, whose model was trained on between two calls."""
     folder = shutil.copytree(checkpoints.path("nano"), tmp_path / "folder")
-    _, study = config.read([str(written(tmp_path, SMALL)), word.format(folder)])
-    cells = plan.lay_out(study)
+    _, study = config.read_study([str(written(tmp_path, SMALL)), word.format(folder)])
+    reachable = [cell for cell in plan.plan_cells(study, EXTENT) if cell.pipeline]
 
-    def made() -> list[dict[str, Any]]:
-        place = cell_files.place_of(study, cells)
-        return [cell_files.settings(study, cell, place, {}) for cell in cells]
+    def made() -> dict[Path, cell_files.Settings]:
+        place = place_of(study, reachable, Task)
+        settings = [cell_files.settings_of(study, cell, place, {}) for cell in reachable]
+        return {tmp_path / cell.slug: one for cell, one in zip(reachable, settings, strict=True)}
 
-    before, file = made(), tmp_path / "cell.jsonl"
-    cell_files.write(file, before[-1], [])
-    assert cell_files.finished(file, made()[-1])
+    before, last = made(), reachable[-1]
+    file = tmp_path / last.slug
+    answer = Answer(0, "a", "c", "", "", score=1.0, tokens={"layer_average_ratio": 0.1})
+    cell_files.write(file, last, before[file], [answer], {})
+    assert unfinished(made()) == set(before) - {file}
     trained = bytearray((folder / "model.safetensors").read_bytes())
     trained[-1] ^= 1
     (folder / "model.safetensors").write_bytes(trained)
     after = made()
-    assert [new != old for new, old in zip(after, before, strict=True)] == [
-        key in settings for settings in before
-    ]
+    for cell, settings in before.items():
+        uses = str(folder) in settings.made_with["weights"]
+        assert (after[cell] != settings) == uses
     with pytest.raises(
-        ConfigError, match=rf"made with {key}=\w{{16}}, which now is \w{{16}}: write another out="
+        ConfigError,
+        match=r"made with weights\.\S*model.safetensors=\w{16}, which now is \w{16}: write another",
     ):
-        cell_files.finished(file, after[-1])
+        unfinished(after)
 
 
 def test_an_interrupted_study_keeps_what_is_finished(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = {"id": "a", "category": "c", "score": 1.0}
-    answers: Any = iter([[record], KeyboardInterrupt()])
+    first = Answer(0, "a", "c", "", "", score=1.0, tokens={"layer_average_ratio": 1.0})
+    answers: Any = iter([[first], KeyboardInterrupt()])
 
-    def run(self: Runner, cell: plan.Cell) -> list[dict[str, Any]]:
+    def run(self: Runner, cell: plan.Cell) -> list[Answer]:
         answer = next(answers)
         if isinstance(answer, BaseException):
             raise answer
@@ -318,9 +325,7 @@ def test_an_interrupted_study_keeps_what_is_finished(
     monkeypatch.setattr(Runner, "run", run)
     assert main(["study", str(written(tmp_path, SMALL)), f"out={tmp_path / 'out'}"]) == 130
     assert "interrupted after 1 of 7 cells, which stay" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == [
-        "vanilla-36of36.jsonl"
-    ]
+    assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == ["vanilla-36of36"]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -337,10 +342,6 @@ def test_several_processes_write_the_same_cells(
         == 0
     )
     names = sorted(path.name for path in (out / "cells").iterdir())
-    assert names == ["random-04of36.jsonl", "vanilla-36of36.jsonl"]
+    assert names == ["random-04of36", "vanilla-36of36"]
     for name in names:
-        lines = [
-            json.loads(line)
-            for line in (out / "cells" / name).read_text(encoding="utf-8").splitlines()
-        ]
-        assert lines[1:] == cell_files.read(done[1] / "cells" / name)
+        assert untimed(out / "cells" / name) == untimed(done[1] / "cells" / name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -18,19 +19,26 @@ import pytest
 from pyarrow.parquet import read_table
 from rich.console import Console
 
+from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation.config import parse
+from tokenprune.registry import resolve
+from tokenprune.results.answer import Answer
+from tokenprune.results.read import Runs, read
 from tokenprune.storage import NAMES, exclusive
-from tokenprune.study import cell_files, table
-from tokenprune.study.grid import lay_grid
+from tokenprune.strategy import Extent
+from tokenprune.study import cell_files
+from tokenprune.study.grid import plan_grid
 from tokenprune.study.plan import Cell
 from tokenprune.study.run import Swept, sweep
-from tokenprune.study.runner import Runner, records
+from tokenprune.study.runner import Runner, check_scored
 from tokenprune.study.screen import swept
 from tokenprune.study.sweep import parse_sweep, variants
 from tokenprune.tasks import build
 from tokenprune.tasks.cached import Kept
 
 SMALL = ["frames=8", "samples=4", "max_new_tokens=3", "device=cpu", "workers=1"]
+EXTENT = Extent(16, 36, 6)
 GRID = ["strategy=dycoke,fastv,random+dytok", "keep=0.5,0.1", "fastv.layer=1"]
 
 
@@ -45,7 +53,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def shown(done: Swept) -> str:
     console = Console(width=140)
     with console.capture() as captured:
-        console.print(swept(done, console.width))
+        console.print(swept(done))
     return captured.get()
 
 
@@ -72,10 +80,10 @@ def shown(done: Swept) -> str:
             ["strategy=dycoke", "keep=25"],
             "keep=25 is not a fraction above 0 and up to 1: write keep=0.25",
         ),
-        (["strategy=dycoke", "keep=nan"], "keep=nan is not a fraction"),
+        (["strategy=dycoke", "keep=nan"], "keep=nan is not a number"),
         (
             ["strategy=dycoke", "keep=abc"],
-            "keep=abc is no number: write fractions above 0 and up to 1, as in keep=0.5",
+            "keep=abc is not a number: write keep=0.5,0.25",
         ),
         (["strategy=dycoke", "keep="], "keep= is empty"),
         (["strategy=dycoke", "keep=0.5,0.5"], "keep= names 0.5 twice"),
@@ -89,14 +97,17 @@ def shown(done: Swept) -> str:
         ),
         (
             ["strategy=dycoke", "keep=0.5", "keep=0.25"],
-            "keep= is given twice: write all its values at once",
+            "keep= is given twice: write keep=A,B for several",
         ),
         (
             ["strategy=dycoke", "kep=0.5"],
             "unknown key 'kep': did you mean keep=? Keys: strategy, keep, assistant, out, model",
         ),
         (["strategy=dycoke", "samples=0"], "samples=0 is too few: write at least 1"),
-        (["strategy=dycoke", "frames=many"], "frames=many is no number: write one whole number"),
+        (
+            ["strategy=dycoke", "frames=many"],
+            "frames=many is not a whole number: write frames=NUMBER",
+        ),
         (["strategy=dycoke", "frames=4"], "frames must be at least 8"),
         (["strategy=dycoke", "task=tinyvqua"], "unknown task 'tinyvqua'"),
         (["strategy=dycoke", "model=atlantis"], "there is no model 'atlantis'"),
@@ -159,18 +170,17 @@ def test_options_multiply_the_grid() -> None:
 
 
 def test_a_grid_has_the_full_model_and_the_control_at_every_budget() -> None:
-    grid = lay_grid(
-        parse_sweep(["strategy=fastv+dytok,random+dytok", "keep=1,0.5,0.25", "assistant=nano"])
-    )
-    names = [(cell.method, cell.tokens, cell.guided_by) for cell in grid.cells]
+    words = ["strategy=fastv+dytok,random+dytok", "keep=1,0.5,0.25", "assistant=nano"]
+    _, cells = plan_grid(parse_sweep(words), EXTENT)
+    names = [(cell.method, cell.tokens, cell.guided_by) for cell in cells]
     each = [("fastv+dytok", "nano"), ("random+dytok", "nano"), ("random", None)]
     assert names == [
         ("vanilla", 36, None),
         *((name, tokens, guide) for tokens in (18, 9) for name, guide in each),
     ]
-    assert grid.asked == {36: 1.0, 18: 0.5, 9: 0.25}
-    listed = lay_grid(parse_sweep(["strategy=random,uniform", "keep=0.5"]))
-    assert [cell.label for cell in listed.cells] == ["vanilla", "random", "uniform"], (
+    assert {cell.tokens: cell.requested for cell in cells} == {36: 1.0, 18: 0.5, 9: 0.25}
+    _, listed = plan_grid(parse_sweep(["strategy=random,uniform", "keep=0.5"]), EXTENT)
+    assert [cell.label for cell in listed] == ["vanilla", "random", "uniform"], (
         "listed, it is not added again"
     )
 
@@ -208,11 +218,12 @@ def test_what_a_sweep_writes(done: Swept) -> None:
         )
     ]
     lines = rows(done.folder)
-    assert list(lines[0]) == list(table.COLUMNS)
+    assert {"layer_average_ratio", "flops_ratio", "score_low", "to_random_p"} <= set(lines[0])
     found = {(row["strategy"], row["keep_asked"]): row for row in lines}
+    assert lines[0]["method"] == "vanilla"
     methods = ("dycoke", "fastv", "random+dytok", "random")
     assert list(found) == [
-        ("vanilla", "1"),
+        ("none", "1"),
         *((name, keep) for keep in ("0.5", "0.1") for name in methods),
     ]
     for (name, keep), row in found.items():
@@ -232,23 +243,23 @@ def test_what_a_sweep_writes(done: Swept) -> None:
 
 
 def test_every_number_is_that_of_the_cells(done: Swept) -> None:
-    cells = {path.stem: cell_files.read(path) for path in (done.folder / "cells").iterdir()}
+    cells = {path.name: cell_files.read(path) for path in (done.folder / "cells").iterdir()}
     lines = [row for row in rows(done.folder) if row["status"] == "ok"]
     assert len(lines) == len(cells) == 7
-    # a sample each family
-    mean = {name: statistics.fmean(r["score"] for r in own) for name, own in cells.items()}
+    # a sample each category
+    mean = {name: statistics.fmean(one.score or 0.0 for one in own) for name, own in cells.items()}
     budgets = {"1": "36of36", "0.5": "18of36", "0.1": "04of36"}
     for row in lines:
         own = (
-            row["strategy"]
-            + ("-layer-1" if row["strategy"] == "fastv" else "")
+            row["method"].replace(" (layer=1)", "-layer-1-").rstrip("-")
             + "-"
             + budgets[row["keep_asked"]]
         )
-        for column in ("layer_average_ratio", "input_ratio", "flops_ratio"):
-            assert float(row[column]) == pytest.approx(
-                statistics.fmean(r[column] for r in cells[own]), rel=1e-5
-            )
+        for column in ("layer_average_ratio", "input_ratio"):
+            kept = statistics.fmean(one.tokens[column] for one in cells[own])
+            assert float(row[column]) == pytest.approx(kept, rel=1e-5)
+        flops = statistics.fmean(one.flops_ratio for one in cells[own])
+        assert float(row["flops_ratio"]) == pytest.approx(flops, rel=1e-5)
         assert float(row["layer_average_ratio"]) == pytest.approx(
             float(row["budget"]), abs=0.002
         ), "equal budgets"
@@ -258,12 +269,12 @@ def test_every_number_is_that_of_the_cells(done: Swept) -> None:
             "to_random": f"random-{budgets[row['keep_asked']]}",
         }
         for column, other in compared.items():
-            if row["strategy"] in (other.split("-")[0], "vanilla"):
+            if row["method"] in (other.split("-")[0], "vanilla"):
                 assert row[column] == ""
             else:
                 assert float(row[column]) == pytest.approx(mean[own] - mean[other], abs=1e-5)
         assert row["score_low"] == row["to_random_high"] == "", (
-            "one sample of each family tells nothing"
+            "one sample of each category tells nothing"
         )
     guided, plain = (
         next(row for row in lines if row["strategy"] == name) for name in ("random+dytok", "random")
@@ -275,8 +286,14 @@ def test_every_number_is_that_of_the_cells(done: Swept) -> None:
 
 def test_parquet_says_the_same_with_types(done: Swept) -> None:
     lines = read_table(done.folder / "results.parquet")
-    assert lines.column_names == list(table.COLUMNS)
-    assert table.csv(lines.to_pylist()) == (done.folder / "results.csv").read_text(encoding="utf-8")
+    for line, row in zip(lines.to_pylist(), rows(done.folder), strict=True):
+        text = {
+            name: f"{value:.6g}" if isinstance(value, float) else str(value or "")
+            for name, value in line.items()
+            if value != 0 or isinstance(value, float)
+        }
+        assert text == {name: row[name] for name in text}
+    assert lines.column_names == list(rows(done.folder)[0])
     types = {name: str(lines.schema.field(name).type) for name in ("score", "samples", "reason")}
     assert types == {"score": "double", "samples": "int64", "reason": "string"}
 
@@ -287,7 +304,7 @@ def test_the_terminal_marks_what_cannot_be_reached(done: Swept) -> None:
     assert "dycoke at keep=0.1: dycoke retains 25.0% to 100.0% here" in text
     assert "fastv (layer=1)" in text, "brackets are no markup"
     assert (
-        "Independent samples in the smallest family: 1; resampling takes at least 5"
+        "Independent samples in the smallest category: 1; resampling takes at least 5"
         in " ".join(text.split())
         and "not the papers' results" in text
     )
@@ -297,7 +314,7 @@ def test_the_terminal_marks_what_cannot_be_reached(done: Swept) -> None:
 def test_finished_cells_are_not_run_again(done: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
     out = f"out={done.folder}"
     before = {path: path.read_bytes() for path in done.folder.glob("*.*")}
-    (done.folder / "cells" / "random-18of36.jsonl").unlink()
+    shutil.rmtree(done.folder / "cells" / "random-18of36")
     labels: list[str] = []
     run = Runner.run
     monkeypatch.setattr(
@@ -320,21 +337,23 @@ def test_finished_cells_are_not_run_again(done: Swept, monkeypatch: pytest.Monke
 
 
 def fake(scores: dict[str, Any]) -> Any:
-    """A runner whose cells answer 12 samples of two families with `scores` by method; a text is an
-    error.
+    """A runner whose cells answer samples of two categories with `scores` by method.
+
+    A text is an error.
     """
 
-    def run(self: Runner, cell: Cell) -> list[dict[str, Any]]:
+    def run(self: Runner, cell: Cell) -> list[Answer]:
+        names = ("layer_average_ratio", "input_ratio", "decode_ratio")
+        tokens = dict.fromkeys(names, cell.budget)
         found = []
         for index, score in enumerate(scores[cell.method]):
-            whose = {"id": f"s{index}", "category": "ab"[index % 2]}
+            asked = {"index": index, "id": f"s{index}", "category": "ab"[index % 2]}
+            asked |= {"question": "", "answer": ""}
             if isinstance(score, str):
-                found.append({**whose, "error": score})
-                continue
-            ratios = dict.fromkeys(
-                ("layer_average_ratio", "input_ratio", "decode_ratio", "flops_ratio"), cell.ratio
-            )
-            found.append({**whose, "prediction": "", "score": score, **ratios})
+                found.append(Answer(**asked, error=score))
+            else:
+                made = {"score": score, "tokens": tokens, "flops_ratio": cell.budget}
+                found.append(Answer(**asked, **made))
         return found
 
     return run
@@ -354,7 +373,7 @@ def test_samples_with_errors_are_left_out_and_counted(
     by_name = {row["strategy"]: row for row in rows(done.folder)}
     own = by_name["uniform"]
     assert (own["samples"], own["errors"], own["score"], own["to_vanilla"]) == (
-        "10",
+        "12",
         "2",
         "0.6",
         "0",
@@ -383,10 +402,10 @@ def test_without_the_full_model_there_is_nothing_to_compare(
 
 
 def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def run(self: Runner, cell: Cell) -> list[dict[str, Any]]:
+    def run(self: Runner, cell: Cell) -> list[Answer]:
         if cell.method != "vanilla":
             raise KeyboardInterrupt
-        return [{"id": "a", "category": "c", "score": 1.0}]
+        return [Answer(0, "a", "c", "", "", score=1.0)]
 
     monkeypatch.setattr(Runner, "run", run)
     with pytest.raises(
@@ -403,7 +422,13 @@ def test_a_limit_takes_the_first_samples() -> None:
     assert len(kept) == 4 and len(Kept(task, 0)) == len(Kept(task, 0, limit=9)) == 6
     assert kept.label(3) == task.label(3) and kept.fingerprint() == task.fingerprint()
     assert kept.categories == task.categories and kept[3].id == task[3].id
-    assert records([], kept) == []
+
+
+def test_a_sample_whose_answer_is_not_known_has_no_score() -> None:
+    answered = Answer(0, "a", "c", "", "", prediction="red")
+    check_scored([Answer(0, "a", "c", "", "", error="no video")])
+    with pytest.raises(ConfigError, match="the right answer of sample a is not known"):
+        check_scored([answered])
 
 
 def test_samples_are_kept_as_far_as_memory_is_spared() -> None:
@@ -448,6 +473,32 @@ def test_one_writer_per_folder(tmp_path: Path) -> None:
     (file := tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is a file"), exclusive(file):
         pass
+
+
+def test_what_is_shown_is_what_runs(
+    done: Swept, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["sweep", *GRID, *SMALL, "print=true"]) == 0
+    shown = capsys.readouterr().out
+    assert "random+dytok-04of36" in shown and "dycoke retains 25.0% to 100.0% here" in shown
+    (tmp_path / "shown.yaml").write_text(shown, encoding="utf-8")
+    again = parse_sweep([f"config={tmp_path / 'shown.yaml'}", f"out={done.folder}"])
+    assert again == done.config and not (tmp_path / "runs").exists()
+
+
+def test_a_cell_is_a_run(done: Swept, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = done.folder / "cells"
+    cell = cells / "random+dytok-18of36"
+    assert main(["compare", str(cells / "vanilla-36of36"), str(cell)]) == 0
+    assert "random+dytok" in capsys.readouterr().out
+    runs = read(done.folder)
+    assert isinstance(runs, Runs)
+    names = [run.folder.name for run in runs.cells]
+    assert names == sorted(path.name for path in cells.iterdir())
+    config = parse([f"config={cell / 'config.yaml'}"])
+    pipeline = resolve(config.strategy, config.options, seed=config.seed)
+    (planned,) = (row.cell for row in done.results.rows if row.cell.slug == cell.name)
+    assert pipeline == planned.pipeline and (config.limit, config.frames) == (None, 8)
 
 
 def test_options_are_json(done: Swept) -> None:

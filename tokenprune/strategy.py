@@ -78,7 +78,7 @@ class VisionStage(Strategy):
 
     @abstractmethod
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
-        """How many tokens each frame keeps if nobody reallocates."""
+        """How many tokens each frame keeps if no allocator moves them."""
 
     @abstractmethod
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
@@ -111,7 +111,7 @@ class PrefillStage(Strategy):
 
     @abstractmethod
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
-        """How many tokens each frame keeps if nobody reallocates."""
+        """How many tokens each frame keeps if no allocator moves them."""
 
     @abstractmethod
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
@@ -241,7 +241,7 @@ class Pipeline:
         if others or not isinstance(host, Adjustable):
             raise StrategyError(
                 f"{self} takes no retention: one Adjustable strategy may have a budget, here "
-                f"{_named(self.hosts) or 'nobody'}"
+                f"{_named(self.hosts) or 'none has'}"
             )
         adjusted = contract.ask(host, "retaining", ratio, extent)
         if type(adjusted) is not type(host):

@@ -1,5 +1,6 @@
-"""Attention for training on a CPU, where PyTorch's fused kernels are slow backwards on heads of 32
-channels.
+"""Attention for training on a CPU.
+
+PyTorch's fused kernels are slow backwards there on heads of 32 channels.
 
 * Tower: the kernel in float32. In bfloat16 it takes four times as long backwards (90 ms against 22
   ms for 32 frames of 144 patches on one core).

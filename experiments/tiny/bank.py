@@ -1,5 +1,6 @@
-"""Videos that a resting tower has seen once: the decoder learns from them three times as fast as
-from pixels.
+"""Videos that a resting tower has seen once.
+
+The decoder learns from them three times as fast as from pixels.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ class Bank(NamedTuple):
 
 
 class Replay(Dataset[Batch]):
-    """As `Steps`, but videos of `freeze_from` frames and more come from a bank, with questions
-    drawn anew.
+    """As `Steps`, but longer videos come from a bank, with questions drawn anew.
+
+    Longer are those of `freeze_from` frames and more.
 
     Each number of frames has one bank, filled when its first step comes: the tower does not change
     after that.

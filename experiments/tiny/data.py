@@ -1,5 +1,4 @@
-"""Training batches: many questions packed behind one video, such that each is seen exactly as in
-evaluation.
+"""Training batches: many questions packed behind one video, each seen exactly as in evaluation.
 
 Axes: b videos, f frames, c cells of a frame (36), t packed text tokens, s = prefix + t the whole
 sequence. The prefix is `<|im_start|>user `, the video's tokens and the newline. Every question
@@ -81,8 +80,9 @@ Labels = tuple[Tensor, Tensor, Tensor]  # `Batch.cells`, `Batch.course`, `Batch.
 
 
 def cell_labels(scenes: Scenes, owner: Tensor) -> Labels:
-    """What each cell shows, by the object on top of every pixel (int64 [b f h w]): `cells`,
-    `course` and `drift`.
+    """What each cell shows, by the object on top of every pixel: `cells`, `course` and `drift`.
+
+    `owner` is int64 [b f h w].
     """
     layers = one_hot(owner.flatten(0, 1) + 1, CROWD + 1)[..., 1:].permute(0, 3, 1, 2).float()
     share, thing = avg_pool2d(layers, CELL).flatten(2).max(1)  # [b*f c]
@@ -178,9 +178,7 @@ class Videos(NamedTuple):
 
 
 def film(seed: int, index: int, videos: int, frames: int) -> Videos:
-    """Videos number `index` of the training stream `seed`: a pure function of its arguments,
-    wherever it is called.
-    """
+    """Videos number `index` of the training stream `seed`: a pure function of its arguments."""
     stream = generator("train", seed, index, frames)
     scenes = commission(stream, videos, frames, random.Random(stream.initial_seed()))
     pixels, owner = render(stream, scenes)

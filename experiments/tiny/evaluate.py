@@ -1,5 +1,6 @@
-"""Scores a model folder on the test split with the stock `generate`, greedily, one question per
-video.
+"""Scores a model folder on the test split with the stock `generate`, greedily.
+
+One question per video.
 
 python -m experiments.tiny.evaluate FOLDER --samples 1100 --out scores.json
 """
@@ -63,8 +64,9 @@ def predictions(folder: Path, task: tasks.Task, frames_seen: slice) -> list[str]
 
 
 def constants(task: TinyVQA) -> list[str]:
-    """What a reader of the question alone answers: the commonest answer to each wording among other
-    questions.
+    """What a reader of the question alone answers.
+
+    The commonest answer to each wording among other questions.
     """
     others = TinyVQA(samples=8 * len(task), frames=task.frames, seed=task.seed + 1)
     known: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)

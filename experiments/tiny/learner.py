@@ -47,9 +47,7 @@ class Stage:
 
     @classmethod
     def parse(cls, text: str) -> Stage:
-        """`8x12x16:500@0.5`: 500 steps of 12 videos of 8 frames, 16 questions each, at half the
-        rate.
-        """
+        """`8x12x16:500@0.5`: 500 steps, 12 videos of 8 frames, 16 questions each, half the rate."""
         size, _, rest = text.partition(":")
         steps, _, rate = rest.partition("@")
         frames, videos, questions = map(int, size.split("x"))
@@ -115,8 +113,9 @@ class Learner(lightning.LightningModule):
         return tokens.unflatten(1, (frames.shape[1], -1))
 
     def answer(self, batch: Batch, video: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits float [n v] where a target is asked, row by row; video tokens halfway up the
-        decoder [b f*c d].
+        """Logits where a target is asked, and video tokens halfway up the decoder.
+
+        Float [n v], row by row, and [b f*c d].
         """
         decoder = self.model.model.language_model
         start = decoder.embed_tokens(self.start).expand(len(video), -1, -1)
@@ -143,8 +142,7 @@ class Learner(lightning.LightningModule):
         return self.model.model.language_model.embed_tokens.weight[forms].sum(1)
 
     def alignment(self, video: Tensor, cells: Tensor) -> Tensor:
-        """Pulls what a cell's token says towards the embeddings of the words for what the cell
-        shows.
+        """Pulls what a cell's token says towards the embeddings of the words for what it shows.
 
         LLaVA's first stage does the same with captions; here every cell has one.
         """
@@ -179,8 +177,9 @@ class Learner(lightning.LightningModule):
         )
 
     def _balanced(self, logits: Tensor, target: Tensor, usual: Tensor, name: str) -> Tensor:
-        """Cross entropy in which the few cells that show something weigh as much as the many
-        `usual` ones.
+        """Cross entropy in which the few cells that show something weigh as much as the others.
+
+        The many others are the `usual` ones.
         """
         special = (target >= 0) & ~usual
         parts = [

@@ -1,6 +1,4 @@
-"""The embedded model: stock LLaVA-OneVision classes with small numbers, and how it is written to a
-folder.
-"""
+"""The embedded model: stock LLaVA-OneVision classes with small numbers, written to a folder."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ _GAZE = 4.5  # how sharply the tower's heads look at one neighbour at first: the
 
 
 class Scale(NamedTuple):
-    """How large a model is: widths, widths of the inner layer of an MLP, and layers of tower and
-    decoder.
-    """
+    """How large a model is: widths, inner widths of an MLP, and layers of tower and decoder."""
 
     tower: tuple[int, int, int]
     decoder: tuple[int, int, int]
@@ -86,8 +82,9 @@ def config(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionConfi
 
 
 def look_around(tower: SiglipVisionModel) -> None:
-    """Starts the tower's four heads as looks at the left, right, upper and lower neighbour, like a
-    convolution.
+    """Starts the tower's four heads as looks at the four neighbours, like a convolution.
+
+    Left, right, upper and lower.
 
     From a random start, a tower this small knows colours after 50 steps but needs thousands to find
     out which patches are neighbours, and so what shape an object has. Positions become sines and

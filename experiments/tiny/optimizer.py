@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 
 class Paired(torch.optim.Optimizer):
-    """Steps several optimizers together; they share their parameter groups with it, so that a
-    schedule reaches them.
+    """Steps several optimizers together.
+
+    They share their parameter groups with it, so that a schedule reaches them.
     """
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
@@ -42,8 +43,9 @@ class Paired(torch.optim.Optimizer):
 
 
 def build(module: nn.Module, rate: float, muon_rate: float) -> Paired:
-    """The optimizer of all parameters of `module`: matrices of tower, projector and decoder layers
-    go to Muon.
+    """The optimizer of all parameters of `module`.
+
+    Matrices of tower, projector and decoder layers go to Muon.
     """
     matrices: list[Tensor] = []
     rest: list[Tensor] = []

@@ -1,5 +1,4 @@
-"""Turns a finished training into what the repository keeps: one CSV, one picture, the model and its
-card.
+"""Turns a training into what the repository keeps: a CSV, a picture, the model and its card.
 
     python -m experiments.tiny.report RUN [RUN ...] --name tiny --scores DIR --notes notes.json
 

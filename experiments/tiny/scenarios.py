@@ -1,5 +1,4 @@
-"""What training asks: scenes made for a family in turn, as the test set's are, and what can be
-asked of them.
+"""What training asks: scenes made for a family in turn, as the test set's are, and questions.
 
 Random scenes are no substitute. A quarter of them shows nothing plain, and one in five has a
 needle, a guest or an order to ask about: 2,000 steps of random scenes held 2,500 questions of
@@ -45,9 +44,7 @@ def _families(names: Sequence[str], number: int, choice: random.Random) -> list[
 
 
 def commission(stream: Generator, videos: int, frames: int, choice: random.Random) -> Scenes:
-    """`videos` scenes, each with a question of a random family and balance word, where the drawn
-    ones have any.
-    """
+    """`videos` scenes, each with a question of a random family and balance word if it has any."""
     scenes = draw(stream, _CHOICES * videos, frames)
     words = [
         {
@@ -68,8 +65,9 @@ def commission(stream: Generator, videos: int, frames: int, choice: random.Rando
 
 
 def ask(things: Sequence[Thing], frames: int, number: int, choice: random.Random) -> list[Asked]:
-    """`number` draws of a family, a balance word and a question; what is drawn twice is asked once,
-    and weighs 2.
+    """`number` draws of a family, a balance word and a question.
+
+    What is drawn twice is asked once, and weighs 2.
     """
     found = pools(things, frames)
     drawn: Counter[tuple[str, Question]] = Counter()

@@ -1,5 +1,6 @@
-"""The tokenizer and the chat format of the embedded model: LLaVA-OneVision's, with a vocabulary of
-its own.
+"""The tokenizer and the chat format of the embedded model.
+
+LLaVA-OneVision's, with a vocabulary of its own.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Onwards(Sampler[int]):
 def loaders(
     stages: list[Stage], learner: Learner, seed: int, smoke: bool, bank: int
 ) -> tuple[DataLoader, DataLoader]:
-    """Training and validation batches, made in this process: the bank's tokens are the learner's."""
+    """Training and validation batches, made here, as the bank's tokens are the learner's."""
     tokens = tokenizer()
     loads = [stage.load for stage in stages for _ in range(stage.steps)]
 
@@ -86,9 +86,7 @@ def train(
     parent: Path | None,
     bank: int,
 ) -> None:
-    """Runs or resumes the training of a model of size `scale` in `out`, from scratch or from the
-    model `parent`.
-    """
+    """Runs or resumes a training in `out`: of size `scale`, from scratch or from `parent`."""
     lightning.seed_everything(seed)
     total = sum(stage.steps for stage in stages)
     pace = Pace(rate, muon_rate, tuple(stages), warmup=min(100, total), decay=max(1, total // 5))

@@ -20,9 +20,9 @@ STRETCHED = ("linear", "dynamic", "yarn")  # kinds of RoPE whose `factor` multip
 def context_of(config: PreTrainedConfig) -> int | None:
     """Rows that a model's positions were made for, text and visual tokens together.
 
-    None where it does not say. `config` is the whole model's or its language model's. RoPE that is stretched by a `factor`
-    counts stretched: from the context it was trained with if the configuration names that, and
-    never below `max_position_embeddings`.
+    None where it does not say. `config` is the whole model's or its language model's. RoPE that is
+    stretched by a `factor` counts stretched: from the context it was trained with if the
+    configuration names that, and never below `max_position_embeddings`.
     """
     text = config.get_text_config()
     stated = getattr(text, "max_position_embeddings", None)

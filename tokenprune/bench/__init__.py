@@ -1,3 +1,4 @@
-"""`tokenprune bench`: what strategies cost and save on a device, against the full model, the dense
-limit and chance.
+"""`tokenprune bench`: what strategies cost and save on a device.
+
+Beside them stand the full model, the dense limit and chance.
 """

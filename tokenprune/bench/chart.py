@@ -18,12 +18,13 @@ _PARTS = (
 _DECODE = ("decoding", "#F0E442")
 
 
-def parts(block: Mapping[str, Any], tokens: int) -> list[float]:
-    """Milliseconds of each part of a bar: medians, so that they need not add up to the median of
-    the total.
+def parts(figures: Mapping[str, Any], tokens: int) -> list[float]:
+    """Milliseconds of each part of a bar.
+
+    They are medians, and need not add up to the median of the total.
     """
-    decoding = (tokens - 1) * block["decode_ms_per_token"]
-    return [*(block[name] or 0.0 for name, _, _ in _PARTS), decoding]
+    decoding = (tokens - 1) * figures["decode_ms_per_token"]
+    return [*(figures[name] or 0.0 for name, _, _ in _PARTS), decoding]
 
 
 def chart(result: Mapping[str, Any], file: Path) -> None:
@@ -31,10 +32,10 @@ def chart(result: Mapping[str, Any], file: Path) -> None:
     from matplotlib.figure import Figure
 
     where, rows = result["environment"], result["rows"]
-    bars = [("full model", rows[0]["full"])]
+    bars = [("full model", rows[0]["vanilla"])]
     for row in rows:
         bars += [
-            (row["strategy"], row["own"]),
+            (row["spec"], row["strategy"]),
             ("dense oracle", row["oracle"]),
             ("random", row["random"]),
         ]
@@ -44,12 +45,12 @@ def chart(result: Mapping[str, Any], file: Path) -> None:
     figure = Figure(figsize=(8.6, 1.6 + 0.32 * places[-1]), layout="constrained")
     axis: Any = figure.subplots()
     left = [0.0] * len(bars)
-    lengths = [parts(block, where["new_tokens"]) for _, block in bars]
+    lengths = [parts(figures, where["new_tokens"]) for _, figures in bars]
     for index, (label, colour) in enumerate(
         [*((label, colour) for _, label, colour in _PARTS), _DECODE]
     ):
         width = [length[index] for length in lengths]
-        if not any(width):  # nobody does it: made-up features need no tower
+        if not any(width):  # there is none: made-up features need no tower
             continue
         axis.barh(places, width, left=left, color=colour, label=label, height=0.8)
         left = [start + more for start, more in zip(left, width, strict=True)]

@@ -1,12 +1,10 @@
-"""What a bench is: words like `strategy=dycoke,fastv model=shape:llava-onevision-7b frames=32`,
-against one dataclass.
+"""What a bench is: words like `strategy=dycoke,fastv frames=32`, against one dataclass.
 
 Light to import: the command line reads its help from here.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +15,9 @@ from tokenprune.options import (
     check_once,
     check_owners,
     key,
+    keys_of,
     options_of,
-    pairs,
-    plain,
-    read,
-    split,
+    read_options,
 )
 
 SHAPE = "shape:"  # before the name of an architecture that is built with random weights
@@ -61,6 +57,9 @@ class BenchConfig:
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
     dtype: str = key(
         "auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the model's"
+    )
+    plugin: list[str] = key(
+        list, "a Python file of yours that defines strategies; may be repeated", repeated=True
     )
     out: str = key(
         "", "folder for bench.json and bench.png, which must not hold anything yet; needed"
@@ -106,10 +105,7 @@ class BenchConfig:
         return options_of(spec, self.options)
 
 
-_SCHEMA = {
-    key.name: str(key.type) for key in dataclasses.fields(BenchConfig) if key.name != "options"
-}
-KEYS = tuple(_SCHEMA)
+KEYS = tuple(keys_of(BenchConfig))
 
 
 def parse_bench(words: Sequence[str]) -> BenchConfig:
@@ -117,14 +113,6 @@ def parse_bench(words: Sequence[str]) -> BenchConfig:
 
     Raises ConfigError.
     """
-    given = pairs(words, KEYS, "leave one of them out")
-    options = {name: read(f"{name}={text}") for name, text in given.items() if "." in name}
-    config = BenchConfig(
-        **{name: _read(name, text) for name, text in given.items() if name in KEYS}, options=options
-    )
-    check_owners(options, config.strategy)
+    config = read_options(BenchConfig, words, section="bench")
+    check_owners(config.options, config.strategy)
     return config
-
-
-def _read(name: str, text: str) -> Any:
-    return split(name, text) if name == "strategy" else plain(name, text, _SCHEMA[name])

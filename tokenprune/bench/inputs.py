@@ -1,6 +1,4 @@
-"""What is measured on: a clip, its pixels or made-up features, and a prompt around as many visual
-rows as wanted.
-"""
+"""What is measured on: a clip, its pixels or made-up features, and prompts around visual rows."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ _BEFORE = 14  # text tokens before the video, as in LLaVA-OneVision's prompt wit
 
 
 @dataclass
-class Material:
+class Inputs:
     """One video, asked about in each sample of a batch.
 
     All times in milliseconds, one per repeat.
@@ -46,9 +44,9 @@ class Material:
     video_ms: list[float]
     preprocess_ms: list[float]
     # bytes of an assistant's weights, which lie on an accelerator while others are measured, too
-    idle: int = 0
-    # made so far: not while a clock runs
-    prompts: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    idle: int
+    # by their number of visual rows, made so far: not while a clock runs
+    made: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def text(self) -> int | float:
@@ -60,37 +58,41 @@ class Material:
         """Visual rows of one prompt without compression."""
         return self.frames * self.adapter.cells
 
-    def words(self, visual: int) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask` of prompts with `visual` visual rows and the separators
-        behind them.
-        """
-        if visual not in self.prompts:
-            self.prompts[visual] = self._prompts(visual)
-        return dict(self.prompts[visual])
+    def prompts(self, visual: int) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask` of prompts with `visual` visual rows and separators."""
+        if visual not in self.made:
+            self.made[visual] = self._prompts(visual)
+        return dict(self.made[visual])
 
     def _prompts(self, visual: int) -> dict[str, Int[Tensor, "b s"]]:
-        model, longest = self.adapter.model, max(self.texts)
-        markers = {self.adapter.video_token_id, model.config.image_token_id}
-        generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randint(
-            model.config.get_text_config().vocab_size, (longest + 64,), generator=generator
-        ).tolist()
-        text = [token for token in drawn if token not in markers][:longest]
-        before = min(_BEFORE, min(self.texts) // 2)
+        pad = self.adapter.model.generation_config.pad_token_id
+        text = self._text(max(self.texts))
         video = [self.adapter.video_token_id] * (visual + self.adapter.separators)
+        before = min(_BEFORE, min(self.texts) // 2)
         ids, mask = [], []
         for length in self.texts:  # padded on the left, as `generate` wants it
-            pad, row = longest - length, text[:before] + video + text[before:length]
-            ids.append([model.generation_config.pad_token_id] * pad + row)
-            mask.append([0] * pad + [1] * len(row))
+            missing = max(self.texts) - length
+            row = text[:before] + video + text[before:length]
+            ids.append([pad] * missing + row)
+            mask.append([0] * missing + [1] * len(row))
         made = {"input_ids": ids, "attention_mask": mask}
         return {name: torch.tensor(rows, device=self.adapter.device) for name, rows in made.items()}
 
-    def inputs(self) -> dict[str, Any]:
-        """What `generate` takes for the whole prompt; made anew for each call, which changes it."""
+    def _text(self, length: int) -> list[int]:
+        """Random words, none of which stands for an image or a video."""
+        config = self.adapter.model.config
+        reserved = {self.adapter.video_token_id, config.image_token_id}
+        generator = torch.Generator().manual_seed(self.seed)
+        vocabulary = config.get_text_config().vocab_size
+        drawn = torch.randint(vocabulary, (length + 64,), generator=generator).tolist()
+        return [token for token in drawn if token not in reserved][:length]
+
+    def arguments(self) -> dict[str, Any]:
+        """What `generate` takes for whole prompts; made anew for each call, which changes it."""
+        prompts = self.prompts(self.full)
         if self.features is not None:
-            return {**self.words(self.full), **encoded(self.features)}
-        return {**self.words(self.full), "pixel_values_videos": self.pixels}
+            return {**prompts, **encoded(self.features)}
+        return {**prompts, "pixel_values_videos": self.pixels}
 
     @torch.no_grad()
     def encode(self) -> Float[Tensor, "b n d"]:
@@ -104,44 +106,52 @@ class Material:
         return [part for part in (self.pixels, self.features) if part is not None]
 
 
-def prepare(config: BenchConfig, adapter: VideoLLM, pixels: Pixels | None) -> Material:
-    """Decodes and prepares the clip `repeats` times, or makes features up. `pixels` None: as the
-    tower sees frames.
+def prepare(config: BenchConfig, adapter: VideoLLM, pixels: Pixels | None, idle: int = 0) -> Inputs:
+    """A clip that is decoded and prepared `repeats` times, or made-up features.
 
-    Raises VideoError.
+    `pixels` None: as the tower sees frames. Raises VideoError.
     """
-    made: dict[str, Any] = {"pixels": None, "features": None, "video_ms": [], "preprocess_ms": []}
-    frames, (device, dtype) = config.frames, (adapter.device, adapter.model.dtype)
+    # the shortest prompt of a ragged batch comes last
+    steps = max(1, config.batch - 1)
+    texts = [config.text - place * config.ragged // steps for place in range(config.batch)]
     if config.vision == RANDOM:
-        width = adapter.text_config.hidden_size
-        rows = frames * adapter.cells + adapter.separators
-        generator = torch.Generator().manual_seed(config.seed)
-        drawn = torch.randn(rows, width, generator=generator) * 0.02  # a fresh embedding's spread
-        made["features"] = drawn.to(device, dtype).expand(config.batch, -1, -1).contiguous()
-    else:
-        side = adapter.model.config.vision_config.image_size
-        pixels = pixels or Pixels(height=side, width=side)
-        with tempfile.TemporaryDirectory() as folder:
-            file = (
-                Path(config.video).expanduser()
-                if config.video
-                else _clip(Path(folder), frames, config.seed)
-            )
-            shown, made["video_ms"] = _timed(lambda: read_frames(file, frames), config)
-        ready, made["preprocess_ms"] = _timed(lambda: pixels(shown), config)
-        frames = len(shown)  # a short video has fewer
-        made["pixels"] = ready.to(device, dtype).expand(config.batch, -1, -1, -1, -1).contiguous()
-    texts = [
-        config.text - number * config.ragged // max(1, config.batch - 1)
-        for number in range(config.batch)
-    ]
-    return Material(adapter, frames, texts, config.seed, **made)
+        features = _made_up(config, adapter)
+        return Inputs(adapter, config.frames, texts, config.seed, None, features, [], [], idle)
+    side = adapter.model.config.vision_config.image_size
+    pixels = pixels or Pixels(height=side, width=side)
+    shown, video_ms = _decoded(config)
+    ready, preprocess_ms = _timed(lambda: pixels(shown), config.repeats)
+    ready = ready.to(adapter.device, adapter.model.dtype)
+    batch = ready.expand(config.batch, -1, -1, -1, -1).contiguous()
+    # a short video has fewer frames than were asked for
+    return Inputs(
+        adapter, len(shown), texts, config.seed, batch, None, video_ms, preprocess_ms, idle
+    )
 
 
-def _timed(what: Callable[[], Tensor], config: BenchConfig) -> tuple[Tensor, list[float]]:
+def _made_up(config: BenchConfig, adapter: VideoLLM) -> Float[Tensor, "b n d"]:
+    """Features of all cells and separators, the same for all samples."""
+    rows = config.frames * adapter.cells + adapter.separators
+    generator = torch.Generator().manual_seed(config.seed)
+    drawn = torch.randn(rows, adapter.text_config.hidden_size, generator=generator)
+    features = (drawn * 0.02).to(adapter.device, adapter.model.dtype)  # a fresh embedding's spread
+    return features.expand(config.batch, -1, -1).contiguous()
+
+
+def _decoded(config: BenchConfig) -> tuple[Tensor, list[float]]:
+    """The frames of the clip, and the milliseconds of decoding it."""
+    with tempfile.TemporaryDirectory() as folder:
+        if config.video:
+            file = Path(config.video).expanduser()
+        else:
+            file = _clip(Path(folder), config.frames, config.seed)
+        return _timed(lambda: read_frames(file, config.frames), config.repeats)
+
+
+def _timed(what: Callable[[], Tensor], repeats: int) -> tuple[Tensor, list[float]]:
     """The result, and the milliseconds of each measured repeat; the work is the CPU's."""
     result, took = what(), list[float]()  # warm-up
-    for _ in range(config.repeats):
+    for _ in range(repeats):
         since = time.perf_counter()
         result = what()
         took.append(1e3 * (time.perf_counter() - since))
@@ -163,7 +173,3 @@ def _clip(folder: Path, frames: int, seed: int) -> Path:
         shown[number, 140:220, left : left + 80] = 250
     write_video(folder / "clip.mp4", shown)
     return folder / "clip.mp4"
-
-
-def median(values: list[float]) -> float | None:
-    return statistics.median(values) if values else None

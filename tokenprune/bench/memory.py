@@ -40,9 +40,7 @@ def weights(models: Iterable[nn.Module]) -> int:
 
 
 def cache_bytes(cache: Any, device: torch.device) -> int:
-    """Everything the layers of a key/value cache hold on the device, spare room included, whatever
-    they keep it in.
-    """
+    """Everything the layers of a key/value cache hold on the device, spare room included."""
     held = (part for layer in cache.layers for part in _tensors(vars(layer)))
     return bytes_of(part for part in held if part.device.type == device.type)
 
@@ -59,8 +57,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def allocated(run: Callable[[], object]) -> int:
-    """The most bytes that torch's CPU allocator had handed out at once during `run`, on top of what
-    was there.
+    """The most bytes that torch's CPU allocator had handed out at once during `run`.
+
+    On top of what was there.
     """
     # torch declares only part of its results
     profiler: Any = profile(use_cpu=True, profile_memory=True)

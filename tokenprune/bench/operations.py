@@ -1,5 +1,4 @@
-"""Operations of one prompt, counted twice: as the papers do, and everything that this architecture
-multiplies.
+"""Operations of one prompt, counted twice: as papers do, and all that the architecture multiplies.
 
 Units: a multiply-add is one operation, as in `tokenprune.flops`; torch's FLOP counter says twice as
 much.
@@ -48,15 +47,19 @@ class Exact:
         """What happens between the visual features and the first token."""
         return self.probe + self.prefill
 
+    @property
+    def total(self) -> Number:
+        return sum(asdict(self).values())
+
     def as_dict(self) -> dict[str, Number]:
-        return {**asdict(self), "total": sum(asdict(self).values())}
+        return asdict(self)
 
 
 def papers(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None) -> Number:
-    """DyCoke eq. 8 layer by layer, plus DyToK's probe as its Table 16 counts it: visual tokens, c2
-    per layer.
+    """DyCoke eq. 8 layer by layer, plus DyToK's probe as its Table 16 counts it.
 
-    Two FFN matrices, keys and values at full width, no text, tower, projector or `lm_head`.
+    Visual tokens, c2 per layer. Two FFN matrices, keys and values at full width, no text, tower,
+    projector or `lm_head`.
     """
     decoder = Decoder.of(config.get_text_config())
     # eq. 8 multiplies one layer's count by their number, so its mean over layers is the sum of
@@ -79,12 +82,12 @@ def papers_prefill(
 
 
 def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None) -> Exact:
-    """Every matrix product of the architecture: grouped queries, three FFN matrices, text rows,
-    tower, projector, head.
+    """Every matrix product of the architecture.
 
-    Attention is counted over the whole square, as papers and torch's counter do; a causal kernel
-    skips up to half of it. Not counted: norms, rotations, pooling, embeddings, and a strategy's own
-    arithmetic, which its time has.
+    Grouped queries, three FFN matrices, text rows, tower, projector, head. Attention is counted
+    over the whole square, as papers and torch's counter do; a causal kernel skips up to half of it.
+    Not counted: norms, rotations, pooling, embeddings, and a strategy's own arithmetic, which its
+    time has.
     """
     text = config.get_text_config()
     seen = [work.text + x for x in work.layers]
@@ -120,9 +123,7 @@ def _layer(text: PreTrainedConfig, rows: Number, keys: Number) -> Number:
 
 
 def _probe(config: PreTrainedConfig, work: Work) -> Number:
-    """Whole layers of the guide below the last one asked for, of which only queries, keys and
-    values are made.
-    """
+    """Whole layers of the guide below the last one requested; of that, queries, keys and values."""
     if not work.probe_layers:
         return 0
     text, rows = config.get_text_config(), work.text + work.full

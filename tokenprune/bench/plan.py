@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -16,7 +19,8 @@ from tokenprune.evaluation.extent import check_context, outline
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.processor import Pixels
-from tokenprune.registry import resolve
+from tokenprune.plugins import load_plugins
+from tokenprune.registry import resolve, resolved_fields
 from tokenprune.strategy import Extent, Pipeline, TowerReader
 
 
@@ -32,8 +36,9 @@ class Plan:
     dtype: torch.dtype
 
     def models(self) -> tuple[PreTrainedModel, PreTrainedModel | None, Pixels | None]:
-        """The model, the assistant if there is one, and how the checkpoint prepares pixels; None
-        for a shape.
+        """The model, the assistant if there is one, and how pixels are prepared.
+
+        None where a shape says nothing about that.
         """
         model, pixels = self._model(self.config.model, self.settings)
         assistant = None
@@ -50,45 +55,64 @@ class Plan:
         return model, processor.pixels
 
 
-def lay_out(config: BenchConfig) -> Plan:
+def plan_bench(config: BenchConfig) -> Plan:
     """Raises ConfigError, StrategyError, LoadingError, UnsupportedModelError."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("a bench draws a chart: pip install matplotlib")
-    pipelines = {spec: resolve(spec, config.of(spec), seed=config.seed) for spec in config.strategy}
-    for pipeline in pipelines.values():
-        readers = [stage.name for stage in pipeline.of(TowerReader)]
-        if readers and config.vision == RANDOM:
-            raise ConfigError(
-                f"{pipeline} reads the vision tower, which vision={RANDOM} leaves out: measure "
-                f"{' and '.join(readers)} "
-                "with vision=tower, or leave it out of strategy="
-            )
-    if config.assistant is not None and not any(
-        pipeline.allocator for pipeline in pipelines.values()
-    ):
+    load_plugins(config.plugin)
+    named = {spec: resolve(spec, config.of(spec), seed=config.seed) for spec in config.strategy}
+    if config.vision == RANDOM:
+        _refuse_tower_readers(named.values())
+    if config.assistant is not None and not any(one.allocator for one in named.values()):
         raise ConfigError(
             "assistant= guides an allocator, and no strategy has one: add +dytok, or leave it out"
         )
     settings = _settings(config.model)
+    assistant = None if config.assistant is None else _settings(config.assistant)
     adapter = outline(settings)
     extent = Extent(config.frames, adapter.cells, adapter.depth)
-    for spec, pipeline in pipelines.items():
-        pipelines[spec] = pipeline.check(adapter.depth)
-        if config.keep is not None and pipeline.strategies:
-            pipelines[spec] = pipeline.retaining(config.keep, extent)
+    pipelines = {spec: _adjusted(one, config.keep, extent) for spec, one in named.items()}
     check_context(config.model, adapter, config.frames, config.text, config.new_tokens)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device, settings)
     _check_room(config.model, adapter.model, dtype, device)
-    assistant = None if config.assistant is None else _settings(config.assistant)
     return Plan(config, pipelines, settings, assistant, device, dtype)
+
+
+def preview_bench(config: BenchConfig) -> dict[str, Any]:
+    """What would be measured, as plain values: `print=true` shows them, `config=` reads them."""
+    pipelines = plan_bench(config).pipelines
+    return {
+        "bench": dataclasses.asdict(config),
+        "strategies": {spec: resolved_fields(pipeline) for spec, pipeline in pipelines.items()},
+        "budget": config.keep,
+        "folder": config.out,
+    }
+
+
+def _refuse_tower_readers(pipelines: Iterable[Pipeline]) -> None:
+    for pipeline in pipelines:
+        if readers := [stage.name for stage in pipeline.of(TowerReader)]:
+            raise ConfigError(
+                f"{pipeline} reads the vision tower, which vision={RANDOM} leaves out: measure "
+                f"{' and '.join(readers)} with vision=tower, or leave it out of strategy="
+            )
+
+
+def _adjusted(pipeline: Pipeline, keep: float | None, extent: Extent) -> Pipeline:
+    """With the budget `keep`, if there is one and the pipeline is not the full model."""
+    checked = pipeline.check(extent.depth)
+    if keep is None or not checked.strategies:
+        return checked
+    return checked.retaining(keep, extent)
 
 
 def _check_room(
     name: str, model: PreTrainedModel, dtype: torch.dtype, device: torch.device
 ) -> None:
-    """ConfigError where the weights alone are more than the device's whole memory: a CPU would
-    swap, or be killed.
+    """ConfigError where the weights alone are more than the device's whole memory.
+
+    A CPU would swap, or be killed.
     """
     needed = sum(part.numel() for part in model.parameters()) * dtype.itemsize
     there = _room(device)
@@ -114,7 +138,8 @@ def _settings(name: str) -> PreTrainedConfig:
 
 
 def load_average() -> list[float] | None:
-    """Processes that wanted a core in the last 1, 5 and 15 minutes, ours included; None where
-    nobody counts them.
+    """Processes that wanted a core in the last 1, 5 and 15 minutes, ours included.
+
+    None where they are not counted.
     """
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None

@@ -5,107 +5,77 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from tokenprune.bench.measure import TIMES
+from tokenprune.bench.columns import FIGURES, SYSTEM, named
+from tokenprune.bench.ratios import COUNTED, RATIOS, SPEC
 from tokenprune.bench.run import CHART, JSON, Done
+from tokenprune.results.table import terminal
 
-_HEADING = (
-    "system", "tokens\nlayer avg", "vision\nms", "strategy\nms", "probe\nms", "prefill\nms", "TTFT\nms",
-    "decode\nms/token", "total\nms", "peak\nMB", "KV\nMB", "papers\nGFLOPs", "exact\nGFLOPs",
-)  # fmt: skip
+# in the table of systems; video and preprocessing are the same for all of them
+_SHOWN = [one for one in FIGURES if one.heading and one.name not in ("video_ms", "preprocess_ms")]
 _RATIOS = (
-    "strategy", "prefill\nspeed-up", "x oracle\nprefill", "strategy /\nfull prefill", "TTFT\nspeed-up",
-    "x full\ndecode", "x oracle\ndecode", "x oracle\nmemory", "prefill left, papers\nFLOPs", "exact\nFLOPs",
-    "measured\ntime",
-)  # fmt: skip
+    "prefill_speedup",
+    "prefill_over_oracle",
+    "strategy_over_vanilla_prefill",
+    "ttft_speedup",
+    "decode_over_vanilla",
+    "decode_over_oracle",
+    "memory_over_oracle",
+    "papers_prefill_over_vanilla",
+    "exact_prefill_over_vanilla",
+    "prefill_over_vanilla",
+)
 
 
 def measured(done: Done) -> RenderableType:
     """Everything `tokenprune bench` prints at the end."""
     rows, where = done.result["rows"], done.result["environment"]
-    systems = _table(_HEADING)
-    systems.add_row("full model", *_numbers(rows[0]["full"]))
-    for row in rows:
-        systems.add_section()
-        for name, line in (
-            (row["strategy"], "own"),
-            ("  dense oracle", "oracle"),
-            ("  random", "random"),
-        ):
-            systems.add_row(Text(name), *_numbers(row[line]))
-    headline = _table(_RATIOS)
-    for row in rows:
-        headline.add_row(Text(row["strategy"]), *_headline(row))
-    notes = [
-        Text(line, style="dim", overflow="fold")
-        for line in (*_choices(rows, where), *_notes(where))
-    ]
+    lines = list(system_lines(rows))
+    systems = terminal(lines, [SYSTEM, *_SHOWN], sections=range(0, len(lines), 3))
+    ratios = [{"spec": row["spec"], **row["ratios"]} for row in rows]
+    headline = terminal(ratios, [SPEC, *named((*RATIOS, *COUNTED), _RATIOS)])
+    notes = (*_choices(rows, where), *_notes(where))
     return Group(
         systems,
         headline,
-        *notes,
+        *(Text(line, style="dim", overflow="fold") for line in notes),
         Text(f"Results in {done.folder}: {JSON}, {CHART}", overflow="fold"),
     )
 
 
-def _table(headings: tuple[str, ...]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
-    return table
-
-
-def _numbers(block: Mapping[str, Any]) -> Iterator[str]:
-    layers = block["visual_tokens_per_layer"]
-    yield f"{sum(layers) / len(layers):.0f}"
-    for name in TIMES:
-        yield f"{block[name]:.1f}"
-    peak = block["peak_memory_bytes"]
-    yield "-" if peak is None else f"{peak / 1e6:.0f}"
-    yield f"{block['kv_bytes'] / 1e6:.1f}"
-    yield f"{block['flops']['papers'] / 1e9:.4g}"
-    yield f"{block['flops']['exact']['total'] / 1e9:.4g}"
-
-
-def _headline(row: Mapping[str, Any]) -> Iterator[str]:
-    ratios, formula = row["ratios"], row["formula"]
-    yield f"{ratios['prefill_speedup']:.2f}x"
-    yield f"{ratios['prefill_over_oracle']:.2f}"
-    yield f"{100 * ratios['strategy_over_full_prefill']:.1f} %"
-    yield f"{ratios['ttft_speedup']:.2f}x"
-    yield f"{ratios['decode_over_full']:.2f}"
-    yield f"{ratios['decode_over_oracle']:.2f}"
-    memory = ratios["memory_over_oracle"]
-    yield "-" if memory is None else f"{memory:.2f}"
-    yield from (f"{100 * formula[name]:.1f} %" for name in ("papers", "exact", "measured"))
+def system_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The full model once, then each strategy above its oracle and `random`."""
+    yield {**rows[0]["vanilla"], "system": "full model"}
+    for row in rows:
+        yield {**row["strategy"], "system": row["spec"]}
+        yield {**row["oracle"], "system": "  dense oracle"}
+        yield {**row["random"], "system": "  random"}
 
 
 def _choices(rows: Sequence[Mapping[str, Any]], where: Mapping[str, Any]) -> Iterator[str]:
     """How often decode stages chose anew, and what a probe costs."""
     for row in rows:
-        if (changes := row["own"]["decode_selection_changes"]) is not None:
+        strategy = row["strategy"]
+        if (changes := strategy["decode_selection_changes"]) is not None:
             yield (
-                f"{row['strategy']}: its selection changed in {changes} of "
+                f"{row['spec']}: its selection changed in {changes} of "
                 f"{where['new_tokens'] - 1} decoding steps."
             )
-        if probe := row["own"]["probe_ms"]:
+        if probe := strategy["probe_ms"]:
             without = row["ratios"]["prefill_speedup_without_probe"]
             yield (
-                f"{row['strategy']}: its probe took {probe:.1f} ms; prefill speed-up without it "
+                f"{row['spec']}: its probe took {probe:.1f} ms; prefill speed-up without it "
                 f"{without:.2f}x."
             )
 
 
 def _notes(where: Mapping[str, Any]) -> Iterator[str]:
     """What was measured, and what the tables cannot say."""
+    made_up = where["vision"] == "random"
+    seen = "made-up features (no tower)" if made_up else f"video {where['video']}"
     source = "with random weights" if where["weights"] == "random" else "from its checkpoint"
-    seen = (
-        "made-up features (no tower)" if where["vision"] == "random" else f"video {where['video']}"
-    )
     yield (
         f"{where['model']} {source}, {where['dtype']} on {where['device_name']} "
         f"({where['threads']} threads), {seen}: "
@@ -123,10 +93,12 @@ def _notes(where: Mapping[str, Any]) -> Iterator[str]:
     if where["memory_method"] is not None:
         yield f"Peak memory: {where['memory_method']}."
     if where["load_before"] is not None:
-        before, after = where["load_before"][0], where["load_after"][0]
-        busy = (
-            " It was busy: measure again when it is not."
-            if max(before, after - 1) > where["cores"]
-            else ""
-        )
-        yield f"Load of the machine: {before} before, {after} after, {where['cores']} cores.{busy}"
+        yield _load(where)
+
+
+def _load(where: Mapping[str, Any]) -> str:
+    before, after, cores = where["load_before"][0], where["load_after"][0], where["cores"]
+    told = f"Load of the machine: {before} before, {after} after, {cores} cores."
+    if max(before, after - 1) > cores:
+        return f"{told} It was busy: measure again when it is not."
+    return told

@@ -1,5 +1,6 @@
-"""Architectures at their real size with random weights: speed and memory do not depend on what a
-model has learnt.
+"""Architectures at their real size with random weights.
+
+Speed and memory do not depend on what a model has learnt.
 """
 
 from __future__ import annotations
@@ -60,10 +61,9 @@ def is_shape(name: str) -> bool:
 
 
 def shape_configuration(name: str) -> PreTrainedConfig:
-    """The configuration behind `shape:NAME`: a known size, or a folder or embedded model whose
-    weights are not read.
+    """The configuration behind `shape:NAME`: a known size, a folder or an embedded model.
 
-    Raises ConfigError for another name.
+    Weights are not read. Raises ConfigError for another name.
     """
     wanted = name.removeprefix(SHAPE)
     if wanted in SHAPES:
@@ -73,7 +73,7 @@ def shape_configuration(name: str) -> PreTrainedConfig:
     near = get_close_matches(wanted, SHAPES, n=1)
     hint = f"did you mean {SHAPE}{near[0]}? " if near else ""
     raise ConfigError(
-        f"model={name} is no shape: {hint}Known: {', '.join(SHAPES)}, and a folder with a "
+        f"model={name} is not a shape: {hint}Known: {', '.join(SHAPES)}, and a folder with a "
         "config.json"
     )
 
@@ -81,8 +81,9 @@ def shape_configuration(name: str) -> PreTrainedConfig:
 def build(
     config: PreTrainedConfig, dtype: torch.dtype, device: torch.device, seed: int = 0
 ) -> PreTrainedModel:
-    """A model of that configuration with random weights, made on the device; other random numbers
-    stay as they are.
+    """A model of that configuration with random weights, made on the device.
+
+    Other random numbers stay as they are.
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.device(device):

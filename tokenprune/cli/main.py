@@ -23,9 +23,9 @@ from tokenprune.errors import TokenpruneError
 from tokenprune.evaluation.config import RunConfig, parse
 from tokenprune.guards import blame
 from tokenprune.loading.installed import check
-from tokenprune.options import own_first
-from tokenprune.study.config import StudyConfig
-from tokenprune.study.config import read as read_study
+from tokenprune.options import own_first, printing
+from tokenprune.study.config import StudyConfig, read_study
+from tokenprune.study.config import command as study_command
 from tokenprune.study.sweep import SweepConfig, parse_sweep
 
 _WIDTH = 140  # of tables that go to a file or another program
@@ -144,13 +144,25 @@ def _export(arguments: argparse.Namespace, command: str) -> None:
 
 
 def _study(arguments: argparse.Namespace, command: str) -> None:
-    read_study(arguments.words)  # before the slow imports below
+    wanted, words = printing(arguments.words)
+    file, config = read_study(words)  # before the slow imports below
     check()
+    if wanted:
+        from tokenprune.study.preview import preview_study
+
+        print(_yaml(preview_study(file, config)))
+        return
     from tokenprune.study.findings import findings
     from tokenprune.study.run import study
 
-    done = study(arguments.words)
+    done = study(file, config, study_command(file, words))
     print("\n".join([*findings(done.results), f"wrote {done.page}"]))
+
+
+def _yaml(values: Any) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(values)).rstrip()
 
 
 def _compare(arguments: argparse.Namespace, command: str) -> None:
@@ -173,18 +185,29 @@ def _parse_compare(words: Sequence[str]) -> Any:
 
 
 def _sweep(arguments: argparse.Namespace, command: str) -> None:
-    config = parse_sweep(arguments.words)
+    wanted, words = printing(arguments.words)
+    config = parse_sweep(words)
     check()
+    if wanted:
+        from tokenprune.study.preview import preview_sweep
+
+        print(_yaml(preview_sweep(config)))
+        return
     from tokenprune.study.run import sweep
     from tokenprune.study.screen import swept
 
-    console = _console()
-    console.print(swept(sweep(config), console.width))
+    _console().print(swept(sweep(config, command)))
 
 
 def _bench(arguments: argparse.Namespace, command: str) -> None:
-    config = parse_bench(arguments.words)
+    wanted, words = printing(arguments.words)
+    config = parse_bench(words)
     check()
+    if wanted:
+        from tokenprune.bench.plan import preview_bench
+
+        print(_yaml(preview_bench(config)))
+        return
     from tokenprune.bench.run import bench
     from tokenprune.bench.screen import measured
 

@@ -24,7 +24,7 @@ from tokenprune.results.answer import VANILLA, Answer
 from tokenprune.results.differences import moved
 from tokenprune.results.journal import Journal, count
 from tokenprune.results.record import begin, environment, write
-from tokenprune.results.reuse import content_key, find
+from tokenprune.results.reuse import content_key, find, weights
 from tokenprune.results.run_folder import run_folder
 from tokenprune.results.summarise import answered_by_all, summarise
 from tokenprune.results.summary import Summary
@@ -88,7 +88,7 @@ def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
         if systems is None:
             return None
         summary = _summary(plan, systems, made, place, key, begun.earlier(folder))
-        prompts = {answer.id: _prompt(processor, answer) for answer in systems[0].answers}
+        prompts = {answer.id: prompt_of(processor, answer) for answer in systems[0].answers}
         write(folder, summary, systems, prompts, plan.given, made.made_with)
         journal.discard()
     return Finished(folder, summary, systems)
@@ -108,7 +108,7 @@ def _begin(plan: Plan, folder: Path) -> _Begun:
     check(where.trainer, pick_device(where.device))
     made_with = begun.made_with(
         plan.code,
-        plan.models,
+        {name: weights(name) for name in plan.models},
         plan.task.fingerprint(),
         where.dtype,
         where.trainer.get("precision"),
@@ -171,7 +171,7 @@ def _summary(
     )
 
 
-def _prompt(processor: Processor, answer: Answer) -> str:
+def prompt_of(processor: Processor, answer: Answer) -> str:
     """The chat turn; empty where there is none, which is why that sample has an error."""
     try:
         return processor.prompt(asked(answer.question, answer.options))

@@ -1,4 +1,4 @@
-"""Whose defect it is: calls into strategies, and an author's own bug cut down to the author's part."""
+"""Whose defect it is: calls into strategies, and an author's bug cut down to the author's part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FRAMES = 20  # shown at most, the last ones: enough for any bug but a recursion
 
 
 def foreign(kind: type) -> bool:
-    """Whether somebody else wrote a class.
+    """Whether a class is a third party's.
 
     The laws in the tests hold the built-in ones to their contract.
     """

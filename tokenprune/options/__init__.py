@@ -15,7 +15,6 @@ Light to import: the command line reads its help from modules that stand on this
 from __future__ import annotations
 
 from tokenprune.options.files import flat, from_file, from_mapping, load_file
-from tokenprune.options.old import number, one_of, pairs, plain, read, shown, structured
 from tokenprune.options.schema import (
     AND_OPTIONS,
     check_owners,
@@ -61,20 +60,13 @@ __all__ = [
     "load_file",
     "meant",
     "nearest",
-    "number",
-    "one_of",
     "options_of",
     "own_first",
-    "pairs",
     "parse_pair",
-    "plain",
     "printing",
-    "read",
     "read_options",
     "read_value",
-    "shown",
     "split",
     "strategies",
-    "structured",
     "typed",
 ]

@@ -6,6 +6,7 @@ Light to import: the command line reads its help from modules that stand on this
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import types
 import typing
@@ -132,7 +133,9 @@ def _record(name: str, value: Any, schema: Any) -> Any:
         )
     for key in value:
         if key not in keys:
-            raise ConfigError(f"unknown key {key!r} in {name}. Keys: {', '.join(keys)}")
+            near = next(iter(difflib.get_close_matches(str(key), keys, n=1)), None)
+            hint = f": did you mean {near}?" if near else "."
+            raise ConfigError(f"unknown key {key!r} in {name}{hint} Keys: {', '.join(keys)}")
     return schema(**{key: typed(f"{name}.{key}", part, hints[key]) for key, part in value.items()})
 
 

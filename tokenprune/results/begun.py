@@ -17,7 +17,6 @@ from tokenprune.errors import ConfigError
 from tokenprune.results.copies import copy_of
 from tokenprune.results.files import CONFIG
 from tokenprune.results.provenance import Code, differing
-from tokenprune.results.reuse import weights
 from tokenprune.storage import replace
 
 _SAMPLES = {  # what digests in a task's fingerprint are of
@@ -28,14 +27,20 @@ _SAMPLES = {  # what digests in a task's fingerprint are of
 
 
 def made_with(
-    code: Code, models: Sequence[str], samples: Mapping[str, Any], dtype: str, precision: Any
+    code: Code,
+    weights: Mapping[str, Mapping[str, str]],
+    samples: Mapping[str, Any],
+    dtype: str,
+    precision: Any,
 ) -> dict[str, Any]:
-    """As it is written down; `samples` is the task's fingerprint, `precision` what Lightning adds
-    to `dtype`.
+    """As it is written down.
+
+    `weights` are digests of models' files by the models' names, `samples` is the task's
+    fingerprint, `precision` what Lightning adds to `dtype`.
     """
     found = {
         "code": code.digests(),
-        "weights": {model: weights(model) for model in dict.fromkeys(models)},
+        "weights": dict(weights),
         "samples": dict(samples),
         "dtype": dtype,
         "precision": None if precision is None else str(precision),
@@ -48,7 +53,7 @@ def read(folder: Path) -> Mapping[str, Any] | None:
 
     ConfigError where it does not say.
     """
-    found = _whole(folder)
+    found = whole(folder)
     if found is None:
         return None
     if not isinstance(found.get("made_with"), Mapping):
@@ -101,7 +106,7 @@ def _code(
 
 def sit_down(folder: Path, place: Mapping[str, Any], answers: int) -> None:
     """Takes down where a run goes on from `answers` answers: it may be elsewhere than it began."""
-    found = _whole(folder)
+    found = whole(folder)
     assert found is not None  # begun
     sittings = [*found.get("sittings", []), {"answers": answers, "environment": dict(place)}]
     write(folder, {**found, "sittings": sittings})
@@ -111,7 +116,7 @@ def earlier(folder: Path) -> list[dict[str, Any]]:
     """The sittings before this one that made answers: how many there were then, and the
     environment.
     """
-    sittings = (_whole(folder) or {}).get("sittings", [])
+    sittings = (whole(folder) or {}).get("sittings", [])
     return [
         {"until": after["answers"], "environment": sitting["environment"]}
         for sitting, after in pairwise(sittings)
@@ -126,7 +131,8 @@ def write(folder: Path, values: Mapping[str, Any]) -> None:
     replace(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(values))))
 
 
-def _whole(folder: Path) -> dict[str, Any] | None:
+def whole(folder: Path) -> dict[str, Any] | None:
+    """The content of `config.yaml`; None where there is none."""
     from omegaconf import OmegaConf
 
     file = folder / CONFIG

@@ -1,8 +1,8 @@
 """The one seam into transformers: reads queries and keys after RoPE and cache, whatever kernel the
 model runs.
 
-A tap is a function of one attention module's queries and keys. It computes only the rows somebody
-needs, in fp32; the model's own implementation (sdpa, eager, flash) then runs unchanged, and no
+A tap is a function of one attention module's queries and keys. It computes only the rows that
+are needed, in fp32; the model's own implementation (sdpa, eager, flash) then runs unchanged, and no
 attention map is ever materialised.
 
 Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `t` key rows, `e` head width.
@@ -56,7 +56,7 @@ class Taps(MutableMapping[nn.Module, Tap]):
         return len(self._local.taps)
 
     def get(self, key: nn.Module, default: Any = None) -> Any:
-        """Without an exception on the way: every attention layer of every step asks, mostly in vain."""
+        """Without an exception on the way: every layer of every step asks, mostly in vain."""
         return self._local.taps.get(key, default)
 
 
@@ -91,8 +91,8 @@ def tapped(
 ) -> Iterator[Callable[[], None]]:
     """While open, modules that read `configs` call their tap in `taps` before attending.
 
-    Taps are looked up at every call. Yields a check, which raises StrategyError if somebody has
-    chosen another implementation meanwhile.
+    Taps are looked up at every call. Yields a check, which raises StrategyError if another
+    implementation was chosen meanwhile.
 
     Implementations are registered under a name of this context alone, so two models in one process
     never share one, and are gone afterwards. The name contains the base's: transformers looks for
@@ -122,7 +122,7 @@ def tapped(
         yield check
     finally:
         for config, base, name in zip(configs, bases, names, strict=True):
-            if config._attn_implementation == name:  # else somebody's own choice, which stays
+            if config._attn_implementation == name:  # else the user's own choice, which stays
                 config._attn_implementation = base
         for name in names:
             attention.pop(name, None)

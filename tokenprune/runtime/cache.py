@@ -1,4 +1,7 @@
-"""The key/value cache of a compressed prompt: dynamic layers that refuse what misaligns their rows."""
+"""The key/value cache of a compressed prompt.
+
+Its layers are stock dynamic ones that refuse what would misalign their rows.
+"""
 
 from __future__ import annotations
 

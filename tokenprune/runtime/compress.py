@@ -31,7 +31,7 @@ class Shorter(NamedTuple):
     embeds: Float[Tensor, "b m d"]
     layout: Layout
     columns: Int[Tensor, "b m"]  # in the layout before
-    removed: Int[Tensor, "b"] | None  # rows that each sample lost; None if nobody lost any
+    removed: Int[Tensor, "b"] | None  # rows that each sample lost; None if none lost any
 
 
 def compress(

@@ -83,7 +83,7 @@ class DecodeStep(Turn):
 class HidingStep(Turn):
     """One generated token per sample, from which a decode stage hides rows.
 
-    The cache layers of a decode stage bring their visible rows together, and masks have their slots.
+    The cache layers bring their visible rows together, and masks have their slots.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class HidingStep(Turn):
 
     @contextmanager
     def _choosing(self) -> Iterator[None]:
-        """Times what the stage takes within the model's own layers, and keeps its scores in fp32."""
+        """Times what the stage takes within the model's layers, and keeps its scores in fp32."""
         with self.prompt.report.clock.inner("choosing"), full_precision():
             yield
 
@@ -157,7 +157,8 @@ class HidingStep(Turn):
 
     def _note(self, sample: int, shown: Bool[Tensor, "s"], visual: Bool[Tensor, "s"]) -> None:
         """Counts what is visible, and whether it is what the step before saw."""
-        report = self.prompt.report[sample]
+        report = self.prompt.report.samples[sample]
+        assert report is not None
         report.steps.append((shown & visual).sum())
         if (before := self.prompt.shown.get(sample)) is not None:
             report.changes.append((shown[: len(before)] != before).any())

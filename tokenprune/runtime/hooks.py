@@ -66,7 +66,7 @@ def kept_loss(model: PreTrainedModel, prompt: Callable[[], PromptState | None]) 
     try:
         yield
     finally:
-        if vars(model).get("_loss_function") is hook:  # else somebody's own, which stays
+        if vars(model).get("_loss_function") is hook:  # else the user's own, which stays
             if before is None:
                 del model._loss_function
             else:

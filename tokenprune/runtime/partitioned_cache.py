@@ -30,7 +30,7 @@ ROOM = 128
 
 
 class Swap(NamedTuple):
-    """What a change of the selection does to each layer of a layout: `k` pairs of rows swap slots."""
+    """What a new selection does to each layer of a layout: `k` pairs of rows swap slots."""
 
     # sample, slot, slot its new row comes from: k hidden slots, then the k they swap with
     moves: Int[Tensor, "3 2*k"]

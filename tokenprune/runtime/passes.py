@@ -26,7 +26,7 @@ from tokenprune.runtime.report import Report
 from tokenprune.runtime.threads import Pass
 from tokenprune.runtime.tower import TowerReading, tower_tap
 from tokenprune.runtime.uncached import recall
-from tokenprune.strategy import DecodeStage, Pipeline
+from tokenprune.strategy import Pipeline
 
 Arguments = tuple[tuple[()], dict[str, Any]]  # of a module, all of them by name
 
@@ -48,7 +48,7 @@ class Passes:
     ) -> None:
         self.pipeline, self.reports = pipeline, reports
         self._adapter, self._timed, self._remark = adapter, timed, remark
-        self._decode_stage = next(iter(pipeline.of(DecodeStage)), None)
+        self._decode_stage = pipeline.decode_stage
         self._taps = attention.Taps()
         self._guide = Guide(adapter, assistant, self._taps)
         self._attached = prefill.Attached(adapter, pipeline, self._guide)

@@ -1,4 +1,4 @@
-"""What a forward pass of the language model is to the hooks: a prompt's prefill, or a step behind it."""
+"""What a pass of the language model is to the hooks: a prompt's prefill, or what follows it."""
 
 from __future__ import annotations
 

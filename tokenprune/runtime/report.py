@@ -1,4 +1,4 @@
-"""What was really kept, per sample, stage, frame and layer: measured, never copied from an option."""
+"""What was really kept, per sample, stage, frame and layer: measured, not copied from an option."""
 
 from __future__ import annotations
 
@@ -87,7 +87,10 @@ class SampleReport:
         return sum(int(changed) for changed in self.changes)
 
     def end(self, steps: int) -> None:
-        """Forgets what lies beyond `steps` decoding steps, when only others of its batch answered."""
+        """Forgets what lies beyond `steps` decoding steps.
+
+        Others of its batch were still answering then.
+        """
         del self.steps[steps:], self.changes[max(0, steps - 1) :]
 
     @property
@@ -121,7 +124,10 @@ class SampleReport:
 
 @dataclass
 class Report:
-    """One prompt: a batch of samples (None where one has no video); if timed, where the time went."""
+    """One prompt: a batch of samples, None where one has no video.
+
+    If timed, the clock knows where the time went.
+    """
 
     samples: list[SampleReport | None]
     clock: Clock

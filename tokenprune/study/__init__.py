@@ -1,10 +1,9 @@
-"""Studies and sweeps: many methods at many retentions on the same samples, and the page or table
-made of them.
+"""Studies and sweeps: many methods at many retentions on the same samples.
 
-A sweep is a study that words describe instead of a file, with a tidy table instead of a page.
+A sweep is a study that words describe instead of a file, with a table instead of a page.
 
-`config` (the YAML), `plan` (its cells), `bench` and `work` (running them), `store` (their files),
-`keyframes` and `results` (their numbers), `page`, `prose`, `tables` and `plot` (what is written),
-`run` (all of it). Of a sweep: `sweep` (its words), `grid` (its cells), `frame` (its table),
-`screen` (what the terminal shows).
+What is asked: `config` (a study's YAML), `sweep` (a sweep's words), `plan` and `grid` (the cells of
+either). Running them: `place`, `cell_files`, `stale`, `runner`, `workers`. Their numbers: `scores`,
+`keyframes`, `results`. What is written: `table`, `page` with `page_tables` and `findings`, `plot`,
+`screen`. All of it: `run`.
 """

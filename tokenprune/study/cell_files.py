@@ -1,36 +1,34 @@
-"""Finished cells on disk: one JSON-lines file each, whose first line says under which settings it
-was made.
-"""
+"""Cells on disk: each is the folder of a finished run with one system, whole or not there."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from importlib.metadata import version
-from operator import or_
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import tokenprune
 from tokenprune.errors import ConfigError
-from tokenprune.loading.checkpoint import configuration
-from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.registry import resolved_fields
-from tokenprune.results.copies import copy_of
-from tokenprune.results.differences import unequal
-from tokenprune.results.provenance import Code, code_of, code_of_package, differing
-from tokenprune.results.reuse import content_key
-from tokenprune.storage import replace
+from tokenprune.results import begun, record
+from tokenprune.results.answer import RANDOM, STRATEGY, VANILLA, Answer
+from tokenprune.results.files import CONFIG
+from tokenprune.results.read import read_run
+from tokenprune.results.summarise import summarise
+from tokenprune.results.summary import Setting
+from tokenprune.results.system import System
+from tokenprune.storage import whole_folder
+from tokenprune.strategy import Pipeline
 from tokenprune.study.config import SELF, StudyConfig
+from tokenprune.study.place import Place
 from tokenprune.study.plan import Cell
 
-_COMPARED = (
-    "task",
+# keys of `tokenprune run` that are the same for all cells
+_SHARED = (
     "model",
+    "task",
     "frames",
     "sampling",
     "samples",
@@ -38,132 +36,96 @@ _COMPARED = (
     "seed",
     "max_new_tokens",
     "batch_size",
+    "device",
+    "plugin",
 )
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the study's models run, and what they are at the moment."""
+class Settings:
+    """What a cell is asked and made with: the parts of its `config.yaml`, as YAML reads them."""
 
-    device: torch.device
-    dtype: str
-    weights: Mapping[str, str]  # fingerprints of what a model's folder holds, by its name
-    code: Code  # of the loop and the task
-    strategies: Mapping[str, Code]
-
-    def code_of(self, cell: Cell) -> Code:
-        """All that a cell's answers go through."""
-        named = () if cell.pipeline is None else cell.pipeline.strategies
-        return reduce(or_, (self.strategies[strategy.name] for strategy in named), self.code)
+    run: Mapping[str, Any]  # keys of `tokenprune run` that make the same pipeline
+    made_with: Mapping[str, Any]  # see `begun.made_with`
+    environment: Mapping[str, Any]  # see `record.environment`
 
 
-def place_of(config: StudyConfig, cells: Sequence[Cell], *tasks: type) -> Place:
-    """`tasks` are the classes that make the samples. Raises LoadingError, UnsupportedModelError."""
-    device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device, configuration(config.model))
-    names = {config.model, *(cell.guided_by for cell in cells)} - {SELF, None}
-    weights = {str(name): content_key(str(name))[:16] for name in names}
-    named = {s.name: type(s) for cell in cells if cell.pipeline for s in cell.pipeline.strategies}
-    strategies = {name: code_of(kind) for name, kind in named.items()}
-    code = code_of_package() | code_of(*tasks)
-    return Place(device, str(dtype).removeprefix("torch."), weights, code, strategies)
-
-
-def settings(
-    config: StudyConfig, cell: Cell, place: Place, task: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Everything a cell's answers depend on, `task` being that task's fingerprint, as JSON reads it
-    back.
-    """
-    names = {"weights": config.model, "guide_weights": cell.guided_by}
-    code = place.code_of(cell)
-    found = {
-        **{key: getattr(config, key) for key in _COMPARED},
-        "device": place.device.type,
-        "dtype": place.dtype,
-        "versions": {
-            "tokenprune": tokenprune.__version__,
-            **{n: version(n) for n in ("torch", "transformers")},
-        },
-        **{key: place.weights[name] for key, name in names.items() if name in place.weights},
-        "pipeline": resolved_fields(cell.pipeline) if cell.pipeline else None,
-        "guide": cell.guided_by,
-        "code": code.digests(),
-        "packages": code.versions(),
-        "task_fingerprint": dict(task),
+def settings_of(
+    config: StudyConfig, cell: Cell, place: Place, samples: Mapping[str, Any]
+) -> Settings:
+    """`samples` is the task's fingerprint."""
+    assert cell.pipeline is not None
+    assistant = None if cell.guided_by == SELF else cell.guided_by
+    options = {
+        f"{strategy}.{name}": value
+        for strategy, fields in resolved_fields(cell.pipeline).items()
+        for name, value in fields.items()
     }
-    return json.loads(json.dumps(found))
+    run = {
+        "strategy": str(cell.pipeline),
+        "options": options,
+        "assistant": assistant,
+        **{name: getattr(config, name) for name in _SHARED},
+        "dtype": place.dtype,
+    }
+    code = place.code_of(cell)
+    models = [config.model] if assistant is None else [config.model, assistant]
+    weights = {model: place.weights[model] for model in models}
+    made_with = begun.made_with(code, weights, samples, place.dtype, None)
+    environment = {**place.environment, "packages": code.versions()}
+    return Settings(*(json.loads(json.dumps(part)) for part in (run, made_with, environment)))
 
 
-def write(file: Path, made_with: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
-    """The whole file or none of it."""
-    lines = [json.dumps(line, allow_nan=False) for line in ({"made_with": made_with}, *records)]
-    replace(file, "\n".join(lines) + "\n")
+def role_of(pipeline: Pipeline) -> str:
+    """As in a run of that pipeline alone."""
+    spec = str(pipeline)
+    return {"none": VANILLA, "random": RANDOM}.get(spec, STRATEGY)
 
 
-def check_code(wanted: Mapping[Path, Mapping[str, Any]]) -> None:
-    """ConfigError names all of these cells' files that were made with other code than their
-    settings say.
+def write(
+    folder: Path,
+    cell: Cell,
+    settings: Settings,
+    answers: Sequence[Answer],
+    prompts: Mapping[str, str],
+) -> None:
+    """The whole folder or none of it; `prompts` are the chat turns by sample id."""
+    assert cell.pipeline is not None
+    system = System(role_of(cell.pipeline), cell.label, cell.pipeline, list(answers))
+    run = settings.run
+    asked = {one.name: run[one.name] for one in dataclasses.fields(Setting) if one.name in run}
+    found = summarise([system], Setting(spec=run["strategy"], **asked))
+    code, environment = settings.made_with["code"], settings.environment
+    summary = dataclasses.replace(found, code=code, environment=environment)
+    with whole_folder(str(folder)) as (draft, _):
+        record.write(draft, summary, [system], prompts, run, settings.made_with)
+
+
+def read(folder: Path) -> list[Answer]:
+    """What a finished cell answered, in the task's order."""
+    return read_run(folder).answers()
+
+
+def settings_in(folder: Path) -> Settings | None:
+    """What a finished cell was made with; None where there is none.
+
+    ConfigError where something else is there.
     """
-    stale: dict[Path, list[str]] = {}
-    for file, settings in wanted.items():
-        made_with = _made_with(file) or settings
-        if "code" not in made_with:
-            raise ConfigError(
-                f"{file} does not say which code made it: remove it, or write another out="
-            )
-        if names := differing(made_with["code"], settings["code"]):
-            stale[file] = names
-    if not stale:
-        return
-    first = next(iter(stale))
-    # a plug-in's file and not one of ours, if both have changed
-    name = min(stale[first], key=lambda name: name.startswith("tokenprune/"))
-    others = f" and {len(stale[first]) - 1} other files" if len(stale[first]) > 1 else ""
-    made = (_made_with(first) or {}).get("code", {}).get(name, "")
-    copy = copy_of(first.parent.parent, name, made)
-    kept = f" (their own copy is {copy})" if copy is not None else ""
-    files = " ".join(str(file) for file in stale)
-    were, it = ("was", "it") if len(stale) == 1 else ("were", "them")
-    raise ConfigError(
-        f"{files} {were} made with another {name}{others}{kept}: remove {it} to run {it} again, or "
-        "write another out="
-    )
-
-
-def finished(file: Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether the cell is there.
-
-    ConfigError where it was made with other settings than `wanted`, or other code.
-    """
-    made_with = _made_with(file)
-    if made_with is None:
-        return False
-    check_code({file: wanted})
-    for key, then, now in unequal(made_with, wanted):
-        raise ConfigError(
-            f"{file} was made with {key}={then}, which now is {now}: write another out=, or remove "
-            f"{file.parent}"
-        )
-    return True
-
-
-def read(file: Path) -> list[dict[str, Any]]:
-    """The records of a finished cell, in the task's order."""
-    with file.open(encoding="utf-8") as lines:
-        next(lines)
-        return [json.loads(line) for line in lines]
-
-
-def _made_with(file: Path) -> Mapping[str, Any] | None:
-    """The settings of a finished cell; None where there is none. ConfigError for another file."""
-    try:
-        with file.open(encoding="utf-8") as lines:
-            made_with: Mapping[str, Any] = json.loads(next(lines))["made_with"]
-    except FileNotFoundError:
+    if not folder.exists():
         return None
-    except (ValueError, KeyError, TypeError, StopIteration):
+    found = begun.whole(folder) or {}
+    try:
+        settings = Settings(found["run"], found["made_with"], found["environment"])
+        settings.made_with["code"]
+        return settings
+    except (KeyError, TypeError):
         raise ConfigError(
-            f"{file} is not a cell of a study: remove it, or write another out="
+            f"{folder} is not a cell of a study ({CONFIG} does not say what it was made with): "
+            "remove it, or write another out="
         ) from None
-    return made_with
+
+
+def remove_drafts(cells: Path, process: int | None = None) -> None:
+    """Removes what processes that were killed were writing; `process`: only of that one."""
+    for draft in cells.glob(f".*.{'*' if process is None else process}.partial"):
+        shutil.rmtree(draft, ignore_errors=True)

@@ -1,12 +1,10 @@
-"""What a study is: a YAML file, and `KEY=VALUE` words that override it, checked against one
-dataclass.
+"""What a study is: a YAML file, and `KEY=VALUE` words that override it, against one dataclass.
 
 Light to import: the command line reads its help from here.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,22 +16,20 @@ from tokenprune.evaluation.config import default_frames
 from tokenprune.options import (
     check_counts,
     check_sampling,
+    from_file,
+    from_mapping,
+    given,
     key,
-    nearest,
-    one_of,
-    own_first,
-    structured,
+    keys_of,
+    load_file,
 )
-from tokenprune.options import read as read_word
 
 SELF = "self"  # the assistant that is the model itself
 
 
 @dataclass(frozen=True)
 class Method:
-    """A strategy under study: what `strategy=` and its options are for a run, and what the tables
-    call it.
-    """
+    """A strategy under study: `strategy=` and its options for a run, and what tables call it."""
 
     spec: str = ""
     label: str = ""  # the spec by default
@@ -63,7 +59,9 @@ class CellConfig:
         "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's",
     )
     workers: int | None = key(None, "processes; as many as cores on a CPU, else 1")
-    plugin: str | None = key(None, "a Python file of yours that defines strategies")
+    plugin: list[str] = key(
+        list, "a Python file of yours that defines strategies; may be repeated", repeated=True
+    )
 
     def __post_init__(self) -> None:
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers")
@@ -103,86 +101,58 @@ class StudyConfig(CellConfig):
                 f"retentions={self.retentions}: write fractions above 0 and up to 1, as in [1.0, "
                 "0.5]"
             )
-        labels = [label_of(method) for method in self.strategies]
-        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        if twice := _twice([label_of(method) for method in self.strategies]):
             raise ConfigError(
-                f"two strategies are called {twice[0]!r}: give one of them another label"
+                f"two strategies are called {twice!r}: give one of them another label"
             )
-        if twice := sorted({name for name in self.assistants if self.assistants.count(name) > 1}):
-            raise ConfigError(f"the assistant {twice[0]!r} is named twice")
+        if twice := _twice(self.assistants):
+            raise ConfigError(f"the assistant {twice!r} is named twice")
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    """The first name that stands there more than once."""
+    return next((name for name in sorted(names) if names.count(name) > 1), None)
 
 
 def label_of(method: Method) -> str:
     return method.label or method.spec
 
 
-_FILE_ONLY = ("strategies",)
-KEYS = tuple(key.name for key in own_first(StudyConfig))
-WORDS = tuple(key for key in KEYS if key not in _FILE_ONLY)
+KEYS = tuple(keys_of(StudyConfig))
 
 
-def read(words: Sequence[str]) -> tuple[Path, StudyConfig]:
-    """The study that `FILE KEY=VALUE ...` describes, and its file. Raises ConfigError, OSError."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+@dataclass(frozen=True)
+class _Words(StudyConfig):
+    """What stands on the command line."""
 
-    for word in words:
-        if word.startswith(("-", "=")):
-            raise one_of(word, WORDS)
-    files = [word for word in words if "=" not in word]
+    files: list[str] = field(default_factory=list)  # words without a key: the study's own file
+
+
+def read_study(words: Sequence[str]) -> tuple[Path, StudyConfig]:
+    """The study that `FILE KEY=VALUE ...` describes, and its file. Raises ConfigError."""
+    told = given(_Words, words, section="study", bare="files")
+    files = told.pop("files", [])
     if len(files) != 1:
-        found = (
-            f"not {len(files)}"
-            if files
-            else "as in `tokenprune study experiments/tinyvqa_retention.yaml`"
-        )
+        example = "as in `tokenprune study experiments/tinyvqa_retention.yaml`"
+        found = f"not {len(files)}" if files else example
         raise ConfigError(f"a study is one YAML file, {found}")
-    file = Path(files[0])
-    if file.is_dir():
-        raise ConfigError(f"{files[0]} is a folder: name the YAML file of a study")
-    try:
-        loaded = OmegaConf.to_container(OmegaConf.load(file))
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError(f"{files[0]} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(loaded, Mapping):
-        raise ConfigError(f"{files[0]} holds no keys: write KEY: VALUE, one a line")
-    given = {str(key): value for key, value in loaded.items()}
-    _known(given, KEYS, files[0])
-    for word in words:
-        if word in files:
-            continue
-        name = word.partition("=")[0]
-        _known([name], WORDS, word)
-        given[name] = read_word(word)
-    return file, _typed(given, files[0])
+    name = files[0]
+    if Path(name).is_dir():
+        raise ConfigError(f"{name} is a folder: name the YAML file of a study")
+    return Path(name), StudyConfig(**{**_in_file(name), **told})
 
 
-def _typed(given: Mapping[str, Any], where: str) -> StudyConfig:
-    from omegaconf import OmegaConf
-
-    methods = given.get("strategies") or []
-    if not isinstance(methods, list) or not all(isinstance(method, Mapping) for method in methods):
-        raise ConfigError(
-            f"strategies in {where} is no list of strategies: write `- spec: dycoke`, one a line"
-        )
-    for method in methods:
-        _known(method, [key.name for key in dataclasses.fields(Method)], f"strategies in {where}")
-    return OmegaConf.to_object(structured(StudyConfig, given))  # pyright: ignore[reportReturnType]  the dataclass itself
-
-
-def _known(names: Mapping[str, Any] | Sequence[str], keys: Sequence[str], where: str) -> None:
-    for name in names:
-        if name not in keys:
-            near = nearest(str(name), keys)
-            hint = f"did you mean {near!r}? " if near else ""
-            raise ConfigError(f"unknown key {name!r} in {where}: {hint}Keys: {', '.join(keys)}")
+def _in_file(name: str) -> dict[str, Any]:
+    """The fields that a file sets; in one that `print=true` has shown they stand below `study:`."""
+    content = load_file(name)
+    if isinstance(content.get("study"), Mapping):
+        return from_file(StudyConfig, name, "study")
+    return from_mapping(StudyConfig, content, name)
 
 
 def command(file: Path, words: Sequence[str]) -> str:
     """The command that makes the same numbers, without what is true of one machine only."""
     local = re.compile(r"(out|report|workers)=")
     kept = [word for word in words if "=" in word and not local.match(word)]
-    return " ".join(
-        ["tokenprune study", file.name if file.is_absolute() else file.as_posix(), *kept]
-    )
+    name = file.name if file.is_absolute() else file.as_posix()
+    return " ".join(["tokenprune study", name, *kept])

@@ -15,57 +15,50 @@ Compared = Callable[[Row], Paired | None]
 def findings(results: Results) -> Iterator[str]:
     """One sentence per paragraph; also where a method does not beat the control."""
     yield from _budgets(results)
-    yield from _against_control(results)
-    yield from _against_vanilla(results)
+    yield from _against(results, f"`{CONTROL}`", lambda row: row.to_random)
+    yield from _against(results, "the full model", lambda row: row.to_vanilla)
     yield from _allocation(results)
     yield from _keyframes(results)
     yield from _caution(results)
 
 
 def _budgets(results: Results) -> Iterator[str]:
-    macro = results.vanilla.macro
-    yield f"The full model scores {percent(macro.value)} % {between(macro.interval)}".rstrip() + "."
+    """Which budgets were kept, and by whom they could not be."""
+    full = results.vanilla.score
+    yield f"The full model scores {percent(full.value)} % {between(full.interval)}".rstrip() + "."
     off = [
-        f"{_name(row)} at {at(results, row.cell.tokens)} ({row.measured:.1%})"
-        for row in results.rows
-        if row.off_budget
+        f"{_where(results, row)} ({row.retention:.1%})" for row in results.rows if row.off_budget
     ]
-    yield (
-        f"Measured retention is off the budget by more than half a point for: {_listed(off)}."
-        if off
-        else ("Every cell kept its budget to within half a percentage point, as measured.")
-    )
+    if off:
+        yield f"Measured retention is off the budget by more than half a point for: {_listed(off)}."
+    else:
+        yield "Every cell kept its budget to within half a percentage point, as measured."
     for tokens in results.budgets:
-        if cannot := [cell for cell in results.unreachable if cell.tokens == tokens]:
+        cannot = [cell for cell in results.unreachable if cell.tokens == tokens]
+        if cannot:
             yield f"{at(results, tokens)} is out of reach of {_grouped(cannot)}."
-        if failed := [cell for cell in results.failed if cell.tokens == tokens]:
+        failed = [cell for cell in results.failed if cell.tokens == tokens]
+        if failed:
             yield f"At {at(results, tokens)} no sample was answered by {_grouped(failed)}."
-    if short := [row for row in results.rows if row.errors]:
-        cells = _listed(
-            f"{_name(row)} at {at(results, row.cell.tokens)} ({row.errors})" for row in short
-        )
+    short = [f"{_where(results, row)} ({row.errors})" for row in results.rows if row.errors]
+    if short:
         yield (
-            f"Samples that could not be evaluated and are left out of that cell's numbers: {cells}."
+            "Samples that could not be evaluated and are left out of that cell's numbers: "
+            f"{_listed(short)}."
         )
 
 
-def _against_control(results: Results) -> Iterator[str]:
+def _where(results: Results, row: Row) -> str:
+    """A cell in words."""
+    return f"`{row.cell.label}` at {at(results, row.cell.tokens)}"
+
+
+def _against(results: Results, whom: str, compared: Compared) -> Iterator[str]:
+    """At each budget, who is above and below `whom`."""
     for tokens in results.budgets:
-        rows = [row for row in results.at(tokens) if row.to_control is not None]
+        rows = [row for row in results.at(tokens) if compared(row) is not None]
         if rows:
-            yield (
-                f"At {at(results, tokens)}: "
-                f"{_sorted_out(rows, lambda row: row.to_control, f'`{CONTROL}`')}."
-            )
-
-
-def _against_vanilla(results: Results) -> Iterator[str]:
-    for tokens in results.budgets:
-        if rows := list(results.at(tokens)):
-            yield (
-                f"At {at(results, tokens)}: "
-                f"{_sorted_out(rows, lambda row: row.to_vanilla, 'the full model')}."
-            )
+            yield f"At {at(results, tokens)}: {_sorted_out(rows, compared, whom)}."
 
 
 def _sorted_out(rows: Iterable[Row], compared: Compared, whom: str) -> str:
@@ -90,30 +83,35 @@ def _grouped(cells: Iterable[Cell]) -> str:
 
 
 def _allocation(results: Results) -> Iterator[str]:
-    for guide in dict.fromkeys(row.cell.guide for row in results.rows if row.to_host is not None):
-        rows = [row for row in results.rows if row.cell.guide == guide and row.to_host is not None]
+    """Whether the allocator helps, by guide."""
+    hosted = [row for row in results.rows if row.to_host is not None]
+    for guide in dict.fromkeys(row.cell.guide for row in hosted):
+        rows = [row for row in hosted if row.cell.guide == guide]
         signs = [row.to_host.sign for row in rows if row.to_host]
         against = f"`+{rows[0].cell.allocator}` guided by {guide}, against the same method alone"
+        if set(signs) == {None}:
+            yield f"{against}: the samples do not tell."
+            continue
         untold = f", without an interval in {signs.count(None)}" if None in signs else ""
         yield (
             f"{against}: better in {signs.count(1)} of {len(rows)} cells, "
             f"not distinguishable in {signs.count(0)}, worse in {signs.count(-1)}{untold}."
-            if set(signs) != {None}
-            else f"{against}: the samples do not tell."
         )
+
+
+_THAN = {
+    1: "better than",
+    0: "not distinguishable from",
+    -1: "worse than",
+    None: "not told from",
+}
 
 
 def _keyframes(results: Results) -> Iterator[str]:
     for found in results.importance:
-        told = {
-            1: "better than",
-            0: "not distinguishable from",
-            -1: "worse than",
-            None: "not told from",
-        }
         yield (
             f"The needle frame under the weights of guide {found.guide}: mean reciprocal rank "
-            f"{rank(found.reciprocal_rank)}, {told[found.advantage.sign]} chance "
+            f"{rank(found.reciprocal_rank)}, {_THAN[found.advantage.sign]} chance "
             f"({found.chance:.3f})."
         )
 
@@ -124,9 +122,8 @@ def _caution(results: Results) -> Iterator[str]:
         return
     if results.out_of_reach:
         yield out_of_reach(results)
-    guides = (
-        f"the ranks of guides to chance ({len(results.importance)}), " if results.importance else ""
-    )
+    number = len(results.importance)
+    guides = f"the ranks of guides to chance ({number}), " if number else ""
     yield (
         "Above, below, better, worse and stars are claims after Holm's correction (1979), "
         f"at {100 * LEVEL:g} % for each of these sets of comparisons: {sets(results)}, "
@@ -137,52 +134,48 @@ def _caution(results: Results) -> Iterator[str]:
 
 def sets(results: Results) -> str:
     """The corrected sets of a table, with the number of comparisons in each."""
-    told = {
+    named = {
         "to_vanilla": "to the full model",
-        "to_control": f"to `{CONTROL}`",
+        "to_random": f"to `{CONTROL}`",
         "to_host": "to the same method alone",
     }
-    return ", ".join(
-        f"{told[name]} ({results.tested(name)})" for name in told if results.tested(name)
-    )
+    tested = {name: results.tested(name) for name in named}
+    return ", ".join(f"{named[name]} ({number})" for name, number in tested.items() if number)
 
 
 def fewest(results: Results) -> str:
     """Why there are no intervals."""
-    return f"Independent samples in the smallest family: {results.fewest}; {UNTOLD}"
+    return f"Independent samples in the smallest category: {results.fewest}; {UNTOLD}"
 
 
 def out_of_reach(results: Results) -> str:
     """Why nothing is claimed among very many comparisons."""
     return (
         f"{results.out_of_reach} comparisons are more than {results.scores.resamples:,} resamples "
-        "can claim any of "
-        "after Holm's correction: compare fewer, or raise resamples= in a study."
+        "can claim any of after Holm's correction: compare fewer, or raise resamples= in a study."
     )
 
 
 def rank(found: Estimate) -> str:
     """A mean reciprocal rank: `0.400 [0.289, 0.516]`, or `0.400`."""
-    low_high = "" if found.interval is None else " [{:.3f}, {:.3f}]".format(*found.interval)
-    return f"{found.value:.3f}{low_high}"
+    if found.interval is None:
+        return f"{found.value:.3f}"
+    low, high = found.interval
+    return f"{found.value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def separated(results: Results, tokens: int) -> Iterator[str]:
     """Which methods are above which at one budget, as one line per better method."""
     worse: dict[str, list[str]] = {}
-    best_first = sorted(results.better(tokens), key=lambda pair: [-one.macro.value for one in pair])
-    for row, other in best_first:
-        worse.setdefault(_name(row), []).append(_name(other))
+    pairs = list(results.better(tokens))
+    for row, other in sorted(pairs, key=lambda pair: [-one.score.value for one in pair]):
+        worse.setdefault(f"`{row.cell.label}`", []).append(f"`{other.cell.label}`")
     return (f"{name} above {_listed(others)}" for name, others in worse.items())
 
 
 def at(results: Results, tokens: int) -> str:
     """A budget in words: `25.0 %`."""
-    return f"{100 * tokens / results.vanilla.cell.extent.cells:.1f} %"
-
-
-def _name(row: Row) -> str:
-    return f"`{row.cell.label}`"
+    return f"{100 * tokens / results.cells:.1f} %"
 
 
 def _listed(names: Iterable[str]) -> str:

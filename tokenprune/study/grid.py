@@ -1,4 +1,4 @@
-"""The grid of a sweep as a study: its methods, its cells, and what contradicts itself among them."""
+"""The grid of a sweep as a study: its methods, its cells, and what contradicts itself there."""
 
 from __future__ import annotations
 
@@ -7,65 +7,40 @@ from collections.abc import Sequence
 
 from tokenprune import ops
 from tokenprune.errors import ConfigError, StrategyError
-from tokenprune.evaluation.extent import extent_of
-from tokenprune.evaluation.retention import refuse_overridden
-from tokenprune.strategy import Adjustable
+from tokenprune.registry import resolve
+from tokenprune.strategy import Adjustable, Extent, Pipeline
 from tokenprune.study.config import CellConfig, Method, StudyConfig
-from tokenprune.study.plan import Cell, hosts, lay_out, pipeline_of
+from tokenprune.study.plan import Cell, plan_cells
 from tokenprune.study.results import CONTROL
 from tokenprune.study.sweep import SweepConfig, Variant, variants
 
 
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """A sweep that can run."""
-
-    study: StudyConfig
-    cells: list[Cell]  # the full model first
-    variants: dict[str, Variant]  # by the name of their method
-    asked: dict[int, float]  # keep as it was asked for, by tokens per frame
-
-
-def lay_grid(config: SweepConfig) -> Grid:
-    """All cells of the sweep, the full model and the control among them.
+def plan_grid(config: SweepConfig, extent: Extent) -> tuple[StudyConfig, list[Cell]]:
+    """The sweep as a study, and all its cells: the full model first, the control at every budget.
 
     Raises ConfigError, LoadingError.
     """
-    found = {variant.label: variant for variant in variants(config)}
-    found.setdefault(CONTROL, Variant(CONTROL, {}))
+    _check_budgets(config.keep, extent.cells)
     try:
-        study = _study(config, found)
-        asked = _budgets(config)
-        cells = lay_out(study)
+        study = _study(config)
+        cells = plan_cells(study, extent)
     except StrategyError as error:
         raise ConfigError(str(error)) from None
-    _refuse_what_keep_sets(study, cells)
     _refuse_equals(cells)
-    return Grid(study, cells, found, asked)
+    return study, cells
 
 
-def _study(config: SweepConfig, found: dict[str, Variant]) -> StudyConfig:
-    methods, guided = [], False
-    for label, variant in found.items():
-        pipeline = pipeline_of(Method(variant.spec, label, variant.options), config.seed)
-        if not pipeline.strategies:
-            raise ConfigError(
-                f"{variant.spec} is the full model, which every sweep has: leave it out of "
-                "strategy="
-            )
-        budgeted = hosts(pipeline)
-        if len(budgeted) != 1 or not isinstance(budgeted[0], Adjustable):
-            which = " and ".join(host.name for host in budgeted) or "none"
-            raise ConfigError(
-                f"keep= sets the budget of one strategy, and {variant.spec} has {which}: write "
-                "strategies with one each"
-            )
-        takes = pipeline.allocator is not None
-        guided |= takes
-        methods.append(
-            Method(variant.spec, label, variant.options, config.assistant if takes else None)
-        )
-    if config.assistant is not None and not guided:
+def _study(config: SweepConfig) -> StudyConfig:
+    """Its strategies, the control among them, at its budgets."""
+    found = {variant.label: variant for variant in variants(config)}
+    found.setdefault(CONTROL, Variant(CONTROL, {}))
+    methods = []
+    for label, (spec, options) in found.items():
+        pipeline = resolve(spec, options, seed=config.seed)
+        _check_budgeted(spec, pipeline)
+        guide = config.assistant if pipeline.allocator is not None else None
+        methods.append(Method(spec, label, options, guide))
+    if config.assistant is not None and not any(method.assistant for method in methods):
         raise ConfigError(
             "assistant= guides an allocator, and no strategy has one: add +dytok to one, or leave "
             "it out"
@@ -76,52 +51,47 @@ def _study(config: SweepConfig, found: dict[str, Variant]) -> StudyConfig:
     )
 
 
-def _budgets(config: SweepConfig) -> dict[int, float]:
-    """Each keep by its whole tokens per frame.
-
-    ConfigError where two are the same, or all are everything.
-    """
-    asked: dict[int, float] = {}
-    assert config.frames is not None  # settled
-    cells = extent_of(config.model, config.frames).cells
-    for ratio in config.keep:
-        tokens = max(1, ops.count(cells, ratio))
-        if tokens in asked:
-            raise ConfigError(
-                f"keep={asked[tokens]:g} and keep={ratio:g} are both {tokens} of the {cells} "
-                "tokens of a frame: "
-                "leave one of them out"
-            )
-        asked[tokens] = ratio
-    if set(asked) == {cells}:
+def _check_budgeted(spec: str, pipeline: Pipeline) -> None:
+    """ConfigError where `keep=` does not mean exactly one strategy."""
+    if not pipeline.strategies:
         raise ConfigError(
-            f"keep={config.keep[0]:g} is the full model, which every sweep has: add smaller ones"
+            f"{spec} is the full model, which every sweep has: leave it out of strategy="
         )
-    return asked
+    budgeted = pipeline.hosts
+    if len(budgeted) != 1 or not isinstance(budgeted[0], Adjustable):
+        which = " and ".join(host.name for host in budgeted) or "none"
+        raise ConfigError(
+            f"keep= sets the budget of one strategy, and {spec} has {which}: write strategies "
+            "with one each"
+        )
 
 
-def _refuse_what_keep_sets(study: StudyConfig, cells: Sequence[Cell]) -> None:
-    """An option that the budget overrides would be a column that lies."""
-    methods = {method.label: method for method in study.strategies}
-    for cell in cells[1:]:
-        if cell.pipeline is None:
-            continue
-        before, options = (
-            pipeline_of(methods[cell.method], study.seed),
-            methods[cell.method].options,
+def _check_budgets(keep: Sequence[float], cells: int) -> None:
+    """ConfigError where two are as many whole tokens per frame, or all are everything."""
+    requested: dict[int, float] = {}
+    for ratio in keep:
+        tokens = max(1, ops.count(cells, ratio))
+        if tokens in requested:
+            raise ConfigError(
+                f"keep={requested[tokens]:g} and keep={ratio:g} are both {tokens} of the {cells} "
+                "tokens of a frame: leave one of them out"
+            )
+        requested[tokens] = ratio
+    if set(requested) == {cells}:
+        raise ConfigError(
+            f"keep={keep[0]:g} is the full model, which every sweep has: add smaller ones"
         )
-        refuse_overridden(before, cell.pipeline, options, f" of {cell.method}")
 
 
 def _refuse_equals(cells: Sequence[Cell]) -> None:
-    """Two names for the same cell: an option that is its default, or a random control of one's own."""
+    """ConfigError for two names of the same cell.
+
+    As with an option that is its default, or a random control of one's own.
+    """
     for place, cell in enumerate(cells):
         for other in cells[:place]:
-            same = cell.pipeline is not None and (cell.pipeline, cell.tokens) == (
-                other.pipeline,
-                other.tokens,
-            )
-            if same or cell.slug == other.slug:
+            what, before = (cell.pipeline, cell.tokens), (other.pipeline, other.tokens)
+            if cell.slug == other.slug or (cell.pipeline is not None and what == before):
                 raise ConfigError(
                     f"{other.method} and {cell.method} are the same: leave one of them out"
                 )

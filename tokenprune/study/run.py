@@ -7,26 +7,29 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from pathlib import Path
 from typing import Any
 
+from tokenprune.adapters import VideoLLM
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import LONGEST
 from tokenprune.evaluation.extent import check_context, longest_text, outline, questions_of
 from tokenprune.loading.checkpoint import configuration
 from tokenprune.loading.processor import Processor
-from tokenprune.plugins import load_plugin
+from tokenprune.plugins import load_plugins
 from tokenprune.results import copies
+from tokenprune.results.files import CELLS, PLUGINS
 from tokenprune.storage import exclusive, replace
-from tokenprune.study import cell_files, plot, table, tables
-from tokenprune.study.config import StudyConfig, command, read
-from tokenprune.study.grid import Grid, lay_grid
+from tokenprune.strategy import Extent
+from tokenprune.study import cell_files, plot, table
+from tokenprune.study.config import CellConfig, StudyConfig
+from tokenprune.study.grid import plan_grid
 from tokenprune.study.page import page
-from tokenprune.study.plan import Cell, lay_out
+from tokenprune.study.place import Place, place_of
+from tokenprune.study.plan import Cell, plan_cells
 from tokenprune.study.results import Results, gather
 from tokenprune.study.runner import build_task
+from tokenprune.study.stale import unfinished
 from tokenprune.study.sweep import SweepConfig
 from tokenprune.study.workers import Job, default_workers, work
 from tokenprune.tasks import Task
@@ -46,49 +49,50 @@ class Swept:
 
     folder: Path
     config: SweepConfig
-    grid: Grid
     results: Results
-    made_with: Mapping[str, Any]  # of the full model
+    lines: list[table.Line]
+    environment: Mapping[str, Any]
 
 
-def study(words: Sequence[str]) -> Studied:
-    """Runs the cells that `FILE KEY=VALUE ...` asks for and that are not finished yet, then writes
-    the page.
+def study(file: Path, config: StudyConfig, command: str) -> Studied:
+    """Runs the cells of a study that are not finished yet, then writes its page.
 
-    Raises ConfigError, StrategyError, LoadingError, UnsupportedModelError, OSError; nothing is ever
-    half-written.
+    Raises TokenpruneError, OSError; nothing is ever half-written.
     """
-    file, config = read(words)
     _needs("matplotlib", "a study draws plots")
-    if config.plugin is not None:
-        load_plugin(config.plugin)
-    cells = lay_out(config)
-    out = Path(config.out).expanduser() if config.out else Path("runs") / file.stem
+    load_plugins(config.plugin)
+    adapter = outline(configuration(config.model))
+    cells = plan_cells(config, extent_of(config, adapter))
+    out = folder_of(file, config)
     folder = Path(config.report).expanduser() if config.report else out
-    with _measured(config, cells, out) as (results, made_with):
-        versions = ", ".join(f"{name} {text}" for name, text in made_with["versions"].items())
-        where = f"{made_with['dtype']} on {made_with['device']}, {versions}"
-        config = dataclasses.replace(config, max_new_tokens=made_with["max_new_tokens"])
-        return Studied(_write(folder, config, results, command(file, words), where), results)
+    with _measured(config, cells, adapter, out, command) as (settled, place, results):
+        page = _write(folder, settled, cells, results, command, place.environment)
+    return Studied(page, results)
 
 
-def sweep(config: SweepConfig) -> Swept:
+def folder_of(file: Path, config: StudyConfig) -> Path:
+    """Where a study's cells go."""
+    return Path(config.out).expanduser() if config.out else Path("runs") / file.stem
+
+
+def sweep(config: SweepConfig, command: str = "tokenprune sweep") -> Swept:
     """Runs the cells of a sweep that are not finished yet, then writes its table and plots.
 
     Raises as `study`.
     """
     _needs("matplotlib", "a sweep draws plots")
     _needs("pyarrow", "a sweep writes Parquet")
-    if config.plugin is not None:
-        load_plugin(config.plugin)
-    grid, folder = lay_grid(config), Path(config.folder).expanduser()
-    with _measured(grid.study, grid.cells, folder) as (results, made_with):
-        lines = table.lines(config, grid, results)
-        replace(folder / "results.csv", table.csv(lines))
-        replace(folder / "results.parquet", table.parquet(lines))
+    load_plugins(config.plugin)
+    adapter = outline(configuration(config.model))
+    study, cells = plan_grid(config, extent_of(config, adapter))
+    folder = Path(config.folder).expanduser()
+    with _measured(study, cells, adapter, folder, command) as (_, place, results):
+        lines = table.lines_of(results, cells, config)
+        replace(folder / "results.csv", table.as_csv(lines, results))
+        replace(folder / "results.parquet", table.as_parquet(lines, results))
         plot.over(results, "tokens", folder / "score_over_tokens.png")
         plot.over(results, "flops", folder / "score_over_flops.png")
-    return Swept(folder, config, grid, results, made_with)
+    return Swept(folder, config, results, lines, place.environment)
 
 
 def _needs(package: str, why: str) -> None:
@@ -96,63 +100,86 @@ def _needs(package: str, why: str) -> None:
         raise ConfigError(f"{why}: pip install {package}")
 
 
+def extent_of(config: CellConfig, adapter: VideoLLM) -> Extent:
+    """What an uncompressed prompt is to the model."""
+    assert config.frames is not None  # settled
+    return Extent(config.frames, adapter.cells, adapter.depth)
+
+
 @contextmanager
 def _measured(
-    config: StudyConfig, cells: Sequence[Cell], out: Path
-) -> Iterator[tuple[Results, Mapping[str, Any]]]:
-    """Results of all cells, and the settings of the first; nobody else writes into `out` before the
-    block ends.
+    config: StudyConfig, cells: Sequence[Cell], adapter: VideoLLM, out: Path, command: str
+) -> Iterator[tuple[StudyConfig, Place, Results]]:
+    """Results of all cells, how and where they were made.
+
+    Nobody else writes into `out` before the block ends.
     """
     task = build_task(config)
-    place, samples = cell_files.place_of(config, cells, type(task)), task.fingerprint()
-    config = _settled(config, task)
-    jobs = [
-        Job(
-            cell,
-            cell_files.settings(config, cell, place, samples),
-            out / "cells" / f"{cell.slug}.jsonl",
-        )
-        for cell in cells
-        if cell.pipeline is not None
-    ]
+    place = place_of(config, cells, type(task), command)
+    config = _settled(config, task, adapter)
+    jobs = _jobs(config, cells, place, task.fingerprint(), out / CELLS)
     with exclusive(out):
-        cell_files.check_code({job.file: job.made_with for job in jobs})
-        waiting = [job for job in jobs if not cell_files.finished(job.file, job.made_with)]
-        (out / "cells").mkdir(exist_ok=True)
-        for draft in (out / "cells").glob(".*.partial"):  # of a process that was killed
-            draft.unlink()
-        if waiting and config.plugin is not None:
-            copies.keep(out, reduce(or_, place.strategies.values(), place.code))
-            # workers run it, whatever becomes of the file
-            own = out / copies.PLUGINS / Path(config.plugin).name
-            config = dataclasses.replace(config, plugin=str(own)) if own.is_file() else config
-        work(config, waiting, config.workers or default_workers(place.device))
-        records = {job.cell.slug: cell_files.read(job.file) for job in jobs}
-        yield gather(cells, records, config.resamples, config.seed), jobs[0].made_with
+        missing = unfinished({job.folder: job.settings for job in jobs})
+        waiting = [job for job in jobs if job.folder in missing]
+        (out / CELLS).mkdir(exist_ok=True)
+        cell_files.remove_drafts(out / CELLS)
+        _run(config, waiting, place, out)
+        answers = {job.cell.slug: cell_files.read(job.folder) for job in jobs}
+        yield config, place, gather(cells, answers, config.resamples, config.seed)
 
 
-def _settled(config: StudyConfig, task: Task) -> StudyConfig:
+def _settled(config: StudyConfig, task: Task, adapter: VideoLLM) -> StudyConfig:
     """With the length of answers.
 
     ConfigError where the model's context does not hold the full model's prompts.
     """
-    config = dataclasses.replace(
-        config, max_new_tokens=config.max_new_tokens or task.max_new_tokens or LONGEST
-    )
-    assert config.frames is not None and config.max_new_tokens is not None
-    adapter = outline(configuration(config.model))
+    longest = config.max_new_tokens or task.max_new_tokens or LONGEST
+    assert config.frames is not None  # settled
     text = longest_text(Processor.load(config.model), questions_of(task, config.limit), adapter)
-    check_context(config.model, adapter, config.frames, text, config.max_new_tokens)
-    return config
+    check_context(config.model, adapter, config.frames, text, longest)
+    return dataclasses.replace(config, max_new_tokens=longest)
 
 
-def _write(folder: Path, config: StudyConfig, results: Results, line: str, where: str) -> Path:
+def _jobs(
+    config: StudyConfig,
+    cells: Sequence[Cell],
+    place: Place,
+    samples: Mapping[str, Any],
+    folder: Path,
+) -> list[Job]:
+    """What each cell that can be reached is made with, and where it goes."""
+    return [
+        Job(cell, cell_files.settings_of(config, cell, place, samples), folder / cell.slug)
+        for cell in cells
+        if cell.pipeline is not None
+    ]
+
+
+def _run(config: StudyConfig, waiting: Sequence[Job], place: Place, out: Path) -> None:
+    """Runs jobs, with a copy of the user's own code: whatever becomes of that, it is what ran."""
+    if waiting and config.plugin:
+        copies.keep(out, place.all_code)
+        kept = [out / PLUGINS / Path(name).name for name in config.plugin]
+        pairs = zip(kept, config.plugin, strict=True)
+        plugins = [str(copy) if copy.is_file() else name for copy, name in pairs]
+        config = dataclasses.replace(config, plugin=plugins)
+    work(config, waiting, config.workers or default_workers(place.device))
+
+
+def _write(
+    folder: Path,
+    config: StudyConfig,
+    cells: Sequence[Cell],
+    results: Results,
+    line: str,
+    place: Mapping[str, Any],
+) -> Path:
     """The page, its plots and its table; each replaces an earlier one as a whole."""
     name = config.name or config.task.rpartition("/")[2].partition(".")[0].replace(":", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    replace(folder / f"{name}.md", page(config, results, line, where, name))
-    replace(folder / f"{name}.csv", tables.tidy(results))
+    replace(folder / f"{name}.md", page(config, results, line, place, name))
+    replace(folder / f"{name}.csv", table.as_csv(table.lines_of(results, cells, config), results))
     if results.budgets:
         plot.retention(results, folder / f"{name}.png")
-        plot.families(results, min(results.budgets), folder / f"{name}_families.png")
+        plot.categories(results, min(results.budgets), folder / f"{name}_categories.png")
     return folder / f"{name}.md"

@@ -6,18 +6,19 @@ import io
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from functools import cached_property
-from typing import Any
 
 from transformers import PreTrainedModel
 
 from tokenprune import tasks
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.loop import Loop, evaluate
+from tokenprune.evaluation.run import prompt_of
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import pick_device
 from tokenprune.loading.processor import Processor
 from tokenprune.results.answer import Answer
 from tokenprune.results.system import System
+from tokenprune.study.cell_files import role_of
 from tokenprune.study.config import SELF, StudyConfig
 from tokenprune.study.plan import Cell
 from tokenprune.tasks import Task
@@ -39,8 +40,9 @@ def build_task(config: StudyConfig) -> Task:
 
 
 class Runner:
-    """Runs cells one after the other; models are loaded and samples made when the first cell asks
-    for them.
+    """Runs cells one after the other.
+
+    Models are loaded and samples made when the first cell asks for them.
     """
 
     def __init__(self, config: StudyConfig) -> None:
@@ -55,22 +57,31 @@ class Runner:
     def subject(self) -> tuple[PreTrainedModel, Processor]:
         return load(self.config.model, self.config.dtype, self.config.device)
 
-    def run(self, cell: Cell) -> list[dict[str, Any]]:
-        """One record per sample."""
+    @cached_property
+    def processor(self) -> Processor:
+        return Processor.load(self.config.model)
+
+    def run(self, cell: Cell) -> list[Answer]:
+        """One answer per sample, in the task's order. ConfigError where a right one is unknown."""
         assert cell.pipeline is not None
-        config, system = self.config, System(cell.slug, cell.label, cell.pipeline)
+        config, system = self.config, System(role_of(cell.pipeline), cell.label, cell.pipeline)
+        assert config.max_new_tokens is not None  # settled
         model, processor = self.subject
-        assistant, place = self._assistant(cell.guided_by), pick_device(config.device)
+        assistant, device = self._assistant(cell.guided_by), pick_device(config.device)
         for moved in (model, assistant):
             if moved is not None:
-                moved.to(place)  # pyright: ignore[reportArgumentType]  Lightning left it on the CPU
+                moved.to(device)  # pyright: ignore[reportArgumentType]  Lightning left it on the CPU
+        loop = Loop(config.batch_size, max_new_tokens=config.max_new_tokens, seed=config.seed)
         # the study shows its own progress, and other processes have bars too
         with redirect_stderr(io.StringIO()):
-            assert config.max_new_tokens is not None  # settled
-            loop = Loop(config.batch_size, max_new_tokens=config.max_new_tokens, seed=config.seed)
             done = evaluate(model, processor, self.task, [system], loop, assistant=assistant)
         assert done is not None  # this is the first process of its own
-        return records(done[0].answers, self.task)
+        check_scored(done[0].answers)
+        return list(done[0].answers)
+
+    def prompts(self, answers: Sequence[Answer]) -> dict[str, str]:
+        """The chat turn of every sample, by its id."""
+        return {answer.id: prompt_of(self.processor, answer) for answer in answers}
 
     def _assistant(self, name: str | None) -> PreTrainedModel | None:
         if name is None or name == SELF:
@@ -80,38 +91,10 @@ class Runner:
         return self._assistants[name]
 
 
-def records(answers: Sequence[Answer], task: Task) -> list[dict[str, Any]]:
-    """What statistics need of each sample, and its prediction; of one that could not be evaluated,
-    why.
-    """
-    found = []
+def check_scored(answers: Sequence[Answer]) -> None:
+    """ConfigError where a sample was answered and its right answer is not known."""
     for answer in answers:
-        whose = {"id": answer.id, "category": answer.category}
-        whose |= {} if answer.group is None else {"group": answer.group}
-        if answer.error is not None:
-            found.append({**whose, "error": answer.error})
-            continue
-        if answer.score is None:
+        if answer.error is None and answer.score is None:
             raise ConfigError(
-                f"nobody knows the answer of sample {answer.id}: a study needs scores"
+                f"the right answer of sample {answer.id} is not known: a study needs scores"
             )
-        evidence, tokens = task[answer.index].evidence, answer.tokens
-        found.append(
-            {
-                **whose,
-                "prediction": answer.prediction,
-                "score": answer.score,
-                **{
-                    name: tokens[name]
-                    for name in ("input_ratio", "layer_average_ratio", "decode_ratio")
-                },
-                "flops_ratio": answer.flops_ratio,
-                **({"evidence": list(evidence)} if evidence else {}),
-                **(
-                    {"frame_weights": weights}
-                    if (weights := tokens.get("frame_weights")) is not None
-                    else {}
-                ),
-            }
-        )
-    return found

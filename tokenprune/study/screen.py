@@ -3,77 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from tokenprune import checkpoints
-from tokenprune.results.wording import difference, percent, score
+from tokenprune.results.columns import named
+from tokenprune.results.table import terminal
+from tokenprune.results.wording import percent
 from tokenprune.study.findings import fewest, out_of_reach, sets
-from tokenprune.study.plan import VANILLA, Cell
-from tokenprune.study.results import TOLERANCE, Row
+from tokenprune.study.results import TOLERANCE
 from tokenprune.study.run import Swept
+from tokenprune.study.table import OK, Line
 
-_HEADING = (
-    "strategy",
-    "keep\nasked",
-    "layer avg\ntokens",
-    "FLOPs\nprefill",
+_COLUMNS = named(
+    "method",
+    "keep_asked",
+    "layer_average_ratio",
+    "flops_ratio",
     "score",
-    "- vanilla",
-    "- random",
+    "to_vanilla",
+    "to_random",
 )
-_SCORE = _HEADING.index("score")
 
 
-def swept(done: Swept, width: int) -> RenderableType:
-    """Everything `tokenprune sweep` prints at the end, for a terminal of `width` characters."""
-    table = Table(box=SIMPLE_HEAD)
-    for number, heading in enumerate(_HEADING):
-        table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
-    rows = {row.cell.slug: row for row in done.results.rows}
-    if any(row.macro.interval for row in rows.values()):
-        table.columns[_SCORE].header = f"{_HEADING[_SCORE]} [95 %]"
-    before = None
-    for cell in done.grid.cells:
-        if before is not None and cell.tokens != before:
-            table.add_section()
-        before = cell.tokens
-        row = rows.get(cell.slug)
-        missing = "unreachable" if cell.pipeline is None else "failed"
-        told = _numbers(row) if row else ["-", "-", Text(missing, style="yellow"), "", ""]
-        table.add_row(Text(cell.method), percent(_asked(done, cell)), *told)
+def swept(done: Swept) -> RenderableType:
+    """Everything `tokenprune sweep` prints at the end."""
+    budgets = [line["tokens_per_frame"] for line in done.lines]
+    following = enumerate(pairwise(budgets))
+    sections = [place for place, (tokens, after) in following if tokens != after]
+    table = terminal([_shown(line) for line in done.lines], _COLUMNS, sections=sections)
     notes = [Text(line, style="dim", overflow="fold") for line in _notes(done)]
     return Group(table, *notes, Text(_where(done), overflow="fold"))
 
 
-def _asked(done: Swept, cell: Cell) -> float:
-    return 1.0 if cell.method == VANILLA else done.grid.asked[cell.tokens]
-
-
-def _numbers(row: Row) -> list[Text | str]:
-    failed = f" ({row.errors} failed)" if row.errors else ""
-    return [
-        Text(
-            percent(row.measured) + ("!" if row.off_budget else ""),
-            style="yellow" if row.off_budget else "",
-        ),
-        percent(row.flops),
-        Text(score(row.macro) + failed),
-        *(Text(difference(found)) for found in (row.to_vanilla, row.to_control)),
-    ]
+def _shown(line: Line) -> dict[str, Any]:
+    """A line with what its numbers do not say."""
+    shown = dict(line)
+    if line["status"] != OK:
+        shown["score"] = line["status"]
+    elif line["errors"]:
+        (column,) = named("score")
+        shown["score"] = f"{' '.join(column.text(line).split())} ({line['errors']} failed)"
+    if line["off_budget"]:
+        shown["layer_average_ratio"] = f"{percent(line['layer_average_ratio'])}!"
+    return shown
 
 
 def _notes(done: Swept) -> Iterator[str]:
     """What the table cannot say, and how to read it."""
-    results, cells = done.results, done.results.vanilla.cell.extent.cells
+    results = done.results
     yield (
-        "All in %. Score: mean over families. Differences are paired by sample. "
+        "All in %. Score: mean over categories. Differences are paired by sample. "
         "A keep is rounded to whole tokens per frame, the same for all: "
-        f"{', '.join(map(str, results.budgets))} of "
-        f"{cells}."
+        f"{', '.join(map(str, results.budgets))} of {results.cells}."
     )
     if any(row.cell.pipeline and row.cell.pipeline.allocator for row in results.rows):
         yield "FLOPs count the pass of an allocator's guide over all tokens."
@@ -83,12 +68,11 @@ def _notes(done: Swept) -> Iterator[str]:
             "asked for."
         )
     for cell in results.missing:
-        yield f"{cell.method} at keep={_asked(done, cell):g}: {cell.reason}"
+        yield f"{cell.method} at keep={cell.requested:g}: {cell.reason}"
     if results.told:
         yield (
             "Intervals: 95 %. * marks a difference after Holm's correction for the number of "
-            "comparisons "
-            f"{sets(results)}.".replace("`", "")
+            f"comparisons {sets(results)}.".replace("`", "")
         )
     else:
         yield f"{fewest(results)}."
@@ -99,11 +83,10 @@ def _notes(done: Swept) -> Iterator[str]:
 
 
 def _where(done: Swept) -> str:
-    config, made = done.config, done.made_with
+    config, place = done.config, done.environment
     return (
-        f"model {config.model} ({made['dtype']} on {made['device']}), {done.results.samples} "
-        f"samples of {config.task}, "
-        f"{config.frames} frames each\n"
+        f"model {config.model} ({place['dtype']} on {place['device']}), {done.results.samples} "
+        f"samples of {config.task}, {config.frames} frames each\n"
         f"Results in {done.folder}: results.csv, results.parquet, score_over_tokens.png, "
         "score_over_flops.png"
     )

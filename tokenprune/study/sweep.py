@@ -1,5 +1,4 @@
-"""What a sweep is: words like `strategy=dycoke,fastv keep=0.5,0.25 fastv.layer=1,2`, checked
-against one dataclass.
+"""What a sweep is: words like `strategy=dycoke,fastv keep=0.5,0.25`, against one dataclass.
 
 Light to import: the command line reads its help from here.
 """
@@ -16,18 +15,14 @@ from typing import Any, NamedTuple
 
 from tokenprune.errors import ConfigError
 from tokenprune.options import (
+    as_typed,
     check_fraction,
     check_once,
     check_owners,
     key,
-    number,
+    keys_of,
     options_of,
-    own_first,
-    pairs,
-    plain,
-    read,
-    shown,
-    split,
+    read_options,
 )
 from tokenprune.study.config import CellConfig
 
@@ -40,7 +35,9 @@ class SweepConfig(CellConfig):
 
     strategy: list[str] = key(list, "methods to compare, as in dycoke,fastv,prumerge+dytok")
     keep: list[float] = key(
-        lambda: list(KEEP), "visual tokens left, mean over LLM layers, as 0.5,0.25"
+        lambda: list(KEEP),
+        "visual tokens left, mean over LLM layers, as 0.5,0.25",
+        example="0.5,0.25",
     )
     assistant: str | None = key(
         None, "a smaller model of the same family that weighs frames for dytok"
@@ -71,15 +68,16 @@ class SweepConfig(CellConfig):
 
     @property
     def folder(self) -> str:
-        """`out`, or a name that only the same sweep has, so that the same command finds what it has
-        finished.
-        """
+        """`out`, or a name that only the same sweep has: the same command finds it again."""
         if self.out is not None:
             return self.out
-        asked = {key: value for key, value in vars(self).items() if key not in ("out", "workers")}
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+        given = {key: value for key, value in vars(self).items() if key not in ("out", "workers")}
+        text = json.dumps(given, sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         names = re.sub(r"[^\w+]+", "_", ",".join(self.strategy))
-        return f"runs/sweep-{names if len(names) <= 60 else f'{len(self.strategy)}-strategies'}-{digest[:8]}"
+        if len(names) > 60:
+            names = f"{len(self.strategy)}-strategies"
+        return f"runs/sweep-{names}-{digest}"
 
 
 class Variant(NamedTuple):
@@ -91,15 +89,14 @@ class Variant(NamedTuple):
     @property
     def label(self) -> str:
         """`fastv (layer=1)`; options of composed strategies keep their owner."""
-        alone = "+" not in self.spec
-        short = {
-            key.partition(".")[2] if alone else key: value for key, value in self.options.items()
-        }
-        return (
-            f"{self.spec} ({', '.join(f'{key}={shown(value)}' for key, value in short.items())})"
-            if short
-            else self.spec
-        )
+        if not self.options:
+            return self.spec
+        composed = "+" in self.spec
+        words = [
+            f"{key if composed else key.partition('.')[2]}={as_typed(value)}"
+            for key, value in self.options.items()
+        ]
+        return f"{self.spec} ({', '.join(words)})"
 
 
 def variants(config: SweepConfig) -> list[Variant]:
@@ -113,8 +110,7 @@ def variants(config: SweepConfig) -> list[Variant]:
     return found
 
 
-_SCHEMA = {key.name: str(key.type) for key in own_first(SweepConfig) if key.name != "options"}
-KEYS = tuple(_SCHEMA)
+KEYS = tuple(keys_of(SweepConfig))
 
 
 def parse_sweep(words: Sequence[str]) -> SweepConfig:
@@ -122,22 +118,4 @@ def parse_sweep(words: Sequence[str]) -> SweepConfig:
 
     Raises ConfigError.
     """
-    given = pairs(words, KEYS, "write all its values at once, as in {name}=A,B")
-    options = {
-        name: [read(f"{name}={value}") for value in split(name, text)]
-        for name, text in given.items()
-        if "." in name
-    }
-    return SweepConfig(
-        **{name: _read(name, text) for name, text in given.items() if name in KEYS}, options=options
-    )
-
-
-def _read(name: str, text: str) -> Any:
-    """The value of a plain key."""
-    if name == "strategy":
-        return split(name, text)
-    if name == "keep":
-        wanted = "fractions above 0 and up to 1, as in keep=0.5,0.25"
-        return [number(name, value, float, wanted) for value in split(name, text)]
-    return plain(name, text, _SCHEMA[name])
+    return read_options(SweepConfig, words, section="sweep", swept=True)

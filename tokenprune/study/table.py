@@ -1,118 +1,104 @@
-"""The tidy table of a sweep: one line per cell, as CSV and as Parquet."""
+"""The table of a study or a sweep: a row per cell by names of columns, as files have it.
+
+What the columns mean is said in `results.columns`; categories have one each.
+"""
 
 from __future__ import annotations
 
-import csv as comma_separated
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from tokenprune.results.statistics import Estimate, Paired
-from tokenprune.study.grid import Grid
-from tokenprune.study.plan import VANILLA, Cell
-from tokenprune.study.results import Results, Row
-from tokenprune.study.sweep import SweepConfig
+from tokenprune.results.column import Column, estimate_fields, paired_fields
+from tokenprune.results.columns import present
+from tokenprune.results.table import csv, parquet
+from tokenprune.study.config import SELF, CellConfig
+from tokenprune.study.plan import Cell
+from tokenprune.study.results import COMPARED, MEASURED, Results, Row
 
-_COMPARED = ("score", "to_vanilla", "to_random")
-_NUMBERS = ("budget", "layer_average_ratio", "input_ratio", "decode_ratio", "flops_ratio")
-COLUMNS: dict[str, type[str] | type[float] | type[int]] = {
-    **dict.fromkeys(("strategy", "options"), str),
-    "keep_asked": float,
-    **dict.fromkeys(("status", "reason"), str),
-    **dict.fromkeys(_NUMBERS, float),
-    **{f"{name}{end}": float for name in _COMPARED for end in ("", "_low", "_high")},
-    **dict.fromkeys(("samples", "errors"), int),
-    **dict.fromkeys(("model", "assistant", "task"), str),
-    **dict.fromkeys(("frames", "seed"), int),
-    **{f"{name}{end}": float for name in _COMPARED[1:] for end in ("_p", "_p_holm")},
-}
+OK, UNREACHABLE, FAILED = "ok", "unreachable", "failed"
+_SETTING = ("model", "task", "frames", "seed")
 
-Line = Mapping[str, Any]  # by column; None: not known, or does not apply
+Line = dict[str, Any]  # a row, by column; None: not known, or does not apply
 
 
-def lines(config: SweepConfig, grid: Grid, results: Results) -> list[Line]:
-    """One line per cell, in the order of the grid, the full model first."""
+def lines_of(results: Results, cells: Sequence[Cell], config: CellConfig) -> list[Line]:
+    """One line per cell, in the order of `cells`, also where it could not be reached."""
     rows = {row.cell.slug: row for row in results.rows}
-    reasons = {cell.slug: cell.reason for cell in results.missing}
+    setting = {name: getattr(config, name) for name in _SETTING}
+    missing = {cell.slug: _missing(cell, results) for cell in results.missing}
     found = []
-    for cell in grid.cells:
+    for cell in cells:
         row = rows.get(cell.slug)
-        status = "ok" if row is not None else "unreachable" if cell.pipeline is None else "failed"
-        known = {
-            **_names(cell, grid),
-            "status": status,
-            "reason": reasons.get(cell.slug),
-            **({} if row is None else _numbers(row)),
-            "samples": 0 if row is None else row.samples,
-            "errors": row.errors
-            if row is not None
-            else results.samples
-            if status == "failed"
-            else 0,
-            "model": config.model,
-            "assistant": cell.guided_by,
-            "task": config.task,
-            "frames": config.frames,
-            "seed": config.seed,
-        }
-        found.append({name: known.get(name) for name in COLUMNS})
+        numbers = missing[cell.slug] if row is None else _numbers(row, results)
+        found.append({**_empty(results), **_names(cell), **numbers, **setting})
     return found
 
 
-def _names(cell: Cell, grid: Grid) -> Line:
-    if cell.method == VANILLA:
-        return {"strategy": VANILLA, "options": "{}", "keep_asked": 1.0, "budget": 1.0}
-    variant = grid.variants[cell.method]
-    options = json.dumps(variant.options, sort_keys=True)
+def category(name: str) -> Column:
+    """The scores of one category."""
+    return Column(f"category_{name}", name, f"mean score of {name}", unit="%")
+
+
+def columns_of(lines: Sequence[Line], results: Results) -> tuple[Column, ...]:
+    """What files have: the columns of `lines` in the order of all results, then the categories."""
+    return (*present(lines), *map(category, results.categories))
+
+
+def as_csv(lines: Sequence[Line], results: Results) -> str:
+    return csv(lines, columns_of(lines, results))
+
+
+def as_parquet(lines: Sequence[Line], results: Results) -> bytes:
+    return parquet(lines, columns_of(lines, results))
+
+
+def line_of(row: Row, results: Results) -> Line:
+    """Of a cell that has numbers."""
+    return {**_empty(results), **_names(row.cell), **_numbers(row, results)}
+
+
+def _empty(results: Results) -> Line:
+    """Every field of a cell's numbers, which may not be known."""
+    found: Line = dict.fromkeys(("reason", "share_of_vanilla", "off_budget"))
+    found |= estimate_fields("score", None)
+    for name in COMPARED:
+        found |= paired_fields(name, None)
+    for column in (*MEASURED, *map(category, results.categories)):
+        found[column.name] = None
+    return found
+
+
+def _names(cell: Cell) -> Line:
     return {
-        "strategy": variant.spec,
-        "options": options,
-        "keep_asked": grid.asked[cell.tokens],
-        "budget": cell.ratio,
+        "method": cell.method,
+        "strategy": cell.spec,
+        "options": json.dumps(dict(cell.options), sort_keys=True),
+        "allocator": cell.allocator,
+        "guide": cell.guide,
+        "keep_asked": cell.requested,
+        "tokens_per_frame": cell.tokens,
+        "budget": cell.budget,
+        "assistant": None if cell.guided_by == SELF else cell.guided_by,
     }
 
 
-def _numbers(row: Row) -> dict[str, float | None]:
+def _numbers(row: Row, results: Results) -> Line:
     """Without intervals where the samples cannot tell."""
-    numbers: dict[str, float | None] = {
-        "layer_average_ratio": row.measured,
-        "input_ratio": row.input,
-        "decode_ratio": row.decode,
-        "flops_ratio": row.flops,
-    }
-    estimates: Sequence[Estimate | Paired | None] = (row.macro, row.to_vanilla, row.to_control)
-    for name, estimate in zip(_COMPARED, estimates, strict=True):
-        if estimate is not None:
-            low, high = estimate.interval or (None, None)
-            numbers |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
-        if isinstance(estimate, Paired):
-            numbers |= {f"{name}_p": estimate.p, f"{name}_p_holm": estimate.p_holm}
-    return numbers
+    found: Line = {"status": OK, "samples": row.answered + row.errors, "errors": row.errors}
+    found |= estimate_fields("score", row.score)
+    for name in COMPARED:
+        found |= paired_fields(name, getattr(row, name))
+    full = results.vanilla.score.value
+    found["share_of_vanilla"] = row.score.value / full if full else None
+    found |= row.measured
+    found["off_budget"] = int(row.off_budget)
+    found |= {category(name).name: score for name, score in row.categories.items()}
+    return found
 
 
-def csv(table: Sequence[Line]) -> str:
-    """Empty where a value is not known."""
-    text = io.StringIO()
-    out = comma_separated.DictWriter(text, list(COLUMNS), lineterminator="\n")
-    out.writeheader()
-    for line in table:
-        out.writerow(
-            {
-                name: f"{value:.6g}" if isinstance(value, float) else value
-                for name, value in line.items()
-            }
-        )
-    return text.getvalue()
-
-
-def parquet(table: Sequence[Line]) -> bytes:
-    """The same with types, numbers in full."""
-    import pyarrow
-    from pyarrow.parquet import write_table
-
-    types = {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64()}
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
-    sink = pyarrow.BufferOutputStream()
-    write_table(pyarrow.Table.from_pylist([dict(line) for line in table], schema=schema), sink)
-    return sink.getvalue().to_pybytes()
+def _missing(cell: Cell, results: Results) -> Line:
+    reached = cell.pipeline is not None
+    asked = results.samples if reached else 0
+    status = FAILED if reached else UNREACHABLE
+    return {"status": status, "reason": cell.reason, "samples": asked, "errors": asked}

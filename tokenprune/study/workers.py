@@ -1,6 +1,4 @@
-"""Runs the cells that are not finished yet, in several processes, and stores each as soon as it is
-done.
-"""
+"""Runs cells in several processes; each is stored as soon as it is done."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -24,8 +22,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tokenprune.errors import ConfigError
 from tokenprune.guards import blame
 from tokenprune.loading.device import cores
-from tokenprune.plugins import load_plugin
+from tokenprune.plugins import load_plugins
 from tokenprune.study import cell_files
+from tokenprune.study.cell_files import Settings
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.plan import Cell
 from tokenprune.study.runner import Runner
@@ -37,8 +36,15 @@ class Job(NamedTuple):
     """A cell to run, the settings it is run under and where it goes."""
 
     cell: Cell
-    made_with: Mapping[str, Any]
-    file: Path
+    settings: Settings
+    folder: Path
+
+    def run(self, runner: Runner) -> str:
+        """Runs and stores it; returns its label."""
+        answers = runner.run(self.cell)
+        prompts = runner.prompts(answers)
+        cell_files.write(self.folder, self.cell, self.settings, answers, prompts)
+        return self.cell.label
 
 
 class Interrupted(KeyboardInterrupt):
@@ -59,7 +65,8 @@ def work(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
                 step(done, label)
     except KeyboardInterrupt:
         raise Interrupted(
-            f"interrupted after {done} of {len(jobs)} cells, which stay in {jobs[0].file.parent}: "
+            f"interrupted after {done} of {len(jobs)} cells, which stay in "
+            f"{jobs[0].folder.parent}: "
             "the same command does the rest"
         ) from None
 
@@ -76,8 +83,7 @@ def _alone(config: StudyConfig, jobs: Sequence[Job]) -> Generator[str, None, Non
     try:
         runner = Runner(config)
         for job in jobs:
-            cell_files.write(job.file, job.made_with, runner.run(job.cell))
-            yield job.cell.label
+            yield job.run(runner)
     finally:
         torch.set_num_threads(threads)
 
@@ -98,15 +104,13 @@ def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generat
     except BrokenProcessPool:
         raise ConfigError(
             "a worker process ended before its cell did (out of memory?): the same command does "
-            "the rest, "
-            "with workers=1 it takes less memory"
+            "the rest, with workers=1 it takes less memory"
         ) from None
     finally:
         for child in set(multiprocessing.active_children()) - before:
             child.kill()  # Lightning would sit out a polite request
             child.join()
-            for draft in jobs[0].file.parent.glob(f".*.{child.pid}.partial"):
-                draft.unlink()
+            cell_files.remove_drafts(jobs[0].folder.parent, child.pid)
         pool.shutdown(cancel_futures=True)
 
 
@@ -114,16 +118,13 @@ def _begin(config: StudyConfig) -> None:
     # Ctrl-C is the parent's to handle, which ends its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    threading.Thread(target=_outlive_nobody, daemon=True).start()
-    if config.plugin is not None:
-        load_plugin(config.plugin)  # before a cell that names its strategies arrives
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    load_plugins(config.plugin)  # before a cell that names their strategies arrives
     _RUNNER[:] = [Runner(config)]
 
 
-def _outlive_nobody() -> None:
-    """Ends this worker when its parent was killed: it would wait for work, and keep its memory, for
-    ever.
-    """
+def _end_with_parent() -> None:
+    """Ends this worker when its parent was killed: it would wait for work, and keep its memory."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
@@ -131,14 +132,14 @@ def _outlive_nobody() -> None:
 
 def _do(job: Job) -> str:
     with blame.travelling():
-        cell_files.write(job.file, job.made_with, _RUNNER[0].run(job.cell))
-    return job.cell.label
+        return job.run(_RUNNER[0])
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Any]:
-    """Yields what is called with the number of finished cells and the last of them; shows that on
-    stderr.
+    """Yields what is called with the number of finished cells and the last one's label.
+
+    Shows that on stderr.
     """
     began, console = time.monotonic(), Console(file=sys.stderr)
 
