@@ -345,8 +345,7 @@ STATES: dict[str, Callable[[Any], None]] = {
 def test_state_on_the_instance_or_the_class(name: str) -> None:
     said = refusal(run, Pipeline((Keeper(STATES[name]),)), TOKENS)
     assert said.startswith(
-        f"offenders.py: Keeper.compress changed {name}: keep no state on the instance or the "
-        "class"
+        f"offenders.py: Keeper.compress changed {name}: keep no state on the instance or the class"
     )
     if name == "late":
         del Keeper.late  # pyright: ignore[reportAttributeAccessIssue]
