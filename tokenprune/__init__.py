@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tokenprune.registry import build as build
     from tokenprune.registry import get as get
     from tokenprune.registry import names as names
+    from tokenprune.results.read import read as read
     from tokenprune.runtime.session import Session as Session
     from tokenprune.runtime.session import attach as attach
     from tokenprune.strategy import Adjustable as Adjustable
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _HOME = {
     "tokenprune.errors": ("StrategyError", "TokenpruneError"),
     "tokenprune.registry": ("build", "get", "names"),
+    "tokenprune.results.read": ("read",),
     "tokenprune.runtime.session": ("Session", "attach"),
     "tokenprune.strategy": (
         "Adjustable",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -73,20 +72,23 @@ def at_budget(config: RunConfig, pipeline: Pipeline) -> Pipeline:
 
 
 def preview(config: RunConfig, pipeline: Pipeline) -> dict[str, Any]:
-    """What would run: every key, every field of every strategy, tokens per frame, and where."""
+    """What would run: every key, every field of every strategy, tokens per frame, and where.
+
+    Raises TokenpruneError where the run would fail before weights are loaded.
+    """
     from tokenprune.evaluation.extent import extent_of
+    from tokenprune.evaluation.plan import plan_run
     from tokenprune.registry import resolved_fields
 
-    extent = extent_of(config.model, config.frames_requested)
-    settled = dataclasses.replace(config, frames=config.frames_requested)
-    given = dataclasses.asdict(settled)
-    budget: dict[str, Any] = {"frames": extent.frames, "tokens_per_frame": extent.cells}
+    plan = plan_run(config, pipeline)
+    cells = extent_of(config.model, plan.frames).cells
+    budget: dict[str, Any] = {"full": cells}
     if config.keep is not None:
-        budget["kept_per_frame"] = round(config.keep * extent.cells, 2)
+        budget["kept"] = round(config.keep * cells, 2)
     return {
-        SECTION: {name: value for name, value in given.items() if name not in ("out", "resume")},
-        "strategies": resolved_fields(at_budget(config, pipeline)),
-        "budget": budget,
+        SECTION: plan.given,
+        "strategies": resolved_fields(plan.pipeline),
+        "budget": budget,  # in tokens per frame, mean over LLM layers
         "folder": config.resume or config.out or f"runs/<time>-{pipeline}",
     }
 

@@ -9,14 +9,14 @@ from typing import Any
 from tokenprune import registry, tasks
 from tokenprune.checkpoints import note
 from tokenprune.evaluation.config import LONGEST, RunConfig
-from tokenprune.evaluation.extent import check_context, longest_text, outline, questions_of
+from tokenprune.evaluation.extent import check_context, longest_text, questions_of
 from tokenprune.evaluation.loop import Loop
 from tokenprune.evaluation.retention import retaining
-from tokenprune.loading.checkpoint import configuration
+from tokenprune.loading.checkpoint import configuration, outline
 from tokenprune.loading.device import cores
 from tokenprune.loading.processor import Processor
+from tokenprune.results import provenance
 from tokenprune.results.answer import RANDOM, STRATEGY, VANILLA
-from tokenprune.results.provenance import Code, code_of, code_of_package, code_of_pipeline
 from tokenprune.results.summary import Setting
 from tokenprune.results.system import System
 from tokenprune.strategy import Extent, Pipeline
@@ -33,11 +33,11 @@ class Plan:
     task: Task
     frames: int
     max_new_tokens: int
-    strategies: Code
-    around: Code  # the task's, and that of this package
+    strategies: provenance.Code
+    around: provenance.Code  # the task's, and that of this package
 
     @property
-    def code(self) -> Code:
+    def code(self) -> provenance.Code:
         return self.strategies | self.around
 
     @property
@@ -122,8 +122,8 @@ def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
     if config.keep is not None:
         extent = Extent(frames, adapter.cells, adapter.depth)
         pipeline = retaining(pipeline, config.keep, extent, config.options)
-    strategies = code_of_pipeline(pipeline) | code_of(registry.get(RANDOM))
-    around = code_of_package() | code_of(type(task), type(adapter))
+    strategies = provenance.code_of_pipeline(pipeline) | provenance.code_of(registry.get(RANDOM))
+    around = provenance.code_of_package() | provenance.code_of(type(task), type(adapter))
     return Plan(config, pipeline, task, frames, longest, strategies, around)
 
 
