@@ -310,7 +310,7 @@ def test_answers_of_other_code_are_not_reused(
     another = Source("tokenprune.runtime.prefill", Path("tokenprune/runtime/prefill.py"), b"edited")
     edited = Code((*real.sources, another), real.packages)
     with monkeypatch.context() as patch:
-        patch.setattr("tokenprune.evaluation.plan.code_of_package", lambda: edited)
+        patch.setattr(provenance, "code_of_package", lambda: edited)
         assert main(["run", "strategy=fastv", "limit=2", *FAST, f"out={tmp_path / 'second'}"]) == 0
     assert summary(tmp_path / "second")["systems"]["vanilla"]["reused"] is None
 
