@@ -1,5 +1,6 @@
-"""What it costs to add something: a strategy, a task and a model family one file each, a command one
-file and one line.
+"""What it costs to add something, counted in files.
+
+A strategy, a task and a model family are one file each, a command one file and one line.
 """
 
 from __future__ import annotations
