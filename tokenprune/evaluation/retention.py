@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tokenprune.errors import ConfigError, StrategyError
-from tokenprune.strategy import Adjustable, Extent, Pipeline, PrefillStage, VisionStage
+from tokenprune.strategy import Adjustable, Extent, Pipeline
 
 
 def retaining(pipeline: Pipeline, keep: float, extent: Extent, options: Iterable[str]) -> Pipeline:
@@ -15,11 +15,7 @@ def retaining(pipeline: Pipeline, keep: float, extent: Extent, options: Iterable
     ConfigError where it has none, several, or cannot reach it, and for one of `options` that `keep`
     sets.
     """
-    hosts = [
-        strategy
-        for strategy in pipeline.strategies
-        if isinstance(strategy, (VisionStage, PrefillStage))
-    ]
+    hosts = pipeline.hosts
     if len(hosts) != 1 or not isinstance(hosts[0], Adjustable):
         which = " and ".join(host.name for host in hosts) or "no budget"
         raise ConfigError(
