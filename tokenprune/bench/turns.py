@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import Progress
 from transformers import PreTrainedModel
 
-from tokenprune import registry
 from tokenprune.bench.candidates import Attached, Dense
 from tokenprune.bench.inputs import Inputs
 from tokenprune.bench.measure import Candidate
@@ -18,6 +17,7 @@ from tokenprune.bench.oracle import oracle, widths
 from tokenprune.bench.ratios import Lines
 from tokenprune.bench.reading import Reading
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation.control import control
 from tokenprune.strategy import Pipeline
 
 Readings = Mapping[str, Sequence[Reading]]  # of every candidate by its name, one each turn
@@ -56,12 +56,11 @@ def line_up(
         seen = strategy.turn().seen
         for width in sorted(widths(seen) - {inputs.full}):
             candidates.setdefault(f"dense {width}", Dense(inputs, tokens, width))
-        keep = min(1.0, statistics.fmean(seen.layers) / inputs.full)
-        control = registry.build("random", {"random.keep": keep, "random.seed": seed})
-        candidates.setdefault(f"random {keep!r}", Attached(inputs, tokens, control))
+        kept = statistics.fmean(seen.layers) / inputs.full
+        candidates.setdefault(f"random {kept!r}", Attached(inputs, tokens, control([kept], seed)))
         lines[spec] = {
             "vanilla": "vanilla",
-            "random": f"random {keep!r}",
+            "random": f"random {kept!r}",
             "strategy": f"strategy {spec}",
         }
     return Lineup(candidates, lines)

@@ -22,11 +22,11 @@ from tqdm import tqdm
 from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
 from tokenprune.evaluation.extent import check_context
+from tokenprune.evaluation.generate import generate
 from tokenprune.lmms import MODEL
 from tokenprune.lmms.arguments import Arguments
 from tokenprune.loading.checkpoint import configuration, load, outline
 from tokenprune.loading.processor import GREEDY
-from tokenprune.runtime.session import attach
 from tokenprune.strategy import VisionStage
 from tokenprune.tasks.lmms.media import clip_of, visuals_of
 
@@ -186,17 +186,17 @@ class TokenPrune(lmms):
         asked = [(frames, question) for _, frames, question in members]
         encoded = self.processor.encode(asked, adapter.cells, adapter.separators)
         inputs = {name: value.to(self._device) for name, value in encoded.items()}
-        guide = self._assistant if self.pipeline.allocator is not None else None
-        with torch.inference_mode(), attach(self._model, self.pipeline, assistant=guide) as session:
-            ids = self._model.generate(  # pyright: ignore[reportCallIssue]
-                **inputs,
-                **settings,
-                pad_token_id=self.processor.pad,
+        with torch.inference_mode():
+            made = generate(
+                self._model,
+                self.pipeline,
+                self.processor,
+                inputs,
+                settings,
+                assistant=self._assistant,
             )
-        made = ids[:, inputs["input_ids"].shape[1] :]
-        report = session.report
-        ratios = [report[row].layer_average_ratio for row in range(len(members))]
-        return self.processor.decode(made), ratios, int((made != self.processor.pad).sum())
+        ratios = [made.report[row].layer_average_ratio for row in range(len(members))]
+        return made.texts, ratios, sum(made.lengths)
 
 
 def _place(device: str) -> str:
