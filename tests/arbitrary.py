@@ -127,7 +127,7 @@ def later(view: SequenceView, step: int, attention: Tensor) -> SequenceView:
 
 @st.composite
 def decodings(draw: st.DrawFn) -> list[SequenceView]:
-    """Up to six decoding steps of one sample, whose attention sometimes jumps and sometimes drifts."""
+    """Up to six decoding steps of one sample, whose attention sometimes jumps, sometimes drifts."""
     first = draw(sequence_views())
     generator = torch.Generator().manual_seed(draw(seeds))
     logits = torch.randn(len(first.frame), generator=generator)

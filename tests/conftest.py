@@ -1,4 +1,4 @@
-"""Set-up of the tests: Hypothesis without chance, readable assertions, and a registry left clean."""
+"""Set-up of the tests: Hypothesis without chance, readable assertions, a registry left clean."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class TestFamily:
 
     @torch.no_grad()
     def test_pool_is_the_models(self, kind: str) -> None:
-        """The first family pools behind its projector and the second before it, which is the same."""
+        """The first family pools behind its projector and the second before it: it is the same."""
         model = MODELS[kind]()
         adapter, pixels = adapt(model), prompt(3)["pixel_values_videos"][0]
         states = adapter.tower(pixels, output_hidden_states=True).hidden_states

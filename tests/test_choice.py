@@ -1,4 +1,4 @@
-"""Multiple choice: the prompt, and which option an answer chooses; annotations files with options."""
+"""Multiple choice: the prompt, which option an answer chooses, annotations files with options."""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
             main({words})
         except SystemExit as left:
             assert not left.code
-        heavy = {{"torch", "rich", "omegaconf", "transformers", "lightning", "numpy", "av"}} & set(sys.modules)
+        heavy = {{"torch", "rich", "omegaconf", "transformers", "lightning", "numpy", "av"}}
+        heavy &= set(sys.modules)
         print("heavy:", sorted(heavy))"""
     out = python(code)
     assert out.endswith("heavy: []\n")

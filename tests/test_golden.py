@@ -42,7 +42,7 @@ FOUND: set[str] = set()
 
 
 def listed(key: str | None = None) -> list[Any]:
-    """One parameter for every entry of a list in the JSON files: under a key, or the file itself."""
+    """One parameter for every entry of a list in the JSON files: of a key, or the file itself."""
     cases = []
     for file, content in FILES.items():
         entries = content if isinstance(content, list) else content.get(key, [])
@@ -229,7 +229,7 @@ def test_pool2d(file: str, mode: Any) -> None:
 
 @pytest.mark.parametrize(("file", "case"), named(r"v(\d+)_out"))
 def test_visionzip_with_cls(file: str, case: str) -> None:
-    """The original on CLIP: CLS counts as one dominant token and stays in front; images are frames."""
+    """The original on CLIP: CLS counts as one dominant token, and in front; images are frames."""
     attention, hidden, key, out, indices = (
         array(file, f"v{case}_{name}") for name in ("cls_attn", "hidden", "key", "out", "indices")
     )

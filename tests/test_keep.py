@@ -231,7 +231,10 @@ def test_frames_of_a_benchmark_are_lmms_evals() -> None:
 @pytest.mark.parametrize(
     ("name", "instead"),
     [
-        ("mvbench", "write tinyvqa, files:PATH of an annotations file, or lmms:NAME of a task of " "lmms-eval"),
+        (
+            "mvbench",
+            "write tinyvqa, files:PATH of an annotations file, or lmms:NAME of a task of lmms-eval",
+        ),
         ("tinyvqq", "did you mean tinyvqa?"),
         ("lmm:mvbench", "did you mean lmms:mvbench?"),
         ("LMMS:mvbench", "did you mean lmms:mvbench?"),

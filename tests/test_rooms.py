@@ -33,15 +33,23 @@ ROOMS = {
     "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
     "tasks": "errors lookup options storage loading",
     "results": "errors lookup options storage strategy registry plugins loading",
-    "evaluation": "errors options storage flops checkpoints guards strategy adapters registry plugins "
-    "loading runtime tasks results",
-    "study": "errors options storage ops guards checkpoints strategy adapters registry plugins loading tasks "
-    "results evaluation",
-    "bench": "errors options storage flops compat strategy adapters registry plugins loading runtime tasks "
-    "results evaluation",
+    "evaluation": (
+        "errors options storage flops checkpoints guards strategy adapters registry "
+        "plugins loading runtime tasks results"
+    ),
+    "study": (
+        "errors options storage ops guards checkpoints strategy adapters registry plugins "
+        "loading tasks results evaluation"
+    ),
+    "bench": (
+        "errors options storage flops compat strategy adapters registry plugins loading "
+        "runtime tasks results evaluation"
+    ),
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",
-    "cli": "errors lookup checkpoints options storage guards strategy registry plugins loading tasks results evaluation study "
-    "bench lmms",
+    "cli": (
+        "errors lookup checkpoints options storage guards strategy registry plugins "
+        "loading tasks results evaluation study bench lmms"
+    ),
     "__main__": "cli",
 }
 

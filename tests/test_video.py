@@ -226,7 +226,7 @@ def test_frames_are_held_once(tmp_path: Path) -> None:
 
 
 def test_cover_art_is_no_video(tmp_path: Path) -> None:
-    """Music with a picture on it holds sound but no video; beside a video it is not taken for it."""
+    """Music with a picture on it holds sound but no video; beside a video it is not taken."""
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
         for codec, size in (("mjpeg", (32, 32)), ("mpeg4", (64, 48))):

@@ -54,7 +54,7 @@ class CategoryScores(Metric):
         self.count = self.count + here
 
     def compute(self) -> dict[str, Any]:
-        """`{"categories": {category: mean}, "score": mean of these}`, of categories that had a sample."""
+        """`{"categories": {category: mean}, "score": mean of these}`, where there were samples."""
         sums = zip(self.categories, self.total.tolist(), self.count.tolist(), strict=True)
         means = {category: total / count for category, total, count in sums if count}
         score = sum(means.values()) / len(means) if means else float("nan")

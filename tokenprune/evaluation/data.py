@@ -24,7 +24,7 @@ _SPARE = 512 << 20  # bytes of frames kept for the next system
 
 @dataclass(frozen=True)
 class Failed:
-    """A sample that cannot be asked: its video cannot be read, or its question is no prompt; and
+    """A sample that cannot be asked: its video cannot be read, or its question is not a prompt; and
     why.
     """
 
@@ -109,7 +109,8 @@ class Samples(LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         return DataLoader(
-            self.samples,  # pyright: ignore[reportArgumentType]  it has no length of its own: the sampler knows
+            # it has no length of its own: the sampler knows
+            self.samples,  # pyright: ignore[reportArgumentType]
             sampler=self.pending[trainer.global_rank :: trainer.world_size] or [IDLE],
             batch_size=self.batch_size,
             collate_fn=self.encode,

@@ -95,7 +95,7 @@ def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
 
 
 def _begin(plan: Plan, folder: Path) -> _Begun:
-    """Where the model goes and what the run is made with, written down; checked where it goes on."""
+    """Where the model goes and what the run is made with: written down, or as it was before."""
     config = plan.config
     before = begun.read(folder) if config.resume or not first_process() else None
     where = placement(

@@ -1,4 +1,4 @@
-"""Lightning's Trainer with a user's `trainer.*` keys, and where the model goes: `device=`, `dtype=`.
+"""Lightning's Trainer with a user's `trainer.*` keys, and where `device=` puts the model.
 
 Keys that make no sense here are refused before anything loads.
 """

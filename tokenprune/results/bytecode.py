@@ -1,4 +1,4 @@
-"""What a class without a source file consists of, as text that changes whenever what it does may."""
+"""A class without a source file as text, which changes whenever what it does may."""
 
 from __future__ import annotations
 

@@ -168,8 +168,8 @@ class Resamples:
 
         Without an interval where a category has fewer than five groups, and where every group of a
         category changed by the same amount, unless that is 0 everywhere: then there is no
-        difference, [0, 0]. p is twice the smaller share of resamplings on either side of 0, the samples
-        themselves counted as one more (Davison and Hinkley, 1997, section 4.2): at least
+        difference, [0, 0]. p is twice the smaller share of resamplings on either side of 0, the
+        samples themselves counted as one more (Davison and Hinkley, 1997, section 4.2): at least
         2 / (resamplings + 1).
         """
         value, change = self.average(scores) - self.average(baseline), scores - baseline
