@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 
 from tokenprune.tasks.export import write_video
-from tokenprune.tasks.tinyvqa import FAMILIES, TinyVQA
+from tokenprune.tasks.questions import CATEGORIES
+from tokenprune.tasks.tinyvqa import TinyVQA
 
 FRAMES, SAMPLES = 8, 6
 FAMILY = ("colour", "shape", "needle", "colour", "shape", "needle")
@@ -159,12 +160,12 @@ def write(
     """A folder for `include_path`: `shapes_choice` and `shapes_open`, their group `shapes`,
     `_guess` and `_ranked`.
     """
-    task = TinyVQA(samples=len(FAMILIES) * 2, frames=FRAMES, seed=3)
+    task = TinyVQA(samples=len(CATEGORIES) * 2, frames=FRAMES, seed=3)
     folder.mkdir(parents=True)
     lines = []
     for number in range(SAMPLES):
         turn, place = divmod(number, 3)
-        sample = task[turn * len(FAMILIES) + list(FAMILIES).index(FAMILY[place])]
+        sample = task[turn * len(CATEGORIES) + list(CATEGORIES).index(FAMILY[place])]
         write_video(folder / f"{number}.mp4", sample.frames)
         options = sorted({sample.answer, "red", "blue", "circle", "ring"})[:5]
         options = options if sample.answer in options else [sample.answer, *options[1:]]

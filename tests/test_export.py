@@ -1,4 +1,4 @@
-"""The benchmark as files: written, read back, and refused in one line where something is wrong."""
+"""The benchmark as files: written, read back, and refused in one line."""
 
 from __future__ import annotations
 

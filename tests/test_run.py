@@ -22,7 +22,8 @@ from tokenprune.evaluation.run import Finished
 from tokenprune.results.answer import ROLES
 from tokenprune.results.read import read_run
 from tokenprune.runtime.slots import unpack
-from tokenprune.tasks.tinyvqa import FAMILIES, TinyVQA
+from tokenprune.tasks.questions import CATEGORIES
+from tokenprune.tasks.tinyvqa import TinyVQA
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
 OWN = {"strategy_ms", "probe_ms", "choosing_ms_per_token"}
@@ -81,7 +82,7 @@ def test_the_summary(finished: Path) -> None:
         existence = summary["categories"]["existence"][role]
         assert 0 <= existence["score_low"] <= means["existence"] <= existence["score_high"] <= 1
         assert all(system[name] > 0 for name in TIMES - {"decode_ms_per_token", *OWN})
-    assert list(summary["categories"]) == list(FAMILIES)
+    assert list(summary["categories"]) == list(CATEGORIES)
     assert [row["samples"] for row in summary["categories"].values()] == [2, 2] + [1] * 9
     assert all(set(row) == {"samples", *SYSTEMS} for row in summary["categories"].values())
 
@@ -401,8 +402,8 @@ def test_the_table_stands_upright_where_it_is_narrow(finished: Path) -> None:
         assert "…" not in text and "score by category" in text
         assert "No intervals: resampling takes at least 5 samples" in " ".join(text.split())
         words = [line.split() for line in text.splitlines()]
-        categories = [line for line in words if line and line[0] in FAMILIES]
-        assert [category for category, *_ in categories] == list(FAMILIES)
+        categories = [line for line in words if line and line[0] in CATEGORIES]
+        assert [category for category, *_ in categories] == list(CATEGORIES)
         scores = [f"{100 * existence.scores[role].value:.1f}" for role in ROLES]
         assert categories[0][1:] == [*scores, "2"]
     assert texts[0] == texts[1], "the same numbers"

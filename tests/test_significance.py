@@ -34,7 +34,7 @@ from tokenprune.study.run import Swept, sweep
 from tokenprune.study.runner import Runner
 from tokenprune.study.screen import swept
 from tokenprune.study.sweep import parse_sweep
-from tokenprune.tasks.tinyvqa import FAMILIES
+from tokenprune.tasks.questions import CATEGORIES
 
 
 def with_p(*ps: float | None) -> list[Paired | None]:
@@ -200,11 +200,11 @@ def test_a_run_a_sweep_and_a_comparison_say_the_same(
 
 def eleven() -> dict[str, System]:
     """One sample of every family: all right, all wrong but one, and the control in between."""
-    cast = systems(list(FAMILIES), [None] * len(FAMILIES))
+    cast = systems(list(CATEGORIES), [None] * len(CATEGORIES))
     found = {"vanilla": cast[0], "uniform": cast[1], "random": cast[2]}
     for name, right in (("vanilla", 11), ("uniform", 1), ("random", 6)):
         found[name].answers = [
-            answer(i, float(i < right), family, None) for i, family in enumerate(FAMILIES)
+            answer(i, float(i < right), family, None) for i, family in enumerate(CATEGORIES)
         ]
     return found
 

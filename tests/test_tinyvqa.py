@@ -12,9 +12,10 @@ from experiments.tiny.scenarios import ask, commission
 from experiments.tiny.text import tokenizer
 from tokenprune import checkpoints, tasks
 from tokenprune.tasks.metrics import event_f1
+from tokenprune.tasks.questions import CATEGORIES, EVENTS, SHORT, Question
 from tokenprune.tasks.render import render
 from tokenprune.tasks.scenes import COLOURS, CROWD, NEEDLE_FRAMES, SHAPES, SIZE, Thing, draw
-from tokenprune.tasks.tinyvqa import EVENTS, FAMILIES, SHORT, Question, TinyVQA, generator
+from tokenprune.tasks.tinyvqa import TinyVQA, generator
 
 
 def _task(samples: int = 88, frames: int = 16, seed: int = 0) -> TinyVQA:
@@ -32,10 +33,10 @@ def test_unknown_task_is_refused_with_a_suggestion() -> None:
 
 @pytest.mark.parametrize("frames", [8, 16, 32])
 def test_samples_have_the_promised_form(frames: int) -> None:
-    task = _task(samples=len(FAMILIES), frames=frames)
+    task = _task(samples=len(CATEGORIES), frames=frames)
     assert isinstance(tasks.build("tinyvqa", samples=1, frames=frames, seed=0), TinyVQA)
     samples = [task[i] for i in range(len(task))]
-    assert [sample.category for sample in samples] == list(FAMILIES)
+    assert [sample.category for sample in samples] == list(CATEGORIES)
     assert len({sample.id for sample in samples}) == len(samples)
     for sample in samples:
         assert sample.frames.shape == (frames, SIZE, SIZE, 3) and sample.frames.dtype == torch.uint8
@@ -48,7 +49,7 @@ def test_samples_have_the_promised_form(frames: int) -> None:
 
 
 def test_length_bounds_and_default() -> None:
-    assert len(_task(5)) == 5 and len(TinyVQA()) % len(FAMILIES) == 0
+    assert len(_task(5)) == 5 and len(TinyVQA()) % len(CATEGORIES) == 0
     with pytest.raises(IndexError, match="sample 5 of 5"):
         _task(5)[5]
     with pytest.raises(ValueError, match="frames must be at least 8, not 7"):
@@ -90,7 +91,7 @@ def test_no_test_stream_is_a_training_stream() -> None:
 
 def test_answers_are_balanced_given_the_question_family() -> None:
     rounds = 12  # a multiple of the number of answers of every short family
-    task = _task(rounds * len(FAMILIES))
+    task = _task(rounds * len(CATEGORIES))
     asked = [task.question(i) for i in range(len(task))]
     for name in SHORT.keys() - {"order"}:
         counts = Counter(question.answer for family, question in asked if family == name)
@@ -111,7 +112,7 @@ def test_a_reader_of_the_question_alone_is_at_chance() -> None:
     pools: dict[tuple[str, str], list[Question]] = defaultdict(list)
     choice = random.Random(0)
     for things in _things(3000):
-        for name, family in FAMILIES.items():
+        for name, family in CATEGORIES.items():
             fitting: dict[str, list[Question]] = defaultdict(list)
             for question in family.ask(things, 16):
                 fitting[question.balance].append(question)
@@ -150,7 +151,7 @@ def test_absent_pairs_recombine_what_is_there() -> None:
         there = {(thing.colour, thing.shape) for thing in things} | {
             (thing.becomes, thing.shape) for thing in things
         }
-        for question in FAMILIES["existence"].ask(things, 16):
+        for question in CATEGORIES["existence"].ask(things, 16):
             *_, colour, shape = question.text.rstrip("?").split()
             assert ((colour, shape) in there) == (question.answer == "yes")
             if question.answer == "no":
@@ -191,7 +192,7 @@ def test_evidence_is_where_the_answer_can_be_seen() -> None:
             brief = [
                 thing for thing in things if (thing.needle if name == "needle" else thing.guest)
             ]
-            for thing, question in zip(brief, FAMILIES[name].ask(things, 16), strict=True):
+            for thing, question in zip(brief, CATEGORIES[name].ask(things, 16), strict=True):
                 assert (
                     question.evidence == tuple(range(thing.first, thing.last + 1))
                     and len(question.evidence) <= 3
@@ -201,7 +202,7 @@ def test_evidence_is_where_the_answer_can_be_seen() -> None:
 def test_descriptions_tell_everything_in_its_order() -> None:
     tokens, lengths = tokenizer(), set()
     for things in _things(256):
-        for question in FAMILIES["describe"].ask(things, 16):
+        for question in CATEGORIES["describe"].ask(things, 16):
             events = question.answer.removesuffix(".").split(", ")
             assert (
                 len(events) == int(question.balance) == len(set(events)) and len(events) in EVENTS
@@ -249,13 +250,13 @@ def test_training_questions_come_from_every_family() -> None:
     choice = random.Random(0)
     scenes = commission(generator("train", 0, 0, 16), 64, 16, choice)
     asked = [ask(things, 16, 8, choice) for things in scenes.things()]
-    assert len(asked) == 64 and {row.family for rows in asked for row in rows} == set(FAMILIES)
+    assert len(asked) == 64 and {row.family for rows in asked for row in rows} == set(CATEGORIES)
     for rows in asked:
         assert (
             len(set(rows)) == len({row[:2] for row in rows})
             and sum(row.weight for row in rows) == 8
         )
-        assert all(row.question.balance in FAMILIES[row.family].balance for row in rows)
+        assert all(row.question.balance in CATEGORIES[row.family].balance for row in rows)
     brief = sum(any(thing.needle for thing in things) for things in scenes.things())
     assert brief > 0.25 * 64  # made to order: of random scenes, one in five has a needle
 

@@ -89,7 +89,8 @@ def encoded(features: Tensor) -> dict[str, Any]:
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
     # transformers declares its own tensor type for the field
-    return {ENCODED: {"video": BaseModelOutputWithPooling(pooler_output=features)}}  # pyright: ignore
+    output = BaseModelOutputWithPooling(pooler_output=features)  # pyright: ignore
+    return {ENCODED: {"video": output}}
 
 
 def open_video(file: str) -> InputContainer:
@@ -147,7 +148,8 @@ def rotation(frame: VideoFrame) -> float:
 
     from av.sidedata.sidedata import Type
 
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # pyright: ignore  its stub names the key's type wrongly
+    # its stub names the key's type wrongly
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # pyright: ignore
     if matrix is None:
         return 0.0
     a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])

@@ -41,7 +41,8 @@ def check_class(kind: type[Strategy]) -> None:
         raise _breach(kind, "is not frozen", f"write @dataclass(frozen=True) above class {name}")
     if missing := sorted(getattr(kind, "__abstractmethods__", ())):
         raise _breach(kind, f"lacks {' and '.join(missing)}", "define every method of its stages")
-    fields = set(getattr(kind, "__dataclass_fields__"))  # noqa: B009  class variables and InitVars, too
+    # class variables and InitVars, too
+    fields = set(getattr(kind, "__dataclass_fields__"))  # noqa: B009
     for owner in kind.__mro__:
         if blame.foreign(owner) and issubclass(owner, Strategy):
             _check_fields(kind, owner, fields)

@@ -94,7 +94,7 @@ def _construct(kind: type[Strategy], options: Mapping[str, Any]) -> Strategy:
             reason = str(error).splitlines()[0].replace(f"'{kind.__name__}'", kind.name)
             # OmegaConf 2.4 leaves these in tuples
             reason = reason.replace("'$VALUE' of type '$VALUE_TYPE' ", "")
-            types = {field.name: field.type for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+            types = {field.name: field.type for field in _fields(kind)}
             hint = f"fields of {kind.name}: {', '.join(types) or 'none'}"
             if key in types:
                 hint = (
@@ -127,7 +127,7 @@ def resolve(
     seeded = {
         f"{strategy.name}.seed": seed
         for strategy in pipeline.strategies
-        if any(field.name == "seed" for field in dataclasses.fields(strategy))  # pyright: ignore[reportArgumentType]
+        if any(field.name == "seed" for field in _fields(strategy))
     }
     if assistant is not None and pipeline.allocator is None:
         raise ConfigError(
@@ -139,6 +139,11 @@ def resolve(
 def resolved_fields(pipeline: Pipeline) -> dict[str, dict[str, object]]:
     """Every field of every strategy, defaults included."""
     return {
-        strategy.name: dataclasses.asdict(strategy)  # pyright: ignore[reportArgumentType]  a strategy is a dataclass
+        strategy.name: {one.name: getattr(strategy, one.name) for one in _fields(strategy)}
         for strategy in pipeline.strategies
     }
+
+
+def _fields(strategy: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """Of a strategy or its class, which is a dataclass."""
+    return dataclasses.fields(strategy)

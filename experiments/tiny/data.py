@@ -22,9 +22,10 @@ from transformers import PreTrainedTokenizerFast
 
 from experiments.tiny.scenarios import Asked, ask, commission
 from experiments.tiny.text import END, prompt_end
+from tokenprune.tasks.questions import CATEGORIES
 from tokenprune.tasks.render import render
 from tokenprune.tasks.scenes import COLOURS, CROWD, SHAPES, SIZE, Scenes, Thing
-from tokenprune.tasks.tinyvqa import FAMILIES, generator
+from tokenprune.tasks.tinyvqa import generator
 
 CELL = 16  # pixels of a pooled cell, both ways
 _IGNORE = -100
@@ -50,7 +51,7 @@ class Batch(NamedTuple):
     offset: Tensor  # int64 [b t], place within the question
     target: Tensor  # int64 [b t], token to be predicted at this place, -100 where none is asked
     weight: Tensor  # float [b t], of a target in the loss
-    family: Tensor  # int64 [b q], index into FAMILIES, -1 past a video's last question
+    family: Tensor  # int64 [b q], index into CATEGORIES, -1 past a video's last question
 
     def mask(self, prefix: int) -> Tensor:
         """Who sees whom, as a bias: bfloat16 [b 1 s s].
@@ -124,7 +125,7 @@ class Packer:
 
     def __init__(self, tokens: PreTrainedTokenizerFast) -> None:
         self._ids = lru_cache(None)(lambda text: tokens(text)["input_ids"])
-        self._families = list(FAMILIES)
+        self._families = list(CATEGORIES)
 
     def row(self, questions: list[Asked]) -> dict[str, Tensor]:
         """Text, segment, offset, target and weight of one video's questions, [t] each."""

@@ -20,7 +20,8 @@ from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 from experiments.tiny.model import normalise
 from tokenprune import tasks
 from tokenprune.results.statistics import Resamples
-from tokenprune.tasks.tinyvqa import SHORT, TinyVQA
+from tokenprune.tasks.questions import SHORT
+from tokenprune.tasks.tinyvqa import TinyVQA
 
 _BATCH = 11
 

@@ -25,8 +25,8 @@ from experiments.tiny.attention import train_fast
 from experiments.tiny.data import Batch, Load
 from experiments.tiny.model import Scale, build, normalise
 from experiments.tiny.text import PROMPT_START, ids
+from tokenprune.tasks.questions import CATEGORIES
 from tokenprune.tasks.scenes import COLOURS, DIRECTIONS, SHAPES
-from tokenprune.tasks.tinyvqa import FAMILIES
 
 # of the alignment's logits: keeps projected tokens about as long as word embeddings
 _SHARPNESS = 3.0
@@ -216,7 +216,7 @@ class Learner(lightning.LightningModule):
         asked = batch.target >= 0
         right = torch.ones_like(batch.target, dtype=torch.bool)
         right[asked] = logits.argmax(-1) == batch.target[asked]
-        for number, family in enumerate(FAMILIES):
+        for number, family in enumerate(CATEGORIES):
             rows, questions = (batch.family == number).nonzero(as_tuple=True)
             if len(rows):
                 wrong = (batch.segment[rows] == questions[:, None]) & ~right[rows]

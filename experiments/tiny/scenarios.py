@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Generator
 
+from tokenprune.tasks.questions import CATEGORIES, Question
 from tokenprune.tasks.scenes import Scenes, Thing, draw
-from tokenprune.tasks.tinyvqa import FAMILIES, Question
 
 _CHOICES = 10  # scenes drawn for one that is taken
 _EMPHASIS = {  # how often a family is wanted and asked; what is learnt last is asked most
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
 
 def pools(things: Sequence[Thing], frames: int) -> dict[str, list[Question]]:
     """All questions of every family that has any."""
-    found = {name: family.ask(things, frames) for name, family in FAMILIES.items()}
+    found = {name: family.ask(things, frames) for name, family in CATEGORIES.items()}
     return {name: questions for name, questions in found.items() if questions}
 
 
@@ -56,8 +56,8 @@ def commission(stream: Generator, videos: int, frames: int, choice: random.Rando
     ]
     free = dict.fromkeys(range(len(scenes)))  # an ordered set
     taken = []
-    for name in _families(list(FAMILIES), videos, choice):
-        wanted = name, choice.choice(FAMILIES[name].balance)
+    for name in _families(list(CATEGORIES), videos, choice):
+        wanted = name, choice.choice(CATEGORIES[name].balance)
         row = next((row for row in free if wanted in words[row]), next(iter(free)))
         del free[row]
         taken.append(row)

@@ -9,12 +9,13 @@ from tokenprune.cli.command import Command, as_yaml, console, keys
 from tokenprune.loading.installed import check
 from tokenprune.options import printing
 
-ABOUT = """Measures what strategies cost and save (time of each part, memory, cache, FLOPs) beside three references that
-take turns with them: the full model, the dense oracle (the stock model given as many visual tokens from the start,
-the limit for that budget), and random pruning at the same measured budget. Writes bench.json and bench.png.
+ABOUT = """Measures what strategies cost and save (time of each part, memory, cache, FLOPs) beside
+three references that take turns with them: the full model, the dense oracle (the stock model
+given as many visual tokens from the start, the limit for that budget), and random pruning at the
+same measured budget. Writes bench.json and bench.png.
 
-model=shape:llava-onevision-0.5b, -7b or -72b builds that architecture with random weights, without a download; so does
-shape:FOLDER of any config.json.
+model=shape:llava-onevision-0.5b, -7b or -72b builds that architecture with random weights,
+without a download; so does shape:FOLDER of any config.json.
 
 keys (KEY=VALUE):
 {keys}
@@ -22,8 +23,8 @@ keys (KEY=VALUE):
 
 examples:
   tokenprune bench strategy=dycoke,fastv out=runs/bench
-  tokenprune bench strategy=dycoke,fastv,dytok+visionzip keep=0.5 model=shape:llava-onevision-7b out=runs/7b
-  tokenprune bench strategy=dycoke model=shape:llava-onevision-0.5b vision=random frames=8 new_tokens=8 out=runs/llm
+  tokenprune bench strategy=dycoke,dytok+visionzip keep=0.5 model=shape:llava-onevision-7b out=7b
+  tokenprune bench strategy=dycoke model=shape:llava-onevision-0.5b vision=random out=runs/llm
 """
 
 

@@ -137,7 +137,8 @@ def steps(pipeline: Pipeline) -> list[tuple[str, Strategy, str, str]]:
                 for kind, how in stage.signals()._asdict().items()
                 if how
             )
-        found.append(("vision", stage, "once per video, before the LLM", reads))  # pyright: ignore[reportArgumentType]
+        reader: Any = stage
+        found.append(("vision", reader, "once per video, before the LLM", reads))
     for stage in pipeline.of(PrefillStage):
         reads = f"attention of the last prompt token in layer {stage.layer - 1}"
         found.append(("prefill", stage, f"once per prompt, before LLM layer {stage.layer}", reads))
@@ -158,7 +159,8 @@ def plan(pipeline: Pipeline) -> Table:
         table.add_column(column, overflow="fold", no_wrap=column in ("stage", "strategy"))
     shown: set[str] = set()
     for number, (stage, strategy, when, reads) in enumerate(steps(pipeline), start=1):
-        values = {f.name: getattr(strategy, f.name) for f in dataclasses.fields(strategy)}  # pyright: ignore[reportArgumentType]
+        fields: Any = strategy  # a dataclass
+        values = {one.name: getattr(strategy, one.name) for one in dataclasses.fields(fields)}
         text = "\n".join(f"{name}={as_typed(value)}" for name, value in values.items())
         table.add_row(
             str(number),

@@ -10,8 +10,8 @@ from tokenprune.cli.command import Command, console
 from tokenprune.errors import ConfigError
 from tokenprune.options import key, read_options
 
-ABOUT = """Compares two finished runs on the samples they share: scores by category, their difference with a paired
-95 % interval and McNemar's exact test, tokens and FLOPs.
+ABOUT = """Compares two finished runs on the samples they share: scores by category, their
+difference with a paired 95 % interval and McNemar's exact test, tokens and FLOPs.
 
 examples:
   tokenprune compare runs/a runs/b

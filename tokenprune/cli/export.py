@@ -15,10 +15,11 @@ examples:
   tokenprune data export tinyvqa out=shapes n=100
   tokenprune data export --help
 """
-ABOUT = """Writes samples of a task as real video files: out/videos/ID.mp4 (H.264, 8 frames per second) and
-out/annotations.json, which lists id, video, question, answer, category, metric and evidence of each. Any tool can
-play and read them, and `tokenprune run task=files:out/annotations.json` reads them back. TASK is tinyvqa, a task of a
-plug-in, files:PATH (its frames as they are evaluated) or lmms:NAME.
+ABOUT = """Writes samples of a task as real video files: out/videos/ID.mp4 (H.264, 8 frames per
+second) and out/annotations.json, which lists id, video, question, answer, category, metric and
+evidence of each. Any tool can play and read them, and `tokenprune run
+task=files:out/annotations.json` reads them back. TASK is tinyvqa, a task of a plug-in, files:PATH
+(its frames as they are evaluated) or lmms:NAME.
 
 keys (KEY=VALUE):
 {keys}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from tokenprune.cli.command import Command, console, keys
 from tokenprune.options import key, read_options
 
-ABOUT = """Lists the strategies: where they act, their options with defaults, and their papers. Then what a run can name
-besides: tasks, model families and checkpoints.
+ABOUT = """Lists the strategies: where they act, their options with defaults, and their papers.
+Then what a run can name besides: tasks, model families and checkpoints.
 
 keys (KEY=VALUE):
 {keys}

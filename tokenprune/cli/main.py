@@ -30,10 +30,10 @@ examples:
   tokenprune run strategy=dycoke+dytok video=clip.mp4 question="What moves?"
   tokenprune list                                      strategies, their options and papers
   tokenprune show strategy=visionzip+dytok             what a pipeline does, without a model
-  tokenprune study experiments/tinyvqa_retention.yaml  many strategies at many retentions, as one page of results
-  tokenprune sweep strategy=dycoke,fastv keep=0.5,0.25 a grid of strategies and budgets, as one table and two plots
-  tokenprune bench strategy=dycoke,fastv out=DIR       time, memory and FLOPs against the dense limit
-  tokenprune data export tinyvqa out=DIR n=100         the benchmark as .mp4 files, to look at or to use elsewhere
+  tokenprune study experiments/tinyvqa_retention.yaml  many strategies at many retentions, as a page
+  tokenprune sweep strategy=dycoke,fastv keep=0.5,0.25 a grid of strategies and budgets, as a table
+  tokenprune bench strategy=dycoke,fastv out=DIR       time, memory and FLOPs
+  tokenprune data export tinyvqa out=DIR n=100         the benchmark as .mp4 files
 """
 
 

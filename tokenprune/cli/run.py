@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tokenprune.strategy import Pipeline
 
 
-ABOUT = """Runs a strategy, the full model and random pruning at the same measured budget on the same samples, prints one
-table and writes summary.json, records.jsonl and config.yaml.
+ABOUT = """Runs a strategy, the full model and random pruning at the same measured budget on the
+same samples, prints one table and writes summary.json, records.jsonl and config.yaml.
 
 keys (KEY=VALUE):
 {keys}
@@ -23,12 +23,12 @@ keys (KEY=VALUE):
 
 examples:
   tokenprune run strategy=dycoke+dytok
-  tokenprune run strategy=fastv keep=0.5               half of the visual tokens, mean over LLM layers
+  tokenprune run strategy=fastv keep=0.5               half of the visual tokens, mean over layers
   tokenprune run strategy=visionzip+dytok visionzip.keep=0.25 frames=8 limit=40 out=results/vz
   tokenprune run strategy=fastv task=files:DIR/annotations.json
   tokenprune run config=runs/first/config.yaml fastv.drop=0.75   as that run, but for one option
-  tokenprune run strategy=dycoke model=llava-hf/llava-onevision-qwen2-7b-ov-hf device=cuda dtype=bfloat16 \\
-      video=clip.mp4 question="What happens?"
+  tokenprune run strategy=dycoke model=llava-hf/llava-onevision-qwen2-7b-ov-hf \\
+      device=cuda dtype=bfloat16 video=clip.mp4 question="What happens?"
 """
 
 

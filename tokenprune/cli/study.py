@@ -9,18 +9,20 @@ from tokenprune.loading.installed import check
 from tokenprune.options import printing
 from tokenprune.study.config import StudyConfig, command, read_study
 
-ABOUT = """Runs many strategies at many retentions, alone and guided by an allocator, at equal measured budgets on the
-same samples, and writes one page of tables, plots and findings. Finished cells stay in out/cells: a second call, also
-after an interruption or with more strategies in the file, runs only what is missing.
+ABOUT = """Runs many strategies at many retentions, alone and guided by an allocator, at equal
+measured budgets on the same samples, and writes one page of tables, plots and findings. Finished
+cells stay in out/cells: a second call, also after an interruption or with more strategies in the
+file, runs only what is missing.
 
-FILE is a YAML file of the keys below and of `strategies:`, a list of `spec`, `label` and `options`; words override it.
+FILE is a YAML file of the keys below and of `strategies:`, a list of `spec`, `label` and
+`options`; words override it.
 
 keys (KEY=VALUE):
 {keys}
 
 examples:
   tokenprune study experiments/tinyvqa_retention.yaml
-  tokenprune study experiments/tinyvqa_retention.yaml samples=44 assistants=[self] out=runs/small workers=1
+  tokenprune study experiments/tinyvqa_retention.yaml samples=44 out=runs/small workers=1
 """
 
 

@@ -9,13 +9,14 @@ from tokenprune.loading.installed import check
 from tokenprune.options import printing
 from tokenprune.study.sweep import SweepConfig, parse_sweep
 
-ABOUT = """Compares strategies at the same measured token budgets on the same samples, with the full model and random
-pruning at every budget, prints one table and writes results.csv, results.parquet and two plots. Commas separate what is
-swept. Finished cells stay in out/cells: the same command, also after an interruption, runs only what is missing.
+ABOUT = """Compares strategies at the same measured token budgets on the same samples, with the
+full model and random pruning at every budget, prints one table and writes results.csv,
+results.parquet and two plots. Commas separate what is swept. Finished cells stay in out/cells:
+the same command, also after an interruption, runs only what is missing.
 
 keys (KEY=VALUE):
 {keys}
-  STRATEGY.FIELD   options of a strategy, which multiply it, as in fastv.layer=1,2 or dytok.layers=[1,2],[3]
+  STRATEGY.FIELD   options of a strategy, which multiply it: fastv.layer=1,2 dytok.layers=[1,2],[3]
 
 examples:
   tokenprune sweep strategy=dycoke,fastv,prumerge+dytok keep=0.5,0.25,0.1

@@ -1,4 +1,4 @@
-"""Output on terminals and in files that know few characters: other characters instead of an error."""
+"""Output where few characters are known: other characters instead of an error."""
 
 from __future__ import annotations
 

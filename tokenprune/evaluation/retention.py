@@ -32,7 +32,7 @@ def retaining(pipeline: Pipeline, keep: float, extent: Extent, options: Iterable
 def refuse_overridden(
     before: Pipeline, after: Pipeline, options: Iterable[str], whose: str = ""
 ) -> None:
-    """ConfigError for an option, by a name like `dycoke.merge`, whose value the budget has changed."""
+    """ConfigError for an option, such as `dycoke.merge`, whose value the budget has changed."""
     fields = {strategy.name: strategy for strategy in before.strategies}
     for strategy in after.strategies:
         for key in options:

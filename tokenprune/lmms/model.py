@@ -79,7 +79,7 @@ class TokenPrune(lmms):
         logger.info(f"--model {MODEL} --model_args {self.arguments.line()}")
 
     def _check_context(self) -> None:
-        """Frames alone, before weights are read: what the prompts add is known later, to `attach`."""
+        """Frames alone, before weights are read: prompts are known later, to `attach`."""
         guided = self.pipeline.allocator is not None  # by a model that sees every token
         if guided or not self.pipeline.of(VisionStage):
             name, frames = self.arguments.pretrained, self.arguments.max_frames_num

@@ -234,7 +234,8 @@ class Processor:
 
     def _tokens(self, text: str, question: str, *, add_special_tokens: bool) -> list[int]:
         try:
-            return self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]  # pyright: ignore[reportReturnType]
+            made: Any = self.tokenizer(text, add_special_tokens=add_special_tokens)
+            return made["input_ids"]
         except Exception as error:  # a tokenizer's own: half a character, no text at all
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise PromptError(

@@ -1,6 +1,4 @@
-"""A YAML file of a command's keys: one that a command has written (`config=FILE`), or one written by
-hand.
-"""
+"""A YAML file of a command's keys: one that a command has written, or one written by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dataclass that is a command's schema: its keys and their help, and whose an unknown key may be.
+"""The dataclass that is a command's schema: its keys, their help, and what others may mean.
 
 Light to import: the command line reads its help from modules that stand on this one.
 """
@@ -36,7 +36,8 @@ def own_first(schema: type) -> list[Field[Any]]:
     """
     parents = [base for base in schema.__bases__ if dataclasses.is_dataclass(base)]
     inherited = {one.name for base in parents for one in dataclasses.fields(base)}
-    return sorted(dataclasses.fields(schema), key=lambda one: one.name in inherited)  # pyright: ignore[reportArgumentType]
+    every: Any = schema
+    return sorted(dataclasses.fields(every), key=lambda one: one.name in inherited)
 
 
 def keys_of(schema: type) -> list[str]:

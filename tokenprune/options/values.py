@@ -1,4 +1,4 @@
-"""One value of a key: read from text, held to the type of its field, checked, written as it is typed.
+"""One value of a key: read from text, held to its type, checked, and written as it is typed.
 
 Light to import: the command line reads its help from modules that stand on this one.
 """

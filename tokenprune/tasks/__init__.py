@@ -1,5 +1,7 @@
-"""Tasks by name: a named one is a file of this folder, an installed package's (entry points of the group
-`tokenprune.tasks`), or a plug-in's; `base.Task` says how it is declared and built.
+"""Tasks by name: `base.Task` says how one is declared and built.
+
+A named one is a file of this folder, an installed package's (entry points of the group
+`tokenprune.tasks`), or a plug-in's.
 
 `files:PATH` is the task of an annotations file, `lmms:NAME` one of lmms-eval.
 """
@@ -56,7 +58,8 @@ def build(
     """
     if include_path is not None and not name.startswith(_LMMS):
         raise TaskError(
-            f"include_path= is a folder of lmms-eval tasks, and {name} is not one: write {_LMMS}NAME"
+            f"include_path= is a folder of lmms-eval tasks, and {name} is not one: write "
+            f"{_LMMS}NAME"
         )
     if not name.startswith((_FILES, _LMMS)):
         return _named(name, {"samples": samples, "frames": frames, "seed": seed}, sampling)

@@ -1,4 +1,4 @@
-"""What a task is: a map-style data set of videos with a question each, and a metric for its answer."""
+"""What a task is: videos with a question each, and a metric for its answer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Sample:
 
     @property
     def full_question(self) -> str:
-        """What the model is asked: the question, its options if it has any, and how to answer then."""
+        """What the model is asked: with options, also these and how to answer."""
         return asked(self.question, self.options)
 
 

@@ -18,7 +18,8 @@ INSTRUCTION = "Answer with the option's letter from the given choices directly."
 # "The answer is (B)", "Answer: B", "I choose option B"; what is stated may be a list, "A or B"
 _LISTED = r"\(?[A-Z]\)?(?![\w'-])(?:\s*(?:,|/|&|\bor\b|\band\b)\s*\(?[A-Z]\)?(?![\w'-]))*"
 _STATED = re.compile(
-    rf"(?i:\b(?:answer|option|choice|choose|select|pick)\b(?:\s+(?:is|would\s+be))?)\s*[:=]?\s*({_LISTED})"
+    r"(?i:\b(?:answer|option|choice|choose|select|pick)\b(?:\s+(?:is|would\s+be))?)"
+    rf"\s*[:=]?\s*({_LISTED})"
 )
 _STATED_SMALL = re.compile(
     r"(?i:\b(?:answer|option|choice)\b(?:\s+is)?)\s*[:=]?\s*\(?([a-z])\)?[.!]?$"

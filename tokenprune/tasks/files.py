@@ -73,7 +73,7 @@ class Files(Task):
         )
 
     def fingerprint(self) -> dict[str, Any]:
-        """Annotations as they stand; of the videos, which may be large, sizes and times of change."""
+        """Annotations as they stand; of videos, which may be large, sizes and times of change."""
         annotations, videos = hashlib.sha256(repr(self._entries).encode()), hashlib.sha256()
         for entry in self._entries:
             state = entry.video.stat()

@@ -38,7 +38,7 @@ def entry_test(codec: str, extradata: bytes | None) -> EntryTest | None:
 
 
 def _heads(packet: memoryview, width: int) -> Iterator[int]:
-    """First bytes of the units of an H.264 or HEVC packet, each behind its length of `width` bytes."""
+    """First bytes of the units of a packet, each behind its length of `width` bytes."""
     at = 0
     while at + width < len(packet):
         yield packet[at + width]
@@ -59,7 +59,7 @@ def _vp9(packet: memoryview) -> bool:
 
 
 def _av1(packet: memoryview) -> bool:
-    """A temporal unit whose first frame is a key frame that is shown, behind its sequence header."""
+    """A temporal unit whose first frame is a key frame that is shown."""
     at, sequence = 0, False
     while at < len(packet):
         head = packet[at]

@@ -30,7 +30,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Subtask:
-    """One leaf of a group, or the task itself: an lmms-eval task and its documents without images."""
+    """One leaf of a group, or the task itself, and its documents without images."""
 
     name: str
     task: Any
@@ -265,7 +265,7 @@ def _subtask(name: str, task: Any) -> Subtask:
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Errors of lmms-eval, which it repeats five times and then hides in a RetryError, in one line."""
+    """Errors of lmms-eval, which it repeats and hides in a RetryError, in one line."""
     try:
         yield
     except LmmsError:

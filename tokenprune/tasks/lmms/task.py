@@ -1,4 +1,4 @@
-"""A task of lmms-eval: its documents, prompts, post-processing and metrics (see docs/lmms-eval.md)."""
+"""A task of lmms-eval: its documents, prompts and metrics (see docs/lmms-eval.md)."""
 
 from __future__ import annotations
 
