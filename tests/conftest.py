@@ -26,16 +26,17 @@ settings.load_profile("project")
 
 @pytest.fixture(autouse=True)
 def registry_as_it_was() -> Iterator[None]:
-    """Strategies that a test defines, and plug-ins that it loads, are gone after it."""
+    """Strategies, tasks and families that a test defines, and its plug-ins, are gone after it."""
     # after jaxtyping's hook, which wraps what is imported
-    from tokenprune.strategy import REGISTERED
+    from tokenprune.lookup import PLUGGABLE
 
-    known, modules = dict(REGISTERED), set(sys.modules)
+    known, modules = [dict(kind.defined) for kind in PLUGGABLE], set(sys.modules)
     yield
-    for name, kind in list(REGISTERED.items()):
-        if name not in known and not kind.__module__.startswith("tokenprune."):
-            del REGISTERED[name]
-    REGISTERED.update(known)
+    for kind, before in zip(PLUGGABLE, known, strict=True):
+        for name, thing in list(kind.defined.items()):
+            if name not in before and not thing.__module__.startswith("tokenprune."):
+                del kind.defined[name]
+        kind.defined.update(before)
     for name in set(sys.modules) - modules:
         if name.startswith("tokenprune_plugin_"):
             del sys.modules[name]

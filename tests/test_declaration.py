@@ -109,7 +109,7 @@ def test_fields_that_are_no_options() -> None:
     finally:
         REGISTERED.pop("odd", None)
     assert said.startswith(
-        "test_declaration.py: the fields of class Odd are no options (Unexpected type annotation"
+        "test_declaration.py: the fields of class Odd are not options (Unexpected type annotation"
     )
     assert said.endswith("annotate them as numbers, words, switches, or tuples of these")
 

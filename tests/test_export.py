@@ -223,7 +223,7 @@ FILES = {
     "absent.json": (None, "there is no annotations file"),
     "latin.json": (b"\xe9", "latin.json, line 1: this is not text in UTF-8"),
     "gone.json": (json.dumps([GOOD | {"video": "gone.mp4"}]), "there is no video"),
-    "damaged.json": (json.dumps([GOOD]), "a.mp4 is no video, or a truncated or corrupt one"),
+    "damaged.json": (json.dumps([GOOD]), "a.mp4 is not a video, or a truncated or corrupt one"),
 }
 
 

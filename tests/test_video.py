@@ -203,7 +203,7 @@ def test_an_animated_webp_is_read_or_named(tmp_path: Path) -> None:
 def test_a_file_that_is_no_video_is_not_called_webp(tmp_path: Path) -> None:
     path = tmp_path / "a.webp"
     path.write_bytes(b"RIFF" + bytes(60))
-    with pytest.raises(VideoError, match="is no video"):
+    with pytest.raises(VideoError, match="is not a video"):
         read_frames(path, 8)
 
 

@@ -83,7 +83,7 @@ def _construct(kind: type[Strategy], options: Mapping[str, Any]) -> Strategy:
         config = OmegaConf.structured(kind)
     except (OmegaConfBaseException, NameError, TypeError) as error:
         raise StrategyError(
-            f"{blame.home(kind)}: the fields of class {kind.__name__} are no options "
+            f"{blame.home(kind)}: the fields of class {kind.__name__} are not options "
             f"({' '.join(str(error).split())}): "
             "annotate them as numbers, words, switches, or tuples of these"
         ) from None

@@ -58,7 +58,7 @@ def folder(name: str, weights: bool = True) -> Path:
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).splitlines()[0]
         raise LoadingError(
-            f"{name} is no folder, is not in the local cache, and the hub cannot be reached "
+            f"{name} is not a folder, is not in the local cache, and the hub cannot be reached "
             f"({reason}): "
             "check the network, or give a folder"
         ) from None

@@ -12,7 +12,7 @@ from tokenprune.tasks.scenes import COLOURS, CROWD, DIRECTIONS, SHAPES, THIRDS, 
 
 
 class Question(NamedTuple):
-    """A question and its answer; over `balance` words the questions of its category are balanced."""
+    """A question and its answer; its category's questions are balanced over `balance` words."""
 
     text: str
     answer: str

@@ -2,7 +2,7 @@
 becomes of it.
 
 Axes: b videos, f frames, o objects (at most `CROWD`), k distractors (`CLUTTER`). Everything is
-drawn at once for a whole batch; pixels are made from it in `render.py`, questions in `questions.py`.
+drawn at once for a whole batch; `render.py` makes pixels of it, `questions.py` questions.
 Lengths are in units of a frame that is `SIZE` wide and high, whatever size it is rendered at.
 """
 

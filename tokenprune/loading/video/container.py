@@ -103,7 +103,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             )
             raise VideoError(f"{path} {said}") from None
         raise VideoError(
-            f"{path} is no video, or a truncated or corrupt one (FFmpeg: {error.strerror})"
+            f"{path} is not a video, or a truncated or corrupt one (FFmpeg: {error.strerror})"
         ) from None
 
 

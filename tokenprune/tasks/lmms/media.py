@@ -27,7 +27,7 @@ def clip_of(visuals: list[Any], frames: int, sampling: str = "index") -> Clip:
     frames in order.
 
     `sampling` is that of `read_clip`; images carry no times, and are taken by number.
-    Raises VideoError for a file that cannot be read, LmmsError for what is no single video.
+    Raises VideoError for a file that cannot be read, LmmsError for what is not a single video.
     """
     from PIL.Image import Image
 
@@ -36,7 +36,7 @@ def clip_of(visuals: list[Any], frames: int, sampling: str = "index") -> Clip:
     if len(visuals) > 1 and all(isinstance(visual, Image) for visual in visuals):
         if len({visual.size for visual in visuals}) > 1:
             raise LmmsError(
-                "images of different sizes are no frames of one video, which is all that "
+                "images of different sizes are not frames of one video, which is all that "
                 "tokenprune takes"
             )
         indices = frame_indices(len(visuals), frames)
