@@ -127,7 +127,7 @@ def later(view: SequenceView, step: int, attention: Tensor) -> SequenceView:
 
 @st.composite
 def decodings(draw: st.DrawFn) -> list[SequenceView]:
-    """Up to six decoding steps of one sample, whose attention sometimes jumps and sometimes drifts."""
+    """Up to six decoding steps of one sample, whose attention sometimes jumps, sometimes drifts."""
     first = draw(sequence_views())
     generator = torch.Generator().manual_seed(draw(seeds))
     logits = torch.randn(len(first.frame), generator=generator)
@@ -196,3 +196,12 @@ def configured(draw: st.DrawFn, kind: type[Strategy]) -> Strategy:
     hints = get_type_hints(kind)
     choices = {field.name: _values(hints[field.name]) for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     return kind(**{name: draw(values) for name, values in choices.items() if values is not None})
+
+
+def decode_attention(case: dict[str, Any], step: int) -> Tensor:
+    """The attention row of one decoding step, as the file's `attention` line says."""
+    heads, length = case["heads"], case["S"] + step
+    base = torch.zeros(heads, length)
+    base[:, : case["S"]] = draws(case["seed"], heads, case["S"])
+    noise = draws(case["seed"] + 1000 + step, heads, length)
+    return (4 * base + 4 * [0, 0.05, 0.1, 1, 0.05][step % 5] * noise).softmax(-1).mean(0)

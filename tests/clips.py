@@ -103,3 +103,39 @@ def half(path: Path) -> Path:
     data = path.read_bytes()
     cut.write_bytes(data[: len(data) // 2])
     return cut
+
+
+def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
+    """What can be wrong with a file, and what is said about it."""
+    whole = write_video(folder / "whole.mp4").read_bytes()
+    fast = write_video(folder / "fast.mp4", options={"movflags": "faststart"}).read_bytes()
+    matroska = write_video(folder / "whole.mkv").read_bytes()
+    write_video(folder / "none.mp4", frames=0)
+    write_audio(folder / "sound.mp4")
+    (folder / "folder.mp4").mkdir()
+    for name, data in {
+        "text.mp4": b"no video at all\n" * 50,
+        "notes.txt": b"no video at all\n" * 50,
+        "empty.mp4": b"",
+        "zeros.mkv": bytes(4096),
+        "cut.mp4": whole[: len(whole) // 2],
+        "cut_fast.mp4": fast[: len(fast) * 7 // 10],
+        "cut.mkv": matroska[: len(matroska) // 2],
+    }.items():
+        (folder / name).write_bytes(data)
+    return {
+        "missing": (folder / "missing.mp4", "there is no video file"),
+        "folder": (folder / "folder.mp4", "is a folder, not a video file"),
+        "text": (folder / "text.mp4", "is no video, or a truncated or corrupt one"),
+        "notes": (folder / "notes.txt", "is a text file, not a video|is no video"),
+        "empty": (folder / "empty.mp4", "is no video"),
+        "zeros": (folder / "zeros.mkv", "is no video"),
+        "sound": (folder / "sound.mp4", "holds sound but no video"),
+        "no frames": (folder / "none.mp4", "holds no frame|no video stream was found"),
+        "truncated": (folder / "cut.mp4", "truncated or corrupt"),
+        "truncated behind its header": (folder / "cut_fast.mp4", "truncated"),
+        "truncated stream": (
+            folder / "cut.mkv",
+            r"is truncated: its pictures end after \d\.\d of 4\.0 seconds",
+        ),
+    }

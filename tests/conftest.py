@@ -1,4 +1,4 @@
-"""Set-up of the tests: Hypothesis without chance, readable assertions, and a registry left clean."""
+"""Set-up of the tests: Hypothesis without chance, readable assertions, a registry left clean."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ settings.load_profile("project")
 @pytest.fixture(autouse=True)
 def registry_as_it_was() -> Iterator[None]:
     """Strategies that a test defines, and plug-ins that it loads, are gone after it."""
-    from tokenprune.strategy import (
-        REGISTERED,  # after jaxtyping's hook, which wraps what is imported
-    )
+    # after jaxtyping's hook, which wraps what is imported
+    from tokenprune.strategy import REGISTERED
 
     known, modules = dict(REGISTERED), set(sys.modules)
     yield

@@ -1,5 +1,6 @@
-"""What the package's files import, read in their text: also inside functions, also for type checkers.
+"""What the package's files import, read in their text: also inside functions.
 
+Also what only type checkers see.
 `docs/generate.py` draws the rooms with it.
 """
 
@@ -31,7 +32,7 @@ def imports(path: Path) -> set[str]:
 
 
 def room_of(name: str) -> str:
-    """`runtime` of `tokenprune.runtime.session`; "" of the package itself, which names its parts."""
+    """`runtime` of `tokenprune.runtime.session`; "" of the package itself."""
     return [*name.split("."), ""][1]
 
 

@@ -117,18 +117,21 @@ def visual(doc):
 
 
 def choices(doc, lmms_eval_specific_kwargs=None):
-    options = [f"{letter}. {option}" for letter, option in zip(string.ascii_uppercase, doc["options"])]
+    lettered = zip(string.ascii_uppercase, doc["options"])
+    options = [f"{letter}. {option}" for letter, option in lettered]
     return "\\n".join([doc["question"], *options, lmms_eval_specific_kwargs["post_prompt"]])
 
 
 def judge_letter(doc, results):
-    return {"letters": {"id": doc["video"], "score": float(results[0].strip()[:1] == doc["letter"])}}
+    right = results[0].strip()[:1] == doc["letter"]
+    return {"letters": {"id": doc["video"], "score": float(right)}}
 
 
 def judge_or_guess(doc, results):
     # as NExT-QA, EgoSchema and LongVideoBench: an answer without a letter becomes a random one
     text = results[0].strip()
-    read = text if text in list(string.ascii_uppercase) else random.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    letters = string.ascii_uppercase
+    read = text if text in list(letters) else random.choice(letters)
     return {"letters": {"id": doc["video"], "score": float(read == doc["letter"]), "read": read}}
 
 

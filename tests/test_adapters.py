@@ -19,9 +19,9 @@ from transformers import (
 
 from tokenprune import attach, ops
 from tokenprune.adapters import VideoLLM, adapt, families
-from tokenprune.adapters.base import FAMILIES
 from tokenprune.adapters.llava import Llava
 from tokenprune.errors import UnsupportedModelError
+from tokenprune.lookup import FAMILIES
 
 GREEDY = {"max_new_tokens": 4, "do_sample": False}
 
@@ -65,7 +65,7 @@ def llava_next_video() -> Any:
 def made_up() -> Iterator[type[VideoLLM]]:
     """A family as its file would declare it."""
     families()
-    before = dict(FAMILIES)
+    before = dict(FAMILIES.defined)
 
     class LlavaNextVideo(Llava, model_type="llava_next_video"):
         """`LlavaNextVideoForConditionalGeneration` of any size."""
@@ -78,8 +78,8 @@ def made_up() -> Iterator[type[VideoLLM]]:
             return ops.pool2d(maps[:, 1:], "average")  # CLS goes first
 
     yield LlavaNextVideo
-    FAMILIES.clear()
-    FAMILIES.update(before)
+    FAMILIES.defined.clear()
+    FAMILIES.defined.update(before)
 
 
 # by `model_type`: a small random model
@@ -140,7 +140,7 @@ class TestFamily:
 
     @torch.no_grad()
     def test_pool_is_the_models(self, kind: str) -> None:
-        """The first family pools behind its projector and the second before it, which is the same."""
+        """The first family pools behind its projector and the second before it: it is the same."""
         model = MODELS[kind]()
         adapter, pixels = adapt(model), prompt(3)["pixel_values_videos"][0]
         states = adapter.tower(pixels, output_hidden_states=True).hidden_states

@@ -188,9 +188,10 @@ PLUGINS = {
     "import sys\nsys.exit('usage: theirs')": "fails in line 2: SystemExit: usage: theirs",
     "import nothing_of_that_name": "fails in line 1: ModuleNotFoundError: No module named "
     "'nothing_of_that_name'",
-    "x = 1": 'defines no strategy: write class Mine(VisionStage, name="mine") in it, with that '
-    "name",
-    SOURCE.replace(', name="theirs"', ""): "defines no strategy: write class Mine",
+    "x = 1": 'defines nothing: write class Mine(VisionStage, name="mine") in it, '
+    'or class Mine(Task, name="mine"), '
+    "with that name",
+    SOURCE.replace(', name="theirs"', ""): "defines nothing: write class Mine",
 }
 
 

@@ -1,4 +1,4 @@
-"""Multiple choice: the prompt, and which option an answer chooses; annotations files with options."""
+"""Multiple choice: the prompt, which option an answer chooses, annotations files with options."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clips import write_video
 from hypothesis import given
 from hypothesis import strategies as st
-from test_video import write_video
 
 from tokenprune import tasks
 from tokenprune.cli.main import main

@@ -52,7 +52,8 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
             main({words})
         except SystemExit as left:
             assert not left.code
-        heavy = {{"torch", "rich", "omegaconf", "transformers", "lightning", "numpy", "av"}} & set(sys.modules)
+        heavy = {{"torch", "rich", "omegaconf", "transformers", "lightning", "numpy", "av"}}
+        heavy &= set(sys.modules)
         print("heavy:", sorted(heavy))"""
     out = python(code)
     assert out.endswith("heavy: []\n")
@@ -285,7 +286,7 @@ def test_a_plugin_brings_strategies(tmp_path: Path, capsys: pytest.CaptureFixtur
         said_ = capsys.readouterr().err
         assert message in said_ and said_.count("\n") == 1
     assert main(["show", f"plugin={tmp_path}", "strategy=none"]) == 2
-    assert "is no file" in capsys.readouterr().err
+    assert "is not a file" in capsys.readouterr().err
 
 
 def test_unreadable_configurations_name_the_word() -> None:

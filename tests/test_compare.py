@@ -16,9 +16,10 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from tokenprune.cli.compare import CompareConfig, read
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.compare import Comparison, compare, parse
+from tokenprune.evaluation.compare import Comparison, compare
 from tokenprune.evaluation.compare_screen import screen
 from tokenprune.evaluation.compare_screen import write as write_table
 from tokenprune.results.answer import Answer
@@ -212,9 +213,14 @@ def test_the_command(
     assert f"wrote {out}" in said and "B against A" in said and out.is_file()
 
 
+def compared(*words: str | Path) -> Comparison:
+    first, second = read([str(word) for word in words]).folders
+    return compare((Path(first), Path(second)))
+
+
 def refused(*words: str | Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        compare(parse([str(word) for word in words]).folders)
+        compared(*words)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -223,9 +229,9 @@ def test_words_that_mean_nothing(two: tuple[Path, Path]) -> None:
     assert "two runs are compared, not 1: write two folders" in refused(two[0])
     assert "not 3" in refused(*two, two[0])
     assert "out=t.xlsx is not a kind of table" in refused(*two, "out=t.xlsx")
-    assert "'--out=t.csv' means nothing here" in refused(*two, "--out=t.csv")
-    assert "'seed=3' means nothing here" in refused(*two, "seed=3")
-    assert parse(["a", "b", "out=c.json"]).out == Path("c.json")
+    assert "'--out=t.csv' is not KEY=VALUE: write out=t.csv" in refused(*two, "--out=t.csv")
+    assert "unknown key 'seed'" in refused(*two, "seed=3")
+    assert read(["a", "b", "out=c.json"]) == CompareConfig(["a", "b"], "c.json")
 
 
 def test_folders_that_are_no_finished_runs(tmp_path: Path, two: tuple[Path, Path]) -> None:

@@ -13,10 +13,12 @@ import pytest
 from arbitrary import blank
 from hypothesis import given
 from hypothesis import strategies as st
-from test_refusals import refusal
+from offenders import refusal
 from torch import Tensor
 
-from tokenprune import registry
+from tokenprune import lookup, registry
+from tokenprune.errors import NameTakenError
+from tokenprune.lookup import STRATEGIES
 from tokenprune.registry import build
 from tokenprune.strategies.dycoke import DyCoke
 from tokenprune.strategies.dytok import DyToK
@@ -53,7 +55,7 @@ def scratch() -> Iterator[None]:
 
 
 # --- algebra
-# --------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------
 
 
 @given(st.lists(specs, min_size=3, max_size=3))
@@ -115,7 +117,7 @@ def test_signals_are_what_the_readers_need() -> None:
 
 
 # --- options
-# --------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_options(spec: str, options: dict[str, Any], expected: Pipeline) -> None
 
 
 # --- definitions
-# ----------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------
 
 
 def define(name: str, bases: tuple[type, ...], **members: Any) -> Any:
@@ -175,9 +177,10 @@ def test_conflicts_between_stages() -> None:
 
 @pytest.mark.usefixtures("scratch")
 def test_names() -> None:
-    taken = refusal(define, "fastv", (VisionStage,))
+    with pytest.raises(NameTakenError) as taken:
+        define("fastv", (VisionStage,))
     assert (
-        taken
+        str(taken.value)
         == "the strategy name 'fastv' is taken by tokenprune.strategies.fastv.FastV: choose another"
     )
     for name in ("none", "a+b", "a.b", "two words", ""):
@@ -235,15 +238,15 @@ def entry(monkeypatch: pytest.MonkeyPatch, scratch: None) -> Iterator[Any]:
         dist = SimpleNamespace(name="their-package")
         points = [EntryPoint(name="theirs", action=action, dist=dist) for action in actions]
         monkeypatch.setattr(
-            registry,
+            lookup,
             "entry_points",
             lambda group: points if group == "tokenprune.strategies" else [],
         )
-        registry._discover.cache_clear()
+        STRATEGIES._broken = None
 
     yield install
     monkeypatch.undo()
-    registry._discover.cache_clear()
+    STRATEGIES._broken = None
 
 
 def test_entry_points(entry: Any) -> None:

@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
 from arbitrary import draws, video
 from models import llava_onevision, prompt
-from test_refusals import refusal
+from offenders import DOCS, Guide, Hider, Keeper, Mine, Pruner, half, refusal
 from torch import Tensor
 
 from tokenprune import ops
@@ -24,11 +23,8 @@ from tokenprune.runtime.session import attach
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import (
     Adjustable,
-    Allocator,
-    DecodeStage,
     Extent,
     Pipeline,
-    PrefillStage,
     Strategy,
     TowerReader,
     VisionStage,
@@ -39,58 +35,6 @@ TOKENS = video(draws(1, 4 * 9, 5), 9, draws(2, 36).abs(), draws(3, 36, 2))
 VIEW = SequenceView(
     torch.tensor([TEXT, 0, 0, 0, 1, 1, TEXT]), torch.arange(7), draws(4, 7).softmax(0)
 )
-DOCS = " (docs/write-a-strategy.md)"
-
-
-def half(tokens: VisualTokens, budget: Tensor) -> VisualTokens:
-    return Uniform().compress(tokens, budget)
-
-
-@dataclass(frozen=True)
-class Mine(VisionStage):
-    """Half of every frame, with something wrong in what it returns."""
-
-    wrong: Callable[[Any, Any], Any] = half
-    share: Callable[[Any], Any] = lambda tokens: ops.count(tokens.counts, 0.5)
-
-    def quota(self, tokens: Any) -> Any:
-        return self.share(tokens)
-
-    def compress(self, tokens: Any, budget: Any) -> Any:
-        return self.wrong(tokens, budget)
-
-
-@dataclass(frozen=True)
-class Pruner(PrefillStage):
-    wrong: Callable[[Any], Any]
-    layer: int = 2
-
-    def quota(self, view: Any) -> Any:
-        return view.counts - 1
-
-    def prune(self, view: Any, budget: Any) -> Any:
-        return self.wrong(view)
-
-
-@dataclass(frozen=True)
-class Hider(DecodeStage[Any]):
-    wrong: Callable[[Any, Any], Any]
-    begin: Callable[[], Any] = lambda: None
-    layer: int = 2
-
-    def start(self) -> Any:
-        return self.begin()
-
-    def attend(self, view: Any, state: Any) -> Any:
-        return self.wrong(view, state)
-
-
-@dataclass(frozen=True)
-class Guide(Allocator):
-    wrong: Callable[[Any], Any]
-
-    def weigh(self, probe: Any) -> Any:
-        return self.wrong(probe)
 
 
 def forged(tokens: VisualTokens, **changed: Any) -> VisualTokens:
@@ -229,9 +173,9 @@ def test_a_vision_stage(case: str, inference: bool) -> None:
         assert run(Pipeline((Mine(),)), fresh()) == ([9] * 4, [4] * 4, [4] * 4)
         said = refusal(run, Pipeline((Mine(wrong),)), fresh())
     if inference and "wrote" in message and "NumPy" not in case and "budget" not in case:
-        assert said.startswith("test_contract.py: Mine.compress wrote into its input in line ")
+        assert said.startswith("offenders.py: Mine.compress wrote into its input in line ")
     else:
-        assert said.startswith(f"test_contract.py: Mine.compress {message}")
+        assert said.startswith(f"offenders.py: Mine.compress {message}")
     assert said.endswith(DOCS)
 
 
@@ -284,7 +228,7 @@ def test_what_a_vision_stage_may_do() -> None:
 )
 def test_a_quota(share: Any, message: str) -> None:
     said = refusal(run, Pipeline((Mine(share=share),)), TOKENS)
-    assert said.startswith(f"test_contract.py: Mine.quota {message}")
+    assert said.startswith(f"offenders.py: Mine.quota {message}")
 
 
 MASKS: list[tuple[Any, str]] = [
@@ -322,7 +266,7 @@ def test_a_prefill_stage(wrong: Any, message: str) -> None:
         [2, 1],
     )
     said = refusal(masks.survivors, bad, VIEW, budget, bad.prune(VIEW, budget))
-    assert said.startswith(f"test_contract.py: Pruner.prune {message}")
+    assert said.startswith(f"offenders.py: Pruner.prune {message}")
 
 
 @pytest.mark.parametrize(
@@ -345,14 +289,14 @@ def test_a_decode_stage(wrong: Any, message: str) -> None:
     view = replace(VIEW, frame=VIEW.frame.clone())
     assert masks.shown(Hider(lambda view, state: (~view.visual, 1)), view, None, True, 0)[1] == 1
     said = refusal(masks.shown, Hider(wrong), view, None, True, 0)
-    assert said.startswith(f"test_contract.py: Hider.attend {message}")
+    assert said.startswith(f"offenders.py: Hider.attend {message}")
 
 
 def test_every_sample_starts_with_a_state_of_its_own() -> None:
     shared: list[int] = []
     said = refusal(masks.start, Hider(lambda view, state: state, lambda: shared))
     assert said.startswith(
-        "test_contract.py: Hider.start returned the same list twice: every sample starts anew"
+        "offenders.py: Hider.start returned the same list twice: every sample starts anew"
     )
     for begin in (list, lambda: None, lambda: (1, 2)):
         assert masks.start(Hider(lambda view, state: state, begin)) == begin()
@@ -377,7 +321,7 @@ def test_every_sample_starts_with_a_state_of_its_own() -> None:
 )
 def test_weights(given: Any, message: str) -> None:
     said = refusal(contract.weights, Guide(lambda probe: given), 4, given)
-    assert said.startswith(f"test_contract.py: Guide.weigh {message}")
+    assert said.startswith(f"offenders.py: Guide.weigh {message}")
     assert contract.weights(Guide(lambda probe: None), 2, torch.tensor([0, 3])).tolist() == [
         0.0,
         3.0,
@@ -385,27 +329,6 @@ def test_weights(given: Any, message: str) -> None:
 
 
 # state
-
-
-@dataclass(frozen=True)
-class Keeper(VisionStage):
-    """Half of every frame; `how` keeps something for the next sample."""
-
-    how: Callable[[Any], None] = lambda self: None
-    notes: list[int] = field(default_factory=list)
-    count: ClassVar[int] = 0
-    shared: ClassVar[list[int]] = []
-
-    def quota(self, tokens: VisualTokens) -> Tensor:
-        return ops.count(tokens.counts, 0.5)
-
-    def compress(self, tokens: VisualTokens, budget: Tensor) -> VisualTokens:
-        self.how(self)
-        return half(tokens, budget)
-
-    @cached_property
-    def table(self) -> list[int]:
-        return [1]
 
 
 STATES: dict[str, Callable[[Any], None]] = {
@@ -422,8 +345,7 @@ STATES: dict[str, Callable[[Any], None]] = {
 def test_state_on_the_instance_or_the_class(name: str) -> None:
     said = refusal(run, Pipeline((Keeper(STATES[name]),)), TOKENS)
     assert said.startswith(
-        f"test_contract.py: Keeper.compress changed {name}: keep no state on the instance or the "
-        "class"
+        f"offenders.py: Keeper.compress changed {name}: keep no state on the instance or the class"
     )
     if name == "late":
         del Keeper.late  # pyright: ignore[reportAttributeAccessIssue]
@@ -459,7 +381,7 @@ def test_a_breach_ends_generation(stages: tuple[Any, ...], mode: Any) -> None:
     with (
         attach(model, Pipeline(stages)),
         mode(),
-        pytest.raises(StrategyError, match=r"^test_contract\.py: .*strategy\.md"),
+        pytest.raises(StrategyError, match=r"^offenders\.py: .*strategy\.md"),
     ):
         model.generate(**prompt(4), max_new_tokens=3, do_sample=False)
 

@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from models import llava_onevision, prompt
-from test_contract import DOCS, Guide, Hider, Keeper, Mine, Pruner
-from test_refusals import refusal
+from offenders import DOCS, Guide, Hider, Keeper, Mine, Pruner, refusal
 
 from tokenprune import registry
 from tokenprune.cli.main import main
@@ -24,7 +23,7 @@ from tokenprune.runtime.session import attach
 from tokenprune.strategy import REGISTERED, Pipeline, PrefillStage, Strategy, VisionStage
 
 # --- classes
-# --------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------
 
 BODY: dict[str, Any] = {"quota": Mine.quota, "compress": Mine.compress}
 
@@ -35,27 +34,53 @@ def made(decorate: Any, bases: tuple[type, ...] = (VisionStage,), **body: Any) -
 
 frozen = dataclass(frozen=True)
 CLASSES: list[tuple[Callable[[], Any], str]] = [
-    (lambda: made(lambda kind: kind), "is not a dataclass: write @dataclass(frozen=True) above " "class Odd"),
+    (
+        lambda: made(lambda kind: kind),
+        "is not a dataclass: write @dataclass(frozen=True) above class Odd",
+    ),
     (lambda: made(dataclass), "is not frozen: write @dataclass(frozen=True) above class Odd"),
-    (lambda: made(frozen, keep=0.5),
-     "has keep without an annotation, so no option can set it: write keep: float = 0.5, or keep: " "ClassVar = 0.5 for a"),
-    (lambda: made(frozen, layer=None),
-     "has layer without an annotation, so no option can set it: write layer: int | None = None, or"),
-    (lambda: made(frozen, memory={}),
-     "has memory without an annotation, so no option can set it: write memory: ClassVar = {} for a " "constant, and"),
-    (lambda: made(lambda kind: kind, (Mine,), keep=0.5, __annotations__={"keep": float}),
-     "has keep, which is not a field, since Odd is not a dataclass: write @dataclass(frozen=True) " "above class Odd"),
-    (lambda: frozen(type("Odd", (VisionStage,), {"quota": Mine.quota})), "lacks compress: define " "every method of its"),
-    (lambda: made(frozen, (Strategy,)), "has no stage: inherit one or more of Allocator, " "VisionStage, PrefillStage"),
-    (lambda: made(frozen, (PrefillStage,), prune=Pruner.prune),
-     "does not say before which LLM layer it acts: add a field, as in layer: int = 2"),
-]  # fmt: skip
+    (
+        lambda: made(frozen, keep=0.5),
+        "has keep without an annotation, so no option can set it: write keep: float = 0.5, or "
+        "keep: "
+        "ClassVar = 0.5 for a",
+    ),
+    (
+        lambda: made(frozen, layer=None),
+        "has layer without an annotation, so no option can set it: write layer: int | None = None, "
+        "or",
+    ),
+    (
+        lambda: made(frozen, memory={}),
+        "has memory without an annotation, so no option can set it: write memory: ClassVar = {} "
+        "for a "
+        "constant, and",
+    ),
+    (
+        lambda: made(lambda kind: kind, (Mine,), keep=0.5, __annotations__={"keep": float}),
+        "has keep, which is not a field, since Odd is not a dataclass: write "
+        "@dataclass(frozen=True) "
+        "above class Odd",
+    ),
+    (
+        lambda: frozen(type("Odd", (VisionStage,), {"quota": Mine.quota})),
+        "lacks compress: define every method of its",
+    ),
+    (
+        lambda: made(frozen, (Strategy,)),
+        "has no stage: inherit one or more of Allocator, VisionStage, PrefillStage",
+    ),
+    (
+        lambda: made(frozen, (PrefillStage,), prune=Pruner.prune),
+        "does not say before which LLM layer it acts: add a field, as in layer: int = 2",
+    ),
+]
 
 
 @pytest.mark.parametrize(("define", "message"), CLASSES)
 def test_a_class_that_breaks_the_contract(define: Callable[[], Any], message: str) -> None:
     said = refusal(check_class, define())
-    assert said.startswith(f"test_contract.py: class Odd {message}") and said.endswith(DOCS)
+    assert said.startswith(f"offenders.py: class Odd {message}") and said.endswith(DOCS)
 
 
 def test_classes_that_keep_it() -> None:
@@ -120,7 +145,7 @@ def test_what_fields_may_refuse(error: Exception, kind: type[Exception], message
 
 
 # --- nothing left
-# ---------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

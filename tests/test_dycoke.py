@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from arbitrary import blank, draws, later, video
-from test_golden import decode_attention
+from arbitrary import blank, decode_attention, draws, later, video
 from torch import Tensor
 
 from tokenprune.errors import StrategyError

@@ -1,4 +1,4 @@
-"""The benchmark as files: written, read back, and refused with one line where something is wrong."""
+"""The benchmark as files: written, read back, and refused in one line where something is wrong."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 MISTAKES = {
     "": "nothing to export: write a task first",
     "tinyvqa": "nowhere to write to: add out=DIR",
-    "tinyvqq out=a": "unknown task 'tinyvqq'; known tasks: tinyvqa. Did you mean 'tinyvqa'?",
+    "tinyvqq out=a": "unknown task 'tinyvqq': did you mean",
     "tinyvqa out=a n=0": "n=0 is too few: write at least 1",
     "tinyvqa out=a n=ten": "n=ten is not a whole number: write n=NUMBER",
     "tinyvqa out=a size=97": "size=97 is odd, which H.264 cannot store: write size=98",

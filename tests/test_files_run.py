@@ -4,38 +4,13 @@ processes.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from clips import write_video
-from test_video import bad_files
+from clips import bad_files, write_video
+from runs import FAST, annotate, read
 
 from tokenprune.cli.main import main
-
-FAST = ["strategy=fastv", "device=cpu", "frames=8", "max_new_tokens=4"]
-
-
-def annotate(folder: Path, videos: dict[str, Path]) -> str:
-    """`task=files:` of one sample per video, with questions of different lengths."""
-    file = folder / "annotations.jsonl"
-    lines = [
-        {
-            "id": name,
-            "video": str(path),
-            "question": "What moves" + " there" * (number % 3) + "?",
-            "answer": "yes",
-        }
-        for number, (name, path) in enumerate(videos.items())
-    ]
-    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
-    return f"task=files:{file}"
-
-
-def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-    return json.loads((folder / "summary.json").read_text()), lines
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +28,7 @@ def test_a_corrupt_video_is_a_record(
     mixed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert main(["run", mixed, *FAST, f"out={out}"]) == 0
+    assert main(["run", mixed, "strategy=fastv", *FAST, f"out={out}"]) == 0
     summary, records = read(out)
     failed = [record for record in records if record["strategy"]["error"]]
     assert len(records) == summary["samples"] == 15 and len(failed) == summary["errors"] == 9
@@ -72,7 +47,7 @@ def test_a_corrupt_video_is_a_record(
 
 def test_or_stops_the_run(mixed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(["run", mixed, *FAST, f"out={out}", "on_error=stop"]) == 2
+    assert main(["run", mixed, "strategy=fastv", *FAST, f"out={out}", "on_error=stop"]) == 2
     error = capsys.readouterr().err
     assert "tokenprune: error: sample " in error and "on_error=record goes on without it" in error
 
@@ -82,7 +57,13 @@ def test_nothing_but_corrupt_videos(tmp_path: Path, capsys: pytest.CaptureFixtur
     empty.touch()
     assert (
         main(
-            ["run", annotate(tmp_path, {"a": empty, "b": empty}), *FAST, f"out={tmp_path / 'out'}"]
+            [
+                "run",
+                annotate(tmp_path, {"a": empty, "b": empty}),
+                "strategy=fastv",
+                *FAST,
+                f"out={tmp_path / 'out'}",
+            ]
         )
         == 0
     )
@@ -96,7 +77,7 @@ def test_a_batch_gives_each_sample_what_it_gets_alone(
     strategy: str, mixed: str, tmp_path: Path
 ) -> None:
     """Videos and questions of different lengths, decoded by two other processes."""
-    words = ["run", mixed, *FAST[1:], f"strategy={strategy}"]
+    words = ["run", mixed, *FAST, f"strategy={strategy}"]
     assert main([*words, f"out={tmp_path / 'alone'}", "workers=0"]) == 0
     assert main([*words, f"out={tmp_path / 'batch'}", "batch_size=5", "workers=2"]) == 0
     alone, batch = (read(tmp_path / name)[1] for name in ("alone", "batch"))

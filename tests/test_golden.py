@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from arbitrary import TableProbe, draws, later, video
+from arbitrary import TableProbe, decode_attention, draws, later, video
 from torch import Tensor
 
 from tokenprune import ops
@@ -42,7 +42,7 @@ FOUND: set[str] = set()
 
 
 def listed(key: str | None = None) -> list[Any]:
-    """One parameter for every entry of a list in the JSON files: under a key, or the file itself."""
+    """One parameter for every entry of a list in the JSON files: of a key, or the file itself."""
     cases = []
     for file, content in FILES.items():
         entries = content if isinstance(content, list) else content.get(key, [])
@@ -87,15 +87,6 @@ def test_dycoke_temporal_merging(case: dict[str, Any]) -> None:
     assert int(quota[1]) == case["keep_per_frame"]
     assert (kept.frame * case["n"] + kept.slot).tolist() == case["kept"]
     assert torch.equal(kept.features, rows[case["kept"]])
-
-
-def decode_attention(case: dict[str, Any], step: int) -> Tensor:
-    """The attention row of one decoding step, as the file's `attention` line says."""
-    heads, length = case["heads"], case["S"] + step
-    base = torch.zeros(heads, length)
-    base[:, : case["S"]] = draws(case["seed"], heads, case["S"])
-    noise = draws(case["seed"] + 1000 + step, heads, length)
-    return (4 * base + 4 * [0, 0.05, 0.1, 1, 0.05][step % 5] * noise).softmax(-1).mean(0)
 
 
 @pytest.mark.parametrize("case", listed("dp"))
@@ -238,7 +229,7 @@ def test_pool2d(file: str, mode: Any) -> None:
 
 @pytest.mark.parametrize(("file", "case"), named(r"v(\d+)_out"))
 def test_visionzip_with_cls(file: str, case: str) -> None:
-    """The original on CLIP: CLS counts as one dominant token and stays in front; images are frames."""
+    """The original on CLIP: CLS counts as one dominant token, and in front; images are frames."""
     attention, hidden, key, out, indices = (
         array(file, f"v{case}_{name}") for name in ("cls_attn", "hidden", "key", "out", "indices")
     )

@@ -77,7 +77,7 @@ def test_intervals_over_videos_cover_and_intervals_over_questions_do_not() -> No
 
 
 def test_families_that_share_a_video_are_drawn_together() -> None:
-    """`a` and `b` share v0, `c` has videos of its own; a draw that misses a family does not count."""
+    """`a` and `b` share v0, `c` has its own videos; a draw that misses a family does not count."""
     families = ["a"] * 6 + ["b"] * 6 + ["c"] * 6
     groups = [
         *(f"v{n}" for n in range(6)),

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from clips import write_video
 from omegaconf import OmegaConf
-from test_video import write_video
 from transformers import Qwen2Config
 
 from tokenprune import checkpoints, registry, tasks
@@ -231,7 +231,10 @@ def test_frames_of_a_benchmark_are_lmms_evals() -> None:
 @pytest.mark.parametrize(
     ("name", "instead"),
     [
-        ("mvbench", "write tinyvqa, files:PATH of an annotations file, or lmms:NAME of a task of " "lmms-eval"),
+        (
+            "mvbench",
+            "write tinyvqa, files:PATH of an annotations file, or lmms:NAME of a task of lmms-eval",
+        ),
         ("tinyvqq", "did you mean tinyvqa?"),
         ("lmm:mvbench", "did you mean lmms:mvbench?"),
         ("LMMS:mvbench", "did you mean lmms:mvbench?"),

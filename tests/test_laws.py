@@ -139,7 +139,7 @@ def test_keep_top(data: st.DataObject) -> None:
 
 
 # --- apportioning
-# ---------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------
 
 
 def by_hand(weights: Tensor, total: int, cap: list[int], follow: str) -> list[int]:
@@ -232,7 +232,7 @@ def test_apportion_refuses(weights: list[float], total: int, cap: int) -> None:
 
 
 # --- composition
-# ----------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------
 
 
 @given(st.lists(st.sampled_from(registry.names()), unique=True, max_size=3))

@@ -38,7 +38,10 @@ if find_spec("lmms_eval") is None:
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 FRAMES = lmms_tasks.FRAMES
-ARGUMENTS = f"pretrained=tiny,strategy=dycoke+dytok,max_frames_num={FRAMES},dycoke.merge=0.5,dytok.layers=[2,3]"
+ARGUMENTS = (
+    f"pretrained=tiny,strategy=dycoke+dytok,max_frames_num={FRAMES},"
+    "dycoke.merge=0.5,dytok.layers=[2,3]"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

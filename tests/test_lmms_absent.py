@@ -46,7 +46,7 @@ def test_what_does_not_go_with_a_task_of_lmms_eval() -> None:
     with pytest.raises(ValueError, match="lmms-eval has its own: write limit="):
         tasks.build("lmms:videomme", samples=3, frames=8, seed=0)
     with pytest.raises(
-        ValueError, match="include_path= is a folder of lmms-eval tasks, and tinyvqa is none"
+        ValueError, match="include_path= is a folder of lmms-eval tasks, and tinyvqa is not one"
     ):
         tasks.build("tinyvqa", samples=3, frames=8, seed=0, include_path=".")
 
@@ -77,13 +77,13 @@ def test_arguments_without_a_strategy_are_the_full_model() -> None:
         ({}, "write pretrained=NAME"),
         ({"pretrained": "tiny", "frames": 3}, "did you mean max_frames_num=?"),
         ({"pretrained": "tiny", "strategi": "fastv"}, "did you mean strategy=?"),
-        ({"pretrained": "tiny", "max_frames_num": 0.5}, "max_frames_num=0.5 is no whole number"),
+        ({"pretrained": "tiny", "max_frames_num": 0.5}, "max_frames_num=0.5 is not a whole number"),
         ({"pretrained": "tiny", "max_new_tokens": 0}, "write at least 1"),
         ({"pretrained": "tiny", "on_error": "skip"}, "write stop or empty"),
         ({"pretrained": "tiny", "version": "0.0.1"}, "version=0.0.1 wrote these arguments"),
         (
             {"pretrained": "tiny", "strategy": "dytok", "dytok.layers": "[2,"},
-            "no list that can be read",
+            "'dytok.layers=[2,' cannot be read",
         ),
         ({"pretrained": "tiny", "strategy": "fastv", "assistant": "tiny"}, "guides an allocator"),
     ],

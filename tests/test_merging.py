@@ -28,8 +28,9 @@ def g1() -> VisualTokens:
 
 
 TOP = """
-375 170 227 488 486 79 541 190 117 11 449 42 301 64 276 560 5 153 329 412 338 382 264 523 223 435 116 118
-61 403 346 460 289 517 461 232 4 3 175 575 60 404 518 174 347 574 290 454 397 340 233 55 54 111 283 231 226
+375 170 227 488 486 79 541 190 117 11 449 42 301 64 276 560 5 153 329 412 338 382 264 523 223 435
+116 118 61 403 346 460 289 517 461 232 4 3 175 575 60 404 518 174 347 574 290 454 397 340 233 55 54
+111 283 231 226
 293 398
 """
 
@@ -101,9 +102,14 @@ def test_prumerge_frames_are_independent_and_ragged(grid: bool) -> None:
     assert one.keys is not None
     flat = video(one.features, 576, torch.ones(576), one.keys)
     both = VisualTokens(
-        torch.cat([one.features, flat.features]), torch.cat([one.keys, one.keys]),
-        torch.cat([one.saliency, torch.ones(576)]), torch.arange(2).repeat_interleave(576), one.slot.repeat(2), 2, 576,
-    )  # fmt: skip
+        torch.cat([one.features, flat.features]),
+        torch.cat([one.keys, one.keys]),
+        torch.cat([one.saliency, torch.ones(576)]),
+        torch.arange(2).repeat_interleave(576),
+        one.slot.repeat(2),
+        2,
+        576,
+    )
     out = run(strategy, both)
     for frame, alone in enumerate((run(strategy, one), run(strategy, flat))):
         assert torch.equal(out.slot[out.frame == frame], alone.slot)

@@ -164,7 +164,10 @@ def test_a_file_written_by_hand(tmp_path: Path) -> None:
         ("shares: 0.5", "shares=0.5 is not a list: write shares=[A,B]"),
         ("trainer: ddp", "trainer=ddp has no keys: write trainer.KEY=VALUE"),
         ("parts: [a]", "parts=a has no keys: write spec: VALUE, one a line"),
-        ("parts: [{spce: a}]", "unknown key 'spce' in parts. Keys: spec, weight"),
+        (
+            "parts: [{spce: a}]",
+            "unknown key 'spce' in parts: did you mean spec? Keys: spec, weight",
+        ),
         ("sweep: {count: 2}", "is of `tokenprune sweep`: give it to that command"),
         ("- a", "holds no keys: write KEY: VALUE, one a line"),
         ("3", "cannot be read"),

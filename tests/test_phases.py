@@ -1,4 +1,4 @@
-"""Kinds of passes: each knows what it is by its type, and a decoding step goes through few files."""
+"""Kinds of passes: each is a type of its own, and a decoding step goes through few files."""
 
 from __future__ import annotations
 

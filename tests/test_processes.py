@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
-from test_resume import lasting, start
+from runs import lasting, start
 
 from tokenprune.cli.main import main
 from tokenprune.cli.terminal import adapt

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from arbitrary import blank
+from offenders import refusal
 
 from tokenprune import registry
 from tokenprune.errors import StrategyError
@@ -18,68 +19,149 @@ from tokenprune.strategies.dytok import DyToK
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import PrefillStage, VisionStage
 
-
-def refusal(action: Any, *arguments: Any) -> str:
-    """The message of the StrategyError that calling `action` must raise."""
-    with pytest.raises(StrategyError) as caught:
-        action(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
 READS = "reads the attention of the layer below, write a layer from 1 to the last LLM layer"
-# fmt: off
 REFUSED = [
     ("fastvv", {}, "unknown strategy 'fastvv': did you mean 'fastv'? Known: <names>, none"),
     ("xyz", {}, "unknown strategy 'xyz': Known: <names>, none"),
     ("", {}, "unknown strategy '': Known: <names>, none"),
     ("fastv+", {}, "unknown strategy '': Known: <names>, none"),
-    ("fastv", {"fastv.dorp": 0.5},
-     "fastv.dorp=0.5: Key 'dorp' not in fastv. Did you mean: 'drop'? (fields of fastv: layer, " "drop)"),
-    ("fastv", {"fastv.drop": "half"},
-     "fastv.drop=half: Value 'half' of type 'str' could not be converted to Float (fastv.drop is " "float)"),
-    ("fastv", {"fastv.layer": 2.5},
-     "fastv.layer=2.5: Value '2.5' of type 'float' could not be converted to Integer (fastv.layer " "is int)"),
-    ("fastv", {"fastv.drop": None},
-     "fastv.drop=None: Incompatible value 'None' for field of type 'float' (fastv.drop is float)"),
+    (
+        "fastv",
+        {"fastv.dorp": 0.5},
+        "fastv.dorp=0.5: Key 'dorp' not in fastv. Did you mean: 'drop'? (fields of fastv: layer, "
+        "drop)",
+    ),
+    (
+        "fastv",
+        {"fastv.drop": "half"},
+        "fastv.drop=half: Value 'half' of type 'str' could not be converted to Float "
+        "(fastv.drop is "
+        "float)",
+    ),
+    (
+        "fastv",
+        {"fastv.layer": 2.5},
+        "fastv.layer=2.5: Value '2.5' of type 'float' could not be converted to Integer "
+        "(fastv.layer "
+        "is int)",
+    ),
+    (
+        "fastv",
+        {"fastv.drop": None},
+        "fastv.drop=None: Incompatible value 'None' for field of type 'float' "
+        "(fastv.drop is float)",
+    ),
     ("fastv", {"fastv.drop": 1.5}, "fastv.drop=1.5 is not a fraction: write a number from 0 to 1"),
-    ("dycoke", {"dycoke.merge": -0.1}, "dycoke.merge=-0.1 is not a fraction: write a number from 0 to " "1"),
-    ("dycoke", {"dycoke.prune": 70}, "dycoke.prune=70.0 is not a fraction: write a number from 0 to 1"),
-    ("prumerge", {"prumerge.keep": 2}, "prumerge.keep=2.0 is not a fraction: write a number from 0 to " "1"),
-    ("visionzip", {"visionzip.keep": float("nan")}, "visionzip.keep=nan is not a fraction: write a " "number from 0 to 1"),
-    ("random", {"random.keep": 25}, "random.keep=25.0 is not a fraction: write a number from 0 to 1"),
-    ("uniform", {"uniform.keep": 25}, "uniform.keep=25.0 is not a fraction: write a number from 0 to " "1"),
-    ("dycoke", {"dycoke.follow": "code"},
-     "dycoke.follow=code: Invalid value 'code', expected one of ['paper', 'released'] "
-     "(dycoke.follow is Literal['paper', 'released'])"),
-    ("fastv+dytok", {"dytok.layers": [1, "x"]},
-     "dytok.layers=[1, 'x']: Value could not be converted to Integer (dytok.layers is tuple[int, " "int] | None)"),
-    ("fastv+dytok", {"dytok.layers": [16]},
-     "dytok.layers=[16]: TupleConfig length 1 does not match type hint length 2 "
-     "(dytok.layers is tuple[int, int] | None)"),
-    ("fastv+dytok", {"dytok.layers": [5, 2]},
-     "dytok.layers=[5, 2] is not a range: write [FIRST,LAST], 0-based and inclusive"),
-    ("fastv+dytok", {"dytok.cap": 0}, "dytok.cap=0 leaves no frame a token: write a positive " "number, or none"),
-    ("fastv", {"dytok.cap": 9}, "the option 'dytok.cap' belongs to no strategy of fastv: write " "fastv+dytok to use it"),
-    ("none", {"fastv.drop": 1}, "the option 'fastv.drop' belongs to no strategy of none: write " "fastv to use it"),
-    ("fastv", {"fasv.drop": 1}, "the option 'fasv.drop' belongs to no strategy of fastv: did you " "mean fastv.drop?"),
-    ("fastv+uniform", {"drop": 1},
-     "the option 'drop' belongs to no strategy of fastv+uniform: did you mean fastv.drop?"),
-    ("fastv", {"what.ever": 1}, "the option 'what.ever' belongs to no strategy of fastv: leave it " "out"),
+    (
+        "dycoke",
+        {"dycoke.merge": -0.1},
+        "dycoke.merge=-0.1 is not a fraction: write a number from 0 to 1",
+    ),
+    (
+        "dycoke",
+        {"dycoke.prune": 70},
+        "dycoke.prune=70.0 is not a fraction: write a number from 0 to 1",
+    ),
+    (
+        "prumerge",
+        {"prumerge.keep": 2},
+        "prumerge.keep=2.0 is not a fraction: write a number from 0 to 1",
+    ),
+    (
+        "visionzip",
+        {"visionzip.keep": float("nan")},
+        "visionzip.keep=nan is not a fraction: write a number from 0 to 1",
+    ),
+    (
+        "random",
+        {"random.keep": 25},
+        "random.keep=25.0 is not a fraction: write a number from 0 to 1",
+    ),
+    (
+        "uniform",
+        {"uniform.keep": 25},
+        "uniform.keep=25.0 is not a fraction: write a number from 0 to 1",
+    ),
+    (
+        "dycoke",
+        {"dycoke.follow": "code"},
+        "dycoke.follow=code: Invalid value 'code', expected one of ['paper', 'released'] "
+        "(dycoke.follow is Literal['paper', 'released'])",
+    ),
+    (
+        "fastv+dytok",
+        {"dytok.layers": [1, "x"]},
+        "dytok.layers=[1, 'x']: Value could not be converted to Integer "
+        "(dytok.layers is tuple[int, "
+        "int] | None)",
+    ),
+    (
+        "fastv+dytok",
+        {"dytok.layers": [16]},
+        "dytok.layers=[16]: TupleConfig length 1 does not match type hint length 2 "
+        "(dytok.layers is tuple[int, int] | None)",
+    ),
+    (
+        "fastv+dytok",
+        {"dytok.layers": [5, 2]},
+        "dytok.layers=[5, 2] is not a range: write [FIRST,LAST], 0-based and inclusive",
+    ),
+    (
+        "fastv+dytok",
+        {"dytok.cap": 0},
+        "dytok.cap=0 leaves no frame a token: write a positive number, or none",
+    ),
+    (
+        "fastv",
+        {"dytok.cap": 9},
+        "the option 'dytok.cap' belongs to no strategy of fastv: write fastv+dytok to use it",
+    ),
+    (
+        "none",
+        {"fastv.drop": 1},
+        "the option 'fastv.drop' belongs to no strategy of none: write fastv to use it",
+    ),
+    (
+        "fastv",
+        {"fasv.drop": 1},
+        "the option 'fasv.drop' belongs to no strategy of fastv: did you mean fastv.drop?",
+    ),
+    (
+        "fastv+uniform",
+        {"drop": 1},
+        "the option 'drop' belongs to no strategy of fastv+uniform: did you mean fastv.drop?",
+    ),
+    (
+        "fastv",
+        {"what.ever": 1},
+        "the option 'what.ever' belongs to no strategy of fastv: leave it out",
+    ),
     ("fastv", {"fastv": 0.5}, "the option 'fastv' needs a field: write fastv.FIELD=VALUE"),
-    ("fastv+uniform+fastv", {}, "'fastv' is named twice in fastv+uniform+fastv: name each strategy " "once"),
+    (
+        "fastv+uniform+fastv",
+        {},
+        "'fastv' is named twice in fastv+uniform+fastv: name each strategy once",
+    ),
     ("dytok", {}, "dytok only redistributes another strategy's budget: write one of <hosts>"),
-    ("dycoke+fastv+dytok", {},
-     "dytok redistributes one budget, but dycoke, fastv each have one: write dycoke+dytok or " "fastv+dytok"),
-    ("prumerge+visionzip", {},
-     "prumerge and visionzip read different saliency (mean_query, received): keep one of them"),
-    ("prumerge+visionzip", {"prumerge.proxy": "received"},
-     "prumerge and visionzip read different keys (full, head_mean): keep one of them"),
+    (
+        "dycoke+fastv+dytok",
+        {},
+        "dytok redistributes one budget, but dycoke, fastv each have one: write dycoke+dytok or "
+        "fastv+dytok",
+    ),
+    (
+        "prumerge+visionzip",
+        {},
+        "prumerge and visionzip read different saliency (mean_query, received): keep one of them",
+    ),
+    (
+        "prumerge+visionzip",
+        {"prumerge.proxy": "received"},
+        "prumerge and visionzip read different keys (full, head_mean): keep one of them",
+    ),
     ("fastv", {"fastv.layer": 0}, f"fastv.layer=0 prunes nothing: it {READS}"),
     ("dycoke", {"dycoke.layer": -1}, f"dycoke.layer=-1 prunes nothing: it {READS}"),
 ]
-# fmt: on
 
 
 @pytest.mark.parametrize(("spec", "options", "message"), REFUSED)

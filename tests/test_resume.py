@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from runs import FAST, chance, lasting, records, start
 
 from tokenprune.cli.main import main
 from tokenprune.evaluation.data import Readable
@@ -21,40 +18,6 @@ from tokenprune.results import run_folder as run_folders
 from tokenprune.results.answer import Answer
 from tokenprune.results.journal import Journal, count
 from tokenprune.storage import exclusive
-
-FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
-# of a summary: how long it took, where, on how many
-VARIES = {"environment", "vanilla_key", "systems"}
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-
-
-def lasting(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Summary and records without times."""
-    summary = json.loads((folder / "summary.json").read_text())
-    systems = {
-        role: {name: value for name, value in system.items() if "_ms" not in name}
-        for role, system in summary["systems"].items()
-    }
-    lines = records(folder)
-    for line in lines:
-        for role in systems:
-            del line[role]["time"]
-    return {key: value for key, value in summary.items() if key not in VARIES} | {
-        "systems": systems
-    }, lines
-
-
-def start(log: Path, *words: str) -> subprocess.Popen[bytes]:
-    """`tokenprune run` in a process group of its own; what it says goes to `log`."""
-    command = [sys.executable, "-m", "tokenprune", "run", *words]
-    threads = {"OMP_NUM_THREADS": "1"}
-    with log.open("ab") as stream:
-        return subprocess.Popen(
-            command, env={**os.environ, **threads}, stderr=stream, start_new_session=True
-        )
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +38,7 @@ def test_killed_at_three_moments_on_two_processes_and_one(whole: Path, tmp_path:
         "trainer.devices=2",
         "trainer.strategy=ddp",
     ]
-    moments = sorted(random.sample(range(1, 36), 3))  # of the 39 answers of three systems
+    moments = sorted(chance().sample(range(1, 36), 3))  # of the 39 answers of three systems
     for number, moment in enumerate(moments):
         process = start(log, *words)
         while process.poll() is None and (not out.exists() or count(out) < moment):

@@ -17,30 +17,39 @@ ROOMS = {
     "docstrings": "",
     "flops": "",
     "compat": "",
-    "checkpoints": "",
+    "lookup": "errors",
+    "checkpoints": "errors lookup",
     "storage": "errors",
     "options": "errors",
     "tokens": "",
     "guards": "errors tokens",
-    "strategy": "errors ops tokens guards",
+    "strategy": "errors lookup ops tokens guards",
     "declaration": "errors guards strategy",
     "strategies": "errors ops precision merging tokens strategy",
-    "adapters": "errors ops",
-    "registry": "errors guards strategy declaration strategies",
-    "plugins": "errors registry",
-    "loading": "errors options compat checkpoints adapters",
+    "adapters": "errors lookup ops",
+    "registry": "errors lookup guards strategy declaration",
+    "plugins": "errors lookup",
+    "loading": "errors lookup options compat checkpoints adapters",
     "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
-    "tasks": "errors options storage loading",
-    "results": "errors options storage strategy registry plugins loading",
-    "evaluation": "errors options storage flops checkpoints guards strategy adapters registry plugins "
-    "loading runtime tasks results",
-    "study": "errors options storage ops guards checkpoints strategy adapters registry plugins loading tasks "
-    "results evaluation",
-    "bench": "errors options storage flops compat strategy adapters registry plugins loading runtime tasks "
-    "results evaluation",
+    "tasks": "errors lookup options storage loading",
+    "results": "errors lookup options storage strategy registry plugins loading",
+    "evaluation": (
+        "errors options storage flops checkpoints guards strategy adapters registry "
+        "plugins loading runtime tasks results"
+    ),
+    "study": (
+        "errors options storage ops guards checkpoints strategy adapters registry plugins "
+        "loading tasks results evaluation"
+    ),
+    "bench": (
+        "errors options storage flops compat strategy adapters registry plugins loading "
+        "runtime tasks results evaluation"
+    ),
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",
-    "cli": "errors options storage guards strategy registry plugins loading tasks results evaluation study "
-    "bench lmms",
+    "cli": (
+        "errors lookup checkpoints options storage guards strategy registry plugins "
+        "loading tasks results evaluation study bench lmms"
+    ),
     "__main__": "cli",
 }
 
@@ -59,8 +68,7 @@ def test_the_table_points_downwards() -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "tokenprune.__init__"])
 def test_a_module_imports_its_own_room_and_those_below(name: str) -> None:
     room = room_of(name)
-    above = rooms_used(name) - set(ROOMS[room].split())
-    assert not above
+    assert rooms_used(name) <= set(ROOMS[room].split())
 
 
 def test_only_the_loop_imports_lightning() -> None:

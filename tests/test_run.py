@@ -1,4 +1,4 @@
-"""Whole runs on the embedded model, through the command line: what is written, and what never is."""
+"""Whole runs on the embedded model, by the command line: what is written, and what never is."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from clips import bad_files, write_video
 from models import llava_onevision
 from omegaconf import OmegaConf
 from rich.console import Console
-from test_video import bad_files, write_video
 
 from tokenprune import checkpoints, tasks
 from tokenprune.cli.display import results
@@ -348,7 +348,7 @@ def test_nothing_is_left_by_runs_that_fail(
 
 
 def test_an_assistant_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A stock model with the embedded tokenizer that sees 48 pixels, hence other tokens per frame."""
+    """A stock model with the embedded tokenizer that sees 48 pixels: other tokens per frame."""
     home = tmp_path / "other"
     llava_onevision().save_pretrained(home)
     for file in checkpoints.path("tiny").iterdir():

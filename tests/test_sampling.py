@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from clips import levels, write_noise, write_video
-from test_files_run import FAST, annotate, read
+from runs import FAST, annotate, read
 
 from tokenprune import tasks
 from tokenprune.cli.main import main
@@ -148,9 +148,7 @@ def test_records_say_which_and_when(tmp_path: Path) -> None:
     task = annotate(tmp_path, {"a": write_noise(tmp_path / "a.mkv", BURST, rate=50)})
     out = tmp_path / "out"
     assert (
-        main(
-            ["run", task, *FAST[1:], "strategy=random", "sampling=time", f"out={out}", "workers=0"]
-        )
+        main(["run", task, *FAST, "strategy=random", "sampling=time", f"out={out}", "workers=0"])
         == 0
     )
     summary, (record,) = read(out)

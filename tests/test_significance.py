@@ -73,7 +73,7 @@ def test_holm_is_the_closed_test_of_bonferroni(ps: list[float]) -> None:
 
 
 def test_p_is_that_of_the_interval() -> None:
-    """Twice the smaller share of resamplings beyond 0, these samples counted as one more; never 0."""
+    """Twice the smaller share of resamplings beyond 0, the samples counted as one more; never 0."""
     change = np.random.default_rng(0).normal(0.3, 1.0, 40)
     drawn = Resamples(["a"] * 40, 2000)
     found, draws = drawn.paired(change, np.zeros(40)), drawn.draws(change)

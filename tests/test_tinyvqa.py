@@ -261,7 +261,7 @@ def test_training_questions_come_from_every_family() -> None:
 
 
 def test_unknown_model_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"unknown embedded model 'huge'; embedded models: .*tiny"):
+    with pytest.raises(ValueError, match=r"unknown checkpoint 'huge': Known: .*tiny"):
         checkpoints.path("huge")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clips import write_video
 from omegaconf import OmegaConf
-from test_video import write_video
 
 from tokenprune import checkpoints
 from tokenprune.cli.main import main

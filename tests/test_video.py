@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import half, levels, write_audio, write_noise, write_video
+from clips import bad_files, half, levels, write_noise, write_video
 from PIL import Image
 
 from tokenprune.errors import VideoError
@@ -101,42 +101,6 @@ def test_a_header_with_a_wrong_count(tmp_path: Path) -> None:
     assert levels(
         read_frames(recounted(write_video(tmp_path / "a.avi", frames=20), 20, 12), 3)
     ) == [0, 9, 19]
-
-
-def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
-    """What can be wrong with a file, and what is said about it."""
-    whole = write_video(folder / "whole.mp4").read_bytes()
-    fast = write_video(folder / "fast.mp4", options={"movflags": "faststart"}).read_bytes()
-    matroska = write_video(folder / "whole.mkv").read_bytes()
-    write_video(folder / "none.mp4", frames=0)
-    write_audio(folder / "sound.mp4")
-    (folder / "folder.mp4").mkdir()
-    for name, data in {
-        "text.mp4": b"no video at all\n" * 50,
-        "notes.txt": b"no video at all\n" * 50,
-        "empty.mp4": b"",
-        "zeros.mkv": bytes(4096),
-        "cut.mp4": whole[: len(whole) // 2],
-        "cut_fast.mp4": fast[: len(fast) * 7 // 10],
-        "cut.mkv": matroska[: len(matroska) // 2],
-    }.items():
-        (folder / name).write_bytes(data)
-    return {
-        "missing": (folder / "missing.mp4", "there is no video file"),
-        "folder": (folder / "folder.mp4", "is a folder, not a video file"),
-        "text": (folder / "text.mp4", "is no video, or a truncated or corrupt one"),
-        "notes": (folder / "notes.txt", "is a text file, not a video|is no video"),
-        "empty": (folder / "empty.mp4", "is no video"),
-        "zeros": (folder / "zeros.mkv", "is no video"),
-        "sound": (folder / "sound.mp4", "holds sound but no video"),
-        "no frames": (folder / "none.mp4", "holds no frame|no video stream was found"),
-        "truncated": (folder / "cut.mp4", "truncated or corrupt"),
-        "truncated behind its header": (folder / "cut_fast.mp4", "truncated"),
-        "truncated stream": (
-            folder / "cut.mkv",
-            r"is truncated: its pictures end after \d\.\d of 4\.0 seconds",
-        ),
-    }
 
 
 def test_bad_files_are_named_in_one_line(tmp_path: Path) -> None:
@@ -262,7 +226,7 @@ def test_frames_are_held_once(tmp_path: Path) -> None:
 
 
 def test_cover_art_is_no_video(tmp_path: Path) -> None:
-    """Music with a picture on it holds sound but no video; beside a video it is not taken for it."""
+    """Music with a picture on it holds sound but no video; beside a video it is not taken."""
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
         for codec, size in (("mjpeg", (32, 32)), ("mpeg4", (64, 48))):

@@ -19,15 +19,15 @@ class StrategyError(TokenpruneError):
     """A strategy, option or combination that cannot work, or one that breaks its contract."""
 
 
-class NameTakenError(StrategyError):
-    """A second strategy wants the name `taken`, which `holder` has."""
+class NameTakenError(TokenpruneError):
+    """A second strategy, task or model family wants the name `taken`, which `holder` has."""
 
-    def __init__(self, taken: str, holder: str) -> None:
-        super().__init__(taken, holder)
-        self.taken, self.holder = taken, holder
+    def __init__(self, kind: str, taken: str, holder: str) -> None:
+        super().__init__(kind, taken, holder)
+        self.kind, self.taken, self.holder = kind, taken, holder
 
     def __str__(self) -> str:
-        return f"the strategy name {self.taken!r} is taken by {self.holder}: choose another"
+        return f"the {self.kind} name {self.taken!r} is taken by {self.holder}: choose another"
 
 
 class LoadingError(TokenpruneError):

@@ -1,116 +1,34 @@
 """Words to pipelines: `build("dycoke+dytok", {"dycoke.merge": 0.5})`.
 
-Built-in strategies are the files of `tokenprune/strategies/`, imported on first use; third parties
-register through the entry-point group `tokenprune.strategies` or simply by subclassing.
+Where strategies come from, `lookup` says: files of `tokenprune/strategies/`, the entry-point group
+`tokenprune.strategies`, or a subclass of the user's own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
 import inspect
-import logging
-import pkgutil
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import entry_points
-from types import ModuleType
 from typing import Any
 
-from tokenprune import strategies
 from tokenprune.declaration import check_class
-from tokenprune.errors import ConfigError, NameTakenError, StrategyError
+from tokenprune.errors import ConfigError, StrategyError
 from tokenprune.guards import blame
-from tokenprune.strategy import REGISTERED, Pipeline, Strategy
+from tokenprune.lookup import STRATEGIES
+from tokenprune.strategy import Pipeline, Strategy
 
 Options = Mapping[str, Any]
-
-_log = logging.getLogger(__name__)
-
-
-@cache
-def _discover() -> dict[str, str]:
-    """Imports the built-in strategies and the installed ones; by name, why one of the latter cannot
-    be used.
-
-    A package that does not import is told of once, in a line on stderr (by Python's logging, where
-    nobody has set it up), and is an error for whoever asks for its strategy; everybody else's
-    commands work.
-    """
-    for module in pkgutil.iter_modules(strategies.__path__):
-        importlib.import_module(f"{strategies.__name__}.{module.name}")
-    wrong: dict[str, str] = {}
-    first = set(REGISTERED)  # the built-in ones, and what the user's own program has defined
-    for point in entry_points(group="tokenprune.strategies"):
-        package = (
-            f"the installed package {point.dist.name!r}"
-            if point.dist
-            else f"the module {point.value!r}"
-        )
-        before = dict(REGISTERED)
-        try:
-            point.load()
-        except (Exception, SystemExit) as error:
-            REGISTERED.clear()  # nothing of what was half imported
-            REGISTERED.update(before)
-            reason = " ".join(str(error).split()) or type(error).__name__
-            told = (
-                f"the strategy {point.name!r} of {package} does not import ({reason}): update "
-                "or uninstall that package"
-            )
-            wrong[point.name] = told
-            if isinstance(error, NameTakenError) and error.taken not in first:
-                wrong[error.taken] = told
-                # of two packages with one name nobody can say which is meant
-                del REGISTERED[error.taken]
-            _log.warning("tokenprune: %s", told)
-            continue
-        if point.name not in REGISTERED:
-            new = sorted(set(REGISTERED) - set(before))
-            instead = f"write {' or '.join(new)}" if new else "update or uninstall that package"
-            wrong[point.name] = (
-                f"the entry point {point.name!r} of {package} defines no strategy of that name: "
-                f"{instead}"
-            )
-            if not new:
-                _log.warning("tokenprune: %s", wrong[point.name])
-    return wrong
 
 
 def names() -> list[str]:
     """All registered strategy names, sorted."""
-    _discover()
-    return sorted(REGISTERED)
+    return STRATEGIES.names()
 
 
 def get(name: str) -> type[Strategy]:
     """The strategy class called `name`; StrategyError lists the known ones and the nearest."""
-    wrong = _discover()
-    if name in REGISTERED:
-        return REGISTERED[name]
-    if name in wrong:
-        raise StrategyError(wrong[name])
-    near = difflib.get_close_matches(name, names(), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise StrategyError(f"unknown strategy {name!r}: {hint}Known: {', '.join([*names(), 'none'])}")
-
-
-def defined_by(module: ModuleType) -> list[str]:
-    """Names of third parties' strategies that a module defines, imports, or imports the module or
-    package of.
-    """
-    values = list(vars(module).values())
-    homes = [
-        module.__name__,
-        *(value.__name__ for value in values if isinstance(value, ModuleType)),
-    ]
-    found = []
-    for name, kind in REGISTERED.items():
-        inside = any(f"{kind.__module__}.".startswith(f"{home}.") for home in homes)
-        if blame.foreign(kind) and (inside or any(value is kind for value in values)):
-            found.append(name)
-    return found
+    return STRATEGIES.find(name)
 
 
 def build(spec: str, options: Options | None = None) -> Pipeline:

@@ -15,14 +15,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune import ops
-from tokenprune.errors import NameTakenError, StrategyError
+from tokenprune.errors import StrategyError
 from tokenprune.guards import contract
+from tokenprune.lookup import STRATEGIES
 from tokenprune.tokens import Extent, Probe, SequenceView, Signals, VisualTokens
 
 State = TypeVar("State")
 S = TypeVar("S")
 
-REGISTERED: dict[str, type[Strategy]] = {}
+REGISTERED: dict[str, type[Strategy]] = STRATEGIES.defined
 
 
 class Strategy(ABC):
@@ -38,23 +39,15 @@ class Strategy(ABC):
         if name is None:  # not registered: called by its class
             cls.name = vars(cls).get("name", cls.__name__)
             return
-        known = REGISTERED.get(name, cls)
-        # the same definition run again (a notebook cell, a reloaded module) replaces itself
-        if _full_name(known) != _full_name(cls):
-            raise NameTakenError(name, _full_name(known))
         if not name.isidentifier() or name == "none":
             raise StrategyError(
                 f"{name!r} is not a strategy name: write letters, digits and _ (and not 'none')"
             )
+        STRATEGIES.add(name, cls)
         cls.name = name
-        REGISTERED[name] = cls
 
     def __add__(self, other: Strategy | Pipeline) -> Pipeline:
         return Pipeline((self,)) + other
-
-
-def _full_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 class Allocator(Strategy):
@@ -226,7 +219,7 @@ class Pipeline:
                 f"{guide} redistributes one budget, but {_named(budgets, ', ')} each have one: "
                 f"write {' or '.join(f'{host.name}+{guide}' for host in budgets)}"
             )
-        known = REGISTERED.items()
+        known = STRATEGIES.items()
         hosts = sorted(name for name, kind in known if issubclass(kind, HOSTS))
         raise StrategyError(
             f"{guide} only redistributes another strategy's budget: write one of "

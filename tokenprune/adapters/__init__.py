@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from functools import cache
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from tokenprune.adapters.base import FAMILIES, VideoLLM
+from tokenprune.adapters.base import VideoLLM
 from tokenprune.errors import UnsupportedModelError
+from tokenprune.lookup import FAMILIES
 
 __all__ = ["UnsupportedModelError", "VideoLLM", "adapt", "families"]
 
 LOAD = "load one with AutoModelForImageTextToText.from_pretrained(NAME)"
 
 
-@cache
-def families() -> dict[str, type[VideoLLM]]:
-    """Supported families by `config.model_type`: every file of this folder declares one."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+def families() -> Mapping[str, type[VideoLLM]]:
+    """Supported families by `config.model_type`, each imported when it is asked for.
+
+    They are the files of this folder, those of installed packages (entry points of the group
+    `tokenprune.families`), and those that a plug-in defines.
+    """
     return FAMILIES
 
 
@@ -38,6 +38,7 @@ def adapt(model: Any) -> VideoLLM:
     if kind not in families():
         if (path := _inside(model)) is not None:
             _unwrap(model, path)
+        FAMILIES.refuse_broken(kind)
         raise UnsupportedModelError(
             f"{type(model).__name__} ({kind}) is not of a family that tokenprune knows: "
             f"supported families are {', '.join(sorted(families()))}"

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-FAMILIES: dict[str, type[VideoLLM]] = {}
+from tokenprune.lookup import FAMILIES
+
 STRETCHED = ("linear", "dynamic", "yarn")  # kinds of RoPE whose `factor` multiplies the context
 
 
@@ -48,7 +49,7 @@ class VideoLLM(ABC):
     def __init_subclass__(cls, model_type: str | None = None) -> None:
         if model_type is not None:  # else what several families share
             cls.model_type = model_type
-            FAMILIES[model_type] = cls
+            FAMILIES.add(model_type, cls)
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model

@@ -1,20 +1,48 @@
-"""Where the models that travel inside the package lie. Imports nothing heavy."""
+"""Checkpoints by name: the models that travel inside this package, and those of installed packages.
+
+An installed one is an entry point of the group `tokenprune.checkpoints` that names a folder, or a
+function that returns one. Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from tokenprune.errors import LoadingError
+from tokenprune.lookup import Registry
 
 _HERE = Path(__file__).parent
 
 
+def _folder(named: Any) -> Path:
+    """What an entry point names, as the folder that it stands for."""
+    place = Path(named() if callable(named) else named)  # pyright: ignore[reportArgumentType]
+    if not (place / "config.json").is_file():
+        raise LoadingError(f"{place} holds no config.json")
+    return place
+
+
+CHECKPOINTS: Registry[Path] = Registry(
+    "checkpoint", "tokenprune.checkpoints", LoadingError, read=_folder
+)
+CHECKPOINTS.defined |= {file.parent.name: file.parent for file in _HERE.glob("*/config.json")}
+_EMBEDDED = tuple(sorted(CHECKPOINTS.defined))
+
+
 def names() -> list[str]:
-    """Names of the embedded models."""
-    return sorted(folder.parent.name for folder in _HERE.glob("*/config.json"))
+    """Names of the embedded models, and of installed packages' ones."""
+    return CHECKPOINTS.names()
+
+
+def path(name: str) -> Path:
+    """The folder of the checkpoint `name`, as `from_pretrained` takes it. Raises LoadingError."""
+    return CHECKPOINTS.find(name)
 
 
 def note(*used: str | None) -> str | None:
     """What figures made with embedded models are worth, where any of the models `used` is one."""
-    mine = [name for name in dict.fromkeys(used) if name in names()]
+    mine = [name for name in dict.fromkeys(used) if name in _EMBEDDED]
     if not mine:
         return None
     what = (
@@ -26,12 +54,3 @@ def note(*used: str | None) -> str | None:
         f"{what}: these figures show how a strategy behaves and that every part works; "
         "they are not the papers' results."
     )
-
-
-def path(name: str) -> Path:
-    """The folder of the embedded model `name`, as `from_pretrained` takes it."""
-    if name not in names():
-        raise ValueError(
-            f"unknown embedded model {name!r}; embedded models: {', '.join(names()) or 'none'}."
-        )
-    return _HERE / name

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tokenprune import registry
+from tokenprune import checkpoints, registry
+from tokenprune.lookup import FAMILIES, TASKS
+from tokenprune.options import as_typed
 from tokenprune.strategy import (
     Allocator,
     DecodeStage,
@@ -69,20 +71,11 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     )
 
 
-def word(value: Any) -> str:
-    """A value as it is written on the command line."""
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(word, value))}]"
-    return (
-        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
-
-
 def strategies_markdown() -> str:
     """The table of strategies for README and docs, one row each, without a final newline."""
     rows = ["| strategy | stage | options and defaults | paper |", "| --- | --- | --- | --- |"]
     for entry in entries():
-        fields = ", ".join(f"`{name}={word(value)}`" for name, value in entry.fields.items())
+        fields = ", ".join(f"`{name}={as_typed(value)}`" for name, value in entry.fields.items())
         paper = f"[{entry.paper}]({entry.link})" if entry.link else entry.paper
         rows.append(f"| `{entry.name}` | {', '.join(entry.stages)} | {fields} | {paper} |")
     return "\n".join(rows)
@@ -95,12 +88,25 @@ def listing() -> Table:
         table.add_column(column, overflow="fold", no_wrap=column == "strategy")
     for entry in entries():
         fields = "\n".join(
-            f"{entry.name}.{name}={word(value)}" for name, value in entry.fields.items()
+            f"{entry.name}.{name}={as_typed(value)}" for name, value in entry.fields.items()
         )
         table.add_row(
             entry.name, "\n".join(entry.stages), fields, f"{entry.paper}\n{entry.link}".strip()
         )
         table.add_section()
+    return table
+
+
+def others() -> Table:
+    """What a run can name besides strategies. Nothing built-in is imported for it."""
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("", "names", "besides", "as in"):
+        table.add_column(column, overflow="fold")
+    tasks = "\n".join(TASKS.also)
+    table.add_row("tasks", "\n".join(TASKS.names()), tasks, "task=tinyvqa")
+    hub = "a folder, or a hub id of one of these families"
+    table.add_row("model families", "\n".join(FAMILIES.names()), "", "")
+    table.add_row("checkpoints", "\n".join(checkpoints.names()), hub, "model=tiny")
     return table
 
 
@@ -153,7 +159,7 @@ def plan(pipeline: Pipeline) -> Table:
     shown: set[str] = set()
     for number, (stage, strategy, when, reads) in enumerate(steps(pipeline), start=1):
         values = {f.name: getattr(strategy, f.name) for f in dataclasses.fields(strategy)}  # pyright: ignore[reportArgumentType]
-        text = "\n".join(f"{name}={word(value)}" for name, value in values.items())
+        text = "\n".join(f"{name}={as_typed(value)}" for name, value in values.items())
         table.add_row(
             str(number),
             stage,

@@ -16,18 +16,9 @@ from tokenprune.results.read import Run, read_run
 from tokenprune.results.statistics import Paired, Resamples, mean
 from tokenprune.results.summary import Summary
 
-_EXAMPLE = "tokenprune compare runs/a runs/b"
 _SAME = ("task", "model", "assistant", "frames")  # what two runs usually share
 WHOLE = "all"  # the row of the score: the mean over categories
 RATIOS = ("input_ratio", "layer_average_ratio", "decode_ratio", "flops_ratio")  # columns
-
-
-@dataclass(frozen=True)
-class Words:
-    """What `tokenprune compare` was told."""
-
-    folders: tuple[Path, Path]
-    out: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -52,33 +43,6 @@ class Comparison:
     # tokens and FLOPs by column, fractions of the full model's
     ratios: dict[str, tuple[float | None, float | None]]
     warnings: tuple[str, ...]
-
-
-def parse(words: Sequence[str]) -> Words:
-    """Two folders, and `out=FILE`. Raises ConfigError."""
-    folders, out = [], None
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key.lstrip("-") == "out" and value and not word.startswith("-"):
-            out = Path(value).expanduser()
-        elif word.startswith("-") or (equals and not Path(word).expanduser().exists()):
-            raise ConfigError(
-                f"{word!r} means nothing here: write two folders of runs, and out=FILE.csv for a "
-                "table"
-            )
-        else:
-            folders.append(Path(word).expanduser())
-    if len(folders) != 2:
-        raise ConfigError(
-            f"two runs are compared, not {len(folders)}: write two folders, as in `{_EXAMPLE}`"
-        )
-    if out is not None and out.suffix not in (".csv", ".json"):
-        raise ConfigError(
-            f"out={out} is not a kind of table that is known: write out=FILE.csv or out=FILE.json"
-        )
-    if out is not None and out.exists():
-        raise ConfigError(f"out={out} exists already: write another name, or remove it")
-    return Words((folders[0], folders[1]), out)
 
 
 def compare(folders: tuple[Path, Path]) -> Comparison:

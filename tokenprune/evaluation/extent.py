@@ -7,14 +7,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
-import torch
-from transformers import AutoModelForImageTextToText, PreTrainedConfig
-
 from tokenprune import tasks
-from tokenprune.adapters import VideoLLM, adapt
+from tokenprune.adapters import VideoLLM
 from tokenprune.adapters.base import context_of
 from tokenprune.errors import ConfigError, PromptError
-from tokenprune.loading.checkpoint import configuration
+from tokenprune.loading.checkpoint import configuration, outline
 from tokenprune.loading.processor import Processor
 from tokenprune.strategy import Extent
 from tokenprune.tasks import Task
@@ -22,12 +19,6 @@ from tokenprune.tasks.choice import asked
 
 # questions: the longest ones; those of a task that draws its samples, which takes time
 _MEASURED, _DRAWN = 8, 33
-
-
-def outline(settings: PreTrainedConfig) -> VideoLLM:
-    """The architecture without memory for its weights: enough to count its layers and cells."""
-    with torch.device("meta"):
-        return adapt(AutoModelForImageTextToText.from_config(settings))
 
 
 def extent_of(model: str, frames: int) -> Extent:
@@ -41,7 +32,7 @@ def questions_of(task: Task, limit: int | None) -> Iterator[str]:
     they are alike.
     """
     size = len(task) if limit is None else min(limit, len(task))
-    for index in range(min(size, _DRAWN) if task.name in tasks.names() else size):
+    for index in range(min(size, _DRAWN) if tasks.draws(task.name) else size):
         label = task.label(index)
         yield asked(label.question, label.options)
 

@@ -9,10 +9,10 @@ from typing import Any
 from tokenprune import registry, tasks
 from tokenprune.checkpoints import note
 from tokenprune.evaluation.config import LONGEST, RunConfig
-from tokenprune.evaluation.extent import check_context, longest_text, outline, questions_of
+from tokenprune.evaluation.extent import check_context, longest_text, questions_of
 from tokenprune.evaluation.loop import Loop
 from tokenprune.evaluation.retention import retaining
-from tokenprune.loading.checkpoint import configuration
+from tokenprune.loading.checkpoint import configuration, outline
 from tokenprune.loading.device import cores
 from tokenprune.loading.processor import Processor
 from tokenprune.results import provenance
@@ -67,7 +67,7 @@ class Plan:
     @property
     def setting(self) -> Setting:
         config = self.config
-        drawn = config.video is None and config.task in tasks.names()
+        drawn = config.video is None and tasks.draws(config.task)
         return Setting(
             spec=str(self.pipeline),
             options=config.options,
@@ -123,7 +123,7 @@ def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
         extent = Extent(frames, adapter.cells, adapter.depth)
         pipeline = retaining(pipeline, config.keep, extent, config.options)
     strategies = provenance.code_of_pipeline(pipeline) | provenance.code_of(registry.get(RANDOM))
-    around = provenance.code_of_package() | provenance.code_of(type(task))
+    around = provenance.code_of_package() | provenance.code_of(type(task), type(adapter))
     return Plan(config, pipeline, task, frames, longest, strategies, around)
 
 
@@ -142,6 +142,6 @@ def _task(config: RunConfig) -> Task:
 
 def _workers(config: RunConfig) -> int:
     """Processes that decode; what a task makes itself is made faster than sent."""
-    if config.workers is not None or config.video is not None or config.task in tasks.names():
+    if config.workers is not None or config.video is not None or tasks.draws(config.task):
         return config.workers or 0
     return max(1, min(4, cores() - 1))

@@ -71,7 +71,7 @@ def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
             assistant, _ = load(config.assistant, where.dtype, where.device)
         # now: Lightning takes the model back to the CPU
         place = environment(model.device, model.dtype, command)
-        place["packages"] = plan.strategies.versions()
+        place["packages"] = plan.code.versions()
         if first_process():
             begun.sit_down(folder, place, count(folder))
         key, journal = _vanilla_key(plan, made, place), Journal(folder)
@@ -117,7 +117,7 @@ def _begin(plan: Plan, folder: Path) -> _Begun:
         begun.check(folder, plan.about, before, made_with)
     elif first_process():
         begin(folder, plan.given, made_with)
-        copies.keep(folder, plan.strategies)
+        copies.keep(folder, plan.code)
     return _Begun(where, made_with)
 
 

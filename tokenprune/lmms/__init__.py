@@ -11,16 +11,6 @@ from typing import Any
 MODEL = "tokenprune"  # as in `lmms-eval --model tokenprune`
 
 
-def require(evaluates: bool = False) -> None:
-    """Raises LmmsError where lmms-eval is not installed, or cannot work beside the rest.
-
-    `evaluates`: its own evaluator is going to be used.
-    """
-    from tokenprune.loading.installed import check_lmms
-
-    check_lmms(evaluates)
-
-
 def manifest() -> Any:
     """What lmms-eval's registry wants to know about `--model tokenprune`."""
     from lmms_eval.models.registry_v2 import ModelManifest  # pyright: ignore[reportMissingImports]

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from tokenprune.errors import LmmsError
-from tokenprune.lmms import MODEL, manifest, require
+from tokenprune.lmms import MODEL, manifest
 from tokenprune.lmms.arguments import Arguments
+from tokenprune.loading.installed import check_lmms
 
 
 def run(words: Sequence[str]) -> None:
@@ -25,7 +26,7 @@ def run(words: Sequence[str]) -> None:
 
     Raises LmmsError, StrategyError.
     """
-    require(evaluates=True)
+    check_lmms(evaluates=True)
     import lmms_eval.__main__ as program  # pyright: ignore[reportMissingImports]
     from lmms_eval import models  # pyright: ignore[reportMissingImports]
     from lmms_eval.utils import simple_parse_args_string  # pyright: ignore[reportMissingImports]

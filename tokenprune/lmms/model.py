@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
-from tokenprune.evaluation.extent import check_context, outline
+from tokenprune.evaluation.extent import check_context
 from tokenprune.evaluation.generate import generate
 from tokenprune.lmms import MODEL
 from tokenprune.lmms.arguments import Arguments
-from tokenprune.loading.checkpoint import configuration, load
+from tokenprune.loading.checkpoint import configuration, load, outline
 from tokenprune.loading.processor import GREEDY
 from tokenprune.strategy import VisionStage
 from tokenprune.tasks.lmms.media import clip_of, visuals_of

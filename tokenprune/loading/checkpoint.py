@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from tokenprune.adapters import families
+from tokenprune.adapters import VideoLLM, adapt, families
 from tokenprune.errors import LoadingError, UnsupportedModelError
 from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.hub import folder
 from tokenprune.loading.processor import Processor
+from tokenprune.lookup import FAMILIES
 
 
 def configuration(name: str) -> PreTrainedConfig:
@@ -30,6 +32,7 @@ def configuration(name: str) -> PreTrainedConfig:
     except (OSError, ValueError, AttributeError) as error:
         raise LoadingError(f"config.json of {name} cannot be read: {error}") from None
     if kind not in families():
+        FAMILIES.refuse_broken(str(kind))
         raise UnsupportedModelError(
             f"{name} is of the family {kind!r}: supported families are "
             f"{', '.join(sorted(families()))}"
@@ -38,6 +41,12 @@ def configuration(name: str) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(home, trust_remote_code=False)
     except (OSError, ValueError, TypeError) as error:
         raise LoadingError(f"config.json of {name} does not describe a {kind}: {error}") from None
+
+
+def outline(settings: PreTrainedConfig) -> VideoLLM:
+    """The architecture without memory for its weights: enough to count its layers and cells."""
+    with torch.device("meta"):
+        return adapt(AutoModelForImageTextToText.from_config(settings))
 
 
 def load(name: str, dtype: str = "auto", device: str = "auto") -> tuple[PreTrainedModel, Processor]:

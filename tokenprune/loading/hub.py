@@ -30,6 +30,7 @@ def folder(name: str, weights: bool = True) -> Path:
     """
     if name in checkpoints.names():
         return checkpoints.path(name)
+    checkpoints.CHECKPOINTS.refuse_broken(name)
     local = Path(name).expanduser()
     if local.is_dir():
         if not (local / "config.json").is_file():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tokenprune
+from tokenprune.lookup import GROUPS
 from tokenprune.plugins import PLUGIN
 from tokenprune.results.bytecode import compiled
 from tokenprune.results.sources import Source, beside, file_of, follow, installed, top
@@ -131,7 +132,7 @@ def differing(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 def _distribution(package: str) -> tuple[str, str] | None:
     """The distribution that brings `package`, and its version."""
-    points = entry_points(group="tokenprune.strategies")
+    points = [point for group in GROUPS for point in entry_points(group=group)]
     owners = [point.dist.name for point in points if point.dist and top(point.module) == package]
     for name in (*owners, *packages_distributions().get(package, ()), package):
         try:

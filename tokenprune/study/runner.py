@@ -76,8 +76,9 @@ class Runner:
         with redirect_stderr(io.StringIO()):
             done = evaluate(model, processor, self.task, [system], loop, assistant=assistant)
         assert done is not None  # this is the first process of its own
-        check_scored(done[0].answers)
-        return list(done[0].answers)
+        answers = list(done[0].answers)
+        check_scored(answers)
+        return answers
 
     def prompts(self, answers: Sequence[Answer]) -> dict[str, str]:
         """The chat turn of every sample, by its id."""

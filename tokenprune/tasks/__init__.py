@@ -1,5 +1,5 @@
-"""Tasks by name. A task is one file of this folder and one line of `_KNOWN`; its module is imported
-on first use.
+"""Tasks by name: a named one is a file of this folder, an installed package's (entry points of the group
+`tokenprune.tasks`), or a plug-in's; `base.Task` says how it is declared and built.
 
 `files:PATH` is the task of an annotations file, `lmms:NAME` one of lmms-eval.
 """
@@ -7,21 +7,36 @@ on first use.
 from __future__ import annotations
 
 import difflib
-import importlib
-from collections.abc import Callable
+import inspect
+from typing import Any
 
 from tokenprune.errors import TaskError
+from tokenprune.lookup import TASKS
 from tokenprune.tasks.base import Label, Sample, Task
 
-__all__ = ["Label", "Sample", "Task", "build", "kind", "names"]
+__all__ = ["Label", "Sample", "Task", "build", "draws", "kind", "names"]
 
-_KNOWN = {"tinyvqa": "tokenprune.tasks.tinyvqa:TinyVQA"}
 _FILES, _LMMS = "files:", "lmms:"
 
 
 def names() -> list[str]:
-    """Tasks that make their samples themselves."""
-    return sorted(_KNOWN)
+    """Named tasks, sorted."""
+    return TASKS.names()
+
+
+def kind(name: str) -> type[Task]:
+    """The class of the task `name`; TaskError lists the known ones and the nearest."""
+    return TASKS.find(name)
+
+
+def draws(name: str) -> bool:
+    """Whether a task makes its videos itself, evenly in time, rather than reading files."""
+    return name in TASKS and not takes(kind(name), "sampling")
+
+
+def takes(made: type[Task], argument: str) -> bool:
+    """Whether a task can be built with `argument`."""
+    return argument in inspect.signature(made).parameters
 
 
 def build(
@@ -41,16 +56,10 @@ def build(
     """
     if include_path is not None and not name.startswith(_LMMS):
         raise TaskError(
-            f"include_path= is a folder of lmms-eval tasks, and {name} is none: write {_LMMS}NAME"
+            f"include_path= is a folder of lmms-eval tasks, and {name} is not one: write {_LMMS}NAME"
         )
     if not name.startswith((_FILES, _LMMS)):
-        if name not in _KNOWN:
-            raise TaskError(f"unknown task {name!r}: {_instead(name)}")
-        if sampling != "index":
-            raise TaskError(
-                f"{name} draws its frames itself, evenly in time: leave sampling={sampling} out"
-            )
-        return kind(name)(samples=samples, frames=frames, seed=seed)
+        return _named(name, {"samples": samples, "frames": frames, "seed": seed}, sampling)
     if name in (_FILES, _LMMS):
         raise TaskError(f"task={name} names nothing: write {_FILES}PATH or {_LMMS}NAME")
     if samples is not None:
@@ -62,16 +71,27 @@ def build(
     if name.startswith(_LMMS):
         from tokenprune.tasks.lmms.task import LmmsTask
 
-        return LmmsTask(
-            name.removeprefix(_LMMS),
-            frames=frames,
-            include_path=include_path,
-            sampling=sampling,
-            seed=seed,
-        )
+        inner = name.removeprefix(_LMMS)
+        how = {"frames": frames, "include_path": include_path, "sampling": sampling, "seed": seed}
+        return LmmsTask(inner, **how)
     from tokenprune.tasks.files import Files
 
     return Files(name.removeprefix(_FILES), frames=frames, sampling=sampling)
+
+
+def _named(name: str, settings: dict[str, Any], sampling: str) -> Task:
+    """A task that registers its name."""
+    if name not in TASKS:
+        TASKS.refuse_broken(name)
+        raise TaskError(f"unknown task {name!r}: {_instead(name)}")
+    made = kind(name)
+    if takes(made, "sampling"):
+        settings["sampling"] = sampling
+    elif sampling != "index":
+        raise TaskError(
+            f"{name} draws its frames itself, evenly in time: leave sampling={sampling} out"
+        )
+    return made(**settings)
 
 
 def _instead(name: str) -> str:
@@ -79,7 +99,7 @@ def _instead(name: str) -> str:
     before, colon, rest = name.partition(":")
     if name.endswith((".json", ".jsonl", ".ndjson")) and not colon:
         return f"for an annotations file write {_FILES}{name}"
-    if near := difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.6):
+    if near := difflib.get_close_matches(name, names(), n=1, cutoff=0.6):
         return f"did you mean {near[0]}?"
     if colon and (
         near := difflib.get_close_matches(f"{before.lower()}:", (_FILES, _LMMS), n=1, cutoff=0.5)
@@ -88,17 +108,5 @@ def _instead(name: str) -> str:
     bare = rest or name.rpartition("/")[2]
     return (
         f"write {', '.join(names())}, {_FILES}PATH of an annotations file, or {_LMMS}NAME of a "
-        "task of lmms-eval, "
-        f"as in task={_LMMS}{bare}"
+        f"task of lmms-eval, as in task={_LMMS}{bare}"
     )
-
-
-def kind(name: str) -> Callable[..., Task]:
-    """The class of the task `name`, which makes its samples itself."""
-    if name not in _KNOWN:
-        near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise TaskError(f"unknown task {name!r}; known tasks: {', '.join(names())}.{hint}")
-    module, _, attribute = _KNOWN[name].partition(":")
-    made: Callable[..., Task] = getattr(importlib.import_module(module), attribute)
-    return made

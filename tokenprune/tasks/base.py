@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from tokenprune.errors import TaskError
+from tokenprune.lookup import TASKS
 from tokenprune.tasks.choice import asked, chosen, multiple_choice
 from tokenprune.tasks.metrics import METRICS
 
@@ -27,7 +30,7 @@ class Sample:
     # the frames without which nobody can answer, where that is known
     evidence: tuple[int, ...] = ()
     metric: str = (
-        "exact_match"  # a name in scoring.METRICS; multiple_choice where there are options
+        "exact_match"  # a name in metrics.METRICS; multiple_choice where there are options
     )
     # of a multiple-choice question; `answer` is the text of one of them
     options: tuple[str, ...] = ()
@@ -56,10 +59,25 @@ class Label(NamedTuple):
 class Task(ABC):
     """A map-style data set: `task[i]` is a pure function of the arguments the task was built with
     and of `i`.
+
+    Subclassing with a name registers: `class Shapes(Task, name="shapes")` is `task=shapes`. `build`
+    calls such a class with `samples` (how many, None: as many as it has by default), `frames` (of
+    each) and `seed`, by keyword. One that also takes `sampling` reads video files, and is told how
+    to choose frames, see `video.read_clip`; one that takes `size` draws its videos at any height
+    and width, which `tokenprune data export` may ask for.
     """
 
     name: str
     max_new_tokens: int | None = None  # the longest answer that a benchmark allows, if it says so
+
+    def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if name is None:  # not registered: made by its class
+            return
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise TaskError(f"{name!r} is not a task name: write letters, digits, _, - and .")
+        TASKS.add(name, cls)
+        cls.name = name
 
     @property
     def categories(self) -> tuple[str, ...]:

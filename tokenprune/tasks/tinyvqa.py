@@ -227,10 +227,9 @@ def generator(split: Literal["train", "test"], seed: int, index: int, frames: in
     return Generator().manual_seed(int.from_bytes(digest[:4], "little") & ~1 | (split == "test"))
 
 
-class TinyVQA(Task):
-    """The test set: one question per video, families and answers balanced in turn."""
+class TinyVQA(Task, name="tinyvqa"):
+    """The test set: one question per video, categories and answers balanced in turn."""
 
-    name = "tinyvqa"
     _batch = 16  # scenes drawn at once when looking for one that has the wanted answer
 
     def __init__(

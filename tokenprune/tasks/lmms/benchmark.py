@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import LmmsError
-from tokenprune.loading.installed import check_lmms as require
+from tokenprune.loading.installed import check_lmms
 from tokenprune.tasks.lmms.chance import seeded, unread
 
 
@@ -139,7 +139,7 @@ def find(name: str, include_path: str | None, model_name: str) -> Benchmark:
 
     Raises LmmsError.
     """
-    require()
+    check_lmms()
     if include_path is not None and not Path(include_path).is_dir():
         raise LmmsError(
             f"include_path={include_path} is not a folder: name the one that holds the task's YAML "

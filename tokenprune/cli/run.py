@@ -1,0 +1,102 @@
+"""`tokenprune run`: a strategy, the full model and random pruning on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.evaluation.config import SECTION, RunConfig, parse
+from tokenprune.loading.installed import check
+from tokenprune.options import printing
+
+if TYPE_CHECKING:
+    from tokenprune.strategy import Pipeline
+
+
+ABOUT = """Runs a strategy, the full model and random pruning at the same measured budget on the same samples, prints one
+table and writes summary.json, records.jsonl and config.yaml.
+
+keys (KEY=VALUE):
+{keys}
+  STRATEGY.FIELD   options of a strategy, as in dycoke.merge=0.5 or dytok.layers=[16,23]
+
+examples:
+  tokenprune run strategy=dycoke+dytok
+  tokenprune run strategy=fastv keep=0.5               half of the visual tokens, mean over LLM layers
+  tokenprune run strategy=visionzip+dytok visionzip.keep=0.25 frames=8 limit=40 out=results/vz
+  tokenprune run strategy=fastv task=files:DIR/annotations.json
+  tokenprune run config=runs/first/config.yaml fastv.drop=0.75   as that run, but for one option
+  tokenprune run strategy=dycoke model=llava-hf/llava-onevision-qwen2-7b-ov-hf device=cuda dtype=bfloat16 \\
+      video=clip.mp4 question="What happens?"
+"""
+
+
+def run(words: Sequence[str], line: str) -> None:
+    """Evaluates, or shows what would be evaluated."""
+    wanted, words = printing(words)
+    config = parse(words)
+    pipeline = pipeline_of(config)  # before the slow imports below
+    check()
+    if wanted:
+        print(as_yaml(preview(config, pipeline)))
+        return
+    from tokenprune.cli.display import results
+    from tokenprune.evaluation.run import run as evaluate
+
+    finished = evaluate(config, pipeline, line)
+    if finished is not None:  # None: another process has the results
+        screen = console()
+        screen.print(results(finished, screen.width))
+
+
+def pipeline_of(config: RunConfig) -> Pipeline:
+    """What the words name, checked; plug-ins are loaded for it."""
+    from tokenprune.plugins import load_plugins
+    from tokenprune.registry import resolve
+
+    load_plugins(config.plugin)
+    return resolve(config.strategy, config.options, seed=config.seed, assistant=config.assistant)
+
+
+def at_budget(config: RunConfig, pipeline: Pipeline) -> Pipeline:
+    """The pipeline with the options that `keep=` sets, which depend on the model."""
+    if config.keep is None:
+        return pipeline
+    check()
+    from tokenprune.evaluation.extent import extent_of
+    from tokenprune.evaluation.retention import retaining
+
+    extent = extent_of(config.model, config.frames_requested)
+    return retaining(pipeline.check(extent.depth), config.keep, extent, config.options)
+
+
+def preview(config: RunConfig, pipeline: Pipeline) -> dict[str, Any]:
+    """What would run: every key, every field of every strategy, tokens per frame, and where.
+
+    Raises TokenpruneError where the run would fail before weights are loaded.
+    """
+    from tokenprune.evaluation.extent import extent_of
+    from tokenprune.evaluation.plan import plan_run
+    from tokenprune.registry import resolved_fields
+
+    plan = plan_run(config, pipeline)
+    cells = extent_of(config.model, plan.frames).cells
+    budget: dict[str, Any] = {"full": cells}
+    if config.keep is not None:
+        budget["kept"] = round(config.keep * cells, 2)
+    return {
+        SECTION: plan.given,
+        "strategies": resolved_fields(plan.pipeline),
+        "budget": budget,  # in tokens per frame, mean over LLM layers
+        "folder": config.resume or config.out or f"runs/<time>-{pipeline}",
+    }
+
+
+COMMAND = Command(
+    "run",
+    "evaluate a strategy, or ask about a video file",
+    ABOUT.format(keys=keys(RunConfig, besides=True)),
+    "KEY=VALUE",
+    run,
+)

@@ -1,0 +1,50 @@
+"""`tokenprune study`: many methods at many retentions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tokenprune.cli.command import Command, as_yaml, keys
+from tokenprune.loading.installed import check
+from tokenprune.options import printing
+from tokenprune.study.config import StudyConfig, command, read_study
+
+ABOUT = """Runs many strategies at many retentions, alone and guided by an allocator, at equal measured budgets on the
+same samples, and writes one page of tables, plots and findings. Finished cells stay in out/cells: a second call, also
+after an interruption or with more strategies in the file, runs only what is missing.
+
+FILE is a YAML file of the keys below and of `strategies:`, a list of `spec`, `label` and `options`; words override it.
+
+keys (KEY=VALUE):
+{keys}
+
+examples:
+  tokenprune study experiments/tinyvqa_retention.yaml
+  tokenprune study experiments/tinyvqa_retention.yaml samples=44 assistants=[self] out=runs/small workers=1
+"""
+
+
+def run(words: Sequence[str], line: str) -> None:
+    """Runs what is missing and writes the page, or shows what would be run."""
+    wanted, words = printing(words)
+    file, config = read_study(words)  # before the slow imports below
+    check()
+    if wanted:
+        from tokenprune.study.preview import preview_study
+
+        print(as_yaml(preview_study(file, config)))
+        return
+    from tokenprune.study.findings import findings
+    from tokenprune.study.run import study
+
+    done = study(file, config, command(file, words))
+    print("\n".join([*findings(done.results), f"wrote {done.page}"]))
+
+
+COMMAND = Command(
+    "study",
+    "many methods at many retentions",
+    ABOUT.format(keys=keys(StudyConfig, besides=True)),
+    "FILE KEY=VALUE",
+    run,
+)
