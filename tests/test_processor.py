@@ -187,8 +187,8 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "tinny": r"there is no model 'tinny': write an embedded model \(nano, tiny",
         str(tmp_path / "absent"): "there is no model",
         str(tmp_path): "holds no config.json",
-        "nobody/has-this": "nobody/has-this is not a folder, is not in the local cache, and the hub "
-        "cannot be reached",
+        "nobody/has-this": "nobody/has-this is not a folder, is not in the local cache, and the "
+        "hub cannot be reached",
     }.items():
         with pytest.raises(LoadingError, match=message) as caught:
             load(name)

@@ -41,8 +41,7 @@ class Column:
         if self.parts != ALONE:
             known = any(row.get(f"{self.name}_low") is not None for row in rows)
             unit = "[95 %]" if known else ""
-        apart = " " if "\n" in self.heading else "\n"
-        return f"{self.heading}{apart if unit else ''}{unit}"
+        return "\n".join(filter(None, (self.heading, unit)))
 
     def text(self, row: Row) -> str:
         """The cell that people read; a value that is text already stays as it is."""
