@@ -88,7 +88,7 @@ def test_the_summary(finished: Path) -> None:
 
     own = summary["systems"]["strategy"]
     assert own["full"] == 8 * 36 and own["kept"] == 180, "2 x (36 + 3 x 18)"
-    assert own["asked_ratio"] == own["input_ratio"] == own["layer_average_ratio"] == 0.625
+    assert own["requested_ratio"] == own["input_ratio"] == own["layer_average_ratio"] == 0.625
     control = summary["systems"]["random"]
     assert control["layer_average_ratio"] == own["layer_average_ratio"], "the same measured budget"
     assert control["flops_ratio"] < own["flops_ratio"], "the guide's layers are counted"

@@ -88,7 +88,7 @@ def test_p_is_that_of_the_interval() -> None:
 
 def answer(index: int, score: float, category: str, group: str | None) -> Answer:
     ratios = dict.fromkeys(
-        ("asked_ratio", "input_ratio", "layer_average_ratio", "decode_ratio"), 0.5
+        ("requested_ratio", "input_ratio", "layer_average_ratio", "decode_ratio"), 0.5
     )
     tokens = {
         "full": 288,

@@ -212,7 +212,7 @@ def outcome(index: int, score: float | None, error: str | None = None) -> Answer
     if error is not None:
         return Answer(**whose, error=error)
     ratios = {
-        "asked_ratio": 0.5,
+        "requested_ratio": 0.5,
         "input_ratio": 0.5,
         "layer_average_ratio": 0.5,
         "decode_ratio": None,

@@ -219,7 +219,7 @@ def test_what_a_sweep_writes(done: Swept) -> None:
     ]
     lines = rows(done.folder)
     assert {"layer_average_ratio", "flops_ratio", "score_low", "to_random_p"} <= set(lines[0])
-    found = {(row["strategy"], row["keep_asked"]): row for row in lines}
+    found = {(row["strategy"], row["keep_requested"]): row for row in lines}
     assert lines[0]["method"] == "vanilla"
     methods = ("dycoke", "fastv", "random+dytok", "random")
     assert list(found) == [
@@ -253,7 +253,7 @@ def test_every_number_is_that_of_the_cells(done: Swept) -> None:
         own = (
             row["method"].replace(" (layer=1)", "-layer-1-").rstrip("-")
             + "-"
-            + budgets[row["keep_asked"]]
+            + budgets[row["keep_requested"]]
         )
         for column in ("layer_average_ratio", "input_ratio"):
             kept = statistics.fmean(one.tokens[column] for one in cells[own])
@@ -266,7 +266,7 @@ def test_every_number_is_that_of_the_cells(done: Swept) -> None:
         assert float(row["score"]) == pytest.approx(mean[own], rel=1e-5)
         compared = {
             "to_vanilla": "vanilla-36of36",
-            "to_random": f"random-{budgets[row['keep_asked']]}",
+            "to_random": f"random-{budgets[row['keep_requested']]}",
         }
         for column, other in compared.items():
             if row["method"] in (other.split("-")[0], "vanilla"):

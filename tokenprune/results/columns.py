@@ -61,7 +61,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("method", "method", "a strategy with those of its options that a study names", str),
     Column("allocator", "allocator", "the strategy that shares the budget out to frames", str),
     Column("guide", "guide", "the model that weighs frames for the allocator", str),
-    Column("keep_asked", "keep\nasked", "retention that was asked for", unit="%"),
+    Column("keep_requested", "keep\nasked", "retention that was asked for", unit="%"),
     Column("tokens_per_frame", "tokens\nper frame", "budget in whole tokens", int),
     Column("budget", "budget", "the same as a fraction of the frame's tokens", unit="%"),
     Column("status", "", "ok, unreachable, or failed if no sample was answered", str),
@@ -84,11 +84,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("full", "", "visual tokens without compression", of=_tokens("full")),
     Column("kept", "", "visual tokens at the LLM's input", of=_tokens("kept")),
     Column(
-        "asked_ratio",
+        "requested_ratio",
         "asked\ntokens",
         "asked of the stages",
         unit="%",
-        of=_tokens("asked_ratio"),
+        of=_tokens("requested_ratio"),
     ),
     Column(
         "input_ratio",

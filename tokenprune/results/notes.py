@@ -17,7 +17,7 @@ _READINGS = {
     "unparsed": "Answers that could not be read as one of the options, and count as wrong",
     "guessed": "Answers that the benchmark's code could not read and replaced by a random option",
 }
-_RATIOS = ("asked_ratio", "input_ratio", "layer_average_ratio", "decode_ratio")
+_RATIOS = ("requested_ratio", "input_ratio", "layer_average_ratio", "decode_ratio")
 _REASON = 160  # characters shown of why a sample could not be evaluated
 
 

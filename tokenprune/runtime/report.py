@@ -53,7 +53,7 @@ class SampleReport:
         return self.layers[0]
 
     @property
-    def asked(self) -> float:
+    def requested_ratio(self) -> float:
         """Fraction that the stages were asked to leave, after the last of them."""
         ratios = (sum(stage.budget) / max(1, sum(stage.before)) for stage in self.stages)
         return math.prod(ratios, start=1.0)
@@ -107,7 +107,7 @@ class SampleReport:
         return {
             "full": self.full,
             "kept": self.kept,
-            "asked_ratio": self.asked,
+            "requested_ratio": self.requested_ratio,
             "input_ratio": self.input_ratio,
             "layer_average_ratio": self.layer_average_ratio,
             "decode_ratio": self.decode_ratio,

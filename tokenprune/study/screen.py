@@ -20,7 +20,7 @@ from tokenprune.study.table import OK, Line
 
 _COLUMNS = named(
     "method",
-    "keep_asked",
+    "keep_requested",
     "layer_average_ratio",
     "flops_ratio",
     "score",

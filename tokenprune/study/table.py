@@ -76,7 +76,7 @@ def _names(cell: Cell) -> Line:
         "options": json.dumps(dict(cell.options), sort_keys=True),
         "allocator": cell.allocator,
         "guide": cell.guide,
-        "keep_asked": cell.requested,
+        "keep_requested": cell.requested,
         "tokens_per_frame": cell.tokens,
         "budget": cell.budget,
         "assistant": None if cell.guided_by == SELF else cell.guided_by,
