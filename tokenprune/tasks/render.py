@@ -6,6 +6,9 @@ cut once per object and blended into all frames of all videos with one gather an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
@@ -89,6 +92,17 @@ def _pillars(pillar: Tensor, size: int) -> Tensor:
     return torch.where(flat[:, None, None] == 0, column, bar).flatten(1)
 
 
+class _Layer(NamedTuple):
+    """One object or distractor of every video."""
+
+    number: int  # what owns its pixels, -1: none
+    shape: Tensor  # int64 [b], index into scenes.SHAPES
+    radius: Tensor  # float [b]
+    centre: Tensor  # float [b f 2]
+    visible: Tensor  # bool [b f]
+    paint: Tensor  # float RGB [b f 3]
+
+
 def render(generator: Generator, scenes: Scenes, size: int = SIZE) -> tuple[Tensor, Tensor]:
     """Videos uint8 [b f size size 3], and the object on top of every pixel int64 [b f size size]
     (-1: none).
@@ -96,47 +110,49 @@ def render(generator: Generator, scenes: Scenes, size: int = SIZE) -> tuple[Tens
     Distractors lie below the objects, pillars above them.
     """
     batch, frames = len(scenes), scenes.frames
-    scale, side = size / SIZE, round(_WINDOW * size / SIZE)
     image = _background(generator, batch, frames, size).flatten(0, 1)  # [b*f h*w 3]
     owner = torch.full((batch * frames, size * size), -1)
-    line = torch.arange(side)
-    window = (line[:, None] * size + line).flatten()
-
-    def blend(
-        shape: Tensor, radius: Tensor, centre: Tensor, visible: Tensor, paint: Tensor, number: int
-    ) -> None:
-        """One object of every video, [b] shape and radius, [b f] the rest."""
-        sprite = _sprites(shape[:, None], radius[:, None] * scale, side).flatten(2)  # [b 1 w*w]
-        alpha = (sprite * visible.unsqueeze(-1)).flatten(0, 1)
-        corner = (centre * scale - (side - 1) / 2).round().long().clamp(0, size - side)
-        where = (corner[..., 1] * size + corner[..., 0]).flatten()[:, None] + window
-        spot = where.unsqueeze(-1).expand(-1, -1, 3)
-        colour = paint.expand(batch, frames, 3).reshape(-1, 1, 3).expand_as(spot)
-        image.scatter_(1, spot, torch.lerp(image.gather(1, spot), colour, alpha.unsqueeze(-1)))
-        owner.scatter_(1, where, torch.where(alpha > 0.5, number, owner.gather(1, where)))
-
-    always = torch.ones(batch, frames, dtype=torch.bool)
-    for k in range(CLUTTER):
-        blend(
-            scenes.clutter_shape[:, k],
-            scenes.clutter_radius[:, k],
-            scenes.clutter_centre[:, :, k],
-            always,
-            _GREY,
-            -1,
-        )
-    for o in range(CROWD):  # painter's order: later objects cover earlier ones
-        paint = _PAINT[scenes.colour[:, :, o]]
-        blend(
-            scenes.shape[:, o],
-            scenes.radius[:, o],
-            scenes.centre[:, :, o],
-            scenes.visible[:, :, o],
-            paint,
-            o,
-        )
+    for layer in _layers(scenes):
+        _blend(image, owner, layer, size)
     cover = _pillars(scenes.pillar, size).repeat_interleave(frames, 0)
     image.lerp_(torch.full_like(image, _STONE), cover.unsqueeze(-1))
     owner.masked_fill_(cover > 0.5, -1)
     video = image.clamp_(0, 255).to(torch.uint8)
     return video.view(batch, frames, size, size, 3), owner.view(batch, frames, size, size)
+
+
+def _layers(scenes: Scenes) -> Iterator[_Layer]:
+    """In painter's order: later ones cover earlier ones."""
+    always = torch.ones(len(scenes), scenes.frames, dtype=torch.bool)
+    grey = _GREY.expand(len(scenes), scenes.frames, 3)
+    for k in range(CLUTTER):
+        shape, radius = scenes.clutter_shape[:, k], scenes.clutter_radius[:, k]
+        yield _Layer(-1, shape, radius, scenes.clutter_centre[:, :, k], always, grey)
+    for o in range(CROWD):
+        shape, radius = scenes.shape[:, o], scenes.radius[:, o]
+        centre, visible = scenes.centre[:, :, o], scenes.visible[:, :, o]
+        yield _Layer(o, shape, radius, centre, visible, _PAINT[scenes.colour[:, :, o]])
+
+
+def _blend(image: Tensor, owner: Tensor, layer: _Layer, size: int) -> None:
+    """Paints a layer over `image` float [b*f h*w 3], and its number into `owner` int64 [b*f h*w]
+    where it is more than half opaque.
+    """
+    scale, side = size / SIZE, round(_WINDOW * size / SIZE)
+    sprite = _sprites(layer.shape[:, None], layer.radius[:, None] * scale, side).flatten(2)
+    alpha = (sprite * layer.visible.unsqueeze(-1)).flatten(0, 1)  # [b*f w*w]
+    where = _windows(layer.centre * scale, side, size)
+    spot = where.unsqueeze(-1).expand(-1, -1, 3)
+    colour = layer.paint.reshape(-1, 1, 3).expand_as(spot)
+    image.scatter_(1, spot, torch.lerp(image.gather(1, spot), colour, alpha.unsqueeze(-1)))
+    owner.scatter_(1, where, torch.where(alpha > 0.5, layer.number, owner.gather(1, where)))
+
+
+def _windows(centre: Tensor, side: int, size: int) -> Tensor:
+    """The pixels of windows of `side` around `centre` float [b f 2] (pixels), kept within the
+    frame: int64 [b*f w*w], counted row by row.
+    """
+    corner = (centre - (side - 1) / 2).round().long().clamp(0, size - side)  # x and y
+    line = torch.arange(side)
+    window = (line[:, None] * size + line).flatten()
+    return (corner[..., 1] * size + corner[..., 0]).flatten()[:, None] + window

@@ -14,21 +14,19 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from tokenprune.tasks.cast import CROWD, Cast, roles
+from tokenprune.tasks.cast import NEEDLE_FRAMES as NEEDLE_FRAMES  # part of this vocabulary as well
+from tokenprune.tasks.cast import THIRDS as THIRDS
+
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
 DIRECTIONS = ("left", "right", "up", "down")
-THIRDS = ("beginning", "middle", "end")
 
 SIZE = 96
-CROWD = 4  # most objects of one video
 CLUTTER = 2  # most distractors of one video: grey shapes that nothing is asked about
 MARGIN = 16  # a centre never comes closer to the border, so no object is ever cut
-NEEDLE_FRAMES = 2  # a needle is visible in at most so many frames
 _STEP = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])  # x, y of each direction
 _CANDIDATES = 4  # layouts tried per video; the one whose objects keep the largest distance is taken
-# share of the frames for which an object is visible, unless it is a needle or a guest
-_MIN_ALIVE = 0.3
-_GUEST = 3 / 16  # share of the frames for which a guest is visible
 
 
 class Thing(NamedTuple):
@@ -128,71 +126,33 @@ def _thing(
     )
 
 
-class _Cast(NamedTuple):
-    """Who plays what: bool [b o] each, and the frames [on, off) of each object, int64 [b o];
-    absent: on == off.
-    """
-
-    needle: Tensor
-    guest: Tensor
-    small: Tensor
-    turns: Tensor
-    on: Tensor
-    off: Tensor
-
-
 def _distinct(generator: Generator, batch: int, choices: int) -> Tensor:
     """Different numbers below `choices` in random order: int64 [b choices]."""
     return torch.rand(batch, choices, generator=generator).argsort(1)
 
 
-def _roles(generator: Generator, batch: int, frames: int) -> _Cast:
-    """The last object of a video may be brief, the first small, the second (or only) one may change
-    its colour.
+def _clock(frames: int) -> Tensor:
+    """The number of each frame: int64 [1 f 1]."""
+    return torch.arange(frames).view(1, -1, 1)
 
-    In 60 % of the videos the lasting objects enter one after the other; one in four leaves early.
+
+def _visible(cast: Cast, frames: int) -> Tensor:
+    """Whether each object is there in each frame: bool [b f o]."""
+    clock = _clock(frames)
+    return (clock >= cast.on.unsqueeze(1)) & (clock < cast.off.unsqueeze(1))
+
+
+def _colours(generator: Generator, cast: Cast, frames: int) -> Tensor:
+    """The colour of each object in each frame, an index into COLOURS: int64 [b f o].
+
+    The one that turns takes a hue that no object has.
     """
-    count = torch.randint(1, CROWD + 1, (batch, 1), generator=generator)
-    index = torch.arange(CROWD)
-    present, last = index < count, index == count - 1
-    brief, tiny, turning = torch.rand(3, batch, 1, generator=generator)
-    company, long = count > 1, frames >= 8  # below eight frames there is no "briefly"
-    needle = last & company & (brief < (0.3 if frames >= 4 else 0.0))
-    guest = last & company & (brief >= 0.3) & (brief < (0.55 if long else 0.0))
-    small = present & (index == 0) & (tiny < 0.35)
-    turns = (
-        present
-        & (index == (count > 1))
-        & (turning < (0.4 if frames >= 4 else 0.0))
-        & ~(needle | guest | small)
-    )
-
-    slot = (
-        torch.rand(batch, CROWD, generator=generator)
-        .masked_fill(~present, 2.0)
-        .argsort(1)
-        .argsort(1)
-    )
-    jitter = torch.rand(batch, CROWD, generator=generator) / 16
-    staggered = torch.rand(batch, 1, generator=generator) < 0.6
-    on = torch.where(staggered, (slot * 3 / 16 + jitter) * frames, 0.0).long()
-    shortest = (on + max(1, round(_MIN_ALIVE * frames))).clamp(max=frames)
-    length = torch.rand(batch, CROWD, generator=generator)
-    early = torch.rand(batch, CROWD, generator=generator) < 0.25
-    off = torch.where(early, shortest + (length * (frames - shortest)).long(), frames)
-
-    flash = torch.randint(1, (NEEDLE_FRAMES if long else 1) + 1, (batch, 1), generator=generator)
-    begin = (torch.rand(batch, 1, generator=generator) * (frames - flash + 1)).long()
-    on, off = torch.where(needle, begin, on), torch.where(needle, begin + flash, off)
-
-    stay = max(2, round(_GUEST * frames))
-    third = torch.randint(len(THIRDS), (batch, 1), generator=generator)
-    earliest = -(-third * frames // len(THIRDS))
-    slack = (third + 1) * frames // len(THIRDS) - stay - earliest
-    begin = earliest + (torch.rand(batch, 1, generator=generator) * (slack + 1)).long()
-    on, off = torch.where(guest, begin, on), torch.where(guest, begin + stay, off)
-    turns &= off - on >= 4  # seen in both colours, whenever it turns
-    return _Cast(needle, guest, small, turns, on, torch.where(present, off, on))
+    batch, (on, off) = len(cast.on), (cast.on.unsqueeze(1), cast.off.unsqueeze(1))
+    hues = _distinct(generator, batch, len(COLOURS)).unsqueeze(1)
+    share = 0.35 + 0.3 * torch.rand(batch, 1, CROWD, generator=generator)
+    moment = on + (share * (off - on)).ceil()
+    turned = cast.turns.unsqueeze(1) & (_clock(frames) >= moment)
+    return torch.where(turned, hues[..., CROWD, None], hues[..., :CROWD].expand(-1, frames, -1))
 
 
 def _paths(generator: Generator, on: Tensor, off: Tensor, direction: Tensor, frames: int) -> Tensor:
@@ -206,10 +166,8 @@ def _paths(generator: Generator, on: Tensor, off: Tensor, direction: Tensor, fra
     middle = SIZE / 2 + room * (torch.rand(*shape, 2, generator=generator) - 0.5)
     # where between two frames the walk begins
     phase = torch.rand(shape, generator=generator).unsqueeze(2)
-    clock = torch.arange(frames).view(1, -1, 1)
-    walked = ((clock - on.unsqueeze(1) + phase) / (off - on).clamp(min=1).unsqueeze(1)).clamp(
-        0, 1
-    ) - 0.5
+    since = _clock(frames) - on.unsqueeze(1) + phase
+    walked = (since / (off - on).clamp(min=1).unsqueeze(1)).clamp(0, 1) - 0.5
     return middle.unsqueeze(2) + (walked * travel.unsqueeze(2)).unsqueeze(-1) * step.unsqueeze(1)
 
 
@@ -225,44 +183,47 @@ def _clearest(centre: Tensor, visible: Tensor) -> Tensor:
     return centre[best, torch.arange(centre.shape[1])]
 
 
+def _drift(generator: Generator, batch: int, frames: int) -> Tensor:
+    """Centres of distractors, from anywhere to anywhere: float [b f k 2]."""
+    ends = torch.rand(2, batch, 1, CLUTTER, 2, generator=generator)
+    start, end = MARGIN + (SIZE - 2 * MARGIN) * ends
+    return torch.lerp(start, end, _clock(frames).unsqueeze(-1) / frames)
+
+
+def _pillars(generator: Generator, small: Tensor) -> Tensor:
+    """Pillars as `Scenes.pillar`, none where an object is small (bool [b o]): float [b 3]."""
+    upright, place, thickness, stands = torch.rand(4, len(small), generator=generator)
+    # small ones would vanish
+    thickness = (6 + 4 * thickness) * ((stands < 0.5) & ~small.any(1))
+    return torch.stack([(upright < 0.5).float(), SIZE * (0.2 + 0.6 * place), thickness], -1)
+
+
 def draw(generator: Generator, batch: int, frames: int) -> Scenes:
     """`batch` random scenes of `frames` frames."""
-    cast = _roles(generator, batch, frames)
-    hues = _distinct(generator, batch, len(COLOURS))
-    clock = torch.arange(frames).view(1, -1, 1)
-    on, off = cast.on.unsqueeze(1), cast.off.unsqueeze(1)
-    moment = (
-        on + ((0.35 + 0.3 * torch.rand(batch, 1, CROWD, generator=generator)) * (off - on)).ceil()
-    )
-    turned = cast.turns.unsqueeze(1) & (clock >= moment)
-    colour = torch.where(
-        turned, hues[:, None, CROWD, None], hues[:, None, :CROWD].expand(-1, frames, -1)
-    )
-
+    # in this order: who asks the generator when is part of what a sample is
+    cast = roles(generator, batch, frames)
+    colour = _colours(generator, cast, frames)
     direction = torch.randint(len(DIRECTIONS), (batch, CROWD), generator=generator)
-    visible = (clock >= on) & (clock < off)
     radius = 10 + 4 * torch.rand(batch, CROWD, generator=generator)
-
-    start, end = MARGIN + (SIZE - 2 * MARGIN) * torch.rand(
-        2, batch, 1, CLUTTER, 2, generator=generator
-    )
+    drift = _drift(generator, batch, frames)
     there = torch.rand(batch, CLUTTER, generator=generator) < 0.5
-    upright, place, thickness, stands = torch.rand(4, batch, generator=generator)
-    # small ones would vanish
-    thickness = (6 + 4 * thickness) * ((stands < 0.5) & ~cast.small.any(1))
+    pillar = _pillars(generator, cast.small)
+    shape = _distinct(generator, batch, len(SHAPES))[:, :CROWD]
+    paths = _paths(generator, cast.on, cast.off, direction, frames)
+    visible = _visible(cast, frames)
     return Scenes(
         frames=frames,
         colour=colour,
-        shape=_distinct(generator, batch, len(SHAPES))[:, :CROWD],
+        shape=shape,
         direction=direction,
         radius=torch.where(cast.small, radius / 2, radius),
-        centre=_clearest(_paths(generator, cast.on, cast.off, direction, frames), visible),
+        centre=_clearest(paths, visible),
         visible=visible,
         needle=cast.needle,
         guest=cast.guest,
         small=cast.small,
         clutter_shape=torch.randint(len(SHAPES), (batch, CLUTTER), generator=generator),
         clutter_radius=(6 + 6 * torch.rand(batch, CLUTTER, generator=generator)) * there,
-        clutter_centre=torch.lerp(start, end, clock.unsqueeze(-1) / frames),
-        pillar=torch.stack([(upright < 0.5).float(), SIZE * (0.2 + 0.6 * place), thickness], -1),
+        clutter_centre=drift,
+        pillar=pillar,
     )

@@ -5,7 +5,7 @@ that is not exact.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from av.container import InputContainer
@@ -27,6 +27,20 @@ class Stretch(NamedTuple):
     last: int
 
 
+class _Source(NamedTuple):
+    """What frames are decoded from, and when each of its packets is shown."""
+
+    container: InputContainer
+    stream: VideoStream
+    packets: Sequence[Packet]
+    times: Sequence[int]  # in decoding order
+    place: Mapping[int, int]  # the packet shown at each of them
+
+
+class _Unsure(Exception):  # noqa: N818  a signal, not an error
+    """Seeking has not given exactly what a sequential pass gives."""
+
+
 def by_seeking(
     container: InputContainer, stream: VideoStream, index: Index, wanted: Sequence[int]
 ) -> Canvas | None:
@@ -36,45 +50,50 @@ def by_seeking(
     stretch has to give exactly the pictures that its packets announce, which two fields in two
     packets, packets without a picture, and decoders that drop some do not.
     """
-    packets, shown = index.packets, index.shown
-    times = [packet.pts for packet in packets if packet.pts is not None and not packet.corrupt]
-    if not _SEEKABLE & set(container.format.name.split(",")) or shown is None:
-        return None
-    if len(set(times)) < len(packets):
+    source, shown = _source(container, stream, index), index.shown
+    if source is None or shown is None:
         return None
     rows = {shown[number]: row for row, number in enumerate(wanted)}
-    place = {time: number for number, time in enumerate(times)}
-    stretches = plan(
-        times,
-        [packet.entry for packet in packets],
-        [place[time] for time in sorted({*rows, shown[-1]})],
-    )
-    if stretches == [Stretch(0, len(packets) - 1)]:
+    stretches = _stretches(source, {*rows, shown[-1]})
+    if stretches == [Stretch(0, len(source.packets) - 1)]:
         return None  # nothing to skip
-    canvas, size, missing = Canvas(len(rows)), None, set(rows)
     try:
-        for stretch in stretches:
-            begin = times[stretch.first] if stretch.first else min(times)
-            inside = packets[stretch.first : stretch.last + 1]
-            expected = iter(
-                sorted(
-                    p.pts for p in inside if p.pts is not None and p.pts >= begin and not p.hidden
-                )
-            )
-            for frame in _decoded(container, stream, packets, place, stretch):
-                if frame.pts is not None and frame.pts < begin:
-                    continue  # of an open group: not for this stretch, and not whole
-                size = size or (frame.width, frame.height)
-                if frame.pts != next(expected, None) or size != (frame.width, frame.height):
-                    return None
-                if frame.pts in missing:
-                    canvas.put(rows[frame.pts], frame)
-                    missing.remove(frame.pts)
-            if next(expected, None) is not None:
-                return None
-    except FFmpegError:  # decoding everything finds out what is wrong
+        return _filled((frame for part in stretches for frame in _announced(source, part)), rows)
+    except (FFmpegError, _Unsure):  # decoding everything finds out what is wrong
         return None
-    return None if missing else canvas
+
+
+def _source(container: InputContainer, stream: VideoStream, index: Index) -> _Source | None:
+    """None where the container cannot seek to a picture, or packets are damaged or share a time."""
+    packets = index.packets
+    times = [packet.pts for packet in packets if packet.pts is not None and not packet.corrupt]
+    place = {time: number for number, time in enumerate(times)}
+    if not _SEEKABLE & set(container.format.name.split(",")) or len(place) < len(packets):
+        return None
+    return _Source(container, stream, packets, times, place)
+
+
+def _stretches(source: _Source, targets: set[int]) -> list[Stretch]:
+    """What to decode for the pictures shown at the times `targets`."""
+    entries = [packet.entry for packet in source.packets]
+    return plan(source.times, entries, [source.place[time] for time in sorted(targets)])
+
+
+def _filled(frames: Iterable[VideoFrame], rows: Mapping[int, int]) -> Canvas:
+    """The frames shown at the times `rows`, each in its row; they all have to be there, and every
+    frame has to be of one size.
+    """
+    canvas, size, missing = Canvas(len(rows)), None, set(rows)
+    for frame in frames:
+        size = size or (frame.width, frame.height)
+        if size != (frame.width, frame.height):
+            raise _Unsure
+        if frame.pts in missing:
+            canvas.put(rows[frame.pts], frame)
+            missing.remove(frame.pts)
+    if missing:
+        raise _Unsure
+    return canvas
 
 
 def plan(times: Sequence[int], entries: Sequence[bool], targets: Sequence[int]) -> list[Stretch]:
@@ -98,19 +117,39 @@ def plan(times: Sequence[int], entries: Sequence[bool], targets: Sequence[int]) 
     return found
 
 
-def _decoded(
-    container: InputContainer,
-    stream: VideoStream,
-    packets: Sequence[Packet],
-    place: Mapping[int, int],
-    stretch: Stretch,
-) -> Iterator[VideoFrame]:
+def _announced(source: _Source, stretch: Stretch) -> Iterator[VideoFrame]:
+    """The frames of a stretch, in the order of display: one for each packet that is shown, and no
+    other.
+    """
+    begin = source.times[stretch.first] if stretch.first else min(source.times)
+    inside = source.packets[stretch.first : stretch.last + 1]
+    expected = iter(_shown_from(begin, inside))
+    for frame in _decoded(source, stretch):
+        if frame.pts is not None and frame.pts < begin:
+            continue  # of an open group: not for this stretch, and not whole
+        if frame.pts != next(expected, None):
+            raise _Unsure
+        yield frame
+    if next(expected, None) is not None:
+        raise _Unsure
+
+
+def _shown_from(begin: int, packets: Sequence[Packet]) -> list[int]:
+    """When those of `packets` that are shown at `begin` or later are shown, sorted."""
+    return sorted(
+        packet.pts
+        for packet in packets
+        if packet.pts is not None and packet.pts >= begin and not packet.hidden
+    )
+
+
+def _decoded(source: _Source, stretch: Stretch) -> Iterator[VideoFrame]:
     """The frames of a stretch; too few of them where the container does not lead to its first
     packet.
     """
-    start = packets[stretch.first].pts
-    assert start is not None, "every packet has its time"
-    container.seek(start, stream=stream)  # to it or before it, and forgets what the decoder knew
+    container, stream, packets, times, place = source
+    # to it or before it, and forgets what the decoder knew
+    container.seek(times[stretch.first], stream=stream)
     due = stretch.first
     for packet in container.demux(stream):
         number = None if packet.pts is None else place.get(packet.pts)
