@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docstrings import field_docs
 from imports import MODULES, ROOT, imports
 
 from tokenprune import registry, strategy
-from tokenprune.docstrings import field_docs
 from tokenprune.strategy import REGISTERED, Strategy
 
 STRATEGIES = {

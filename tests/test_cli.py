@@ -268,13 +268,9 @@ def test_a_plugin_brings_strategies(tmp_path: Path, capsys: pytest.CaptureFixtur
     """Even if its file is called like a module of Python's own, and as often as it is asked for."""
     file = tmp_path / "random.py"
     file.write_text(PLUGIN)
-    try:
-        for _ in range(2):
-            assert "everything" in said(
-                capsys, "show", f"plugin={file}", "strategy=everything+dytok"
-            )
-    finally:
-        REGISTERED.pop("everything", None)
+    for _ in range(2):
+        assert "everything" in said(capsys, "show", f"plugin={file}", "strategy=everything+dytok")
+    REGISTERED.pop("everything")
     for text, message in {
         PLUGIN.replace("tokens.counts", "("): "fails in line 8: SyntaxError",
         PLUGIN + "\nmissing": "fails in line 13: NameError: name 'missing' is not defined",

@@ -20,7 +20,7 @@ from tokenprune.cli.main import main
 from tokenprune.declaration import check_class
 from tokenprune.errors import StrategyError
 from tokenprune.runtime.session import attach
-from tokenprune.strategy import REGISTERED, Pipeline, PrefillStage, Strategy, VisionStage
+from tokenprune.strategy import Pipeline, PrefillStage, Strategy, VisionStage
 
 # --- classes
 # ----------------------------------------------------------------------------------
@@ -97,17 +97,13 @@ def test_a_class_is_checked_where_a_pipeline_is_built_by_hand() -> None:
 
 
 def test_fields_that_are_no_options() -> None:
-    try:
+    @dataclass(frozen=True)
+    class Odd(VisionStage, name="odd"):
+        wrong: Callable[[], int] = lambda: 1
 
-        @dataclass(frozen=True)
-        class Odd(VisionStage, name="odd"):
-            wrong: Callable[[], int] = lambda: 1
+        quota, compress = Mine.quota, Mine.compress
 
-            quota, compress = Mine.quota, Mine.compress
-
-        said = refusal(registry.build, "odd")
-    finally:
-        REGISTERED.pop("odd", None)
+    said = refusal(registry.build, "odd")
     assert said.startswith(
         "test_declaration.py: the fields of class Odd are not options (Unexpected type annotation"
     )
@@ -124,19 +120,16 @@ def test_fields_that_are_no_options() -> None:
 )
 def test_what_fields_may_refuse(error: Exception, kind: type[Exception], message: str) -> None:
     """A ValueError speaks to the user; any other one is the author's bug, and says so."""
-    try:
 
-        @dataclass(frozen=True)
-        class Odd(VisionStage, name="odd"):
-            quota, compress = Mine.quota, Mine.compress
+    @dataclass(frozen=True)
+    class Odd(VisionStage, name="odd"):
+        quota, compress = Mine.quota, Mine.compress
 
-            def __post_init__(self) -> None:
-                raise error
+        def __post_init__(self) -> None:
+            raise error
 
-        with pytest.raises(kind, match=message) as caught:
-            registry.build("odd")
-    finally:
-        REGISTERED.pop("odd", None)
+    with pytest.raises(kind, match=message) as caught:
+        registry.build("odd")
     notes = getattr(caught.value, "__notes__", [])
     assert len(notes) == (kind is KeyError)
     assert all(

@@ -45,7 +45,6 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = set(sys.modules)
     yield
-    REGISTERED.pop("kept_whole", None)
     for name in [
         name
         for name in set(sys.modules) - before

@@ -14,7 +14,6 @@ ROOMS = {
     "ops": "",
     "precision": "",
     "merging": "ops precision",
-    "docstrings": "",
     "flops": "",
     "compat": "",
     "lookup": "errors",

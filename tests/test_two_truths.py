@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,6 @@ from tokenprune.results.summarise import summarise
 from tokenprune.results.summary import Setting
 from tokenprune.results.system import System
 from tokenprune.runtime.slots import unpack
-from tokenprune.strategy import REGISTERED
 from tokenprune.study.plan import Cell
 from tokenprune.study.run import Swept, sweep
 from tokenprune.study.runner import Runner
@@ -58,14 +55,12 @@ EDITED = ("own[: int(n)]", "own[len(own) - int(n) :]")  # the last tokens instea
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Iterator[Path]:
+def mine(tmp_path: Path) -> Path:
     """A user's plug-in with one strategy, `mine_own`."""
     file = tmp_path / "theirs" / "mine.py"
     file.parent.mkdir()
     file.write_text(MINE.format(name="own"))
-    yield file
-    REGISTERED.pop("mine_own", None)
-    sys.modules.pop("tokenprune_plugin_mine", None)
+    return file
 
 
 def edit(file: Path, before: str, after: str) -> None:

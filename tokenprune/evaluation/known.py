@@ -32,7 +32,8 @@ class Known:
         wanted = -(-_TIMED // batch_size) * batch_size
         number = min(wanted, -(-len(indices) // 2))
         spread = [indices[place * len(indices) // number] for place in range(number)]
-        return [index for index in spread if index in set(pending)]
+        missing = set(pending)
+        return [index for index in spread if index in missing]
 
     def confirmed(self, made: Mapping[int, Answer]) -> Known:
         """Itself, or nothing and why, where a sample in `made` gets another answer than the known

@@ -6,7 +6,6 @@ One line names them.
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from tokenprune.errors import LmmsError, LoadingError
@@ -76,6 +75,8 @@ def _failure(name: str) -> str | None:
 
 
 def _versioned(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow, and help needs none
+
     try:
         return f"{name.replace('_', '-')} {version(name)}"
     except PackageNotFoundError:

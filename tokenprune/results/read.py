@@ -6,6 +6,7 @@ Everything that looks at a finished run goes through `read`: comparisons, reuse,
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,12 +20,12 @@ from tokenprune.results.files import CELLS, CONFIG, PARTS, RECORDS, SUMMARY
 from tokenprune.results.summary import Summary
 
 
-class Tabular:
+class Tabular(ABC):
     """What can be had as a table of samples: a line per sample and system."""
 
+    @abstractmethod
     def lines(self) -> Iterator[dict[str, Any]]:
         """See `docs/results-format.md` for what they hold."""
-        raise NotImplementedError
 
     def table(self) -> Any:
         """A `pyarrow.Table` of the lines. ImportError says what to install."""

@@ -5,7 +5,6 @@ Light to import: the command line reads its help from here.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import re
@@ -73,6 +72,8 @@ class SweepConfig(CellConfig):
             return self.out
         given = {key: value for key, value in vars(self).items() if key not in ("out", "workers")}
         text = json.dumps(given, sort_keys=True, default=str)
+        import hashlib  # slow, and help needs none
+
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         names = re.sub(r"[^\w+]+", "_", ",".join(self.strategy))
         if len(names) > 60:
