@@ -179,7 +179,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     replace(folder / f"{name}.md", page(config, results, line, place, name))
     replace(folder / f"{name}.csv", table.as_csv(table.lines_of(results, cells, config), results))
-    if results.budgets:
+    if (pictured := results.pictured) is not None:
         plot.retention(results, folder / f"{name}.png")
-        plot.categories(results, min(results.budgets), folder / f"{name}_categories.png")
+        plot.categories(results, pictured, folder / f"{name}_categories.png")
     return folder / f"{name}.md"
