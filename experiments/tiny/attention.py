@@ -51,11 +51,11 @@ def _packed(
     """`mask` is the bias of the last rows, those of the text: [b 1 t s]; rows before are causal."""
     groups, prefix = query.shape[1] // key.shape[1], query.shape[2] - mask.shape[2]
     key, value = (x.to(mask.dtype).repeat_interleave(groups, 1) for x in (key, value))
-    query = query.to(mask.dtype)
+    kind, query = query.dtype, query.to(mask.dtype)
     with torch.autocast(query.device.type, enabled=False):
         rows = _fused if query.device.type != "cpu" else _blocks
         first, rest = rows(query, key, value, mask, prefix, scaling)
-    return torch.cat([*first, rest], 2).transpose(1, 2), None
+    return torch.cat([*first, rest], 2).transpose(1, 2).to(kind), None
 
 
 def _fused(

@@ -62,7 +62,7 @@ class Learner(lightning.LightningModule):
 
     def look(self, frames: Tensor) -> Tensor:
         """Projected and pooled tokens, float [b f c d], of frames or of what the tower saw."""
-        seen = self.see(frames) if frames.dtype == torch.uint8 else frames
+        seen = self.see(frames) if frames.dtype == torch.uint8 else frames.float()
         inner = self.model.model
         tokens = inner.apply_pooling(inner.multi_modal_projector(seen.flatten(0, 1)))
         return cast(Tensor, tokens).unflatten(0, seen.shape[:2])

@@ -51,7 +51,7 @@ class Lessons(lightning.LightningDataModule):
     @torch.no_grad()
     def see(self, frames: Tensor) -> Tensor:
         """What the resting tower makes of frames."""
-        with torch.autocast(frames.device.type, torch.bfloat16):
+        with cast(lightning.Trainer, self.trainer).precision_plugin.forward_context():
             return self.learner.see(frames).bfloat16()
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -129,7 +129,8 @@ def _trainer(
     return lightning.Trainer(
         accelerator="auto",
         devices=1,
-        precision="bf16-mixed",
+        # float32 products are twice as fast as bfloat16 ones on CPUs without AMX
+        precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
         max_steps=steps,
         max_epochs=-1,
         gradient_clip_val=1.0,
