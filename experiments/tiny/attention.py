@@ -53,26 +53,28 @@ def _packed(
     key, value = (x.to(mask.dtype).repeat_interleave(groups, 1) for x in (key, value))
     kind, query = query.dtype, query.to(mask.dtype)
     with torch.autocast(query.device.type, enabled=False):
-        rows = _fused if query.device.type != "cpu" else _blocks
-        first, rest = rows(query, key, value, mask, prefix, scaling)
-    return torch.cat([*first, rest], 2).transpose(1, 2).to(kind), None
+        attend = fused if query.device.type != "cpu" else by_blocks
+        out = attend(query, key, value, mask, prefix, scaling)
+    return out.transpose(1, 2).to(kind), None
 
 
-def _fused(
+def fused(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, prefix: int, scaling: float
-) -> tuple[list[Tensor], Tensor]:
-    before = (x[:, :, :prefix] for x in (query, key, value))
-    first = scaled_dot_product_attention(*before, is_causal=True, scale=scaling)
+) -> Tensor:
+    before = [x[:, :, :prefix] for x in (query, key, value)]
+    first = scaled_dot_product_attention(
+        before[0], before[1], before[2], is_causal=True, scale=scaling
+    )
     bias = mask.expand(-1, query.shape[1], -1, -1)
     rest = scaled_dot_product_attention(
         query[:, :, prefix:], key, value, attn_mask=bias, scale=scaling
     )
-    return [first], rest
+    return torch.cat([first, rest], 2)
 
 
-def _blocks(
+def by_blocks(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, prefix: int, scaling: float
-) -> tuple[list[Tensor], Tensor]:
+) -> Tensor:
     query, key = query * scaling, key.transpose(-1, -2)
     later = torch.full((_ROWS, _ROWS), _HIDDEN, dtype=query.dtype).triu(1)
     first = []
@@ -83,7 +85,8 @@ def _blocks(
         scores[..., begin:].add_(later[:size, :size])
         first.append(scores.softmax(-1) @ value[:, :, :end])
     scores = query[:, :, prefix:] @ key
-    return first, scores.add_(mask).softmax(-1) @ value
+    rest = scores.add_(mask).softmax(-1) @ value
+    return torch.cat([*first, rest], 2)
 
 
 def train_fast(model: LlavaOnevisionForConditionalGeneration) -> None:

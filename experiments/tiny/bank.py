@@ -107,6 +107,4 @@ class Revisits(Dataset[Batch]):
         rows = choice.sample(range(len(here)), load.videos)
         questions = question([here[row] for row in rows], load, choice)
         none = Labels(*torch.empty(3, 0))
-        return self._packer.batch(
-            torch.tensor(rows), none, questions, load, choice.getrandbits(63)
-        )
+        return self._packer.batch(torch.tensor(rows), none, questions, load, choice.getrandbits(63))

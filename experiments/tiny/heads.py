@@ -46,6 +46,7 @@ class Heads(nn.Module):
             # int64 [words 2]: without and with a blank before it
             forms = torch.tensor([ids(tokens, word, f"Ġ{word}") for word in words])
             self.register_buffer(name, forms, persistent=False)
+        self.ways: Tensor
 
     def alignment(self, video: Tensor, cells: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
         """Pulls what a cell's token says towards the embeddings of the words for what it shows.
@@ -81,9 +82,7 @@ class Heads(nn.Module):
         apart = (self.drift(tokens).float() - come).square().mean(-1)
         missed = _mean(apart, clear)
         known = {"cells/drift": 1 - missed.detach() / _mean(come.square().mean(-1), clear)}
-        ways, known["cells/ways"] = _asked(
-            tokens @ embeddings[self.ways].sum(1).T, way, way >= 0
-        )
+        ways, known["cells/ways"] = _asked(tokens @ embeddings[self.ways].sum(1).T, way, way >= 0)
         changed, known["cells/turned"] = _balanced(self.turned(tokens), turned, turned == 0)
         loss = _DRIFT * missed + ways + changed
         if clock:
@@ -99,6 +98,8 @@ class Heads(nn.Module):
         """Takes over an earlier training's heads; its clock may have had fewer frames."""
         state = self.state_dict()
         for name, value in load_file(file).items():
+            if value.shape[1:] != state[name].shape[1:]:
+                raise ValueError(f"{file} holds heads of a model of another width")
             state[name][: len(value)] = value
         self.load_state_dict(state)
 

@@ -20,7 +20,7 @@ from experiments.tiny.labels import UNCLEAR
 from experiments.tiny.model import Scale, build, normalise
 from experiments.tiny.pace import Pace
 from experiments.tiny.text import PROMPT_START
-from tokenprune.tasks.questions import CATEGORIES, SHORT
+from tokenprune.tasks.questions import CATEGORIES, HARD, SHORT
 
 _ALIGNMENT = 0.3  # weight of the alignment loss
 _COURSE = 0.3  # weight of the course loss
@@ -128,14 +128,14 @@ class Learner(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         scores = {
-            name: float(score)
+            name[3:]: float(score)
             for name, score in self.trainer.callback_metrics.items()
             if name[:2].isdigit()
         }
-        short = [score for name, score in scores.items() if name[3:] in SHORT]
-        mean = sum(short) / max(1, len(short))
-        each = " ".join(f"{name[3:]} {score:.2f}" for name, score in scores.items())
-        self.print(f"step {self.global_step}: mean {mean:.3f} {each}")
+        for title, group in (("short", SHORT), ("hard", HARD)):
+            known = [scores[name] for name in group if name in scores]
+            self.print(f"step {self.global_step}: {title} {sum(known) / max(1, len(known)):.3f}")
+        self.print(" ".join(f"{name} {score:.2f}" for name, score in scores.items()))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         both = optimizer.build(self, _RATE, _MUON_RATE)

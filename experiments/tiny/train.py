@@ -11,6 +11,8 @@ what only a further training needs.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -27,12 +29,14 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import CSVLogger
 
+from experiments.tiny.grow import inherit
 from experiments.tiny.learner import Learner
 from experiments.tiny.lessons import Lessons
-from experiments.tiny.model import SCALES, inherit, save
+from experiments.tiny.model import SCALES, save
 from experiments.tiny.pace import Pace
 from experiments.tiny.recipe import Recipe
 from experiments.tiny.text import tokenizer
+from tokenprune.evaluation.manners import quiet
 
 SHARES = "8:0.12,16:0.6,32:0.18,64:0.1"
 _OPENING = 2000  # steps of single frames for a model without a parent
@@ -52,13 +56,15 @@ def arguments() -> argparse.ArgumentParser:
     add: Any = parser.add_argument
     add("out", help="out=DIR: where checkpoints, logs and the model go")
     add("--scale", choices=sorted(SCALES), default="tiny", help="default: tiny")
-    add("--parent", type=Path, help="a model folder whose weights the training starts from")
+    add("--parent", type=Path, help="a model folder to start from; a smaller one grows")
+    add("--eyes", type=Path, help="a model folder whose tower has the size, if the parent's hasn't")
     add("--heads", type=Path, help="heads.safetensors of the parent's training")
     add("--smoke", action="store_true", help="a few tiny steps")
     add("--steps", type=int, help=f"default: {_STEPS}")
     add("--minutes", type=float, help="instead of steps: the rates follow the clock")
     add("--tower", type=float, default=0.3, help="its factor on the rates; 0: it rests")
     add("--bank", type=int, default=4096, help="videos of 16 frames that a resting tower sees")
+    add("--opening", type=int, help=f"steps of single frames; default: {_OPENING}, 0 if parented")
     add("--shares", type=shares, default=SHARES, help=f"of the steps by frames; default {SHARES}")
     add("--videos", type=int, default=12, help="of 16 frames in a step")
     add("--questions", type=int, default=24, help="about each video")
@@ -67,6 +73,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--warmup", type=int, default=100, help="steps")
     add("--average", type=float, default=0.995, help="decay of the averaged weights")
     add("--every", type=int, default=100, help="steps from validation to validation")
+    add("--checks", type=int, default=8, help="batches of 12 videos in a validation")
     add("--workers", type=int, help="processes that render; default: all cores but one")
     add("--seed", type=int, default=0)
     return parser
@@ -76,12 +83,14 @@ def smoke(options: argparse.Namespace) -> None:
     """Everything once, and small."""
     options.steps, options.every, options.shares = 4, 2, {8: 0.5, 16: 0.5}
     options.videos, options.questions, options.warmup, options.bank = 2, 4, 1, 16
+    options.checks, options.opening = 1, 0 if options.parent else 4
 
 
 def run(out: Path, options: argparse.Namespace) -> None:
     """Trains or resumes a training in `out`."""
     lightning.seed_everything(options.seed)
-    opening = 0 if options.parent else 4 if options.smoke else _OPENING
+    usual = 0 if options.parent else _OPENING
+    opening = usual if options.opening is None else options.opening
     recipe = Recipe(
         shares=options.shares,
         videos=options.videos,
@@ -90,6 +99,9 @@ def run(out: Path, options: argparse.Namespace) -> None:
         opening=opening,
         seed=options.seed,
     )
+    out.mkdir(parents=True, exist_ok=True)
+    told = dataclasses.asdict(recipe) | {"tower": options.tower, "peak": options.peak}
+    (out / "recipe.json").write_text(json.dumps(told, indent=2) + "\n")
     steps = -1 if options.minutes else opening + (options.steps or _STEPS)
     timer = Timer(timedelta(minutes=options.minutes) if options.minutes else None)
     seconds = 60 * (options.minutes or 0)
@@ -101,23 +113,20 @@ def run(out: Path, options: argparse.Namespace) -> None:
     tokens = tokenizer()
     learner = Learner(tokens, SCALES[options.scale], pace, tower=options.tower, opening=opening)
     if options.parent:
-        inherit(learner.model, tokens, options.parent)
+        inherit(learner.model, tokens, options.parent, eyes=options.eyes)
     if options.heads:
         learner.heads.restore(options.heads)
     bank = 0 if options.tower else options.bank
-    lessons = Lessons(recipe, bank, 1 if options.smoke else 8, options.workers)
+    lessons = Lessons(recipe, bank, options.checks, options.workers)
     trainer = _trainer(out, steps, timer, options)
     last = out / "last.ckpt"
-    trainer.fit(
-        learner, lessons, ckpt_path=last if last.exists() else None, weights_only=False
-    )
+    with quiet():
+        trainer.fit(learner, lessons, ckpt_path=last if last.exists() else None, weights_only=False)
     learner.heads.store(out / "heads.safetensors")
     save(learner.model, tokens, out / "model")
 
 
-def _trainer(
-    out: Path, steps: int, timer: Timer, options: argparse.Namespace
-) -> lightning.Trainer:
+def _trainer(out: Path, steps: int, timer: Timer, options: argparse.Namespace) -> lightning.Trainer:
     callbacks: list[Callback] = [
         timer,
         EMAWeightAveraging(decay=options.average, use_buffers=False),
@@ -148,8 +157,6 @@ def _trainer(
 def main() -> None:
     parser = arguments()
     options = parser.parse_args()
-    if isinstance(options.shares, str):
-        options.shares = shares(options.shares)
     if options.smoke:
         smoke(options)
     if options.tower == 0 and not options.parent:
