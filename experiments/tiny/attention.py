@@ -1,11 +1,7 @@
 """Attention for training: a prefix that is causal, and questions that see it and themselves.
 
-On a GPU PyTorch's fused kernels. On a CPU they are slow backwards on heads of 32 channels:
-
-* Tower: the kernel in float32. In bfloat16 it takes four times as long backwards (90 ms against 22
-  ms for 32 frames of 144 patches on one core).
-* Decoder: blocks of rows, each against the keys it may see, as plain bfloat16 matrix products: 57
-  ms against 101 ms for 12 videos of 577 tokens, forwards and backwards.
+PyTorch's fused kernel computes either part; under one mask for both it would compute what the mask
+hides. On a CPU it is used in float32, as all products are (see `train.py`).
 """
 
 from __future__ import annotations
@@ -23,20 +19,20 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-_ROWS = 160  # of a block
-_HIDDEN = -1e4
+
+def _exact(*tensors: Tensor) -> list[Tensor]:
+    """In float32 on a CPU."""
+    return [x.float() if x.device.type == "cpu" else x for x in tensors]
 
 
 def _tower(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **more: Any
 ) -> Any:
-    if query.device.type != "cpu":
-        return sdpa_attention_forward(module, query, key, value, mask, **more)
-    with torch.autocast("cpu", enabled=False):
-        out, weights = sdpa_attention_forward(
-            module, query.float(), key.float(), value.float(), mask, **more
-        )
-    return out.to(query.dtype), weights
+    kind = query.dtype
+    query, key, value = _exact(query, key, value)
+    with torch.autocast(query.device.type, enabled=False):
+        out, weights = sdpa_attention_forward(module, query, key, value, mask, **more)
+    return out.to(kind), weights
 
 
 def _packed(
@@ -49,44 +45,26 @@ def _packed(
     **more: Any,
 ) -> Any:
     """`mask` is the bias of the last rows, those of the text: [b 1 t s]; rows before are causal."""
-    groups, prefix = query.shape[1] // key.shape[1], query.shape[2] - mask.shape[2]
-    key, value = (x.to(mask.dtype).repeat_interleave(groups, 1) for x in (key, value))
-    kind, query = query.dtype, query.to(mask.dtype)
+    groups, kind = query.shape[1] // key.shape[1], query.dtype
+    key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+    query, key, value = _exact(query, key, value)
     with torch.autocast(query.device.type, enabled=False):
-        attend = fused if query.device.type != "cpu" else by_blocks
-        out = attend(query, key, value, mask, prefix, scaling)
+        out = packed(query, key, value, mask, scaling)
     return out.transpose(1, 2).to(kind), None
 
 
-def fused(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, prefix: int, scaling: float
-) -> Tensor:
+def packed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float) -> Tensor:
+    """Float [b h s d] each; `mask` is the bias of the last rows, rows before it are causal."""
+    prefix = query.shape[2] - mask.shape[2]
     before = [x[:, :, :prefix] for x in (query, key, value)]
     first = scaled_dot_product_attention(
         before[0], before[1], before[2], is_causal=True, scale=scaling
     )
-    bias = mask.expand(-1, query.shape[1], -1, -1)
+    bias = mask.to(query.dtype).expand(-1, query.shape[1], -1, -1)
     rest = scaled_dot_product_attention(
         query[:, :, prefix:], key, value, attn_mask=bias, scale=scaling
     )
     return torch.cat([first, rest], 2)
-
-
-def by_blocks(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, prefix: int, scaling: float
-) -> Tensor:
-    query, key = query * scaling, key.transpose(-1, -2)
-    later = torch.full((_ROWS, _ROWS), _HIDDEN, dtype=query.dtype).triu(1)
-    first = []
-    for begin in range(0, prefix, _ROWS):
-        end = min(begin + _ROWS, prefix)
-        scores = query[:, :, begin:end] @ key[..., :end]
-        size = end - begin
-        scores[..., begin:].add_(later[:size, :size])
-        first.append(scores.softmax(-1) @ value[:, :, :end])
-    scores = query[:, :, prefix:] @ key
-    rest = scores.add_(mask).softmax(-1) @ value
-    return torch.cat([*first, rest], 2)
 
 
 def train_fast(model: LlavaOnevisionForConditionalGeneration) -> None:
