@@ -159,7 +159,8 @@ def card(name: str, folder: Path, results: dict[str, dict], notes: dict, recipe:
             f"{100 * row['macro']:.1f} at {frames} frames (hard {100 * row['hard']:.1f}, describe "
             f"{100 * row['families']['describe']['score']:.1f})"
             for frames, row in sorted(lengths.items())
-        ),
+        )
+        or "not measured",
         "seen": ", ".join(recipe["shares"]),
         "drop": f"{100 * recipe['drop']:.0f}",
         "tower_learns": _tower(recipe["tower"]),
