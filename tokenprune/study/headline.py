@@ -57,7 +57,7 @@ def _methods(results: Results) -> str:
     where = phrases.cells([row.cell for row in better], [row.cell for row in rows])
     if len(where) > _LONGEST:
         most = _most(better, [row.to_random for row in better])
-        where = f"{len(better)} of {len(rows)} methods and budgets, most of all {most}"
+        where = f"{len(better)} of {len(rows)} cells, most of all {most}"
     return f"Reliably better than `{CONTROL}`: {where}; {worse}."
 
 

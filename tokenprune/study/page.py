@@ -14,6 +14,7 @@ from tokenprune.study.headline import summary
 from tokenprune.study.results import CONTROL, Results
 
 WIDTH = 80  # columns
+_JOINED = "\0"  # a space at which no line ends
 _EMBEDDED = (
     "The model is embedded in this package and was trained on this very benchmark: these are not "
     "the papers' results, and say little about large models."
@@ -47,13 +48,11 @@ def page(
 
 def wrapped(text: str, indent: str = "") -> str:
     """`text` in lines of at most WIDTH columns; those after the first begin with `indent`."""
-    return textwrap.fill(
-        text,
-        WIDTH,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
+    whole = text.replace(" %", f"{_JOINED}%")  # a number keeps its unit
+    lines = textwrap.fill(
+        whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+    return lines.replace(_JOINED, " ")
 
 
 def listed(sentences: Iterable[str]) -> str:
@@ -96,7 +95,7 @@ def _setting(
     config: StudyConfig, results: Results, command: str, place: Mapping[str, Any], name: str
 ) -> Iterator[str]:
     extent, names = results.vanilla.cell.extent, results.categories
-    yield f"Written by `{command}`; edits by hand are lost."
+    yield wrapped(f"Written by `{command}`; edits by hand are lost.")
     yield wrapped(
         f"Model `{config.model}` ({extent.depth} layers, {extent.cells} visual tokens per frame), "
         f"{_where(place)}. {results.samples} samples of `{config.task}` in {len(names)} "

@@ -16,6 +16,8 @@ def cells(chosen: Sequence[Cell], among: Sequence[Cell]) -> str:
     """
     if not chosen:
         return "none"
+    if len(chosen) == len(among):
+        return f"{methods(chosen, among)} at every budget"
     return min(_methods_first(chosen, among), _budgets_first(chosen, among), key=len)
 
 
@@ -35,11 +37,16 @@ def _methods_first(chosen: Sequence[Cell], among: Sequence[Cell]) -> str:
 def _budgets_first(chosen: Sequence[Cell], among: Sequence[Cell]) -> str:
     """Budgets at which the same methods were chosen, together."""
     together: dict[str, list[Cell]] = {}
+    every = {cell.tokens for cell in among}
     for tokens in dict.fromkeys(cell.tokens for cell in chosen):
         own = [cell for cell in chosen if cell.tokens == tokens]
         rivals = [cell for cell in among if cell.tokens == tokens]
         together.setdefault(methods(own, rivals), []).append(own[0])
-    return "; ".join(f"{names} at {budgets(own)}" for names, own in together.items())
+    where = {
+        names: "every budget" if len(own) == len(every) else budgets(own)
+        for names, own in together.items()
+    }
+    return "; ".join(f"{names} at {place}" for names, place in where.items())
 
 
 def methods(chosen: Sequence[Cell], among: Sequence[Cell]) -> str:
