@@ -50,7 +50,7 @@ def _methods(results: Results) -> str:
     signs = [row.to_random.sign for row in rows if row.to_random]
     if set(signs) == {None}:
         return f"The samples do not tell any method from `{CONTROL}`."
-    worse = f"{signs.count(-1)} of the {len(rows)} comparisons are reliably worse"
+    worse = f"worse: {signs.count(-1) or 'none'} of {len(rows)} cells"
     better = [row for row, sign in zip(rows, signs, strict=True) if sign == 1]
     if not better:
         return f"No method is reliably better than `{CONTROL}` at any budget; {worse}."

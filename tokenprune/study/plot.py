@@ -33,6 +33,7 @@ class _Style(NamedTuple):
 
 
 _CONTROL = _Style("black", "x", "-", 2.6)
+_GUIDED = _Style("black", "x", (0, (2, 2)), 1.2)  # the control under an allocator
 
 
 def _style(place: int) -> _Style:
@@ -62,7 +63,7 @@ def retention(results: Results, file: Path) -> None:
     rows = results.rows[1:]
     guides = list(dict.fromkeys(row.cell.guide for row in rows))
     figure = Figure(figsize=(1.4 + 3.9 * len(guides), 5.0), layout="constrained")
-    axes: Sequence[Any] = figure.subplots(1, len(guides), sharey=True, squeeze=False)[0]
+    axes: list[Any] = list(figure.subplots(1, len(guides), sharey=True, squeeze=False)[0])
     for axis, guide in zip(axes, guides, strict=True):
         _full_model(axis, results)
         _control_alone(axis, results, guide)
@@ -80,14 +81,22 @@ def retention(results: Results, file: Path) -> None:
 def _panel(axis: Any, results: Results, guide: str | None) -> None:
     """A line for each method, a little aside of the others."""
     places = {tokens: place for place, tokens in enumerate(results.budgets)}
-    styles = _styles(results.rows[1:])
-    for index, (name, style) in enumerate(styles.items()):
-        aside = _ASIDE * (index - (len(styles) - 1) / 2)
+    for name, (aside, style) in _asides(results).items():
         shown = [r for r in results.rows[1:] if (r.cell.method, r.cell.guide) == (name, guide)]
         points = [(places[row.cell.tokens] + aside, row.score) for row in shown]
-        label = name if guide is None or name != CONTROL else f"{CONTROL}, guided"
-        drawn = style._replace(dash="--", width=1.5) if label != name else style
-        _bars(axis, points, drawn, label)
+        if name == CONTROL and guide is not None:
+            _bars(axis, points, _GUIDED, f"{CONTROL}, guided")
+        else:
+            _bars(axis, points, style, name)
+
+
+def _asides(results: Results) -> dict[str, tuple[float, _Style]]:
+    """How far from its budget each method is drawn, and how; the control exactly there."""
+    styles = _styles(results.rows[1:])
+    others = [name for name in styles if name != CONTROL]
+    left = len(others) // 2
+    steps = {name: at - left + (at >= left) for at, name in enumerate(others)}
+    return {name: (_ASIDE * steps.get(name, 0), style) for name, style in styles.items()}
 
 
 def _title(rows: Sequence[Row], guide: str | None) -> str:
@@ -106,7 +115,8 @@ def _control_alone(axis: Any, results: Results, guide: str | None) -> None:
     alone = [r for r in results.rows[1:] if (r.cell.method, r.cell.guide) == (CONTROL, None)]
     points = [(float(places[row.cell.tokens]), row.score) for row in alone]
     x, y = _line(points)
-    axis.plot(x, y, color=_CONTROL.colour, linewidth=_CONTROL.width, alpha=0.45, label="random")
+    colour, marker, dash, width = _CONTROL
+    axis.plot(x, y, dash, color=colour, marker=marker, linewidth=width, label=CONTROL)
 
 
 def _full_model(axis: Any, results: Results) -> None:
@@ -217,30 +227,34 @@ def categories(results: Results, tokens: int, file: Path) -> None:
     lost = [
         [100 * (row.categories.get(one, math.nan) - full[one]) for one in names] for row in rows
     ]
-    size = (2.4 + 0.62 * len(names), 1.7 + 0.3 * len(rows))
+    size = (2.2 + 0.74 * len(names), 1.3 + 0.29 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axis: Any = figure.subplots()
-    axis.imshow(lost, cmap="cividis", vmin=-60, vmax=0, aspect="auto")
+    axis.imshow(lost, cmap="Blues_r", vmin=-70, vmax=0, aspect="auto")
     for y, line in enumerate(lost):
         for x, value in enumerate(line):
             _number(axis, x, y, value)
     heads = [f"{one}\n{100 * full[one]:.0f} %" for one in names]
-    axis.set_xticks(range(len(names)), heads, rotation=40, ha="left", fontsize=9)
+    turned = {"rotation": 40, "ha": "left"} if max(map(len, names)) > 10 else {}
+    axis.set_xticks(range(len(names)), heads, fontsize=9, **turned)
     axis.xaxis.tick_top()
     axis.set_yticks(range(len(rows)), [row.cell.label for row in rows], fontsize=9)
     axis.tick_params(length=0)
     axis.set_title(
-        f"points above the full model (its scores stand above) at {percents(tokens / results.cells)}"
-        " % of the tokens",
+        f"score at {percents(tokens / results.cells)} % of the tokens, in points above or below "
+        "the full model, whose scores head the columns",
         fontsize=10,
     )
+    for y in range(1, len(rows)):
+        if rows[y].cell.guide != rows[y - 1].cell.guide:
+            axis.axhline(y - 0.5, color="k", linewidth=1)
     axis.spines[:].set_visible(False)
     _save(figure, file)
 
 
 def _number(axis: Any, x: int, y: int, value: float) -> None:
     if not math.isnan(value):
-        dark = value < -30
+        dark = value < -35
         text = "0" if abs(value) < 0.5 else f"{value:+.0f}"
         axis.text(x, y, text, ha="center", va="center", fontsize=8, color="w" if dark else "k")
 

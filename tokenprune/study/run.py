@@ -49,6 +49,7 @@ class Swept:
 
     folder: Path
     config: SweepConfig
+    cells: Sequence[Cell]  # the full model first
     results: Results
     lines: list[table.Line]
     environment: Mapping[str, Any]
@@ -92,7 +93,7 @@ def sweep(config: SweepConfig, command: str = "tokenprune sweep") -> Swept:
         replace(folder / "results.parquet", table.as_parquet(lines, results))
         plot.over(results, "tokens", folder / "score_over_tokens.png")
         plot.over(results, "flops", folder / "score_over_flops.png")
-    return Swept(folder, config, results, lines, place.environment)
+    return Swept(folder, config, cells, results, lines, place.environment)
 
 
 def _needs(package: str, why: str) -> None:
