@@ -222,7 +222,7 @@ def test_what_a_study_writes(done: tuple[Path, Path]) -> None:
     assert set(finished) == {"vanilla-36of36", *hosts, *guided}
     for name, answers in finished.items():
         assert [one.id for one in answers] == [one.id for one in finished["vanilla-36of36"]]
-        assert len(answers) == 9
+        assert [one.index for one in answers] == [*range(9)], "asked by category, told in order"
         ratio = int(name.split("-")[-1][:2]) / 36
         kept = [one.tokens["layer_average_ratio"] for one in answers]
         assert kept == pytest.approx([ratio] * 9, abs=0.002), "equal budgets"

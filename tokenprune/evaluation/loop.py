@@ -38,6 +38,7 @@ class Loop:
     """How samples go through the model; none of it changes an answer."""
 
     batch_size: int = 1
+    alike: bool = False  # samples of a category together: a batch ends with its longest answer
     limit: int | None = None
     max_new_tokens: int = 48
     seed: int = 0
@@ -142,6 +143,8 @@ class _Evaluation:
         if not indices:
             return
         assert system.pipeline is not None
+        if self.loop.alike:
+            indices = sorted(indices, key=lambda index: self.task.label(index).category)
         module = Answering(
             self.model,
             self.assistant,

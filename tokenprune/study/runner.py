@@ -71,7 +71,8 @@ class Runner:
         for moved in (model, assistant):
             if moved is not None:
                 moved.to(device)  # pyright: ignore[reportArgumentType]  Lightning left it on the CPU
-        loop = Loop(config.batch_size, max_new_tokens=config.max_new_tokens, seed=config.seed)
+        longest, seed = config.max_new_tokens, config.seed
+        loop = Loop(config.batch_size, alike=True, max_new_tokens=longest, seed=seed)
         # the study shows its own progress, and other processes have bars too
         with redirect_stderr(io.StringIO()):
             done = evaluate(model, processor, self.task, [system], loop, assistant=assistant)
