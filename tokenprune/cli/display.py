@@ -128,9 +128,11 @@ def _reading(summary: Summary) -> Iterator[str]:
     if scores:
         yield from _scored(scores, len(summary.categories))
     if subject.measured.get("answer_ms") is not None:
+        timed = summary.timed
+        of = f"medians of {timed} answers" if timed > 1 else "one answer each, warming up included"
         where = summary.environment["device"]
         yield (
-            f"Times: medians on this machine ({where}), beside vanilla's; prefill: of the LLM; "
+            f"Times: {of}, on this machine ({where}), beside vanilla's; prefill: of the LLM; "
             "strategy: its stages and its guide."
         )
 
