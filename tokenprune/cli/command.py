@@ -55,7 +55,7 @@ def as_yaml(values: Mapping[str, Any]) -> str:
     """What `print=true` shows, which `config=` reads back."""
     from yaml import safe_dump
 
-    return safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=100).rstrip()
+    return safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=68).rstrip()
 
 
 def _plain(value: Any) -> Any:
