@@ -16,9 +16,10 @@ import torch
 from tokenprune import tasks
 from tokenprune.cli.export import ExportConfig
 from tokenprune.cli.main import main
+from tokenprune.tasks.questions import CATEGORIES
 
 KEYS = {"id", "video", "question", "answer", "category", "metric", "frames", "evidence"}
-SAMPLES = 11  # one of every family
+SAMPLES = len(CATEGORIES)
 
 
 @pytest.fixture(scope="module")

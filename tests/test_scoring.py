@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tokenprune import tasks
 from tokenprune.evaluation.category_scores import CategoryScores
 from tokenprune.tasks.metrics import METRICS, event_f1, exact_match
+from tokenprune.tasks.questions import CATEGORIES
 
 EVENTS = [
     "red circle appears",
@@ -129,12 +130,12 @@ def test_one_category_gives_the_plain_mean() -> None:
 
 def test_a_task_scores_by_the_metric_of_the_sample() -> None:
     task, frames = (
-        tasks.build("tinyvqa", samples=11, frames=8, seed=0),
+        tasks.build("tinyvqa", samples=len(CATEGORIES), frames=8, seed=0),
         torch.zeros(1, 1, 1, 3, dtype=torch.uint8),
     )
     short = tasks.Sample("x", "What colour is the ring?", "red", "colour", frames)
     assert [task.score(text, short) for text in (" Red.", "blue")] == [1, 0]
-    *others, story = (task[i] for i in range(11))
+    *others, story = (task[i] for i in range(len(task)))
     assert {sample.metric for sample in others} == {"exact_match"}
     assert story.category == "describe" and task.score(story.answer, story) == 1
     assert 0 < task.score(story.answer.rpartition(",")[0], story) < 1

@@ -11,19 +11,33 @@ import torch
 from experiments.tiny.scenarios import ask, commission
 from experiments.tiny.text import tokenizer
 from tokenprune import checkpoints, tasks
+from tokenprune.tasks.cast import Plot, roles
 from tokenprune.tasks.metrics import event_f1
-from tokenprune.tasks.questions import CATEGORIES, EVENTS, SHORT, Question
+from tokenprune.tasks.plots import apart, procession, twins
+from tokenprune.tasks.questions import CATEGORIES, EVENTS, HARD, SHORT, Question
 from tokenprune.tasks.render import render
-from tokenprune.tasks.scenes import COLOURS, CROWD, NEEDLE_FRAMES, SHAPES, SIZE, Thing, draw
+from tokenprune.tasks.scenes import COLOURS, CROWD, NEEDLE_FRAMES, SHAPES, SIZE, Scenes, Thing, draw
 from tokenprune.tasks.tinyvqa import TinyVQA, generator
 
+# categories whose questions say in which frames their evidence is
+LOCATED = ("when", "needle", "flash", "apart", "tally")
+LOOK_ALIKE = {"circle": "ring", "square": "diamond", "triangle": "cross"}
+LOOK_ALIKE |= {other: shape for shape, other in LOOK_ALIKE.items()}
 
-def _task(samples: int = 88, frames: int = 16, seed: int = 0) -> TinyVQA:
+
+PLOTS = dict.fromkeys(category.plot for category in CATEGORIES.values())
+
+
+def _task(samples: int = 90, frames: int = 16, seed: int = 0) -> TinyVQA:
     return TinyVQA(samples=samples, frames=frames, seed=seed)
 
 
-def _things(videos: int, frames: int = 16) -> list[list[Thing]]:
-    return draw(generator("train", 0, 0, frames), videos, frames).things()
+def _scenes(videos: int, frames: int = 16, plot: Plot = roles) -> Scenes:
+    return draw(generator("train", 0, 0, frames), videos, frames, plot)
+
+
+def _things(videos: int, frames: int = 16, plot: Plot = roles) -> list[list[Thing]]:
+    return _scenes(videos, frames, plot).things()
 
 
 def test_unknown_task_is_refused_with_a_suggestion() -> None:
@@ -43,7 +57,7 @@ def test_samples_have_the_promised_form(frames: int) -> None:
         assert (sample.frames[1:] != sample.frames[:-1]).flatten(1).any(1).all(), (
             "two equal neighbouring frames"
         )
-        assert bool(sample.evidence) == (sample.category in ("when", "needle"))
+        assert bool(sample.evidence) == (sample.category in LOCATED)
         assert all(0 <= frame < frames for frame in sample.evidence)
     assert TinyVQA(samples=1, size=128)[0].frames.shape == (16, 128, 128, 3)
 
@@ -93,15 +107,17 @@ def test_answers_are_balanced_given_the_question_family() -> None:
     rounds = 12  # a multiple of the number of answers of every short family
     task = _task(rounds * len(CATEGORIES))
     asked = [task.question(i) for i in range(len(task))]
-    for name in SHORT.keys() - {"order"}:
+    brief = SHORT | HARD
+    for name in brief.keys() - {"order", "apart"}:
         counts = Counter(question.answer for family, question in asked if family == name)
         assert counts == {
-            word: rounds // len(SHORT[name].balance) for word in SHORT[name].balance
+            word: rounds // len(brief[name].balance) for word in brief[name].balance
         }, (name, counts)
-    former = [
-        q.text.split("the ")[1].startswith(q.answer) for family, q in asked if family == "order"
-    ]
-    assert sum(former) * 2 == len(former) == rounds
+    for name in ("order", "apart"):
+        former = [
+            q.text.split("the ")[1].startswith(q.answer) for family, q in asked if family == name
+        ]
+        assert sum(former) * 2 == len(former) == rounds
 
 
 def test_a_reader_of_the_question_alone_is_at_chance() -> None:
@@ -111,15 +127,16 @@ def test_a_reader_of_the_question_alone_is_at_chance() -> None:
     # one question a video and balance word at most
     pools: dict[tuple[str, str], list[Question]] = defaultdict(list)
     choice = random.Random(0)
-    for things in _things(3000):
-        for name, family in CATEGORIES.items():
+    videos = {plot: _things(5000, plot=plot) for plot in PLOTS}
+    for name, family in CATEGORIES.items():
+        for things in videos[family.plot]:
             fitting: dict[str, list[Question]] = defaultdict(list)
             for question in family.ask(things, 16):
                 fitting[question.balance].append(question)
             for word, questions in fitting.items():
                 pools[name, word].append(choice.choice(questions))
     gains = []
-    for name, family in SHORT.items():
+    for name, family in (SHORT | HARD).items():
         half = min(len(pools[name, word]) for word in family.balance) // 2
         learnt: dict[str, Counter[str]] = defaultdict(Counter)
         for question in (q for word in family.balance for q in pools[name, word][:half]):
@@ -184,6 +201,54 @@ def test_scenes_are_answerable(frames: int) -> None:
             assert thing.becomes == thing.colour or thing.first < thing.turn <= thing.last
             assert thing.needle + thing.guest + thing.small + (thing.becomes != thing.colour) <= 1
     assert guests > 20 < small
+
+
+@pytest.mark.parametrize("frames", [8, 16, 32, 64])
+def test_two_needles_are_half_the_video_apart(frames: int) -> None:
+    orders = Counter()
+    for things in _things(256, frames, apart):
+        needles = [thing for thing in things if thing.needle]
+        assert 2 <= len(things) <= CROWD and len(needles) == 2
+        assert needles[1].first - needles[0].first >= frames / 2
+        assert all(t.last - t.first < NEEDLE_FRAMES for t in needles)
+        former, latter = CATEGORIES["apart"].ask(things, frames)
+        assert {former.balance, latter.balance} == {"former", "latter"}
+        assert former.answer == latter.answer == needles[0].colour
+        assert set(former.evidence) == {f for t in needles for f in range(t.first, t.last + 1)}
+        orders[needles[0].colour < needles[1].colour] += 1
+    assert min(orders.values()) > 90  # neither colour comes first more often
+
+
+@pytest.mark.parametrize("frames", [8, 16, 32, 64])
+def test_objects_of_a_procession_are_never_together(frames: int) -> None:
+    scenes = _scenes(256, frames, procession)
+    assert scenes.visible.sum(2).max() == 1
+    numbers = Counter()
+    for things in scenes.things():
+        (question,) = CATEGORIES["tally"].ask(things, frames)
+        assert not CATEGORIES["count"].ask(things, frames)
+        shown = {f for t in things for f in range(t.first, t.last + 1)}
+        assert set(question.evidence) == shown and len(shown) <= NEEDLE_FRAMES * len(things)
+        numbers[question.answer] += 1
+    assert numbers.keys() == {"1", "2", "3", "4"} and min(numbers.values()) > 40
+
+
+def test_look_alikes_come_in_pairs_and_stay() -> None:
+    scenes = _scenes(256, plot=twins)
+    assert scenes.visible.all() and (scenes.radius < 10).all() and (scenes.radius > 6).all()
+    shapes = Counter()
+    for things in scenes.things():
+        worn = {thing.shape for thing in things}
+        assert len(worn) == CROWD and {LOOK_ALIKE[shape] for shape in worn} == worn
+        asked = CATEGORIES["lookalike"].ask(things, 16)
+        assert len(asked) == CROWD and not CATEGORIES["shape"].ask(things, 16)
+        shapes.update(question.answer for question in asked)
+    assert shapes.keys() == set(SHAPES) and min(shapes.values()) > 120
+
+
+def test_a_flash_is_a_single_frame() -> None:
+    asked = [q for things in _things(512) for q in CATEGORIES["flash"].ask(things, 16)]
+    assert len(asked) > 20 and all(len(question.evidence) == 1 for question in asked)
 
 
 def test_evidence_is_where_the_answer_can_be_seen() -> None:

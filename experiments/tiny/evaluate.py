@@ -20,10 +20,10 @@ from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 from experiments.tiny.model import normalise
 from tokenprune import tasks
 from tokenprune.results.statistics import Resamples
-from tokenprune.tasks.questions import SHORT
+from tokenprune.tasks.questions import CATEGORIES, HARD, SHORT
 from tokenprune.tasks.tinyvqa import TinyVQA
 
-_BATCH = 11
+_BATCH = 16
 
 
 @torch.inference_mode()
@@ -90,7 +90,8 @@ def scores(
     only: int | None = None,
     question_only: bool = False,
 ) -> dict:
-    """Per family: mean score, n, interval, chance; and the macro average of the short families.
+    """Per family: mean score, n, interval, chance; and the macro averages of the short families
+    and of the hard ones.
 
     `only`: the model sees this one frame. `question_only`: nobody looks, see `constants`.
     """
@@ -108,7 +109,7 @@ def scores(
         share, interval = drawn.estimate(np.array(marks))
         low, high = interval or (None, None)
         # no constant answer describes videos
-        chance = SHORT[family].chance if family in SHORT else None
+        chance = CATEGORIES[family].chance if family != "describe" else None
         table[family] = {
             "score": share,
             "n": len(marks),
@@ -116,7 +117,9 @@ def scores(
             "high": high,
             "chance": chance,
         }
-    macro = sum(table[family]["score"] for family in SHORT) / len(SHORT)
+    macro, hard = (
+        sum(table[family]["score"] for family in group) / len(group) for group in (SHORT, HARD)
+    )
     asked = {
         "samples": samples,
         "frames": frames,
@@ -124,7 +127,7 @@ def scores(
         "only_frame": only,
         "question_only": question_only,
     }
-    return {**asked, "macro": macro, "families": table}
+    return {**asked, "macro": macro, "hard": hard, "families": table}
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ _CHOICES = 10  # scenes drawn for one that is taken
 _EMPHASIS = {  # how often a family is wanted and asked; what is learnt last is asked most
     **dict.fromkeys(("existence", "colour", "small"), 0.4),
     **dict.fromkeys(("shape", "direction", "order", "when", "needle", "describe"), 1.5),
+    **dict.fromkeys(("tally", "lookalike"), 1.5),
 }
 
 
@@ -45,23 +46,36 @@ def _families(names: Sequence[str], number: int, choice: random.Random) -> list[
 
 def commission(stream: Generator, videos: int, frames: int, choice: random.Random) -> Scenes:
     """`videos` scenes, each with a question of a random family and balance word if it has any."""
-    scenes = draw(stream, _CHOICES * videos, frames)
+    wanted = [
+        (name, choice.choice(CATEGORIES[name].balance))
+        for name in _families(list(CATEGORIES), videos, choice)
+    ]
+    plots = dict.fromkeys(CATEGORIES[name].plot for name, _ in wanted)  # an ordered set
+    parts = []
+    for plot in plots:
+        orders = [order for order in wanted if CATEGORIES[order[0]].plot is plot]
+        scenes = draw(stream, _CHOICES * len(orders), frames, plot)
+        parts.append(scenes.pick(torch.tensor(_deliver(scenes, orders))))
+    return Scenes.concatenate(parts).pick(torch.tensor(choice.sample(range(videos), videos)))
+
+
+def _deliver(scenes: Scenes, orders: list[tuple[str, str]]) -> list[int]:
+    """Rows of `scenes` for the orders, a family and a balance word each: any, where none has it."""
     words = [
         {
             (name, question.balance)
-            for name, asked in pools(things, frames).items()
+            for name, asked in pools(things, scenes.frames).items()
             for question in asked
         }
         for things in scenes.things()
     ]
     free = dict.fromkeys(range(len(scenes)))  # an ordered set
     taken = []
-    for name in _families(list(CATEGORIES), videos, choice):
-        wanted = name, choice.choice(CATEGORIES[name].balance)
-        row = next((row for row in free if wanted in words[row]), next(iter(free)))
+    for order in orders:
+        row = next((row for row in free if order in words[row]), next(iter(free)))
         del free[row]
         taken.append(row)
-    return scenes.pick(torch.tensor(taken))
+    return taken
 
 
 def ask(things: Sequence[Thing], frames: int, number: int, choice: random.Random) -> list[Asked]:

@@ -6,6 +6,7 @@ are part of what a sample is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,8 +30,12 @@ class Cast(NamedTuple):
     guest: Tensor
     small: Tensor
     turns: Tensor
+    fine: Tensor
     on: Tensor
     off: Tensor
+
+
+Plot = Callable[[Generator, int, int], Cast]  # a generator, videos, frames: who plays in them
 
 
 def roles(generator: Generator, batch: int, frames: int) -> Cast:
@@ -44,11 +49,12 @@ def roles(generator: Generator, batch: int, frames: int) -> Cast:
     needle, guest, small, turns = _parts(generator, count, frames)
     on = _entries(generator, present, frames)
     off = _exits(generator, on, frames)
-    for brief, stay in ((needle, _flash), (guest, _visit)):
+    for brief, stay in ((needle, flash), (guest, _visit)):
         begin, end = stay(generator, batch, frames)
         on, off = torch.where(brief, begin, on), torch.where(brief, end, off)
     turns = turns & (off - on >= 4)  # seen in both colours, whenever it turns
-    return Cast(needle, guest, small, turns, on, torch.where(present, off, on))
+    fine = torch.zeros_like(small)
+    return Cast(needle, guest, small, turns, fine, on, torch.where(present, off, on))
 
 
 def _parts(
@@ -84,7 +90,7 @@ def _exits(generator: Generator, on: Tensor, frames: int) -> Tensor:
     return torch.where(early, shortest + (length * (frames - shortest)).long(), frames)
 
 
-def _flash(generator: Generator, batch: int, frames: int) -> tuple[Tensor, Tensor]:
+def flash(generator: Generator, batch: int, frames: int) -> tuple[Tensor, Tensor]:
     """The frames [begin, end) of needles, anywhere in a video: int64 [b 1] each."""
     most = NEEDLE_FRAMES if frames >= _LONG else 1
     stay = torch.randint(1, most + 1, (batch, 1), generator=generator)

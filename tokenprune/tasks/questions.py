@@ -8,6 +8,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tokenprune.tasks import plots
+from tokenprune.tasks.cast import Plot, roles
 from tokenprune.tasks.scenes import COLOURS, CROWD, DIRECTIONS, SHAPES, THIRDS, Thing
 
 
@@ -24,13 +26,14 @@ Ask = Callable[[Sequence[Thing], int], list[Question]]
 
 
 class Category(NamedTuple):
-    """One kind of question: how to ask it (things of a video, number of frames) and its balance
-    words.
+    """One kind of question: how to ask it (things of a video, number of frames), its balance words,
+    and the plot of the videos it is asked about.
     """
 
     ask: Ask
     balance: tuple[str, ...]
     metric: str = "exact_match"
+    plot: Plot = roles
 
     @property
     def chance(self) -> float:
@@ -143,6 +146,44 @@ def _small(things: Sequence[Thing], frames: int) -> list[Question]:
     ]
 
 
+def _flash(things: Sequence[Thing], frames: int) -> list[Question]:
+    """The colour question, about an object that is visible in a single frame."""
+    single = [t for t in things if t.needle and t.first == t.last]
+    return [
+        Question(f"What colour is the {t.shape}?", t.colour, t.colour, (t.first,)) for t in single
+    ]
+
+
+def _apart(things: Sequence[Thing], frames: int) -> list[Question]:
+    """The order question, about two needles at least half the video apart."""
+    brief = [t for t in things if t.needle]
+    return [
+        Question(
+            f"Which came first, the {a.colour} or the {b.colour} one?",
+            min(a, b, key=_first).colour,
+            "former" if a.first < b.first else "latter",
+            tuple(sorted(_presence(a) + _presence(b))),
+        )
+        for a, b in itertools.permutations(brief, 2)
+        if abs(a.first - b.first) >= frames / 2
+    ]
+
+
+def _tally(things: Sequence[Thing], frames: int) -> list[Question]:
+    """The counting question, about needles only: no two of them are ever visible together."""
+    if not all(t.needle for t in things):
+        return []
+    number, seen = str(len(things)), sorted(itertools.chain(*map(_presence, things)))
+    return [Question("How many shapes are there?", number, number, tuple(seen))]
+
+
+def _lookalike(things: Sequence[Thing], frames: int) -> list[Question]:
+    """The shape question, about an object whose look-alike is there as well."""
+    return [
+        Question(f"What shape is the {t.colour} one?", t.shape, t.shape) for t in things if t.fine
+    ]
+
+
 def _describe(things: Sequence[Thing], frames: int) -> list[Question]:
     """Everything that happens, in order; balanced over the number of events.
 
@@ -184,7 +225,14 @@ SHORT: dict[str, Category] = {
     "needle": Category(_needle, COLOURS),
     "small": Category(_small, COLOURS),
 }
+HARD: dict[str, Category] = {  # short answers, too; `plots` says what is hard about their videos
+    "flash": Category(_flash, COLOURS),
+    "apart": Category(_apart, ("former", "latter"), plot=plots.apart),
+    "tally": Category(_tally, SHORT["count"].balance, plot=plots.procession),
+    "lookalike": Category(_lookalike, SHAPES, plot=plots.twins),
+}
 CATEGORIES: dict[str, Category] = {
     **SHORT,
+    **HARD,
     "describe": Category(_describe, tuple(map(str, EVENTS)), "event_f1"),
 }

@@ -8,24 +8,27 @@ Lengths are in units of a frame that is `SIZE` wide and high, whatever size it i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from tokenprune.tasks.cast import CROWD, Cast, roles
+from tokenprune.tasks.cast import CROWD, Cast, Plot, roles
 from tokenprune.tasks.cast import NEEDLE_FRAMES as NEEDLE_FRAMES  # part of this vocabulary as well
 from tokenprune.tasks.cast import THIRDS as THIRDS
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
 DIRECTIONS = ("left", "right", "up", "down")
+_LOOK_ALIKE = torch.tensor([4, 5, 3, 2, 0, 1])  # of each shape: circle and ring, square and diamond
 
 SIZE = 96
 CLUTTER = 2  # most distractors of one video: grey shapes that nothing is asked about
 MARGIN = 16  # a centre never comes closer to the border, so no object is ever cut
 _STEP = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])  # x, y of each direction
+_FINE = 2 / 3  # as wide as others
 _CANDIDATES = 4  # layouts tried per video; the one whose objects keep the largest distance is taken
 
 
@@ -42,11 +45,13 @@ class Thing(NamedTuple):
     small: bool  # half as wide as the others
     becomes: str  # the colour it has from frame `turn` on; its own if it keeps it
     turn: int
+    fine: bool = False  # two thirds as wide as the others, among look-alikes
 
     @property
     def plain(self) -> bool:
-        """Neither brief nor small, and of one colour throughout."""
-        return not (self.needle or self.guest or self.small or self.becomes != self.colour)
+        """Neither brief nor small nor fine, and of one colour throughout."""
+        special = self.needle or self.guest or self.small or self.fine
+        return not special and self.becomes == self.colour
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Scenes:
     needle: Tensor  # bool [b o]
     guest: Tensor  # bool [b o]
     small: Tensor  # bool [b o]
+    fine: Tensor  # bool [b o]
     clutter_shape: Tensor  # int64 [b k], index into SHAPES
     clutter_radius: Tensor  # float [b k], 0: not there
     clutter_centre: Tensor  # float [b f k 2]
@@ -79,6 +85,13 @@ class Scenes:
         """The scenes `rows` (int64 [n]) as a smaller batch."""
         chosen = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "frames"}
         return Scenes(frames=self.frames, **chosen)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Scenes]) -> Scenes:
+        """Batches of scenes of the same length as one batch."""
+        names = [f.name for f in fields(Scenes) if f.name != "frames"]
+        columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return Scenes(frames=parts[0].frames, **columns)
 
     def things(self) -> list[list[Thing]]:
         """The visible objects of every video, in words, in the order of their first frame."""
@@ -98,6 +111,7 @@ class Scenes:
             self.small,
             ends,
             turn,
+            self.fine,
         )
         return [
             sorted(
@@ -119,16 +133,26 @@ def _thing(
     small: int,
     later: int,
     turn: int,
+    fine: int,
 ) -> Thing:
+    words = COLOURS[colour], SHAPES[shape], DIRECTIONS[way]
     flags = bool(needle), bool(guest), bool(small)
-    return Thing(
-        COLOURS[colour], SHAPES[shape], DIRECTIONS[way], first, last, *flags, COLOURS[later], turn
-    )
+    return Thing(*words, first, last, *flags, COLOURS[later], turn, bool(fine))
 
 
 def _distinct(generator: Generator, batch: int, choices: int) -> Tensor:
     """Different numbers below `choices` in random order: int64 [b choices]."""
     return torch.rand(batch, choices, generator=generator).argsort(1)
+
+
+def _shapes(generator: Generator, fine: Tensor) -> Tensor:
+    """The shape of each object, an index into SHAPES: int64 [b o]. Fine ones (bool [b o]) come in
+    pairs of look-alikes.
+    """
+    shapes = _distinct(generator, len(fine), len(SHAPES))
+    place = shapes.argsort(1)  # of each shape
+    pairs = torch.minimum(place, place[:, _LOOK_ALIKE]).argsort(dim=1, stable=True)
+    return torch.where(fine, pairs[:, :CROWD], shapes[:, :CROWD])
 
 
 def _clock(frames: int) -> Tensor:
@@ -198,17 +222,17 @@ def _pillars(generator: Generator, small: Tensor) -> Tensor:
     return torch.stack([(upright < 0.5).float(), SIZE * (0.2 + 0.6 * place), thickness], -1)
 
 
-def draw(generator: Generator, batch: int, frames: int) -> Scenes:
-    """`batch` random scenes of `frames` frames."""
+def draw(generator: Generator, batch: int, frames: int, plot: Plot = roles) -> Scenes:
+    """`batch` random scenes of `frames` frames, with the cast of a `plot`."""
     # in this order: who asks the generator when is part of what a sample is
-    cast = roles(generator, batch, frames)
+    cast = plot(generator, batch, frames)
     colour = _colours(generator, cast, frames)
     direction = torch.randint(len(DIRECTIONS), (batch, CROWD), generator=generator)
     radius = 10 + 4 * torch.rand(batch, CROWD, generator=generator)
     drift = _drift(generator, batch, frames)
     there = torch.rand(batch, CLUTTER, generator=generator) < 0.5
     pillar = _pillars(generator, cast.small)
-    shape = _distinct(generator, batch, len(SHAPES))[:, :CROWD]
+    shape = _shapes(generator, cast.fine)
     paths = _paths(generator, cast.on, cast.off, direction, frames)
     visible = _visible(cast, frames)
     return Scenes(
@@ -216,12 +240,13 @@ def draw(generator: Generator, batch: int, frames: int) -> Scenes:
         colour=colour,
         shape=shape,
         direction=direction,
-        radius=torch.where(cast.small, radius / 2, radius),
+        radius=radius * torch.where(cast.small, 0.5, torch.where(cast.fine, _FINE, 1.0)),
         centre=_clearest(paths, visible),
         visible=visible,
         needle=cast.needle,
         guest=cast.guest,
         small=cast.small,
+        fine=cast.fine,
         clutter_shape=torch.randint(len(SHAPES), (batch, CLUTTER), generator=generator),
         clutter_radius=(6 + 6 * torch.rand(batch, CLUTTER, generator=generator)) * there,
         clutter_centre=drift,

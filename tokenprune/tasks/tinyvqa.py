@@ -19,7 +19,7 @@ from tokenprune.tasks.questions import CATEGORIES, Question
 from tokenprune.tasks.render import render
 from tokenprune.tasks.scenes import SIZE, Scenes, draw
 
-VERSION = 2  # raised whenever a sample or its scoring changes: older results are not reused then
+VERSION = 3  # raised whenever a sample or its scoring changes: older results are not reused then
 MIN_FRAMES = 8  # with fewer nothing is brief, and there is no third of the video to be in
 
 
@@ -53,7 +53,7 @@ class TinyVQA(Task, name="tinyvqa"):
         if samples is not None and samples < 1:
             raise TaskError(f"samples must be at least 1, not {samples}")
         self.frames, self.seed, self.size = frames, seed, size
-        self._samples = 220 if samples is None else samples
+        self._samples = 225 if samples is None else samples
 
     def __len__(self) -> int:
         return self._samples
@@ -111,7 +111,7 @@ class TinyVQA(Task, name="tinyvqa"):
         stream = generator("test", self.seed, index, self.frames)
         choice = random.Random(stream.initial_seed())
         while True:
-            scenes = draw(stream, self._batch, self.frames)
+            scenes = draw(stream, self._batch, self.frames, kind.plot)
             for row, things in enumerate(scenes.things()):
                 fitting = [q for q in kind.ask(things, self.frames) if q.balance == wanted]
                 if fitting:
