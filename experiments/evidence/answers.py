@@ -31,6 +31,7 @@ from tokenprune.strategy import Pipeline, VisionStage
 from tokenprune.tasks.tinyvqa import TinyVQA
 from tokenprune.tokens import VisualTokens
 
+_WORTH = 8  # samples from which on processes are worth their start
 Asked = dict[str, Mask]  # by the key of an answer
 
 
@@ -53,9 +54,7 @@ class Chosen(VisionStage):
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         places = [
-            tokens.cells * frame + cell
-            for frame, cells in enumerate(self.cells)
-            for cell in cells
+            tokens.cells * frame + cell for frame, cells in enumerate(self.cells) for cell in cells
         ]
         return tokens[torch.tensor(places, dtype=torch.int64)]
 
@@ -150,8 +149,10 @@ class Answers:
 
 
 def _in_processes(asking: Asking) -> Iterator[dict[str, float]]:
-    workers = min(cores(), len(asking))
+    # a process takes seconds to start
+    workers = cores() if len(asking) >= _WORTH else 0
+    context = "spawn" if workers else None
     loader = DataLoader(
-        asking, batch_size=None, num_workers=workers, multiprocessing_context="spawn"
+        asking, batch_size=None, num_workers=workers, multiprocessing_context=context
     )
     yield from tqdm(loader, desc="asking", unit="sample", disable=None)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from tokenprune.errors import ConfigError
 from tokenprune.results.answer import VANILLA, Answer
 from tokenprune.results.read import Run, Runs, read
+from tokenprune.results.summary import Setting
 from tokenprune.runtime.slots import unpack
 from tokenprune.tasks.tinyvqa import TinyVQA
 
@@ -58,10 +59,6 @@ class Material:
         """Of a frame."""
         return self.controls[0].kept.shape[2]
 
-    def at(self, control: Outcome) -> list[Case]:
-        """Of one budget."""
-        return [case for case in self.cases if case.control is control]
-
 
 def material(folders: Sequence[Path], budgets: Sequence[float]) -> Material:
     """What runs and studies hold about methods near the `budgets`, all of them if none are named.
@@ -69,10 +66,10 @@ def material(folders: Sequence[Path], budgets: Sequence[float]) -> Material:
     ConfigError where they do not go together, or `random` was not asked.
     """
     runs = [run for folder in folders for run in _runs(folder)]
-    first = _agreed(runs)
+    setting = _agreed(runs)
     answered = [(run, role, run.answers(role)) for run in runs for role in run.roles]
     indices = _shared([answers for *_, answers in answered])
-    task = TinyVQA(samples=1 + max(indices), frames=first.summary.setting.frames, seed=_seed(first))
+    task = TinyVQA(samples=1 + max(indices), frames=setting.frames, seed=setting.seed)
     known = {answer.index: answer for answer in answered[0][2]}
     _same_questions(task, [known[index] for index in indices])
     systems = [
@@ -87,8 +84,8 @@ def material(folders: Sequence[Path], budgets: Sequence[float]) -> Material:
         task,
         indices,
         [known[index].category for index in indices],
-        first.summary.setting.model,
-        first.summary.environment["dtype"],
+        setting.model,
+        runs[0].summary.environment["dtype"],
         full[0] if full else None,
         controls,
         list(_cases(near, controls)),
@@ -100,22 +97,16 @@ def _runs(folder: Path) -> Sequence[Run]:
     return found.cells if isinstance(found, Runs) else [found]
 
 
-def _seed(run: Run) -> int:
-    return run.summary.setting.seed
-
-
-def _agreed(runs: Sequence[Run]) -> Run:
-    """The first of them; ConfigError where another one is of other samples or another model."""
-    asked = [
-        (run.summary.setting.task, run.summary.setting.model, run.summary.setting.frames, _seed(run))
-        for run in runs
-    ]
+def _agreed(runs: Sequence[Run]) -> Setting:
+    """What was asked of all; ConfigError where it was not the same samples and model."""
+    settings = [run.summary.setting for run in runs]
+    asked = [(one.task, one.model, one.frames, one.seed) for one in settings]
     if not asked or asked[0][0] != TinyVQA.name or any(one != asked[0] for one in asked):
         raise ConfigError(
             "evidence is known of tinyvqa alone: name runs of it with one model, number of frames "
             "and seed"
         )
-    return runs[0]
+    return settings[0]
 
 
 def _shared(answered: Sequence[Sequence[Answer]]) -> list[int]:
@@ -158,11 +149,11 @@ def _nearest(budget: float, budgets: Sequence[float]) -> float:
 
 
 def _cases(systems: Sequence[Outcome], controls: Sequence[Outcome]) -> Iterator[Case]:
-    """In the order of budgets, then of systems."""
+    """In the order of budgets, then of names."""
     if not controls:
         raise ConfigError(f"nothing can be compared with {CONTROL}: name a run of it as well")
     for control in controls:
-        for own in systems:
+        for own in sorted(systems, key=lambda one: one.label):
             same = abs(own.budget - control.budget) <= _APART
             if same and own.label != CONTROL:
                 yield Case(own, control)

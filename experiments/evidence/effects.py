@@ -3,7 +3,7 @@
 Three steps lead from `random` to the method, each of them an answer of the model to the same
 question: first the evidence is what the method keeps of it and everything else stays random; then
 all tokens are the method's, but each as itself; last comes the method, with what it merges,
-reorders, hides while it decodes, or drops in a later layer only. The steps add up to the difference.
+reorders, hides while it decodes, or drops in a later layer only. They add up to the difference.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from jaxtyping import Bool, Float
 
 from experiments.evidence.answers import Answers
 from experiments.evidence.cases import Case, Material, Outcome
-from experiments.evidence.select import Mask, dosed, transplanted
+from experiments.evidence.select import Dose, Mask, dosed, transplanted
 from tokenprune.results.statistics import Estimate, Paired, Resamples, holm
 
-DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
+DOSES = [Dose(share) for share in (0.0, 0.1, 0.25, 0.5, 1.0)]
+TOGETHER = [Dose(share, together=True) for share in (0.25, 0.5)]
 BRIEF = 2  # frames
 Scores = Float[np.ndarray, "n"]
 
@@ -37,11 +38,20 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Dose:
-    """`random` at one budget that keeps a share of the evidence on purpose."""
+class Baseline:
+    """`random` at one budget."""
 
     control: Outcome
-    asked: float
+    kept: Kept
+    score: Estimate
+
+
+@dataclass(frozen=True)
+class Dosed:
+    """As many tokens as `random` keeps at one budget, with evidence on purpose."""
+
+    control: Outcome
+    dose: Dose
     kept: Kept
     score: Estimate
 
@@ -84,24 +94,34 @@ class Study:
             brief=float((still[brief] > 0).mean()) if brief.any() else None,
         )
 
-    def doses(self) -> list[Dose]:
-        """At every budget, `random` with each of DOSES."""
-        arms = [(control, share) for control in self.found.controls for share in DOSES]
-        masks = [self._dosed(control, share) for control, share in arms]
-        asked = self._scores(masks)
+    def baselines(self) -> list[Baseline]:
+        """Of every budget."""
         return [
-            Dose(control, share, self.kept(np.stack(mask)), self.drawn.estimate(scores))
-            for (control, share), mask, scores in zip(arms, masks, asked, strict=True)
+            Baseline(control, self.kept(control.kept), self.drawn.estimate(control.scores))
+            for control in self.found.controls
         ]
 
-    def effects(self) -> list[Effect]:
+    def measure(self) -> tuple[list[Dosed], list[Effect]]:
+        """All doses and methods at all budgets; the model is asked once for everything."""
+        doses = (*DOSES, *TOGETHER)
+        arms = [(control, dose) for control in self.found.controls for dose in doses]
+        masks = [self._dosed(control, dose) for control, dose in arms]
+        swapped = [self._transplanted(case) for case in self.found.cases]
+        own = [list(case.own.kept) for case in self.found.cases]
+        scores = self._scores([*masks, *swapped, *own])
+        dosed_arms = [
+            Dosed(control, dose, self.kept(np.stack(mask)), self.drawn.estimate(made))
+            for (control, dose), mask, made in zip(arms, masks, scores, strict=False)
+        ]
+        first = len(arms) + len(swapped)
+        return dosed_arms, self._effects(scores[len(arms) : first], scores[first:])
+
+    def _effects(self, swapped: Sequence[Scores], own: Sequence[Scores]) -> list[Effect]:
         """Of every method at every budget, corrected for their number step by step."""
         cases = self.found.cases
-        swapped = self._scores([self._transplanted(case) for case in cases])
-        selected = self._scores([list(case.own.kept) for case in cases])
         levels = [
             (case.control.scores, first, second, case.own.scores)
-            for case, first, second in zip(cases, swapped, selected, strict=True)
+            for case, first, second in zip(cases, swapped, own, strict=True)
         ]
         columns = [
             holm([self.drawn.paired(level[after], level[before]) for level in levels])
@@ -117,14 +137,12 @@ class Study:
             for case, *steps in zip(cases, *columns, strict=True)
         ]
 
-    def _dosed(self, control: Outcome, share: float) -> list[Mask]:
+    def _dosed(self, control: Outcome, dose: Dose) -> list[Mask]:
         rows = zip(self.found.indices, self.evidence, control.kept, strict=True)
-        return [dosed(shows, share, kept.sum(1), index) for index, shows, kept in rows]
+        return [dosed(shows, dose, kept.sum(1), index) for index, shows, kept in rows]
 
     def _transplanted(self, case: Case) -> list[Mask]:
-        rows = zip(
-            self.found.indices, self.evidence, case.own.kept, case.control.kept, strict=True
-        )
+        rows = zip(self.found.indices, self.evidence, case.own.kept, case.control.kept, strict=True)
         return [transplanted(shows, own, control, index) for index, shows, own, control in rows]
 
     def _scores(self, arms: Sequence[Sequence[Mask]]) -> list[Scores]:

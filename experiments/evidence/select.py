@@ -5,19 +5,31 @@ Axes: f frames, c cells of a frame (one visual token each). Every draw is the sa
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 Mask = Bool[np.ndarray, "f c"]
 
 
-def dosed(evidence: Mask, share: float, budget: Int[np.ndarray, "f"], draw: int) -> Mask:
-    """`budget[f]` tokens of frame f, with a random `share` of the evidence, if that fits, and the
+class Dose(NamedTuple):
+    """How much of the evidence is kept on purpose."""
+
+    share: float
+    together: bool = False  # in as few frames as hold so much; else spread over all
+
+
+def dosed(evidence: Mask, dose: Dose, budget: Int[np.ndarray, "f"], draw: int) -> Mask:
+    """`budget[f]` tokens of frame f, with a random `dose` of the evidence, if that fits, and the
     other evidence only where nothing else is left.
     """
     chance = np.random.default_rng(draw)
-    places = np.flatnonzero(evidence)
-    wanted = chance.choice(places, size=round(share * len(places)), replace=False)
+    places = chance.permutation(np.flatnonzero(evidence))
+    if dose.together:
+        turn = chance.permutation(len(evidence))
+        places = places[turn[places // evidence.shape[1]].argsort(kind="stable")]
+    wanted = places[: round(dose.share * len(places))]
     rank = chance.random(evidence.shape) - evidence
     rank.flat[wanted] += 2
     order = (-rank).argsort(axis=1)
