@@ -1,142 +1,151 @@
-"""Training through an attached model: checkpointed layers, labels, and gradients that are those of
-what was kept.
-"""
+"""The embedded model's training: batches, packed questions, growth, and going on after a stop."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from models import CELLS, VIDEO, llava_onevision, prompt
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
-    apply_activation_checkpointing,
-)
-from torch.nn.functional import cross_entropy
+from safetensors.torch import load_file, save_file
 
-from tokenprune import attach
-from tokenprune.errors import UnsupportedGenerationError
+from experiments.tiny import train
+from experiments.tiny.bank import Bank, Revisits
+from experiments.tiny.data import Steps, film
+from experiments.tiny.grow import inherit
+from experiments.tiny.heads import LONGEST, Heads
+from experiments.tiny.labels import CELLS
+from experiments.tiny.learner import Learner
+from experiments.tiny.model import Scale, build, normalise, save
+from experiments.tiny.pace import Pace
+from experiments.tiny.recipe import Load, Recipe, kept
+from experiments.tiny.text import PROMPT_START, tokenizer
 
-SPECS = ["none", "fastv", "fastv+dycoke", "visionzip", "prumerge", "uniform+dytok"]
-OPTIONS = {"fastv+dycoke": {"dycoke.merge": 0.0}}
-RAGGED = ((4, 5), (2, 8))
-
-
-def gradients(
-    spec: str, checkpointing: bool | None, inputs: Any, **kwargs: Any
-) -> dict[str, torch.Tensor]:
-    """Of one backward pass; `checkpointing` says whether it is reentrant, None for without."""
-    model = llava_onevision().train()
-    if checkpointing is not None:
-        model.activation_checkpointing_enable({"use_reentrant": checkpointing})
-        model.enable_input_require_grads()
-    with attach(model, spec, OPTIONS.get(spec)):
-        model(**inputs, **kwargs).logits[:, -1].square().mean().backward()
-    return {name: part.grad for name, part in model.named_parameters() if part.grad is not None}
+SMALL = Scale(tower=(32, 32, 1), decoder=(32, 48, 2))
+LARGE = Scale(tower=(32, 32, 1), decoder=(64, 80, 3))
+RECIPE = Recipe({8: 0.5, 16: 0.5}, videos=2, questions=4, drop=0.5, opening=0, seed=3)
 
 
-@pytest.mark.parametrize("reentrant", [False, True])
-@pytest.mark.parametrize("spec", SPECS)
-# torch's, about the vision tower's first layer
-@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
-def test_checkpointed_layers_have_the_same_gradients(spec, reentrant):
-    inputs = prompt(5, RAGGED)
-    plain = gradients(spec, None, inputs, use_cache=False)
-    again = gradients(spec, reentrant, inputs, use_cache=False)
-    assert {name for name in plain if "language_model.layers" in name} <= set(again)
-    assert all(torch.allclose(again[name], plain[name], atol=1e-6) for name in again)
+@pytest.fixture(scope="module")
+def learner() -> Learner:
+    torch.manual_seed(0)
+    return Learner(tokenizer(), SMALL, Pace(lambda step: 0.0), tower=0.0)
 
 
-def test_checkpointed_layers_cache_nothing_whatever_the_configuration_says():
-    """A model's `use_cache` is on by default, and a trainer leaves it so."""
-    inputs = prompt(4)
-    plain = gradients("fastv", None, inputs)
-    again = gradients("fastv", False, inputs)
-    assert all(torch.allclose(again[name], plain[name], atol=1e-6) for name in plain)
+@pytest.mark.parametrize("uneven", [False, True])
+def test_dropout_keeps_the_order_and_the_number(uneven: bool) -> None:
+    load = Load(frames=8, videos=3, questions=1, keep=0.4, uneven=uneven)
+    stay = kept(load, seed=5)
+    assert stay.shape == (3, round(0.4 * 8 * CELLS))
+    assert (stay.diff(dim=1) > 0).all() and stay.min() >= 0 and stay.max() < 8 * CELLS
+    assert not torch.equal(stay[0], stay[1])
+    assert torch.equal(stay, kept(load, seed=5)) and not torch.equal(stay, kept(load, seed=6))
 
 
-def test_gradients_of_two_passes_add_up_after_the_block():
-    """Both recomputations run when the hooks are gone."""
-    inputs, losses = [prompt(4, seed=seed) for seed in (0, 1)], []
-    model = llava_onevision().train()
-    model.activation_checkpointing_enable({"use_reentrant": False})
-    with attach(model, "fastv"):
-        losses += [model(**one, use_cache=False).logits[:, -1].square().mean() for one in inputs]
-    torch.stack(losses).sum().backward()
-    parts = [gradients("fastv", None, one, use_cache=False) for one in inputs]
-    for name, part in model.named_parameters():
-        if part.grad is not None:
-            assert torch.allclose(part.grad, parts[0][name] + parts[1][name], atol=1e-6), name
+def test_steps_show_about_as_many_frames_whatever_their_length() -> None:
+    recipe = Recipe({8: 1.0, 64: 1.0}, videos=12, questions=4, drop=0.5, opening=2, seed=0)
+    loads = [recipe.load(step) for step in range(200)]
+    assert [load.frames for load in loads[:2]] == [1, 1]
+    assert {load.frames * load.videos for load in loads[2:]} == {12 * 16}
+    missing = sum(load.keep < 1 for load in loads) / len(loads)
+    assert 0.35 < missing < 0.65
 
 
-def test_layers_that_torch_has_wrapped_for_checkpointing():
-    inputs, model = prompt(4), llava_onevision().train()
-    plain = gradients("fastv", None, inputs, use_cache=False)
-    kind = type(model.model.language_model.layers[0])
-    apply_activation_checkpointing(model, check_fn=lambda module: isinstance(module, kind))
-    with attach(model, "fastv"):
-        model(**inputs, use_cache=False).logits[:, -1].square().mean().backward()
-    found = {
-        name.replace("_checkpoint_wrapped_module.", ""): part.grad
-        for name, part in model.named_parameters()
-    }
-    assert all(torch.allclose(found[name], part, atol=1e-6) for name, part in plain.items())
+def test_a_packed_question_is_seen_as_it_stands_alone(learner: Learner) -> None:
+    tokens = tokenizer()
+    batch = Steps(RECIPE, tokens)[0]
+    whole = torch.arange(batch.length * CELLS).expand(len(batch.kept), -1)
+    video = learner.look(batch.frames).flatten(1, 2)
+    logits, _ = learner.answer(batch._replace(kept=whole), video)
+    number = int(batch.segment[0].max())  # the last of the first video's questions
+    places = batch.segment[0] == number
+    prompt = f"{PROMPT_START}{'<video>' * (batch.length * CELLS + 1)}"
+    alone = torch.cat([torch.tensor(tokens(prompt)["input_ids"]), batch.text[0, places]])
+    stock = build(tokens, SMALL)
+    stock.load_state_dict(learner.model.state_dict())
+    pixels = normalise(batch.frames[:1])
+    expected = stock(input_ids=alone[None], pixel_values_videos=pixels).logits[0]
+    torch.testing.assert_close(logits[0, places], expected[-int(places.sum()) :])
 
 
-# labels
+def test_a_bank_shows_what_its_videos_are_asked_about(learner: Learner) -> None:
+    bank = Bank()
+    with torch.no_grad():
+        bank.fill(learner.see, RECIPE, 2, torch.device("cpu"), workers=0)
+    steps = Revisits(RECIPE, bank.things, tokenizer())
+    batch = bank.show(steps[1])
+    assert batch.frames.shape[:2] == (len(batch.kept), batch.length)
+    videos = film(RECIPE.seed, 1 << 20, 16, batch.length)  # the bank's first
+    row = int(steps[1].frames[0])
+    with torch.no_grad():
+        torch.testing.assert_close(batch.frames[0], learner.see(videos.frames[row, None])[0])
+    assert torch.equal(batch.labels.course[0], videos.labels.course[row])
 
 
-@pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("pad", ["left", "right"])
-def test_the_loss_is_that_of_the_kept_positions(spec, pad):
-    """An answer's words are predicted by the rows before them, which are text and still there."""
-    inputs, model = prompt(5, RAGGED, pad=pad), llava_onevision()
-    labels = torch.full_like(inputs["input_ids"], -100)
-    expected = []
-    with attach(model, spec, OPTIONS.get(spec)), torch.no_grad():
-        for row in labels:
-            real = inputs["attention_mask"][len(expected)].nonzero().flatten()
-            row[real[-3:]] = inputs["input_ids"][len(expected), real[-3:]]
-            single = {
-                name: part[len(expected) : len(expected) + 1] for name, part in inputs.items()
-            }
-            single |= {name: single[name][:, real] for name in ("input_ids", "attention_mask")}
-            logits = model(**single).logits[0, -4:-1]
-            expected.append(cross_entropy(logits, single["input_ids"][0, -3:], reduction="none"))
-        batch = model(**inputs, labels=labels)
-        assert torch.allclose(batch.loss, torch.cat(expected).mean(), atol=1e-5)
-        # as Trainer says how many its batches have
-        half = model(**inputs, labels=labels, num_items_in_batch=12)
-        assert torch.allclose(half.loss, torch.cat(expected).sum() / 12, atol=1e-5)
-    assert "_loss_function" not in vars(model)
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_a_grown_model_computes_the_same(tmp_path: Path, noise: float) -> None:
+    tokens = tokenizer()
+    torch.manual_seed(1)
+    parent = build(tokens, SMALL).eval()
+    save(parent, tokens, tmp_path)
+    large = build(tokens, LARGE).eval()
+    inherit(large, tokens, tmp_path, noise=noise)
+    text = f"{PROMPT_START}{'<video>' * (2 * CELLS + 1)}\nHow many shapes are there?"
+    words = torch.tensor(tokens(text)["input_ids"])[None]
+    pixels = normalise(film(0, 0, 1, 2).frames)
+    with torch.no_grad():
+        old = parent.float()(input_ids=words, pixel_values_videos=pixels).logits
+        new = large(input_ids=words, pixel_values_videos=pixels).logits
+    assert (new - old).abs().max() < (0.002 if noise == 0 else 0.1) * old.abs().max()
 
 
-def test_a_loss_of_the_callers_own_gets_kept_labels_and_stays():
-    inputs, model, seen = prompt(4), llava_onevision(), []
-
-    def mine(logits: Any, labels: Any, **_: Any) -> Any:
-        seen.append((logits.shape[1], labels.tolist()))
-        return logits.sum()
-
-    model.loss_function = mine
-    with attach(model, "random", {"random.keep": 1 / 3}):
-        model(**inputs, labels=inputs["input_ids"])
-        text = torch.randint(8, 64, (1, 7))
-        model(input_ids=text, labels=text)
-    ids = inputs["input_ids"][0].tolist()
-    kept = 4 * CELLS // 3
-    assert seen[0] == (len(ids) - 4 * CELLS + kept, [ids[:4] + [VIDEO] * (kept + 1) + ids[-5:]])
-    assert seen[1] == (7, text.tolist())
-    assert model.loss_function is mine
+def test_a_tower_of_another_size_is_refused(tmp_path: Path) -> None:
+    tokens = tokenizer()
+    save(build(tokens, SMALL), tokens, tmp_path)
+    wider = build(tokens, LARGE._replace(tower=(64, 32, 1)))
+    with pytest.raises(ValueError, match="--eyes FOLDER"):
+        inherit(wider, tokens, tmp_path)
 
 
-def test_shifted_labels_are_refused():
-    inputs, model = prompt(4), llava_onevision()
-    ids = inputs["input_ids"]
-    with (
-        attach(model, "random"),
-        pytest.raises(UnsupportedGenerationError, match="pass labels, which are shifted"),
-    ):
-        model(**inputs, labels=ids, shift_labels=ids)
-    with attach(model, "none"):
-        assert model(**inputs, labels=ids, shift_labels=ids).loss.item() > 0
+def test_heads_are_kept_and_an_older_clock_is_shorter(tmp_path: Path) -> None:
+    tokens, file = tokenizer(), tmp_path / "heads.safetensors"
+    old, new = Heads(tokens, 32), Heads(tokens, 32)
+    old.store(file)
+    state = load_file(file)
+    state["clock.weight"] = state["clock.weight"][:32].clone()
+    state["clock.bias"] = state["clock.bias"][:32].clone()
+    save_file(state, file)
+    before = new.clock.weight.detach().clone()
+    new.restore(file)
+    assert torch.equal(new.place.weight, old.place.weight)
+    assert torch.equal(new.clock.weight[:32], old.clock.weight[:32])
+    assert torch.equal(new.clock.weight[32:], before[32:]) and len(before) == LONGEST
+
+
+class StoppedError(Exception):
+    """The training was interrupted."""
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(train.SCALES, "tiny", SMALL)
+    line = "out --opening 2 --steps 2 --every 2 --videos 2 --questions 2 --checks 1 --workers 0"
+    options = train.arguments().parse_args([*line.split(), "--shares", "8:1"])
+    train.run(tmp_path / "whole", options)
+
+    def stop(self: Learner, *_: Any) -> None:
+        if self.global_step == 3:
+            raise StoppedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "on_train_batch_end", stop)
+        with pytest.raises(StoppedError):
+            train.run(tmp_path / "parts", options)
+    train.run(tmp_path / "parts", options)
+    whole, parts = (
+        load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "parts")
+    )
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert (tmp_path / "parts/heads.safetensors").exists()

@@ -1,107 +1,110 @@
 """Videos that a resting tower has seen once.
 
-The decoder learns from them three times as fast as from pixels.
+What it makes of a frame, before the projector, is kept; the questions are drawn anew at every step.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from experiments.tiny.data import Batch, Load, Packer, Steps, film
-from experiments.tiny.scenarios import ask
+from experiments.tiny.data import Batch, Packer, Videos, film, question
+from experiments.tiny.labels import Labels
+from experiments.tiny.recipe import Recipe
 from tokenprune.tasks.scenes import Thing
 
 _AT_ONCE = 16  # videos
 # number of the bank's first videos in the training stream: no step renders so many
-_FIRST = 1 << 16
+_FIRST = 1 << 20
 
 
-class Bank(NamedTuple):
-    """Axes: n videos, f frames, c cells, d channels of the decoder."""
+class _Films(Dataset[Videos]):
+    """Videos of one length, `_AT_ONCE` at a time, for workers to render."""
 
-    tokens: Tensor  # bfloat16 [n f c d]
-    cells: Tensor  # int8 [n 3 f c]
-    course: Tensor  # int8 [n 3 f c]
-    drift: Tensor  # bfloat16 [n f c 2]
-    things: list[list[Thing]]
+    def __init__(self, seed: int, frames: int) -> None:
+        self.seed, self.frames = seed, frames
 
-    @classmethod
-    def fill(cls, look: Callable[[Tensor], Tensor], seed: int, videos: int, frames: int) -> Bank:
-        """`videos` videos through `look`: uint8 [b f h w 3] to float [b f c d]."""
-        parts, things = [], []
-        for index in tqdm(range(-(-videos // _AT_ONCE)), desc=f"Bank of {frames} frames"):
-            filmed = film(seed, _FIRST + index, _AT_ONCE, frames)
-            cells, course, drift = filmed.labels
-            parts.append(
-                (
-                    look(filmed.frames).bfloat16(),
-                    *(x.transpose(0, 1).to(torch.int8) for x in (cells, course)),
-                    drift.bfloat16(),
-                )
+    def __getitem__(self, index: int) -> Videos:
+        return film(self.seed, _FIRST + index, _AT_ONCE, self.frames)
+
+
+class Shelf(NamedTuple):
+    """Videos of one length: bfloat16 [n f patches d], and what they show."""
+
+    seen: Tensor
+    labels: Labels
+
+
+class Bank:
+    """Videos of every length of a recipe."""
+
+    def __init__(self) -> None:
+        self.shelves: dict[int, Shelf] = {}
+        self.things: dict[int, list[list[Thing]]] = {}
+
+    def fill(
+        self,
+        see: Callable[[Tensor], Tensor],
+        recipe: Recipe,
+        videos: int,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        """As many videos as `videos` of 16 frames; `see`: uint8 [b f h w 3] to [b f patches d]."""
+        for frames, number in recipe.shelves(videos).items():
+            parts = range(-(-number // _AT_ONCE))
+            films = DataLoader(
+                _Films(recipe.seed, frames), None, sampler=parts, num_workers=workers
             )
-            things += filmed.things
-        columns: list[Any] = [torch.cat(column) for column in zip(*parts, strict=True)]
-        return cls(*columns, things)  # pyright: ignore[reportCallIssue]
+            progress = tqdm(films, desc=f"Bank of {frames} frames", total=len(parts), mininterval=9)
+            shelf, self.things[frames] = _store(progress, see, len(parts) * _AT_ONCE, device)
+            self.shelves[frames] = shelf
 
-    def rows(
-        self, rows: list[int]
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], list[list[Thing]]]:
-        """Tokens, labels and things of some videos."""
-        cells, course = (x[rows].transpose(0, 1).long() for x in (self.cells, self.course))
-        return (
-            self.tokens[rows],
-            (cells, course, self.drift[rows].float()),
-            [self.things[row] for row in rows],
-        )
+    def show(self, batch: Batch) -> Batch:
+        """The batch with the videos that it names by number."""
+        if batch.frames.ndim > 1:
+            return batch
+        shelf = self.shelves[batch.length]
+        labels = Labels(*(column[batch.frames] for column in shelf.labels))
+        return batch._replace(frames=shelf.seen[batch.frames], labels=labels)
 
 
-class Replay(Dataset[Batch]):
-    """As `Steps`, but longer videos come from a bank, with questions drawn anew.
+def _store(
+    films: Iterable[Videos], see: Callable[[Tensor], Tensor], number: int, device: torch.device
+) -> tuple[Shelf, list[list[Thing]]]:
+    """What the tower sees in `number` videos, and who plays in them."""
+    columns: list[Tensor] = []
+    things: list[list[Thing]] = []
+    for videos in films:
+        begin = len(things)
+        things += videos.things
+        part = [see(videos.frames.to(device)), *(x.to(device) for x in videos.labels)]
+        columns = columns or [x.new_empty(number, *x.shape[1:]) for x in part]
+        for column, rows in zip(columns, part, strict=True):
+            column[begin : len(things)] = rows
+    return Shelf(columns[0], Labels(*columns[1:])), things
 
-    Longer are those of `freeze_from` frames and more.
 
-    Each number of frames has one bank, filled when its first step comes: the tower does not change
-    after that.
-    """
+class Revisits(Dataset[Batch]):
+    """Batch `i` of a recipe, about videos of a bank, which it names by number."""
 
     def __init__(
-        self,
-        loads: list[Load],
-        tokens: PreTrainedTokenizerFast,
-        seed: int,
-        *,
-        look: Callable[[Tensor], Tensor],
-        freeze_from: int,
-        videos: int,
+        self, recipe: Recipe, things: dict[int, list[list[Thing]]], tokens: PreTrainedTokenizerFast
     ) -> None:
-        self.fresh, self.look = Steps(loads, tokens, seed), look
-        self.freeze_from, self.videos = freeze_from, videos
-        self.loads, self.seed = loads, seed
-        self._packer = Packer(tokens)
-        self._bank: tuple[int, Bank] | None = None
-
-    def __len__(self) -> int:
-        return len(self.loads)
+        self.recipe, self.things, self._packer = recipe, things, Packer(tokens)
 
     def __getitem__(self, index: int) -> Batch:
-        load = self.loads[index]
-        if load.frames < self.freeze_from:
-            return self.fresh[index]
-        if self._bank is not None and self._bank[0] != load.frames:
-            self._bank = None  # freed before the next is filled
-        if self._bank is None or self._bank[0] != load.frames:
-            self._bank = load.frames, Bank.fill(self.look, self.seed, self.videos, load.frames)
-        choice = random.Random(f"{self.seed}/{index}")
-        bank = self._bank[1]
-        tokens, labels, things = bank.rows(choice.sample(range(len(bank.things)), load.videos))
-        return self._packer.batch(
-            tokens, labels, [ask(who, load.frames, load.questions, choice) for who in things]
-        )
+        load = self.recipe.load(index)
+        choice = random.Random(f"{self.recipe.seed}/{index}")
+        here = self.things[load.frames]
+        rows = choice.sample(range(len(here)), load.videos)
+        questions = question([here[row] for row in rows], load, choice)
+        none = Labels(*torch.empty(3, 0))
+        return self._packer.batch(torch.tensor(rows), none, questions, load, choice.getrandbits(63))

@@ -23,19 +23,21 @@ from tokenprune.results.statistics import Resamples
 from tokenprune.tasks.questions import CATEGORIES, HARD, SHORT
 from tokenprune.tasks.tinyvqa import TinyVQA
 
-_BATCH = 16
+_BATCH = 16  # samples
 
 
 @torch.inference_mode()
-def predictions(folder: Path, task: tasks.Task, frames_seen: slice) -> list[str]:
+def predictions(
+    folder: Path, task: tasks.Task, frames_seen: slice, batch: int = _BATCH
+) -> list[str]:
     """Greedy answers to all samples, in order; the model sees `frames_seen` of each video."""
     model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     tokens = AutoTokenizer.from_pretrained(folder)
     vision = model.config.vision_config
     cells = (-(-vision.image_size // vision.patch_size // 2)) ** 2
     answers: list[str] = []
-    for begin in range(0, len(task), _BATCH):
-        samples = [task[i] for i in range(begin, min(begin + _BATCH, len(task)))]
+    for begin in range(0, len(task), batch):
+        samples = [task[i] for i in range(begin, min(begin + batch, len(task)))]
         frames = torch.stack([sample.frames[frames_seen] for sample in samples])
         chats = [
             [
@@ -89,6 +91,7 @@ def scores(
     seed: int,
     only: int | None = None,
     question_only: bool = False,
+    batch: int = _BATCH,
 ) -> dict:
     """Per family: mean score, n, interval, chance; and the macro averages of the short families
     and of the hard ones.
@@ -99,7 +102,7 @@ def scores(
     seen = slice(None) if only is None else slice(only, only + 1)
     right: dict[str, list[float]] = defaultdict(list)
     for index, answer in enumerate(
-        constants(task) if question_only else predictions(folder, task, seen)
+        constants(task) if question_only else predictions(folder, task, seen, batch)
     ):
         sample = task[index]
         right[sample.category].append(task.score(answer, sample))
@@ -142,6 +145,7 @@ def main() -> None:
     parser.add_argument(
         "--question-only", action="store_true", help="score the best reader of the question alone"
     )
+    parser.add_argument("--batch", type=int, default=_BATCH, help="samples at once")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     result = scores(
@@ -151,6 +155,7 @@ def main() -> None:
         seed=options.seed,
         only=options.only,
         question_only=options.question_only,
+        batch=options.batch,
     )
     text = json.dumps(result, indent=2)
     print(text)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import (
     GenerationConfig,
     LlavaOnevisionConfig,
@@ -140,30 +139,6 @@ def build(tokens: PreTrainedTokenizerFast, scale: Scale) -> LlavaOnevisionForCon
         eos_token_id=end, pad_token_id=padding, do_sample=False, max_new_tokens=32
     )
     return model
-
-
-def inherit(
-    model: LlavaOnevisionForConditionalGeneration, tokens: PreTrainedTokenizerFast, folder: Path
-) -> None:
-    """Takes over the weights in `folder`; words that the old tokenizer knew keep their embeddings.
-
-    MLPs may have become wider: they still compute what they did, as what reads the new channels
-    starts at zero.
-    """
-    old = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    known = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
-    state, name = old.state_dict(), "model.language_model.embed_tokens.weight"
-    fresh = model.get_parameter(name).detach().clone()
-    for word, index in tokens.get_vocab().items():
-        if word in known:
-            fresh[index] = state[name][known[word]]
-    state[name] = state["lm_head.weight"] = fresh
-    for key, wider in model.state_dict().items():
-        if "down_proj" in key:
-            state[key] = pad(state[key], (0, wider.shape[1] - state[key].shape[1]))
-        elif "gate_proj" in key or "up_proj" in key:
-            state[key] = torch.cat([state[key], wider[len(state[key]) :]])
-    model.load_state_dict(state)
 
 
 def normalise(frames: Tensor) -> Tensor:

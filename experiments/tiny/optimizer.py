@@ -43,18 +43,28 @@ class Paired(torch.optim.Optimizer):
 
 
 def build(module: nn.Module, rate: float, muon_rate: float) -> Paired:
-    """The optimizer of all parameters of `module`.
+    """The optimizer of all parameters of `module` that learn.
 
-    Matrices of tower, projector and decoder layers go to Muon.
+    Matrices of tower, projector and decoder layers go to Muon. The tower's parameters are groups of
+    their own, with "tower" true.
     """
-    matrices: list[Tensor] = []
-    rest: list[Tensor] = []
+    matrices: dict[bool, list[Tensor]] = {False: [], True: []}
+    rest: dict[bool, list[Tensor]] = {False: [], True: []}
     for name, parameter in module.named_parameters():
-        inner = parameter.ndim == 2 and ("layers." in name or "projector" in name)
-        (matrices if inner else rest).append(parameter)
+        if parameter.requires_grad:
+            inner = parameter.ndim == 2 and ("layers." in name or "projector" in name)
+            (matrices if inner else rest)["vision_tower" in name].append(parameter)
     return Paired(
         torch.optim.Muon(
-            matrices, lr=muon_rate, momentum=0.95, weight_decay=0.0, adjust_lr_fn="original"
+            _groups(matrices),
+            lr=muon_rate,
+            momentum=0.95,
+            weight_decay=0.0,
+            adjust_lr_fn="original",
         ),
-        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(_groups(rest), lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
     )
+
+
+def _groups(parts: dict[bool, list[Tensor]]) -> list[dict[str, Any]]:
+    return [{"params": part, "tower": tower} for tower, part in parts.items() if part]

@@ -17,7 +17,10 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from tokenprune.tasks.questions import HARD, SHORT
+
 Row = dict[str, float]
+_SMOOTH = 15  # logged steps
 
 
 def history(runs: list[Path]) -> list[Row]:
@@ -49,7 +52,7 @@ def _piece(run: Path) -> list[Row]:
 
 
 def write_csv(rows: list[Row], file: Path) -> None:
-    """One line per logged step; accuracies are on held-out training videos, `FRAMES/FAMILY`."""
+    """One line per logged step; accuracies are on held-out training videos, `FRAMES/CATEGORY`."""
     names = ["step", *sorted({name for row in rows for name in row} - {"step"})]
     with file.open("w", newline="") as out:
         writer = csv.DictWriter(out, names, lineterminator="\n")
@@ -57,8 +60,14 @@ def write_csv(rows: list[Row], file: Path) -> None:
         writer.writerows(rows)
 
 
+def smooth(values: list[float]) -> list[float]:
+    """Running means: steps differ in length of the videos and in the tokens that stay."""
+    spans = [values[max(0, end - _SMOOTH) : end] for end in range(1, len(values) + 1)]
+    return [sum(span) / len(span) for span in spans]
+
+
 def draw(rows: list[Row], name: str, file: Path) -> None:
-    """Losses above, accuracy per family at 16 frames below."""
+    """Losses above, accuracy per category at 16 frames below."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -67,65 +76,55 @@ def draw(rows: list[Row], name: str, file: Path) -> None:
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(8, 6.5), sharex=True, height_ratios=[1, 1.6]
     )
-    losses = [row for row in rows if "alignment" in row]
-    for name in ("answers", "alignment"):
-        above.plot(
-            [row["step"] for row in losses], [row.get(name) for row in losses], lw=0.8, label=name
-        )
-    starts = [
-        row["step"]
-        for last, row in zip([{}, *losses], losses, strict=False)
-        if row["frames"] != last.get("frames")
+    for loss in ("answers", "alignment", "course"):
+        logged = [row for row in rows if loss in row]
+        steps = [row["step"] for row in logged]
+        above.plot(steps, smooth([row[loss] for row in logged]), lw=0.9, label=loss)
+    checks = [row for row in rows if any(key.startswith("16/") for key in row)]
+    steps = [row["step"] for row in checks]
+    categories = [
+        key for key in dict.fromkeys(key for row in checks for key in row) if "16/" in key
     ]
-    for axis in (above, below):
-        for start in starts[1:]:
-            axis.axvline(start, color="0.8", lw=0.8)
-        axis.grid(alpha=0.25)
-    above.set(
-        ylabel="loss",
-        yscale="log",
-        title=f"{name}: training (grey lines: the number of frames changes)",
-    )
-    above.legend()
-    checks = [row for row in rows if any(name.startswith("16/") for name in row)]
-    for family in sorted({name for row in checks for name in row if name.startswith("16/")}):
-        below.plot(
-            [row["step"] for row in checks],
-            [row.get(family) for row in checks],
-            lw=1.2,
-            label=family[3:],
-        )
+    below.set_prop_cycle(color=[plt.colormaps["tab20"](n) for n in range(20)])
+    for category in categories:
+        below.plot(steps, [row.get(category) for row in checks], lw=1.2, label=category[3:])
+    above.set(ylabel=f"loss, mean of {_SMOOTH}", yscale="log", title=f"{name}: training")
     below.set(xlabel="step", ylabel="accuracy, 16 frames, averaged weights", ylim=(0, 1.02))
-    below.legend(ncols=2, fontsize=8)
+    for axis, columns in ((above, 1), (below, 3)):
+        axis.grid(alpha=0.25)
+        axis.legend(ncols=columns, fontsize=8)
     figure.tight_layout()
     figure.savefig(file, dpi=75)
 
 
 def table(scores: dict, one: dict, question: dict) -> str:
-    """Markdown: one line per family."""
+    """Markdown: one line per category, and the means of the short and of the hard ones."""
     head = (
-        "| family | score | 95 % interval | n | chance | question only | one frame "
+        "| category | score | 95 % interval | n | chance | question only | one frame "
         "|\n|--|--|--|--|--|--|--|\n"
     )
+    families = scores["families"]
     lines = [
-        f"| {family} | {100 * row['score']:.1f} | {100 * row['low']:.1f} to "
-        f"{100 * row['high']:.1f} | {row['n']} "
-        f"| {'' if row['chance'] is None else format(100 * row['chance'], '.1f')} "
-        f"| {100 * question['families'][family]['score']:.1f} | "
-        f"{100 * one['families'][family]['score']:.1f} |"
-        for family, row in scores["families"].items()
+        _line(name, row, question["families"][name], one["families"][name])
+        for name, row in families.items()
     ]
-    known = [row["chance"] for row in scores["families"].values() if row["chance"] is not None]
-    macro = [
-        100 * value
-        for value in (scores["macro"], sum(known) / len(known), question["macro"], one["macro"])
-    ]
-    total = sum(row["n"] for row in scores["families"].values() if row["chance"] is not None)
-    last = (
-        f"| **macro, short** | **{macro[0]:.1f}** | | {total} | {macro[1]:.1f} | {macro[2]:.1f} "
-        f"| {macro[3]:.1f} |"
+    for title, group, key in (("macro, short", SHORT, "macro"), ("macro, hard", HARD, "hard")):
+        values = [100 * part[key] for part in (scores, question, one)]
+        chance = 100 * sum(families[name]["chance"] for name in group) / len(group)
+        total = sum(families[name]["n"] for name in group)
+        lines.append(
+            f"| **{title}** | **{values[0]:.1f}** | | {total} | {chance:.1f} | {values[1]:.1f} "
+            f"| {values[2]:.1f} |"
+        )
+    return head + "\n".join(lines)
+
+
+def _line(name: str, row: dict, question: dict, one: dict) -> str:
+    chance = "" if row["chance"] is None else f"{100 * row['chance']:.1f}"
+    return (
+        f"| {name} | {100 * row['score']:.1f} | {100 * row['low']:.1f} to {100 * row['high']:.1f} "
+        f"| {row['n']} | {chance} | {100 * question['score']:.1f} | {100 * one['score']:.1f} |"
     )
-    return head + "\n".join([*lines, last])
 
 
 def parameters(folder: Path) -> int:
@@ -140,8 +139,8 @@ def parameters(folder: Path) -> int:
     return count
 
 
-def card(name: str, folder: Path, results: dict[str, dict], notes: dict) -> str:
-    """The model card."""
+def card(name: str, folder: Path, results: dict[str, dict], notes: dict, recipe: dict) -> str:
+    """The model card; `recipe` is what the training has written about itself."""
     config = json.loads((folder / "config.json").read_text())
     scores = results["all"]
     lengths = {row["frames"]: row for file, row in results.items() if file.startswith("frames_")}
@@ -157,14 +156,22 @@ def card(name: str, folder: Path, results: dict[str, dict], notes: dict) -> str:
         "words": config["text_config"]["vocab_size"],
         "table": table(scores, results["one"], results["question"]),
         "lengths": "; ".join(
-            f"{100 * row['macro']:.1f} at {frames} frames (describe "
-            f"{100 * row['families']['describe']['score']:.1f})"
+            f"{100 * row['macro']:.1f} at {frames} frames ({row['samples']} samples; hard "
+            f"{100 * row['hard']:.1f}, describe {100 * row['families']['describe']['score']:.1f})"
             for frames, row in sorted(lengths.items())
-        ),
+        )
+        or "not measured",
+        "seen": ", ".join(recipe["shares"]),
+        "drop": f"{100 * recipe['drop']:.0f}",
+        "tower_learns": _tower(recipe["tower"]),
         **{key: scores[key] for key in ("samples", "frames", "seed")},
         **notes,
     }
     return (Path(__file__).parent / "card.md").read_text().format(**words)
+
+
+def _tower(rate: float) -> str:
+    return f"the tower learns at {rate} of the others' rate" if rate else "the tower rests"
 
 
 def main() -> None:
@@ -196,7 +203,8 @@ def main() -> None:
         file.stem: json.loads(file.read_text()) for file in sorted(options.scores.glob("*.json"))
     }
     notes = json.loads(options.notes.read_text())
-    (models / "README.md").write_text(card(options.name, models, results, notes))
+    recipe = json.loads((options.runs[-1] / "recipe.json").read_text())
+    (models / "README.md").write_text(card(options.name, models, results, notes, recipe))
     (kept / "scores.json").write_text(json.dumps(results, indent=2) + "\n")
 
 

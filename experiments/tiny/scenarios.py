@@ -15,8 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Generator
 
+from tokenprune.tasks.cast import roles
 from tokenprune.tasks.questions import CATEGORIES, Question
 from tokenprune.tasks.scenes import Scenes, Thing, draw
+from tokenprune.tasks.tinyvqa import MIN_FRAMES
 
 _CHOICES = 10  # scenes drawn for one that is taken
 _EMPHASIS = {  # how often a family is wanted and asked; what is learnt last is asked most
@@ -48,7 +50,7 @@ def commission(stream: Generator, videos: int, frames: int, choice: random.Rando
     """`videos` scenes, each with a question of a random family and balance word if it has any."""
     wanted = [
         (name, choice.choice(CATEGORIES[name].balance))
-        for name in _families(list(CATEGORIES), videos, choice)
+        for name in _families(_suited(frames), videos, choice)
     ]
     plots = dict.fromkeys(CATEGORIES[name].plot for name, _ in wanted)  # an ordered set
     parts = []
@@ -57,6 +59,12 @@ def commission(stream: Generator, videos: int, frames: int, choice: random.Rando
         scenes = draw(stream, _CHOICES * len(orders), frames, plot)
         parts.append(scenes.pick(torch.tensor(_deliver(scenes, orders))))
     return Scenes.concatenate(parts).pick(torch.tensor(choice.sample(range(videos), videos)))
+
+
+def _suited(frames: int) -> list[str]:
+    """Families whose scenes fit into so many frames: a plot needs room for what it tells."""
+    short = frames < MIN_FRAMES
+    return [name for name, family in CATEGORIES.items() if family.plot is roles or not short]
 
 
 def _deliver(scenes: Scenes, orders: list[tuple[str, str]]) -> list[int]:

@@ -1,167 +1,169 @@
-"""Trains the embedded model from scratch on two CPU cores.
+"""Trains the embedded model, on a GPU if there is one, else on the CPU.
 
-    python -m experiments.tiny.train out=DIR            # a few hours at most; a second call resumes
+    python -m experiments.tiny.train out=DIR --minutes 45 --parent FOLDER --tower 0
     python -m experiments.tiny.train out=DIR --smoke    # under a minute: does it run?
 
-Writes `last.ckpt`, `logs/version_N/metrics.csv` (N counts the resumptions) and the model folder
-`model/` (averaged weights, as `from_pretrained` takes it).
+A second call resumes. Writes `last.ckpt`, `logs/version_N/metrics.csv` (N counts the resumptions),
+the model folder `model/` (averaged weights, as `from_pretrained` takes it) and `heads.safetensors`,
+what only a further training needs.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
-from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    Timer,
+    TQDMProgressBar,
+)
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
 
-from experiments.tiny.bank import Replay
-from experiments.tiny.data import Load, Steps
-from experiments.tiny.learner import Learner, Pace, Stage
-from experiments.tiny.model import SCALES, inherit, save
+from experiments.tiny.grow import inherit
+from experiments.tiny.learner import Learner
+from experiments.tiny.lessons import Lessons
+from experiments.tiny.model import SCALES, save
+from experiments.tiny.pace import Pace
+from experiments.tiny.recipe import Recipe
 from experiments.tiny.text import tokenizer
+from tokenprune.evaluation.manners import quiet
 
-# frames x videos x questions : steps @ rate. The shipped models were not made by one run of these:
-# their training went piece by piece, from the weights of earlier ones, and their cards say what was
-# run.
-CURRICULA = {
-    "tiny": "1x64x0:600 1x40x12:400@0.5 8x16x24:600@0.5 16x12x24:2000@0.25",
-    "nano": "1x64x0:1400 1x40x12:500 8x16x24:1000@0.5 16x12x24:2000@0.3",
-}
-SMOKE = "1x8x0:4 1x8x4:4 16x2x4:4"
-FREEZE_FROM = 2  # the tower learns from videos shorter than this
-VALIDATION_SEED = 1 << 20  # of the training split: the test split is for the final numbers only
+SHARES = "8:0.12,16:0.6,32:0.18,64:0.1"
+_OPENING = 2000  # steps of single frames for a model without a parent
+_STEPS = 4000
 
 
-class Onwards(Sampler[int]):
-    """Counts steps from where the training stands."""
-
-    def __init__(self, learner: Learner, total: int) -> None:
-        self.learner, self.total = learner, total
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.learner.global_step, self.total))
-
-    def __len__(self) -> int:
-        return self.total
+def shares(text: str) -> dict[int, float]:
+    """`8:0.2,16:0.8`: a fifth of the steps show 8 frames, the others 16."""
+    pairs = (part.split(":") for part in text.split(","))
+    return {int(frames): float(share) for frames, share in pairs}
 
 
-def loaders(
-    stages: list[Stage], learner: Learner, seed: int, smoke: bool, bank: int
-) -> tuple[DataLoader, DataLoader]:
-    """Training and validation batches, made here, as the bank's tokens are the learner's."""
-    tokens = tokenizer()
-    loads = [stage.load for stage in stages for _ in range(stage.steps)]
-
-    @torch.no_grad()
-    def look(frames: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return learner.look(frames)
-
-    steps = Replay(loads, tokens, seed, look=look, freeze_from=learner.freeze_from, videos=bank)
-    probe = [Load(4, 24, 14), *[Load(16, 24, 14)] * 4][: 1 if smoke else None]
-    return (
-        DataLoader(steps, batch_size=None, sampler=Onwards(learner, len(loads))),
-        DataLoader(Steps(probe, tokens, VALIDATION_SEED), batch_size=None),
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add: Any = parser.add_argument
+    add("out", help="out=DIR: where checkpoints, logs and the model go")
+    add("--scale", choices=sorted(SCALES), default="tiny", help="default: tiny")
+    add("--parent", type=Path, help="a model folder to start from; a smaller one grows")
+    add("--eyes", type=Path, help="a model folder whose tower has the size, if the parent's hasn't")
+    add("--heads", type=Path, help="heads.safetensors of the parent's training")
+    add("--smoke", action="store_true", help="a few tiny steps")
+    add("--steps", type=int, help=f"default: {_STEPS}")
+    add("--minutes", type=float, help="instead of steps: the rates follow the clock")
+    add("--tower", type=float, default=0.3, help="its factor on the rates; 0: it rests")
+    add("--bank", type=int, default=4096, help="videos of 16 frames that a resting tower sees")
+    add("--opening", type=int, help=f"steps of single frames; default: {_OPENING}, 0 if parented")
+    add("--shares", type=shares, default=SHARES, help=f"of the steps by frames; default {SHARES}")
+    add("--videos", type=int, default=12, help="of 16 frames in a step")
+    add("--questions", type=int, default=24, help="about each video")
+    add("--drop", type=float, default=0.6, help="share of the steps in which tokens are missing")
+    add("--peak", type=float, default=0.5, help="factor on the rates")
+    add("--warmup", type=int, default=100, help="steps")
+    add("--average", type=float, default=0.995, help="decay of the averaged weights")
+    add("--every", type=int, default=100, help="steps from validation to validation")
+    add("--checks", type=int, default=8, help="batches of 12 videos in a validation")
+    add("--workers", type=int, help="processes that render; default: all cores but one")
+    add("--seed", type=int, default=0)
+    return parser
 
 
-def train(
-    out: Path,
-    stages: list[Stage],
-    *,
-    rate: float,
-    muon_rate: float,
-    seed: int,
-    every: int,
-    smoke: bool,
-    freeze_from: int,
-    scale: str,
-    parent: Path | None,
-    bank: int,
-) -> None:
-    """Runs or resumes a training in `out`: of size `scale`, from scratch or from `parent`."""
-    lightning.seed_everything(seed)
-    total = sum(stage.steps for stage in stages)
-    pace = Pace(rate, muon_rate, tuple(stages), warmup=min(100, total), decay=max(1, total // 5))
-    learner = Learner(tokenizer(), SCALES[scale], pace, freeze_from)
-    if parent is not None:
-        inherit(learner.model, tokenizer(), parent)
-    training, validation = loaders(stages, learner, seed, smoke, bank)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        precision="bf16-mixed",
-        max_steps=total,
+def smoke(options: argparse.Namespace) -> None:
+    """Everything once, and small."""
+    options.steps, options.every, options.shares = 4, 2, {8: 0.5, 16: 0.5}
+    options.videos, options.questions, options.warmup, options.bank = 2, 4, 1, 16
+    options.checks, options.opening = 1, 0 if options.parent else 4
+
+
+def run(out: Path, options: argparse.Namespace) -> None:
+    """Trains or resumes a training in `out`."""
+    lightning.seed_everything(options.seed)
+    usual = 0 if options.parent else _OPENING
+    opening = usual if options.opening is None else options.opening
+    recipe = Recipe(
+        shares=options.shares,
+        videos=options.videos,
+        questions=options.questions,
+        drop=options.drop,
+        opening=opening,
+        seed=options.seed,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    told = dataclasses.asdict(recipe) | {"tower": options.tower, "peak": options.peak}
+    (out / "recipe.json").write_text(json.dumps(told, indent=2) + "\n")
+    steps = -1 if options.minutes else opening + (options.steps or _STEPS)
+    timer = Timer(timedelta(minutes=options.minutes) if options.minutes else None)
+    seconds = 60 * (options.minutes or 0)
+
+    def progress(step: int) -> float:
+        return timer.time_elapsed() / seconds if seconds else step / steps
+
+    pace = Pace(progress, options.peak, options.warmup)
+    tokens = tokenizer()
+    learner = Learner(tokens, SCALES[options.scale], pace, tower=options.tower, opening=opening)
+    if options.parent:
+        inherit(learner.model, tokens, options.parent, eyes=options.eyes)
+    if options.heads:
+        learner.heads.restore(options.heads)
+    bank = 0 if options.tower else options.bank
+    lessons = Lessons(recipe, bank, options.checks, options.workers)
+    trainer = _trainer(out, steps, timer, options)
+    last = out / "last.ckpt"
+    with quiet():
+        trainer.fit(learner, lessons, ckpt_path=last if last.exists() else None, weights_only=False)
+    learner.heads.store(out / "heads.safetensors")
+    save(learner.model, tokens, out / "model")
+
+
+def _trainer(out: Path, steps: int, timer: Timer, options: argparse.Namespace) -> lightning.Trainer:
+    callbacks: list[Callback] = [
+        timer,
+        EMAWeightAveraging(decay=options.average, use_buffers=False),
+        ModelCheckpoint(
+            out, filename="last", every_n_train_steps=options.every, enable_version_counter=False
+        ),
+        TQDMProgressBar(refresh_rate=1 if os.isatty(2) else options.every),
+    ]
+    return lightning.Trainer(
+        accelerator="auto",
+        devices=1,
+        # products in float32 are twice as fast as in bfloat16 on a CPU without AMX
+        precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
+        max_steps=steps,
         max_epochs=-1,
         gradient_clip_val=1.0,
         default_root_dir=out,
         logger=CSVLogger(out, name="logs"),
-        callbacks=[
-            EMAWeightAveraging(decay=0.995, use_buffers=False),
-            ModelCheckpoint(
-                out, filename="last", every_n_train_steps=every, enable_version_counter=False
-            ),
-            TQDMProgressBar(refresh_rate=every if not os.isatty(2) else 1),
-        ],
-        log_every_n_steps=1 if smoke else 20,
-        val_check_interval=every,
+        callbacks=callbacks,
+        log_every_n_steps=1 if options.smoke else 20,
+        val_check_interval=options.every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         enable_model_summary=False,
     )
-    last = out / "last.ckpt"
-    trainer.fit(
-        learner, training, validation, ckpt_path=last if last.exists() else None, weights_only=False
-    )
-    save(learner.model, tokenizer(), out / "model")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", help="out=DIR: where checkpoints, logs and the model go")
-    parser.add_argument("--scale", choices=sorted(SCALES), default="tiny", help="default: tiny")
-    parser.add_argument(
-        "--parent", type=Path, help="a model folder whose weights the training starts from"
-    )
-    parser.add_argument("--smoke", action="store_true", help="a dozen tiny steps")
-    parser.add_argument("--curriculum", help=f"default: {CURRICULA}")
-    parser.add_argument(
-        "--freeze-from", type=int, default=FREEZE_FROM, help="frames from which the tower rests"
-    )
-    parser.add_argument(
-        "--bank", type=int, default=4096, help="videos of each longer length; see bank.py"
-    )
-    parser.add_argument("--rate", type=float, default=2e-3, help="AdamW's learning rate")
-    parser.add_argument("--muon-rate", type=float, default=0.02)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = arguments()
     options = parser.parse_args()
+    if options.smoke:
+        smoke(options)
+    if options.tower == 0 and not options.parent:
+        parser.error("a tower that never learnt cannot rest: name a --parent")
     torch.set_float32_matmul_precision("high")
-    train(
-        Path(options.out.removeprefix("out=")),
-        [
-            Stage.parse(text)
-            for text in (
-                SMOKE if options.smoke else options.curriculum or CURRICULA[options.scale]
-            ).split()
-        ],
-        rate=options.rate,
-        muon_rate=options.muon_rate,
-        seed=options.seed,
-        every=4 if options.smoke else 100,
-        smoke=options.smoke,
-        freeze_from=options.freeze_from,
-        scale=options.scale,
-        parent=options.parent,
-        bank=16 if options.smoke else options.bank,
-    )
+    torch.set_flush_denormal(True)  # attention's smallest weights: a third of a step on a CPU
+    run(Path(options.out.removeprefix("out=")), options)
 
 
 if __name__ == "__main__":
