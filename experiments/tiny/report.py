@@ -156,8 +156,8 @@ def card(name: str, folder: Path, results: dict[str, dict], notes: dict, recipe:
         "words": config["text_config"]["vocab_size"],
         "table": table(scores, results["one"], results["question"]),
         "lengths": "; ".join(
-            f"{100 * row['macro']:.1f} at {frames} frames (hard {100 * row['hard']:.1f}, describe "
-            f"{100 * row['families']['describe']['score']:.1f})"
+            f"{100 * row['macro']:.1f} at {frames} frames ({row['samples']} samples; hard "
+            f"{100 * row['hard']:.1f}, describe {100 * row['families']['describe']['score']:.1f})"
             for frames, row in sorted(lengths.items())
         )
         or "not measured",

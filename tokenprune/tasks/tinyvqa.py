@@ -63,7 +63,7 @@ class TinyVQA(Task, name="tinyvqa"):
         return tuple(CATEGORIES)
 
     def __getitem__(self, index: int) -> Sample:
-        category, question, scenes, stream = self._pick(index)
+        category, question, scenes, stream = self.scene(index)
         frames, _ = render(stream, scenes, self.size)
         metric = CATEGORIES[category].metric
         return Sample(
@@ -94,9 +94,9 @@ class TinyVQA(Task, name="tinyvqa"):
 
     def question(self, index: int) -> tuple[str, Question]:
         """Category and question of sample `index`, without rendering its video."""
-        return self._pick(index)[:2]
+        return self.scene(index)[:2]
 
-    def _pick(self, index: int) -> tuple[str, Question, Scenes, Generator]:
+    def scene(self, index: int) -> tuple[str, Question, Scenes, Generator]:
         """A category, a question of it, the scene it is asked about, and the stream that goes on to
         render it.
         """
