@@ -92,7 +92,7 @@ def test_what_the_control_loses_may_be_unclear() -> None:
     short, _ = both(
         lambda cell, category: 0.8 - 0.01 * (cell.tokens == 27) - 0.5 * (cell.tokens < 9)
     )
-    assert "(at 75, 50 and 25 % the samples do not tell whether any)" in short
+    assert "(not reliably at 75, 50 and 25 %)" in short
 
 
 @pytest.mark.parametrize("guided", [False, True])

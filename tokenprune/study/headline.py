@@ -34,7 +34,7 @@ def _cost(results: Results) -> str:
     unclear = [row.cell for row, sign in zip(control, told, strict=True) if not sign]
     doubt = ""
     if unclear:
-        doubt = f" (at {phrases.budgets(unclear)} the samples do not tell whether any)"
+        doubt = f" (not reliably at {phrases.budgets(unclear)})"
     return f"{full}; keeping only {where} of its visual tokens, at random, {what}{doubt}."
 
 
