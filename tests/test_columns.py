@@ -15,13 +15,14 @@ import pytest
 from rich.console import Console
 
 import tokenprune
-from tokenprune.cli.display import results
+from tokenprune.cli.details import details
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.run import Finished
 from tokenprune.results import columns, table
 from tokenprune.results.answer import ROLES, Answer, subject_of
 from tokenprune.results.column import Column, paired_fields
 from tokenprune.results.record import write
+from tokenprune.results.report import report
 from tokenprune.results.statistics import Paired
 from tokenprune.results.summarise import summarise
 from tokenprune.results.summary import Setting, Summary
@@ -80,7 +81,7 @@ def test_a_column_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, new))
     summary = summed(systems())
     assert summary.as_dict()["systems"]["strategy"]["rows_seen"] == 24.5
-    text = printed(results(Finished(Path("runs/a"), summary, []), 200))
+    text = printed(details(Finished(Path("runs/a"), summary, []), 200))
     assert "rows" in text and "24.5" in text
     rows = summary.rows()
     present = columns.present(rows)
@@ -93,6 +94,8 @@ def test_a_column_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert own["rows_seen"] == "24.5"
     assert table.arrow(rows, present).column("rows_seen").to_pylist() == [4.5, 14.5, 24.5]
+    assert "| rows seen |" in report(summary, systems())
+    assert "rows seen: rows that a new measurement has seen" in report(summary, systems())
     assert "`rows_seen`" in columns.columns_markdown()
 
 

@@ -55,6 +55,7 @@ def test_killed_at_three_moments_on_two_processes_and_one(whole: Path, tmp_path:
     assert sorted(path.name for path in out.iterdir()) == [
         "config.yaml",
         "records.jsonl",
+        "report.md",
         "summary.json",
     ]
     assert lasting(out) == lasting(whole), moments

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from tokenprune import checkpoints, tasks
-from tokenprune.cli.display import results
+from tokenprune.cli.details import details
 from tokenprune.cli.main import main
 from tokenprune.evaluation.run import Finished
 from tokenprune.results.answer import ROLES
@@ -27,7 +27,7 @@ from tokenprune.tasks.tinyvqa import TinyVQA
 
 FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
 OWN = {"strategy_ms", "probe_ms", "choosing_ms_per_token"}
-TIMES = {"vision_ms", "prefill_ms", "decode_ms_per_token", *OWN}
+TIMES = {"answer_ms", "vision_ms", "prefill_ms", "decode_ms_per_token", *OWN}
 SYSTEMS = ("strategy", "vanilla", "random")
 
 
@@ -35,6 +35,7 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.yaml",
         "records.jsonl",
+        "report.md",
         "summary.json",
     ]
     lines = (folder / "records.jsonl").read_text().splitlines()
@@ -166,7 +167,7 @@ def test_the_table(
 ) -> None:
     """And results go to runs/<time>-<spec> by default, twice in a second too."""
     monkeypatch.chdir(tmp_path)
-    words = ["run", "strategy=fastv", "limit=1", *FAST]
+    words = ["run", "strategy=fastv", "limit=1", "details=true", *FAST]
     assert main(words) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
@@ -210,7 +211,8 @@ def test_the_table(
 def test_controls_are_not_repeated(
     spec: str, systems: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", f"strategy={spec}", "limit=1", f"out={tmp_path / 'out'}", *FAST]) == 0
+    words = [f"strategy={spec}", "limit=1", "details=true", f"out={tmp_path / 'out'}"]
+    assert main(["run", *words, *FAST]) == 0
     assert rows_of(capsys.readouterr().out) == systems
     summary, (record,) = read(tmp_path / "out")
     assert list(summary["systems"]) == systems and record.keys() & set(SYSTEMS) == set(systems)
@@ -396,7 +398,7 @@ def test_the_table_stands_upright_where_it_is_narrow(finished: Path) -> None:
     existence, texts = summary.categories["existence"], []
     for width in (80, 140):
         console = Console(width=width, record=True, file=StringIO())
-        console.print(results(Finished(finished, summary, []), width))
+        console.print(details(Finished(finished, summary, []), width))
         text = console.export_text()
         texts.append(sorted(word for word in text.split() if word[0].isdigit() and "." in word))
         assert "…" not in text and "score by category" in text

@@ -20,7 +20,7 @@ from rich.console import Console
 from scipy import stats
 
 from tokenprune import registry
-from tokenprune.cli.display import results
+from tokenprune.cli.details import details
 from tokenprune.evaluation.run import Finished
 from tokenprune.results import statistics
 from tokenprune.results.answer import ROLES, Answer
@@ -362,14 +362,14 @@ def test_any_roles_make_a_run(roles: tuple[str, ...]) -> None:
     assert tuple(summary.systems) == roles and summary.subject is summary.systems[roles[-1]]
     assert summary.subject.to_random is None
     assert (summary.subject.to_vanilla is None) == ("vanilla" not in roles[:-1])
-    assert "against" not in shown(summary, 140)
+    assert "budget" not in shown(summary, 140)
 
 
 def shown(summary: Summary, width: int) -> str:
     """The table of a run, as a terminal of this width has it."""
     whole = replace(summary, environment={"dtype": "float32", "device": "cpu"})
     console = Console(width=width, record=True, file=StringIO())
-    console.print(results(Finished(Path("runs/a"), whole, []), width))
+    console.print(details(Finished(Path("runs/a"), whole, []), width))
     text = console.export_text()
     assert "…" not in text and max(map(len, text.splitlines())) <= width
     return " ".join(text.split())
@@ -388,9 +388,9 @@ def test_the_table_says_what_the_intervals_tell(width: int) -> None:
     assert f"[{100 * low:+.1f}, {100 * high:+.1f}]" in text and "Δ vanilla" in text
     low, high = control.interval
     assert (
-        f"dycoke against random at the same measured budget: {100 * control.value:+.1f} "
-        f"p={control.mcnemar_p:.3f} [{100 * low:+.1f}, {100 * high:+.1f}] points: "
-        "the interval does not tell them apart."
+        "At the same measured budget, 50.0 % of the visual tokens, dycoke cannot be told apart "
+        f"from random: {100 * control.value:+.1f} points, "
+        f"95 % interval [{100 * low:+.1f}, {100 * high:+.1f}]."
     ) in text
     assert "1 of 20 samples could not be evaluated (first: s7: VideoError: [torn] file)" in text
     assert (

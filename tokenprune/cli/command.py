@@ -44,18 +44,18 @@ def _line(one: dataclasses.Field[Any]) -> str:
     return f"  {one.name:<16} {one.metadata['help']}{default}"
 
 
-def console() -> Any:
-    """Where tables go: as wide as the terminal, or of a fixed width where there is none."""
+def console(most: int = _WIDTH) -> Any:
+    """Where tables go: as wide as the terminal, or `most` characters where there is none."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _WIDTH)
+    return Console(width=None if sys.stdout.isatty() else most)
 
 
 def as_yaml(values: Mapping[str, Any]) -> str:
     """What `print=true` shows, which `config=` reads back."""
     from yaml import safe_dump
 
-    return safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=100).rstrip()
+    return safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=68).rstrip()
 
 
 def _plain(value: Any) -> Any:

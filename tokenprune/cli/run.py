@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 from tokenprune.cli.command import Command, as_yaml, console, keys
 from tokenprune.evaluation.config import SECTION, RunConfig, parse
 from tokenprune.loading.installed import check
-from tokenprune.options import printing
+from tokenprune.options import printing, switched
 
 if TYPE_CHECKING:
+    from tokenprune.evaluation.run import Finished
     from tokenprune.strategy import Pipeline
 
+DETAILS = "details"  # a word of how results are shown, which changes none of them
 
 ABOUT = """Runs a strategy, the full model and random pruning at the same measured budget on the
-same samples, prints one table and writes summary.json, records.jsonl and config.yaml.
+same samples, prints what one needs, and writes report.md with every figure, summary.json,
+records.jsonl and config.yaml.
 
 keys (KEY=VALUE):
 {keys}
+  details          true: print every figure that report.md has
   STRATEGY.FIELD   options of a strategy, as in dycoke.merge=0.5 or dytok.layers=[16,23]
 
 examples:
@@ -35,19 +39,33 @@ examples:
 def run(words: Sequence[str], line: str) -> None:
     """Evaluates, or shows what would be evaluated."""
     wanted, words = printing(words)
+    everything, words = switched(DETAILS, words)
     config = parse(words)
     pipeline = pipeline_of(config)  # before the slow imports below
     check()
     if wanted:
         print(as_yaml(preview(config, pipeline)))
         return
-    from tokenprune.cli.display import results
     from tokenprune.evaluation.run import run as evaluate
 
     finished = evaluate(config, pipeline, line)
     if finished is not None:  # None: another process has the results
+        show(finished, everything)
+
+
+def show(finished: Finished, everything: bool) -> None:
+    """What one needs, in at most 80 columns, or every figure in as many as there are."""
+    from tokenprune.cli.details import details
+    from tokenprune.cli.display import WIDTH, results
+
+    if everything:
         screen = console()
-        screen.print(results(finished, screen.width))
+        screen.print(details(finished, screen.width))
+        return
+    screen = console(WIDTH)
+    width = min(WIDTH, screen.width)
+    # a path is never broken, nor cut
+    screen.print(results(finished, width), width=width, crop=False)
 
 
 def pipeline_of(config: RunConfig) -> Pipeline:

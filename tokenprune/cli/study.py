@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tokenprune.cli.command import Command, as_yaml, keys
+from tokenprune.cli.command import Command, as_yaml, console, keys
 from tokenprune.loading.installed import check
 from tokenprune.options import printing
 from tokenprune.study.config import StudyConfig, command, read_study
@@ -36,11 +36,10 @@ def run(words: Sequence[str], line: str) -> None:
 
         print(as_yaml(preview_study(file, config)))
         return
-    from tokenprune.study.findings import findings
     from tokenprune.study.run import study
+    from tokenprune.study.screen import studied
 
-    done = study(file, config, command(file, words))
-    print("\n".join([*findings(done.results), f"wrote {done.page}"]))
+    console().print(studied(study(file, config, command(file, words))))
 
 
 COMMAND = Command(

@@ -114,7 +114,7 @@ class Answering(LightningModule):
         # a sample's share of the batch; a step makes one token of every sample
         time = {
             name: ms and (ms if "per_token" in name else ms / len(report))
-            for name, ms in report.time.items()
+            for name, ms in made.time.items()
         }
         decoder, guided_by = self.decoders
         alone = flops_ratio(decoder, own.layers, own.full)

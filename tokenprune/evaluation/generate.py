@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tokenprune.loading.processor import Processor
+from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.report import Report
 from tokenprune.runtime.session import attach
 from tokenprune.strategy import Pipeline
@@ -23,6 +24,7 @@ class Generated:
     texts: list[str]
     lengths: list[int]  # in tokens, with the one that ends an answer
     report: Report
+    time: dict[str, float | None]  # milliseconds of the batch: `Report.time`, and all of it
 
 
 def generate(
@@ -39,19 +41,22 @@ def generate(
 
     The report has no decoding steps beyond a sample's own answer.
     """
-    guide = guide_of(pipeline, assistant)
+    guide, clock = guide_of(pipeline, assistant), Clock(model.device, timed)
     with attach(model, pipeline, assistant=guide, timed=timed) as session:
+        since = clock.now()
         ids = model.generate(  # pyright: ignore[reportCallIssue]
             **inputs,
             **settings,
             pad_token_id=processor.pad,
         )
+        whole = 1e3 * (clock.now() - since)
     made = ids[:, inputs["input_ids"].shape[1] :]
     ending = model.generation_config.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
     lengths = [_length(row, ending) for row in made]
     for row, length in enumerate(lengths):
         session.report[row].end(length - 1)  # the first token is the prompt's own
-    return Generated(processor.decode(made), lengths, session.report)
+    time = {**session.report.time, "answer_ms": whole}
+    return Generated(processor.decode(made), lengths, session.report, time)
 
 
 def guide_of(pipeline: Pipeline, assistant: PreTrainedModel | None) -> PreTrainedModel | None:

@@ -39,7 +39,7 @@ from tokenprune.options.values import (
     split,
     typed,
 )
-from tokenprune.options.words import BESIDES, given, parse_pair, printing, read_options
+from tokenprune.options.words import BESIDES, given, parse_pair, printing, read_options, switched
 
 __all__ = [
     "AND_OPTIONS",
@@ -70,5 +70,6 @@ __all__ = [
     "read_value",
     "split",
     "strategies",
+    "switched",
     "typed",
 ]

@@ -131,13 +131,20 @@ def _option(name: str, text: str, swept: bool) -> Any:
 
 def printing(words: Sequence[str]) -> tuple[bool, list[str]]:
     """Whether `print=true` is among `words`, and the others. Raises ConfigError."""
-    mine = [word for word in words if word.startswith(f"{PRINT}=")]
+    return switched(PRINT, words)
+
+
+def switched(name: str, words: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether `name=true` is among `words`, and the others: a switch of a command that is no key of
+    its schema, since what it does is written down nowhere. Raises ConfigError.
+    """
+    mine = [word for word in words if word.startswith(f"{name}=")]
     if not mine:
         return False, list(words)
-    text = _one(PRINT, [word.partition("=")[2] for word in mine])
+    text = _one(name, [word.partition("=")[2] for word in mine])
     if not text:
-        raise ConfigError(f"{PRINT}= is empty: write {PRINT}=true, or leave it out")
-    wanted = bool(from_text(PRINT, text, bool, "true"))
+        raise ConfigError(f"{name}= is empty: write {name}=true, or leave it out")
+    wanted = bool(from_text(name, text, bool, "true"))
     return wanted, [word for word in words if word not in mine]
 
 

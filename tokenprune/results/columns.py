@@ -136,6 +136,14 @@ COLUMNS: tuple[Column, ...] = (
         of=lambda answer: answer.guide_flops_ratio,
     ),
     Column(
+        "answer_ms",
+        "answer",
+        "the whole answer: the parts that follow, all decoding steps, and what lies between",
+        unit="ms",
+        of=_time("answer_ms"),
+        averaged="median",
+    ),
+    Column(
         "vision_ms",
         "vision",
         "tower and projector",

@@ -9,7 +9,7 @@ from tokenprune.results.answer import RANDOM
 from tokenprune.results.columns import named
 from tokenprune.results.differences import moved
 from tokenprune.results.summary import Summary, SystemSummary
-from tokenprune.results.wording import UNTOLD, change, percent, verdict
+from tokenprune.results.wording import UNTOLD, percent, points, within
 
 # by column
 _READINGS = {
@@ -22,8 +22,7 @@ _REASON = 160  # characters shown of why a sample could not be evaluated
 
 
 def remarks(summary: Summary) -> Iterator[str]:
-    """What the table does not say by itself."""
-    yield from _controlled(summary)
+    """What a reader has to beware of."""
     yield from _lost(summary)
     yield from _budget(summary)
     for column, meaning in _READINGS.items():
@@ -37,15 +36,22 @@ def remarks(summary: Summary) -> Iterator[str]:
     yield from _sittings(summary)
 
 
-def _controlled(summary: Summary) -> Iterator[str]:
+def against_random(summary: Summary) -> str | None:
+    """What a run is about, in one sentence; None where there is no strategy or no control."""
     subject = summary.subject
     if (paired := subject.to_random) is None:
-        return
-    control = summary.systems[RANDOM].label
-    yield (
-        f"{subject.label} against {control} at the same measured budget: {change(paired)} points: "
-        f"{verdict(paired, control)}."
-    )
+        return None
+    left = subject.measured["layer_average_ratio"]
+    tokens = "" if left is None else f" {percent(left)} % of the visual tokens,"
+    budget = f"At the same measured budget,{tokens} {subject.label}"
+    control, found = summary.systems[RANDOM].label, f"{points(paired.value)} points"
+    if paired.sign is None:
+        return (
+            f"{budget} minus {control} is {found}: the samples give no interval to tell them apart."
+        )
+    told = {1: "scores higher than", -1: "scores lower than", 0: "cannot be told apart from"}
+    interval = f"95 % interval {within(paired.interval)}"
+    return f"{budget} {told[paired.sign]} {control}: {found}, {interval}."
 
 
 def _lost(summary: Summary) -> Iterator[str]:
@@ -104,12 +110,8 @@ def _sittings(summary: Summary) -> Iterator[str]:
         yield f"Its answers are of different environments: {'; '.join(changes)}."
 
 
-def legend(summary: Summary) -> str:
+def legend(summary: Summary) -> Iterator[str]:
     """What the columns mean, and what they include."""
-    return " ".join(_meanings(summary))
-
-
-def _meanings(summary: Summary) -> Iterator[str]:
     systems = summary.systems.values()
     if (count := len(summary.categories)) > 1:
         yield f"Score: mean over {count} categories."

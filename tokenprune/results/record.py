@@ -1,4 +1,6 @@
-"""A run on disk: `config.yaml`, `records.jsonl` and, when they are whole, `summary.json`."""
+"""A run on disk: `config.yaml`, `records.jsonl`, `report.md` and, when they are whole,
+`summary.json`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ import tokenprune
 from tokenprune.registry import resolved_fields
 from tokenprune.results import begun
 from tokenprune.results.answer import ASKED, ROLES, Answer
-from tokenprune.results.files import RECORDS, SUMMARY
+from tokenprune.results.files import RECORDS, REPORT, SUMMARY
+from tokenprune.results.report import report
 from tokenprune.results.summary import Summary
 from tokenprune.results.system import System
 from tokenprune.storage import replace
@@ -35,7 +38,7 @@ def write(
     given: Mapping[str, Any],
     made_with: Mapping[str, Any],
 ) -> None:
-    """The three files of a run, the summary last; `prompts` are the chat turns by sample id."""
+    """The four files of a run, the summary last; `prompts` are the chat turns by sample id."""
     lines = [json.dumps(line, allow_nan=False) for line in records(systems, prompts)]
     replace(folder / RECORDS, "\n".join(lines) + "\n")
     resolved = {
@@ -47,6 +50,7 @@ def write(
         "made_with": made_with,
     }
     begun.write(folder, resolved)
+    replace(folder / REPORT, report(summary, systems))
     replace(folder / SUMMARY, json.dumps(summary.as_dict(), indent=2, allow_nan=False) + "\n")
 
 

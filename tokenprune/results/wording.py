@@ -56,6 +56,21 @@ def difference(found: Paired | None, apart: str = " ") -> str:
     return f"{points(found.value)}{apart}{within(found.interval)}{star}".rstrip()
 
 
+def distance(found: Paired, apart: str = " ") -> str:
+    """`+3.1 [+0.4, +5.8]`, or `+3.1`."""
+    return f"{points(found.value)}{apart}{within(found.interval)}".rstrip()
+
+
+def duration(ms: float, full: float | None = None, apart: str = ", ") -> str:
+    """`12 ms, 51 % less`: beside what the full model takes, where that is known."""
+    own = f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
+    if not full:
+        return own
+    percents = round(100 * (ms / full - 1))
+    told = f"{abs(percents)} % {'more' if percents > 0 else 'less'}" if percents else "as long"
+    return f"{own}{apart}{told}"
+
+
 def change(found: Paired, apart: str = " ") -> str:
     """`+3.1 p=0.041 [+0.4, +5.8]`: McNemar's p instead of a claim."""
     p = "" if found.mcnemar_p is None else f" {probability(found.mcnemar_p)}"

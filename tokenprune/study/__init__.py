@@ -4,6 +4,7 @@ A sweep is a study that words describe instead of a file, with a table instead o
 
 What is asked: `config` (a study's YAML), `sweep` (a sweep's words), `plan` and `grid` (the cells of
 either). Running them: `place`, `cell_files`, `stale`, `runner`, `workers`. Their numbers: `scores`,
-`keyframes`, `results`. What is written: `table`, `page` with `page_tables` and `findings`, `plot`,
-`screen`. All of it: `run`.
+`keyframes`, `results`. What is said of them: `headline` (three sentences) and `findings`, in the
+words of `phrases`. What is written: `table`, `page` with `page_tables`, `plot`, `screen`. All of
+it: `run`.
 """

@@ -1,146 +1,141 @@
-"""What a study found, in sentences that its numbers write."""
+"""What a study found, in sentences that its numbers write; also where no method is better."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from tokenprune.results.statistics import LEVEL, Estimate, Paired
-from tokenprune.results.wording import UNTOLD, between, percent
-from tokenprune.study.plan import Cell
-from tokenprune.study.results import CONTROL, Results, Row
+from tokenprune.results.wording import UNTOLD
+from tokenprune.study import phrases
+from tokenprune.study.results import CONTROL, TOLERANCE, Results, Row
 
 Compared = Callable[[Row], Paired | None]
 
 
 def findings(results: Results) -> Iterator[str]:
-    """One sentence per paragraph; also where a method does not beat the control."""
-    yield from _budgets(results)
-    yield from _against(results, f"`{CONTROL}`", lambda row: row.to_random)
-    yield from _against(results, "the full model", lambda row: row.to_vanilla)
+    """A few sentences at a time."""
+    yield from _compared(results, f"`{CONTROL}` at the same budget", lambda row: row.to_random)
+    yield from _compared(results, "the full model", lambda row: row.to_vanilla)
     yield from _allocation(results)
     yield from _keyframes(results)
+    yield from budgets(results)
     yield from _caution(results)
 
 
-def _budgets(results: Results) -> Iterator[str]:
-    """Which budgets were kept, and by whom they could not be."""
-    full = results.vanilla.score
-    yield f"The full model scores {percent(full.value)} % {between(full.interval)}".rstrip() + "."
-    off = [
-        f"{_where(results, row)} ({row.retention:.1%})" for row in results.rows if row.off_budget
-    ]
-    if off:
-        yield f"Measured retention is off the budget by more than half a point for: {_listed(off)}."
-    else:
-        yield "Every cell kept its budget to within half a percentage point, as measured."
-    for tokens in results.budgets:
-        cannot = [cell for cell in results.unreachable if cell.tokens == tokens]
-        if cannot:
-            yield f"{at(results, tokens)} is out of reach of {_grouped(cannot)}."
-        failed = [cell for cell in results.failed if cell.tokens == tokens]
-        if failed:
-            yield f"At {at(results, tokens)} no sample was answered by {_grouped(failed)}."
-    short = [f"{_where(results, row)} ({row.errors})" for row in results.rows if row.errors]
-    if short:
-        yield (
-            "Samples that could not be evaluated and are left out of that cell's numbers: "
-            f"{_listed(short)}."
-        )
+def _compared(results: Results, whom: str, compared: Compared) -> Iterator[str]:
+    """Who is above and below `whom`, and where."""
+    rows = [row for row in results.rows if compared(row) is not None]
+    if not rows:
+        return
+    if all(_sign(compared, row) is None for row in rows):
+        yield f"The samples do not tell any method from {whom}."
+        return
+    above, below = (_where(rows, compared, sign) for sign in (1, -1))
+    rest = sum(_sign(compared, row) in (0, None) for row in rows)
+    yield (f"Above {whom}: {above}. Below: {below}. Not told apart: {rest} of {len(rows)} cells.")
 
 
-def _where(results: Results, row: Row) -> str:
-    """A cell in words."""
-    return f"`{row.cell.label}` at {at(results, row.cell.tokens)}"
+def _sign(compared: Compared, row: Row) -> int | None:
+    found = compared(row)
+    return None if found is None else found.sign
 
 
-def _against(results: Results, whom: str, compared: Compared) -> Iterator[str]:
-    """At each budget, who is above and below `whom`."""
-    for tokens in results.budgets:
-        rows = [row for row in results.at(tokens) if compared(row) is not None]
-        if rows:
-            yield f"At {at(results, tokens)}: {_sorted_out(rows, compared, whom)}."
-
-
-def _sorted_out(rows: Iterable[Row], compared: Compared, whom: str) -> str:
-    """Methods above, not distinguishable from and below `whom`, and those without an interval."""
-    groups: dict[int | None, list[Row]] = {1: [], 0: [], -1: [], None: []}
-    for row in rows:
-        if (found := compared(row)) is not None:
-            groups[found.sign].append(row)
-    above, level, below, untold = (_grouped(row.cell for row in groups[sign]) for sign in groups)
-    if not (groups[1] or groups[0] or groups[-1]):
-        return f"the samples do not tell any method from {whom}"
-    told = f"above {whom}: {above}; not distinguishable from {whom}: {level}; below {whom}: {below}"
-    return f"{told}; without an interval: {untold}" if groups[None] else told
-
-
-def _grouped(cells: Iterable[Cell]) -> str:
-    """Cells of one budget by method, with their guides: `random` (alone, self)."""
-    guides: dict[str, list[str]] = {}
-    for cell in cells:
-        guides.setdefault(cell.method, []).append(cell.guide or "alone")
-    return _listed(f"`{method}` ({', '.join(found)})" for method, found in guides.items())
+def _where(rows: Sequence[Row], compared: Compared, sign: int) -> str:
+    """The cells of `rows` with such a difference."""
+    chosen = [row.cell for row in rows if _sign(compared, row) == sign]
+    return phrases.cells(chosen, [row.cell for row in rows])
 
 
 def _allocation(results: Results) -> Iterator[str]:
     """Whether the allocator helps, by guide."""
     hosted = [row for row in results.rows if row.to_host is not None]
-    for guide in dict.fromkeys(row.cell.guide for row in hosted):
-        rows = [row for row in hosted if row.cell.guide == guide]
-        signs = [row.to_host.sign for row in rows if row.to_host]
-        against = f"`+{rows[0].cell.allocator}` guided by {guide}, against the same method alone"
-        if set(signs) == {None}:
-            yield f"{against}: the samples do not tell."
-            continue
-        untold = f", without an interval in {signs.count(None)}" if None in signs else ""
-        yield (
-            f"{against}: better in {signs.count(1)} of {len(rows)} cells, "
-            f"not distinguishable in {signs.count(0)}, worse in {signs.count(-1)}{untold}."
-        )
+    if not hosted:
+        return
+    what = f"`+{hosted[0].cell.allocator}`, compared with the same method alone"
+    if all(row.to_host and row.to_host.sign is None for row in hosted):
+        yield f"{what}: the samples do not tell."
+        return
+    helps, hurts = (_where(hosted, lambda row: row.to_host, sign) for sign in (1, -1))
+    rest = sum(row.to_host is not None and not row.to_host.sign for row in hosted)
+    yield f"{what}, helps: {helps}. Hurts: {hurts}. Not told apart: {rest} of {len(hosted)} cells."
 
 
 _THAN = {
     1: "better than",
-    0: "not distinguishable from",
+    0: "not told from",
     -1: "worse than",
-    None: "not told from",
+    None: "without an interval to tell it from",
 }
 
 
 def _keyframes(results: Results) -> Iterator[str]:
+    """Whether guides find the frame that matters."""
     for found in results.importance:
         yield (
-            f"The needle frame under the weights of guide {found.guide}: mean reciprocal rank "
-            f"{rank(found.reciprocal_rank)}, {_THAN[found.advantage.sign]} chance "
-            f"({found.chance:.3f})."
+            f"The frame with the needle, ranked by the weights of guide {found.guide}: mean "
+            f"reciprocal rank {rank(found.reciprocal_rank)}, {_THAN[found.advantage.sign]} chance "
+            f"({found.chance:.3f}); first in {phrases.percents(found.first)} % of {found.samples} "
+            "samples."
         )
 
 
+def budgets(results: Results) -> Iterator[str]:
+    """Which budgets were not kept, could not be, or have no answers."""
+    off = [row for row in results.rows if row.off_budget]
+    half = f"{100 * TOLERANCE:g} points"
+    if off:
+        cells = "; ".join(
+            f"{phrases.name(row.cell)} ({phrases.percents(row.retention)} %)" for row in off
+        )
+        yield f"Measured tokens are more than {half} off the budget of: {cells}."
+    else:
+        yield f"Every cell kept its budget to within {half}, as measured."
+    yield from out_of_reach(results)
+    for cell in results.failed:
+        yield f"{phrases.name(cell)} at {phrases.budgets([cell])}: {cell.reason}."
+    short = [row for row in results.rows if row.errors]
+    if short:
+        counts = (
+            f"{phrases.name(row.cell)} at {phrases.budgets([row.cell])} ({row.errors})"
+            for row in short
+        )
+        yield f"Samples without an answer, left out of that cell's numbers: {'; '.join(counts)}."
+
+
+def out_of_reach(results: Results) -> Iterator[str]:
+    """Budgets that a method cannot have, once for all its forms, and why."""
+    for own in phrases.by_method(results.unreachable).values():
+        first = own[0]
+        # what a strategy says begins with its range and the budget that was asked for
+        reason = first.reason.partition(": ")[2] or first.reason
+        yield f"`{first.method}` cannot keep as little as {phrases.budgets(own)}: {reason}."
+
+
 def _caution(results: Results) -> Iterator[str]:
+    """What the words above may claim."""
     if not results.told:
         yield f"{fewest(results)}: nothing is claimed above, below, better or worse."
         return
-    if results.out_of_reach:
-        yield out_of_reach(results)
+    if results.too_many:
+        yield too_many(results)
     number = len(results.importance)
-    guides = f"the ranks of guides to chance ({number}), " if number else ""
+    ranks = f", and {number} of guides to chance" if number else ""
     yield (
-        "Above, below, better, worse and stars are claims after Holm's correction (1979), "
-        f"at {100 * LEVEL:g} % for each of these sets of comparisons: {sets(results)}, "
-        f"{guides}the pairs of methods at one budget. "
+        "Above, below, helps, hurts and stars are claims after Holm's correction (1979) for the "
+        f"number of comparisons, at {100 * LEVEL:g} % for each set: {sets(results)}{ranks}. "
         "Intervals are not corrected: of twenty that make no difference, one excludes 0."
     )
 
 
 def sets(results: Results) -> str:
-    """The corrected sets of a table, with the number of comparisons in each."""
+    """The corrected sets of comparisons, with the number in each."""
     named = {
         "to_vanilla": "to the full model",
         "to_random": f"to `{CONTROL}`",
         "to_host": "to the same method alone",
     }
     tested = {name: results.tested(name) for name in named}
-    return ", ".join(f"{named[name]} ({number})" for name, number in tested.items() if number)
+    return ", ".join(f"{number} {named[name]}" for name, number in tested.items() if number)
 
 
 def fewest(results: Results) -> str:
@@ -148,10 +143,10 @@ def fewest(results: Results) -> str:
     return f"Independent samples in the smallest category: {results.fewest}; {UNTOLD}"
 
 
-def out_of_reach(results: Results) -> str:
+def too_many(results: Results) -> str:
     """Why nothing is claimed among very many comparisons."""
     return (
-        f"{results.out_of_reach} comparisons are more than {results.scores.resamples:,} resamples "
+        f"{results.too_many} comparisons are more than {results.scores.resamples:,} resamples "
         "can claim any of after Holm's correction: compare fewer, or raise resamples= in a study."
     )
 
@@ -162,21 +157,3 @@ def rank(found: Estimate) -> str:
         return f"{found.value:.3f}"
     low, high = found.interval
     return f"{found.value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def separated(results: Results, tokens: int) -> Iterator[str]:
-    """Which methods are above which at one budget, as one line per better method."""
-    worse: dict[str, list[str]] = {}
-    pairs = list(results.better(tokens))
-    for row, other in sorted(pairs, key=lambda pair: [-one.score.value for one in pair]):
-        worse.setdefault(f"`{row.cell.label}`", []).append(f"`{other.cell.label}`")
-    return (f"{name} above {_listed(others)}" for name, others in worse.items())
-
-
-def at(results: Results, tokens: int) -> str:
-    """A budget in words: `25.0 %`."""
-    return f"{100 * tokens / results.cells:.1f} %"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"

@@ -1,97 +1,75 @@
-"""The tables of a study's page, as Markdown."""
+"""The tables of a study's page, as Markdown, and what its categories say in words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from tokenprune.results.column import COMPARISON, Column, paired_fields
+from tokenprune.results.column import Column
 from tokenprune.results.columns import named
 from tokenprune.results.table import markdown
-from tokenprune.results.wording import percent
-from tokenprune.study.findings import rank
-from tokenprune.study.plan import Cell
+from tokenprune.results.wording import points
+from tokenprune.study import phrases
+from tokenprune.study.phrases import name
 from tokenprune.study.results import Results, Row
-from tokenprune.study.table import category, line_of
+from tokenprune.study.table import line_of
 
-COLUMNS = named(
-    "method",
-    "layer_average_ratio",
-    "score",
-    "share_of_vanilla",
-    "to_vanilla",
-    "to_random",
-    "decode_ratio",
-    "flops_ratio",
-)
-(_METHOD,) = named("method")
-_IMPORTANCE = (
-    Column("guide", "guide", "the model that weighs frames", str),
-    Column("samples", "samples", "needles", int),
-    Column("rank", "mean reciprocal rank", "of the best frame with evidence"),
-    Column("chance", "chance", "the same for frames in random order"),
-    Column("first", "rank 1 in %", "samples whose evidence has the largest weight"),
-)
+_ALONE = named("method", "score", "to_random")
+_WIDEST = 3  # categories that are named
 
 
-def retention(results: Results, tokens: int) -> str:
-    """All methods at one budget, and those that cannot reach it."""
-    lines = [_line(results, row) for row in results.at(tokens)]
-    lines += [_cannot(cell) for cell in results.missing if cell.tokens == tokens]
-    return markdown(lines, COLUMNS)
+def reading(results: Results) -> Iterator[str]:
+    """What the columns of guides mean."""
+    guides = _guides(results)
+    if guides:
+        names = phrases.listed(f"*{guide}*" for guide in guides)
+        by = " (self: by the model itself)" if "self" in guides else ""
+        yield f"{names}: points that `+{_allocator(results)}` adds, guided so{by}."
 
 
-def full(results: Results) -> str:
-    """The full model alone."""
-    return markdown([_line(results, results.vanilla)], COLUMNS)
-
-
-def allocation(results: Results) -> str:
-    """What the allocator adds to each method, budgets in columns."""
-    columns = [_METHOD] + [_at(results, tokens) for tokens in results.budgets]
+def budget(results: Results, tokens: int) -> str:
+    """A line for each method: alone, and what the allocator adds under each guide."""
+    rows = results.at(tokens)
+    columns = [*_ALONE, *(Column(guide, guide, "what it adds") for guide in _guides(results))]
     lines: dict[str, dict[str, Any]] = {}
-    for row in results.rows:
-        if row.to_host is not None:
-            line = lines.setdefault(row.cell.label, {"method": f"`{row.cell.label}`"})
-            line |= paired_fields(_at(results, row.cell.tokens).name, row.to_host)
+    for row in rows:
+        line = lines.setdefault(row.cell.method, {"method": f"`{row.cell.method}`"})
+        if row.cell.guide is None:
+            line |= {**line_of(row, results), "method": f"`{row.cell.method}`"}
+        elif row.to_host is not None:
+            line[row.cell.guide] = _short(row)
     return markdown(list(lines.values()), columns)
 
 
-def _at(results: Results, tokens: int) -> Column:
-    """The column of one budget."""
-    heading = f"at {tokens / results.cells:.1%}"
-    return Column(f"at_{tokens}", heading, "difference", unit="points", parts=COMPARISON)
+def _short(row: Row) -> str:
+    """`+7.9 *`: what the allocator adds, without its interval."""
+    found = row.to_host
+    assert found is not None
+    return f"{points(found.value)} *" if found.sign else points(found.value)
 
 
-def importance(results: Results) -> str:
-    """How each guide ranks needles."""
-    lines = [
-        {
-            "guide": f"`{found.guide}`",
-            "samples": found.samples,
-            "rank": rank(found.reciprocal_rank),
-            "chance": f"{found.chance:.3f}",
-            "first": percent(found.first),
-        }
-        for found in results.importance
-    ]
-    return markdown(lines, _IMPORTANCE)
+def _guides(results: Results) -> list[str]:
+    """Models that guide the allocator somewhere, in the study's order."""
+    guides = [row.cell.guide for row in results.rows if row.to_host is not None]
+    return [guide for guide in dict.fromkeys(guides) if guide is not None]
 
 
-def categories(results: Results, tokens: int) -> str:
-    """Scores by category at one budget, the full model first."""
-    columns = [_METHOD, *map(category, results.categories)]
-    rows: Sequence[Row] = [results.vanilla, *results.at(tokens)]
-    return markdown([_line(results, row) for row in rows], columns)
+def _allocator(results: Results) -> str | None:
+    return next((row.cell.allocator for row in results.rows if row.to_host is not None), None)
 
 
-def _line(results: Results, row: Row) -> dict[str, Any]:
-    line = line_of(row, results)
-    line["method"] = f"`{row.cell.label}`"
-    if row.off_budget:
-        line["layer_average_ratio"] = f"{percent(row.retention)} (off budget)"
-    return line
-
-
-def _cannot(cell: Cell) -> dict[str, Any]:
-    return {"method": f"`{cell.label}`", "layer_average_ratio": f"cannot: {cell.reason}"}
+def widest(results: Results, tokens: int) -> list[str]:
+    """The categories in which methods lie furthest apart at one budget, by how much and who."""
+    found: list[tuple[float, str]] = []
+    for category, full in results.vanilla.categories.items():
+        lost = [
+            (row.categories[category] - full, name(row.cell))
+            for row in results.at(tokens)
+            if category in row.categories
+        ]
+        if len(lost) > 1:
+            (least, worst), (most, best) = min(lost), max(lost)
+            ends = f"{worst} {points(least)}, {best} {points(most)}"
+            found.append((most - least, f"`{category}` ({ends})"))
+    ranked = sorted(found, key=lambda one: -one[0])
+    return [text for _, text in ranked[:_WIDEST]]

@@ -1,218 +1,262 @@
-"""The plots of a study or sweep: score over what was measured, and scores by category."""
+"""The plots of a study or sweep: score over what was kept, and what categories lose."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tokenprune.results.statistics import Estimate
+from tokenprune.study.phrases import percents
 from tokenprune.study.results import CONTROL, Results, Row
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers; the control is black and
-# dashed
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F")
+# Okabe and Ito's colours, which stay apart for colour-blind readers; marks and dashes tell the
+# methods apart in grey. The control is black.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
 _MARKERS = "osD^vPX*"
-_DASHES = ("-", "-.", ":")
-_BAND = 0.13
-_TOKENS = "visual tokens kept, % (measured, mean over layers)"
+_DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
+_BAND = 0.18
+_ASIDE = 0.11  # between methods at one budget, of the distance of two budgets
+_TOKENS = "visual tokens kept, %"
 _FLOPS = "FLOPs of the prefill over visual tokens, % of the full model's"
+_SCORE = "score (mean over categories), %"
+
+
+class _Style(NamedTuple):
+    """How one method is drawn."""
+
+    colour: str
+    marker: str
+    dash: Any
+    width: float = 1.5
+
+
+_CONTROL = _Style("black", "x", "-", 2.6)
+_GUIDED = _Style("black", "x", (0, (2, 2)), 1.2)  # the control under an allocator
+
+
+def _style(place: int) -> _Style:
+    """Of the methods besides the control, by their place."""
+    return _Style(
+        _COLOURS[place % len(_COLOURS)],
+        _MARKERS[place % len(_MARKERS)],
+        _DASHES[place % len(_DASHES)],
+    )
+
+
+def _styles(rows: Sequence[Row]) -> dict[str, _Style]:
+    """The control first, if it is there."""
+    names = list(dict.fromkeys(row.cell.method for row in rows))
+    others = [name for name in names if name != CONTROL]
+    control = {CONTROL: _CONTROL} if CONTROL in names else {}
+    return control | {name: _style(place) for place, name in enumerate(others)}
 
 
 def retention(results: Results, file: Path) -> None:
-    """One panel for the methods alone and one per guide of the allocator.
+    """One panel for the methods alone and one per guide of the allocator, budgets side by side.
 
-    Dashed: `random` alone, in every panel.
+    In every panel: the full model, and `random` alone.
     """
     from matplotlib.figure import Figure
 
     rows = results.rows[1:]
     guides = list(dict.fromkeys(row.cell.guide for row in rows))
-    methods = [name for name in dict.fromkeys(row.cell.method for row in rows) if name != CONTROL]
-    figure = Figure(figsize=(4.2 * len(guides) + 1.3, 4.4), layout="constrained")
-    axes: Sequence[Any] = figure.subplots(1, len(guides), sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(1.4 + 3.9 * len(guides), 5.0), layout="constrained")
+    axes: list[Any] = list(figure.subplots(1, len(guides), sharey=True, squeeze=False)[0])
     for axis, guide in zip(axes, guides, strict=True):
         _full_model(axis, results)
-        shown = [row for row in rows if row.cell.guide == guide]
-        _methods(axis, shown, methods)
-        _control(axis, rows, guide)
-        _decorate(axis, results, shown, guide)
-    axes[0].set_ylabel("macro-average score, %")
+        _control_alone(axis, results, guide)
+        _panel(axis, results, guide)
+        axis.set_title(_title(rows, guide), fontsize=11)
+        ticks = [percents(tokens / results.cells) for tokens in results.budgets]
+        axis.set_xticks(range(len(ticks)), ticks)
+        axis.set_xlabel(_TOKENS)
+        _plain(axis)
+    axes[0].set_ylabel(_SCORE)
+    _legend(figure, axes)
+    _save(figure, file)
+
+
+def _panel(axis: Any, results: Results, guide: str | None) -> None:
+    """A line for each method, a little aside of the others."""
+    places = {tokens: place for place, tokens in enumerate(results.budgets)}
+    for name, (aside, style) in _asides(results).items():
+        shown = [r for r in results.rows[1:] if (r.cell.method, r.cell.guide) == (name, guide)]
+        points = [(places[row.cell.tokens] + aside, row.score) for row in shown]
+        if name == CONTROL and guide is not None:
+            _bars(axis, points, _GUIDED, f"{CONTROL}, guided")
+        else:
+            _bars(axis, points, style, name)
+
+
+def _asides(results: Results) -> dict[str, tuple[float, _Style]]:
+    """How far from its budget each method is drawn, and how; the control exactly there."""
+    styles = _styles(results.rows[1:])
+    others = [name for name in styles if name != CONTROL]
+    left = len(others) // 2
+    steps = {name: at - left + (at >= left) for at, name in enumerate(others)}
+    return {name: (_ASIDE * steps.get(name, 0), style) for name, style in styles.items()}
+
+
+def _title(rows: Sequence[Row], guide: str | None) -> str:
+    if guide is None:
+        return "each method alone"
+    allocator = next(row.cell.allocator for row in rows if row.cell.guide == guide)
+    whom = "the model itself" if guide == "self" else guide
+    return f"with {allocator}, guided by {whom}"
+
+
+def _control_alone(axis: Any, results: Results, guide: str | None) -> None:
+    """Where the control is in the panels of guides: what all are compared with."""
+    if guide is None:
+        return
+    places = {tokens: place for place, tokens in enumerate(results.budgets)}
+    alone = [r for r in results.rows[1:] if (r.cell.method, r.cell.guide) == (CONTROL, None)]
+    points = [(float(places[row.cell.tokens]), row.score) for row in alone]
+    x, y = _line(points)
+    colour, marker, dash, width = _CONTROL
+    axis.plot(x, y, dash, color=colour, marker=marker, linewidth=width, label=CONTROL)
+
+
+def _full_model(axis: Any, results: Results) -> None:
+    """A line across, with its interval."""
+    score = results.vanilla.score
+    if score.interval is not None:
+        low, high = score.interval
+        axis.axhspan(100 * low, 100 * high, color="0.5", alpha=_BAND, linewidth=0)
+    axis.axhline(100 * score.value, color="0.35", linewidth=2.2, label="full model")
+
+
+def _line(points: Sequence[tuple[float, Estimate]]) -> tuple[list[float], list[float]]:
+    ordered = sorted(points, key=lambda point: point[0])
+    return [place for place, _ in ordered], [100 * score.value for _, score in ordered]
+
+
+def _bars(axis: Any, points: Sequence[tuple[float, Estimate]], style: _Style, label: str) -> None:
+    """A line through `points` (place and score), with the intervals that there are."""
+    if not points:
+        return
+    known = [(x, score.interval) for x, score in points if score.interval is not None]
+    ends = [(x, 100 * interval[0], 100 * interval[1]) for x, interval in known]
+    for x, low, high in ends:
+        axis.plot([x, x], [low, high], color=style.colour, alpha=0.6, linewidth=1.3)
+    x, y = _line(points)
+    axis.plot(
+        x,
+        y,
+        color=style.colour,
+        linestyle=style.dash,
+        marker=style.marker,
+        markersize=6,
+        linewidth=style.width,
+        label=label,
+    )
+
+
+def _legend(figure: Any, axes: Sequence[Any]) -> None:
+    """One for all panels, below them."""
     named = [axis.get_legend_handles_labels() for axis in axes]
     handles = {
         label: line for lines, labels in named for line, label in zip(lines, labels, strict=True)
     }
     figure.legend(
-        handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=9
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(len(handles), 8 if len(axes) > 2 else 4),
+        handlelength=3.2,
+        frameon=False,
+        fontsize=10,
+        title="bars and band: 95 % intervals",
+        title_fontsize=9,
     )
-    _save(figure, file)
-
-
-def _methods(axis: Any, rows: Sequence[Row], methods: Sequence[str]) -> None:
-    """A line for each but the control."""
-    for place, name in enumerate(methods):
-        colour, marker = _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
-        _line(axis, [row for row in rows if row.cell.method == name], colour, marker, "-", name)
-
-
-def _control(axis: Any, rows: Sequence[Row], guide: str | None) -> None:
-    """`random` alone and, in the panel of a guide, under the allocator."""
-    control = [row for row in rows if row.cell.method == CONTROL]
-    guided = [row for row in control if row.cell.guide == guide and guide is not None]
-    alone = [row for row in control if row.cell.guide is None]
-    _line(axis, guided, "black", ".", "-", CONTROL)
-    _line(axis, alone, "black", ".", "--", f"{CONTROL} alone")
-
-
-def _full_model(axis: Any, results: Results) -> None:
-    score = results.vanilla.score
-    if score.interval is not None:
-        low, high = score.interval
-        axis.axhspan(100 * low, 100 * high, color="0.5", alpha=_BAND, linewidth=0)
-    axis.axhline(100 * score.value, color="0.45", linewidth=1, label="full model")
-
-
-def _line(axis: Any, rows: Sequence[Row], colour: str, marker: str, dash: str, label: str) -> None:
-    if not rows:
-        return
-    points = _by_place([100 * row.retention for row in rows], [row.score for row in rows])
-    x, low, high = _intervals(points)
-    if len(rows) == 1:  # too narrow for a band
-        axis.vlines(x, low, high, color=colour, alpha=0.5, linewidth=1.4)
-    axis.fill_between(x, low, high, color=colour, alpha=_BAND, linewidth=0)
-    x, y = [place for place, _ in points], [100 * score.value for _, score in points]
-    axis.plot(x, y, dash, color=colour, marker=marker, markersize=4.5, linewidth=1.4, label=label)
-
-
-def _by_place(places: Sequence[float], scores: Sequence[Estimate]) -> list[tuple[float, Estimate]]:
-    return sorted(zip(places, scores, strict=True), key=lambda point: point[0])
-
-
-def _intervals(
-    points: Sequence[tuple[float, Estimate]],
-) -> tuple[list[float], list[float], list[float]]:
-    """Places, lower and upper ends of those that have an interval."""
-    known = [(x, *score.interval) for x, score in points if score.interval is not None]
-    places, low, high = ([line[column] for line in known] for column in range(3))
-    return places, [100 * end for end in low], [100 * end for end in high]
-
-
-def _decorate(axis: Any, results: Results, rows: Sequence[Row], guide: str | None) -> None:
-    allocator = next((row.cell.allocator for row in rows), None)
-    axis.set_title(
-        "methods alone" if guide is None else f"with {allocator}, guided by {guide}", fontsize=10
-    )
-    _budgets(axis, results)
-    axis.set_xlabel(_TOKENS)
-    _plain(axis)
-
-
-def _budgets(axis: Any, results: Results, *more: float) -> None:
-    """A logarithmic axis with a tick for each budget, and for `more` of them."""
-    axis.set_xscale("log")
-    budgets = [tokens / results.cells for tokens in results.budgets]
-    ticks = [100 * ratio for ratio in (*budgets, *more)]
-    axis.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
-    axis.set_xticks([], minor=True)
 
 
 def _plain(axis: Any) -> None:
-    axis.grid(alpha=0.25, linewidth=0.5)
+    axis.grid(axis="y", alpha=0.3, linewidth=0.5)
     axis.spines[["top", "right"]].set_visible(False)
 
 
 def over(results: Results, measure: Literal["tokens", "flops"], file: Path) -> None:
-    """All methods of a sweep in one panel with error bars.
-
-    The control is grey, and a cross marks the full model.
-    """
+    """All methods of a sweep in one panel; a cross marks the full model."""
     from matplotlib.figure import Figure
 
     rows, full = results.rows[1:], results.vanilla
-    figure = Figure(figsize=(8.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(8.4, 5.4), layout="constrained")
     axis: Any = figure.subplots()
     _full_model(axis, results)
     x = 1.0 if measure == "tokens" else full.flops
-    axis.plot(100 * x, 100 * full.score.value, "x", color="0.3", markersize=7)
-    names = [name for name in dict.fromkeys(row.cell.method for row in rows) if name != CONTROL]
-    for index, name in enumerate([CONTROL, *names]):
+    axis.plot(100 * x, 100 * full.score.value, "P", color="0.35", markersize=9)
+    styles = _styles(rows)
+    for index, (name, style) in enumerate(styles.items()):
         shown = [row for row in rows if row.cell.method == name]
         # equal budgets are at the same place, where error bars would cover each other
-        aside = 1.0 + 0.012 * (index - len(names) / 2) if measure == "tokens" else 1.0
+        aside = 1.0 + 0.014 * (index - (len(styles) - 1) / 2) if measure == "tokens" else 1.0
         places = [row.retention if measure == "tokens" else row.flops for row in shown]
         scores = [row.score for row in shown]
-        points = _by_place([100 * aside * place for place in places], scores)
-        _bars(axis, points, _style(index), name)
+        points = [(100 * aside * x, score) for x, score in zip(places, scores, strict=True)]
+        _bars(axis, points, style, name)
     if measure == "tokens":
-        _budgets(axis, results, 1.0)
-    axis.set_xlabel(f"{_TOKENS}; methods side by side" if measure == "tokens" else _FLOPS)
-    axis.set_ylabel("macro-average score, %")
+        _logarithmic(axis, results)
+    axis.set_xlabel(f"{_TOKENS} (measured)" if measure == "tokens" else _FLOPS)
+    axis.set_ylabel(_SCORE)
     _plain(axis)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    _legend(figure, [axis])
     _save(figure, file)
 
 
-def _style(index: int) -> tuple[str, str, str]:
-    """Colour, marker and dashes of the control (0) and of methods, without grey for these."""
-    if index == 0:
-        return "0.5", "o", "--"
-    # after the last colour, the same ones with other marks
-    turn, place = divmod(index - 1, len(_COLOURS) - 1)
-    return (
-        _COLOURS[place],
-        _MARKERS[(place + turn) % len(_MARKERS)],
-        _DASHES[turn % len(_DASHES)],
-    )
-
-
-def _bars(
-    axis: Any, points: Sequence[tuple[float, Estimate]], style: tuple[str, str, str], label: str
-) -> None:
-    """A line through `points` (place and score), with the intervals that there are."""
-    if not points:
-        return
-    colour, marker, dash = style
-    x, low, high = _intervals(points)
-    axis.vlines(x, low, high, color=colour, alpha=0.55, linewidth=1.3)
-    x, y = [place for place, _ in points], [100 * score.value for _, score in points]
-    axis.plot(x, y, dash, color=colour, marker=marker, markersize=5, linewidth=1.5, label=label)
+def _logarithmic(axis: Any, results: Results) -> None:
+    """A tick for each budget, and for everything."""
+    axis.set_xscale("log")
+    budgets = [tokens / results.cells for tokens in results.budgets]
+    ticks = [100 * ratio for ratio in (*budgets, 1.0)]
+    axis.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+    axis.set_xticks([], minor=True)
 
 
 def categories(results: Results, tokens: int, file: Path) -> None:
-    """A heat map: methods in rows, the full model first, categories in columns."""
+    """Points that methods lose of the full model's score in each category: the darker the more.
+
+    The full model's scores stand above.
+    """
     from matplotlib.figure import Figure
 
-    rows = [results.vanilla, *results.at(tokens)]
-    figure = Figure(
-        figsize=(1.9 + 0.78 * len(results.categories), 1.3 + 0.3 * len(rows)), layout="constrained"
-    )
-    axis: Any = figure.subplots()
-    values = [
-        [100 * row.categories.get(name, math.nan) for name in results.categories] for row in rows
+    rows, names = results.at(tokens), results.categories
+    full = results.vanilla.categories
+    lost = [
+        [100 * (row.categories.get(one, math.nan) - full[one]) for one in names] for row in rows
     ]
-    axis.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
-    axis.set_xticks(
-        range(len(results.categories)), results.categories, rotation=35, ha="right", fontsize=9
-    )
-    axis.set_yticks(range(len(rows)), [row.cell.label for row in rows], fontsize=9)
-    for y, line in enumerate(values):
+    size = (2.2 + 0.74 * len(names), 1.3 + 0.29 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axis: Any = figure.subplots()
+    axis.imshow(lost, cmap="Blues_r", vmin=-70, vmax=0, aspect="auto")
+    for y, line in enumerate(lost):
         for x, value in enumerate(line):
-            axis.text(
-                x,
-                y,
-                "" if math.isnan(value) else f"{value:.0f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="w" if value < 60 else "k",
-            )
+            _number(axis, x, y, value)
+    heads = [f"{one}\n{100 * full[one]:.0f} %" for one in names]
+    turned = {"rotation": 40, "ha": "left"} if max(map(len, names)) > 10 else {}
+    axis.set_xticks(range(len(names)), heads, fontsize=9, **turned)
+    axis.xaxis.tick_top()
+    axis.set_yticks(range(len(rows)), [row.cell.label for row in rows], fontsize=9)
+    axis.tick_params(length=0)
     axis.set_title(
-        f"score by category at {100 * tokens / results.cells:.1f} % of the tokens, %",
+        f"score at {percents(tokens / results.cells)} % of the tokens, in points above or below "
+        "the full model, whose scores head the columns",
         fontsize=10,
     )
+    for y in range(1, len(rows)):
+        if rows[y].cell.guide != rows[y - 1].cell.guide:
+            axis.axhline(y - 0.5, color="k", linewidth=1)
     axis.spines[:].set_visible(False)
     _save(figure, file)
+
+
+def _number(axis: Any, x: int, y: int, value: float) -> None:
+    if not math.isnan(value):
+        dark = value < -35
+        text = "0" if abs(value) < 0.5 else f"{value:+.0f}"
+        axis.text(x, y, text, ha="center", va="center", fontsize=8, color="w" if dark else "k")
 
 
 def _save(figure: Any, file: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
-from math import comb
 from typing import Any
 
 from tokenprune.errors import ConfigError
@@ -112,19 +110,21 @@ class Results:
         return self.scores.fewest(self.vanilla.cell.slug)
 
     @property
-    def out_of_reach(self) -> int:
+    def too_many(self) -> int:
         """The size of the largest set of comparisons, if it is too large for any claim; else 0."""
-        pairs = [comb(len(self.at(tokens)), 2) for tokens in self.budgets]
-        most = max(*map(self.tested, COMPARED), *pairs)
+        most = max(map(self.tested, COMPARED))
         return 0 if enough(most, self.scores.resamples) else most
 
-    def better(self, tokens: int) -> Iterator[tuple[Row, Row]]:
-        """Pairs of rows at one budget whose first is above its second, after correction."""
-        pairs = list(combinations(self.at(tokens), 2))
-        compared = [self.scores.paired(a.cell.slug, b.cell.slug) for a, b in pairs]
-        for (row, other), paired in zip(pairs, holm(compared), strict=True):
-            if paired and paired.sign:
-                yield (row, other) if paired.sign > 0 else (other, row)
+    @property
+    def common(self) -> int | None:
+        """The smallest budget at which every method has numbers; None where there is none."""
+        lost = {cell.tokens for cell in self.missing}
+        return min((tokens for tokens in self.budgets if tokens not in lost), default=None)
+
+    @property
+    def pictured(self) -> int | None:
+        """The budget whose categories are shown: where all methods are, else the largest."""
+        return self.common or max(self.budgets, default=None)
 
 
 def gather(cells: Sequence[Cell], answers: Answers, resamples: int, seed: int) -> Results:

@@ -49,6 +49,7 @@ class Swept:
 
     folder: Path
     config: SweepConfig
+    cells: Sequence[Cell]  # the full model first
     results: Results
     lines: list[table.Line]
     environment: Mapping[str, Any]
@@ -92,7 +93,7 @@ def sweep(config: SweepConfig, command: str = "tokenprune sweep") -> Swept:
         replace(folder / "results.parquet", table.as_parquet(lines, results))
         plot.over(results, "tokens", folder / "score_over_tokens.png")
         plot.over(results, "flops", folder / "score_over_flops.png")
-    return Swept(folder, config, results, lines, place.environment)
+    return Swept(folder, config, cells, results, lines, place.environment)
 
 
 def _needs(package: str, why: str) -> None:
@@ -179,7 +180,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     replace(folder / f"{name}.md", page(config, results, line, place, name))
     replace(folder / f"{name}.csv", table.as_csv(table.lines_of(results, cells, config), results))
-    if results.budgets:
+    if (pictured := results.pictured) is not None:
         plot.retention(results, folder / f"{name}.png")
-        plot.categories(results, min(results.budgets), folder / f"{name}_categories.png")
+        plot.categories(results, pictured, folder / f"{name}_categories.png")
     return folder / f"{name}.md"

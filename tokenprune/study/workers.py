@@ -159,7 +159,7 @@ def _progress(total: int) -> Iterator[Any]:
         yield line
         return
     columns = (
-        BarColumn(),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("cells, {task.description}"),
         TimeRemainingColumn(),
