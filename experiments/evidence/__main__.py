@@ -38,9 +38,10 @@ def main() -> None:
     parser.add_argument(
         "--budgets", nargs="+", type=float, default=[0.5, 0.25], help="fractions of the tokens"
     )
+    parser.add_argument("--limit", type=int, help="look at so many samples only")
     options = parser.parse_args()
     try:
-        found = material(options.folders, options.budgets)
+        found = material(options.folders, options.budgets, options.limit)
     except ConfigError as error:
         parser.error(str(error))
     answers = options.folders[0].parent / f"{options.folders[0].name}.{_ANSWERS}"

@@ -60,15 +60,18 @@ class Material:
         return self.controls[0].kept.shape[2]
 
 
-def material(folders: Sequence[Path], budgets: Sequence[float]) -> Material:
-    """What runs and studies hold about methods near the `budgets`, all of them if none are named.
+def material(
+    folders: Sequence[Path], budgets: Sequence[float], limit: int | None = None
+) -> Material:
+    """What runs and studies hold about methods near the `budgets`, all of them if none are named,
+    on the first `limit` samples.
 
     ConfigError where they do not go together, or `random` was not asked.
     """
     runs = [run for folder in folders for run in _runs(folder)]
     setting = _agreed(runs)
     answered = [(run, role, run.answers(role)) for run in runs for role in run.roles]
-    indices = _shared([answers for *_, answers in answered])
+    indices = _shared([answers for *_, answers in answered])[:limit]
     task = TinyVQA(samples=1 + max(indices), frames=setting.frames, seed=setting.seed)
     known = {answer.index: answer for answer in answered[0][2]}
     _same_questions(task, [known[index] for index in indices])
