@@ -136,7 +136,7 @@ def test_more_processes_than_samples(tmp_path: Path) -> None:
 
 def test_results_on_an_ascii_terminal(tmp_path: Path) -> None:
     """Table and bars; a question, a label and an error may hold any sign."""
-    words = ["run", "strategy=uniform", "limit=2", *FAST, f"out={tmp_path / 'Δ'}"]
+    words = ["run", "strategy=uniform", "limit=2", *FAST, f"out={tmp_path / 'Δ'}", "details=true"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
         [sys.executable, "-m", "tokenprune", *words],

@@ -148,8 +148,8 @@ def _scored(scores: list[Estimate], categories: int) -> Iterator[str]:
 
 def _next(finished: Finished) -> Iterator[str]:
     """Where the rest is, and commands that go on from here."""
-    folder, setting = shlex.quote(str(finished.folder)), finished.summary.setting
-    yield f"Results in {folder}: {REPORT} has every figure"
+    setting = finished.summary.setting
+    yield f"Results in {finished.folder}: {REPORT} has every figure"
     yield "Where to look next"
     if setting.note is not None:  # of an embedded model
         spec = shlex.quote(setting.spec)
