@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tokenprune.results.statistics import Paired
 from tokenprune.results.wording import points, score
 from tokenprune.study import phrases
+from tokenprune.study.plan import Cell
 from tokenprune.study.results import CONTROL, Results, Row
 
 _LONGEST = 160  # signs of a list that a reader still takes in
@@ -31,11 +32,16 @@ def _cost(results: Results) -> str:
         what = f"costs {by} points"
     else:
         what = f"changes that by {phrases.listed(points(-loss) for loss in losses)} points"
-    unclear = [row.cell for row, sign in zip(control, told, strict=True) if not sign]
-    doubt = ""
-    if unclear:
-        doubt = f" (not reliably at {phrases.budgets(unclear)})"
+    doubt = _doubt([row.cell for row in control], told)
     return f"{full}; keeping only {where} of its visual tokens, at random, {what}{doubt}."
+
+
+def _doubt(cells: Sequence[Cell], told: Sequence[int | None]) -> str:
+    """Where the loss lies within its interval, or nothing; without intervals, that there are none."""
+    if set(told) == {None}:
+        return " (the samples do not tell whether any)"
+    unclear = [cell for cell, sign in zip(cells, told, strict=True) if not sign]
+    return f" (not reliably at {phrases.budgets(unclear)})" if unclear else ""
 
 
 def _is_control(row: Row) -> bool:
