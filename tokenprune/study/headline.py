@@ -37,7 +37,7 @@ def _cost(results: Results) -> str:
 
 
 def _doubt(cells: Sequence[Cell], told: Sequence[int | None]) -> str:
-    """Where the loss lies within its interval, or nothing; without intervals, that there are none."""
+    """Where the loss lies within its interval, or that no sample tells."""
     if set(told) == {None}:
         return " (the samples do not tell whether any)"
     unclear = [cell for cell, sign in zip(cells, told, strict=True) if not sign]
