@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from clips import bad_files, write_video
-from runs import FAST, annotate, read
+from running import FAST, annotate, read
 
 from tokenprune.cli.main import main
 

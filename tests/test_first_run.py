@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from runs import FAST
+from running import FAST
 
 from tokenprune import checkpoints
 from tokenprune.cli.display import results

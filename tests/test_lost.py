@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import FAST, lasting, records, start
+from running import FAST, lasting, records, start
 
 from tokenprune.cli.main import main
 from tokenprune.errors import TaskError

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, StrategyRegistry
-from runs import lasting, start
+from running import lasting, start
 
 from tokenprune.cli.main import main
 from tokenprune.cli.terminal import adapt

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import FAST, chance, lasting, records, start
+from running import FAST, chance, lasting, records, start
 
 from tokenprune.cli.main import main
 from tokenprune.evaluation.data import Readable

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from clips import levels, write_noise, write_video
-from runs import FAST, annotate, read
+from running import FAST, annotate, read
 
 from tokenprune import tasks
 from tokenprune.cli.main import main
