@@ -148,6 +148,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=_BATCH, help="samples at once")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if not (options.folder / "config.json").exists():
+        parser.error(f"{options.folder} holds no model: name a folder with config.json and weights")
     result = scores(
         options.folder,
         samples=options.samples,

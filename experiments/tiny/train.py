@@ -157,6 +157,11 @@ def _trainer(out: Path, steps: int, timer: Timer, options: argparse.Namespace) -
 def main() -> None:
     parser = arguments()
     options = parser.parse_args()
+    for folder in filter(None, (options.parent, options.eyes)):
+        if not (folder / "config.json").exists():
+            parser.error(f"{folder} holds no model: name a folder with config.json and weights")
+    if options.heads and not options.heads.exists():
+        parser.error(f"there is no file {options.heads}: name a training's heads.safetensors")
     if options.smoke:
         smoke(options)
     if options.tower == 0 and not options.parent:
