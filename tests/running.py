@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -54,8 +55,17 @@ def start(log: Path, *words: str) -> subprocess.Popen[bytes]:
     threads = {"OMP_NUM_THREADS": "1"}
     with log.open("ab") as stream:
         return subprocess.Popen(
-            command, env={**os.environ, **threads}, stderr=stream, start_new_session=True
+            command,
+            env={**os.environ, **threads},
+            stderr=stream,
+            start_new_session=True,
+            preexec_fn=_heed,
         )
+
+
+def _heed() -> None:
+    """Ctrl-C is heard: a shell that started the tests in the background had it ignored by all."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def annotate(folder: Path, videos: dict[str, Path]) -> str:
