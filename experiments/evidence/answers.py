@@ -40,23 +40,22 @@ class Chosen(VisionStage):
     """Keeps the tokens it is told, whatever they hold: a control that may know the answer.
 
     Args:
-        cells: those to keep, frame by frame, rising
+        places: those to keep, counted from the first frame's first, rising
+        counts: how many of them each frame has
     """
 
-    cells: tuple[tuple[int, ...], ...]
+    places: tuple[int, ...]
+    counts: tuple[int, ...]
 
     @classmethod
     def of(cls, mask: Mask) -> Chosen:
-        return cls(tuple(tuple(np.flatnonzero(frame).tolist()) for frame in mask))
+        return cls(tuple(np.flatnonzero(mask).tolist()), tuple(mask.sum(1).tolist()))
 
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
-        return torch.tensor([len(frame) for frame in self.cells])
+        return torch.tensor(self.counts)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        places = [
-            tokens.cells * frame + cell for frame, cells in enumerate(self.cells) for cell in cells
-        ]
-        return tokens[torch.tensor(places, dtype=torch.int64)]
+        return tokens[torch.tensor(self.places, dtype=torch.int64)]
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def scores(
         share, interval = drawn.estimate(np.array(marks))
         low, high = interval or (None, None)
         # no constant answer describes videos
-        chance = CATEGORIES[family].chance if family != "describe" else None
+        told = CATEGORIES[family].metric == "event_f1"
+        chance = None if told else CATEGORIES[family].chance
         table[family] = {
             "score": share,
             "n": len(marks),

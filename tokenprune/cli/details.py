@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +14,6 @@ from tokenprune.results.columns import shown
 from tokenprune.results.notes import against_random, legend, remarks
 from tokenprune.results.summary import Summary
 
-_UNBOUNDED = 10_000  # characters, more than any table takes
 _LEFT_OUT = ("to_random", "share_of_vanilla")  # a sentence says the one, the other is in files
 
 
@@ -40,8 +39,9 @@ def _figures(summary: Summary, width: int) -> Table:
     rows = [system.as_dict() for system in summary.systems.values()]
     columns = [column for column in shown(rows) if column.name not in _LEFT_OUT]
     across = table.terminal(rows, columns)
-    fits = Console(width=_UNBOUNDED).measure(across).maximum <= width
-    return across if fits else table.terminal(rows, columns, upright=True)
+    if table.fits(across, width):
+        return across
+    return table.terminal(rows, columns, upright=True)
 
 
 def _where(finished: Finished) -> str:

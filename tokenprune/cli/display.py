@@ -7,7 +7,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +23,6 @@ from tokenprune.results.summary import Summary, SystemSummary
 from tokenprune.results.wording import UNTOLD, distance, duration, percent, score
 
 WIDTH = 80
-_UNBOUNDED = 10_000  # characters, more than any table takes
 _FIGURES = (
     Column("label", "", "the system's name", str),
     Column("score", "score", "mean over categories, in per cent", str),
@@ -79,7 +78,7 @@ def _figures(summary: Summary, width: int) -> Table:
         rows = list(_rows(summary, apart, named))
         columns = [column for column in _FIGURES if any(row[column.name] for row in rows)]
         drawn = table.terminal(rows, columns, upright=True)
-        if Console(width=_UNBOUNDED).measure(drawn).maximum <= width:
+        if table.fits(drawn, width):
             break
     return drawn
 

@@ -18,6 +18,7 @@ from tokenprune.results.columns import Column, Row
 if TYPE_CHECKING:
     from rich.table import Table
 
+_UNBOUNDED = 10_000  # characters, more than any table takes
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -60,6 +61,13 @@ def terminal(
     for place, line in enumerate(lines):
         table.add_row(*map(Text, line), end_section=place in sections)
     return table
+
+
+def fits(drawn: Table, width: int) -> bool:
+    """Whether a terminal of `width` characters shows a table without breaking its lines."""
+    from rich.console import Console
+
+    return Console(width=_UNBOUNDED).measure(drawn).maximum <= width
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:

@@ -61,7 +61,9 @@ def _far(generator: Generator, batch: int, frames: int) -> tuple[Tensor, Tensor]
 
 
 def _only(cast: Cast, *, on: Tensor, off: Tensor, **parts: Tensor) -> Cast:
-    """`cast` with these times, and with these parts and no others."""
+    """`cast` with these times, and with these parts and no others: nothing is left of it but its
+    draws, which are part of what a sample is.
+    """
     nobody = torch.zeros_like(on, dtype=torch.bool)
     names = ("needle", "guest", "small", "turns", "fine")
     return cast._replace(on=on, off=off, **{name: parts.get(name, nobody) for name in names})
