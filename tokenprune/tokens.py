@@ -41,6 +41,23 @@ class Extent(NamedTuple):
     depth: int
 
 
+class Video(NamedTuple):
+    """One uncompressed video at the LLM's input: frames of `height` x `width` visual tokens."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def cells(self) -> int:
+        """Visual tokens of one frame."""
+        return self.height * self.width
+
+    @property
+    def tokens(self) -> int:
+        return self.frames * self.cells
+
+
 @dataclass(frozen=True)
 class VisualTokens:
     """The visual tokens of one video between projector and LLM: ragged, frame-major.
