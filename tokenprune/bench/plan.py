@@ -16,7 +16,8 @@ from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.bench.shapes import build, is_shape, shape_configuration
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.extent import check_context, outline
-from tokenprune.loading.checkpoint import configuration, load
+from tokenprune.loading.checkpoint import load
+from tokenprune.loading.configuration import configuration, varied
 from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.processor import Pixels
 from tokenprune.plugins import load_plugins
@@ -51,7 +52,8 @@ class Plan:
     ) -> tuple[PreTrainedModel, Pixels | None]:
         if is_shape(name):
             return build(settings, self.dtype, self.device, self.config.seed), None
-        model, processor = load(name, str(self.dtype).removeprefix("torch."), str(self.device))
+        dtype = str(self.dtype).removeprefix("torch.")
+        model, processor = load(name, dtype, str(self.device), self.config)
         return model, processor.pixels
 
 
@@ -67,8 +69,8 @@ def plan_bench(config: BenchConfig) -> Plan:
         raise ConfigError(
             "assistant= guides an allocator, and no strategy has one: add +dytok, or leave it out"
         )
-    settings = _settings(config.model)
-    assistant = None if config.assistant is None else _settings(config.assistant)
+    settings = _settings(config.model, config)
+    assistant = None if config.assistant is None else _settings(config.assistant, config)
     adapter = outline(settings)
     extent = Extent(config.frames, adapter.cells, adapter.depth)
     pipelines = {spec: _adjusted(one, config.keep, extent) for spec, one in named.items()}
@@ -133,8 +135,10 @@ def _room(device: torch.device) -> int | None:
     return None
 
 
-def _settings(name: str) -> PreTrainedConfig:
-    return shape_configuration(name) if is_shape(name) else configuration(name)
+def _settings(name: str, config: BenchConfig) -> PreTrainedConfig:
+    if is_shape(name):
+        return varied(name, shape_configuration(name), config)
+    return configuration(name, config)
 
 
 def load_average() -> list[float] | None:

@@ -85,7 +85,7 @@ def at_budget(config: RunConfig, pipeline: Pipeline) -> Pipeline:
     from tokenprune.evaluation.extent import extent_of
     from tokenprune.evaluation.retention import retaining
 
-    extent = extent_of(config.model, config.frames_requested)
+    extent = extent_of(config.model, config.frames_requested, config)
     return retaining(pipeline.check(extent.depth), config.keep, extent, config.options)
 
 
@@ -99,7 +99,7 @@ def preview(config: RunConfig, pipeline: Pipeline) -> dict[str, Any]:
     from tokenprune.registry import resolved_fields
 
     plan = plan_run(config, pipeline)
-    cells = extent_of(config.model, plan.frames).cells
+    cells = extent_of(config.model, plan.frames, config).cells
     budget: dict[str, Any] = {"full": cells}
     if config.keep is not None:
         budget["kept"] = round(config.keep * cells, 2)

@@ -13,6 +13,7 @@ from tokenprune.adapters.base import context_of
 from tokenprune.errors import ConfigError, PromptError
 from tokenprune.loading.checkpoint import configuration, outline
 from tokenprune.loading.processor import Processor
+from tokenprune.loading.variant import STOCK, Variant
 from tokenprune.strategy import Extent
 from tokenprune.tasks import Task
 from tokenprune.tasks.choice import asked
@@ -21,9 +22,9 @@ from tokenprune.tasks.choice import asked
 _MEASURED, _DRAWN = 8, 33
 
 
-def extent_of(model: str, frames: int) -> Extent:
+def extent_of(model: str, frames: int, variant: Variant = STOCK) -> Extent:
     """What an uncompressed prompt of `frames` frames is to `model`, whose weights are not read."""
-    adapter = outline(configuration(model))
+    adapter = outline(configuration(model, variant))
     return Extent(frames, adapter.cells, adapter.depth)
 
 

@@ -12,7 +12,7 @@ from tokenprune.evaluation.config import LONGEST, RunConfig
 from tokenprune.evaluation.extent import check_context, longest_text, questions_of
 from tokenprune.evaluation.loop import Loop
 from tokenprune.evaluation.retention import retaining
-from tokenprune.loading.checkpoint import configuration, outline
+from tokenprune.loading.checkpoint import configuration, outline, settled
 from tokenprune.loading.device import cores
 from tokenprune.loading.processor import Processor
 from tokenprune.results import provenance
@@ -80,6 +80,9 @@ class Plan:
             frames=self.frames,
             seed=config.seed,
             sampling=None if drawn else config.sampling,
+            template=config.template,
+            pool=config.pool,
+            newline=config.newline,
             note=note(config.model, config.assistant),
         )
 
@@ -109,14 +112,15 @@ class Plan:
 
 def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
     """Raises TokenpruneError where the run would fail later."""
-    settings = configuration(config.model)
+    settings = configuration(config.model, config)
     pipeline.check(settings.get_text_config().num_hidden_layers)
     if config.assistant is not None:
-        configuration(config.assistant)
+        configuration(config.assistant, config)
     task = _task(config)
     frames = len(task[0].frames) if config.video is not None else config.frames_requested
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
-    adapter, processor = outline(settings), Processor.load(config.model)
+    adapter, processor = outline(settings), Processor.load(config.model, config.template)
+    config = settled(config, settings, processor)
     text = longest_text(processor, questions_of(task, config.limit), adapter)
     check_context(config.model, adapter, frames, text, longest)
     if config.keep is not None:

@@ -134,7 +134,9 @@ class Processor:
                 f"{name} has no tokenizer for video prompts that can be read: {reason}"
             ) from None
         pixels = Pixels.of(native.frames_of(config) if original else _settings(home))
-        chosen = template or (templates.NATIVE if original else templates.OWN)
+        chosen = template or templates.OWN
+        if chosen == templates.OWN and original:
+            chosen = templates.NATIVE
         text = (
             templates.own(home, tokenizer)
             if chosen == templates.OWN

@@ -21,7 +21,7 @@ from tokenprune.study.sweep import SweepConfig
 def preview_study(file: Path, config: StudyConfig) -> dict[str, Any]:
     """Raises TokenpruneError."""
     load_plugins(config.plugin)
-    adapter = outline(configuration(config.model))
+    adapter = outline(configuration(config.model, config))
     cells = plan_cells(config, extent_of(config, adapter))
     return _preview("study", config, cells, folder_of(file, config))
 
@@ -29,7 +29,7 @@ def preview_study(file: Path, config: StudyConfig) -> dict[str, Any]:
 def preview_sweep(config: SweepConfig) -> dict[str, Any]:
     """Raises TokenpruneError."""
     load_plugins(config.plugin)
-    adapter = outline(configuration(config.model))
+    adapter = outline(configuration(config.model, config))
     _, cells = plan_grid(config, extent_of(config, adapter))
     return _preview("sweep", config, cells, Path(config.folder))
 

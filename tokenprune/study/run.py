@@ -14,7 +14,7 @@ from tokenprune.adapters import VideoLLM
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import LONGEST
 from tokenprune.evaluation.extent import check_context, longest_text, outline, questions_of
-from tokenprune.loading.checkpoint import configuration
+from tokenprune.loading.checkpoint import configuration, settled
 from tokenprune.loading.processor import Processor
 from tokenprune.plugins import load_plugins
 from tokenprune.results import copies
@@ -62,7 +62,7 @@ def study(file: Path, config: StudyConfig, command: str) -> Studied:
     """
     _needs("matplotlib", "a study draws plots")
     load_plugins(config.plugin)
-    adapter = outline(configuration(config.model))
+    adapter = outline(configuration(config.model, config))
     cells = plan_cells(config, extent_of(config, adapter))
     out = folder_of(file, config)
     folder = Path(config.report).expanduser() if config.report else out
@@ -84,7 +84,7 @@ def sweep(config: SweepConfig, command: str = "tokenprune sweep") -> Swept:
     _needs("matplotlib", "a sweep draws plots")
     _needs("pyarrow", "a sweep writes Parquet")
     load_plugins(config.plugin)
-    adapter = outline(configuration(config.model))
+    adapter = outline(configuration(config.model, config))
     study, cells = plan_grid(config, extent_of(config, adapter))
     folder = Path(config.folder).expanduser()
     with _measured(study, cells, adapter, folder, command) as (_, place, results):
@@ -130,15 +130,17 @@ def _measured(
 
 
 def _settled(config: StudyConfig, task: Task, adapter: VideoLLM) -> StudyConfig:
-    """With the length of answers.
+    """With the length of answers, and what the checkpoint says about itself.
 
     ConfigError where the model's context does not hold the full model's prompts.
     """
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
     assert config.frames is not None  # settled
-    text = longest_text(Processor.load(config.model), questions_of(task, config.limit), adapter)
+    processor = Processor.load(config.model, config.template)
+    text = longest_text(processor, questions_of(task, config.limit), adapter)
     check_context(config.model, adapter, config.frames, text, longest)
-    return dataclasses.replace(config, max_new_tokens=longest)
+    chosen = settled(config, adapter.model.config, processor)
+    return dataclasses.replace(chosen, max_new_tokens=longest)
 
 
 def _jobs(
