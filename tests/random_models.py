@@ -190,7 +190,7 @@ def _scale_up(model: nn.Module, seed: int) -> None:
         rows = name.endswith(
             ("embed_tokens.weight", "pos_embed.weight", "position_embedding.weight")
         )
-        size = 1.0 if rows else 1.5 * weight[0].numel() ** -0.5
+        size = 1.0 if rows else weight[0].numel() ** -0.5
         weight.normal_(0.0, size, generator=generator)
     head = model.get_submodule("lm_head").get_parameter("weight")
-    head.mul_(5.0 / 1.5)
+    head.mul_(5.0)
