@@ -51,17 +51,19 @@ WORD = Row()
 
 @dataclass(frozen=True)
 class Prompt:
-    """A padded batch, what is known of its rows `[b s]`, and its samples unpadded."""
+    """A padded batch, what is known of its rows `[b s]` and of the samples' videos, and the samples
+    unpadded.
+    """
 
     inputs: Inputs
     frame: Tensor
     slot: Tensor
-    asks: tuple[Ask, ...]
+    clips: tuple[tuple[Clip, ...], ...]
     alone: tuple[Inputs, ...]
 
     def videos(self) -> list[int]:
         """The samples that hold one."""
-        return [number for number, ask in enumerate(self.asks) if ask.clips]
+        return [number for number, clips in enumerate(self.clips) if clips]
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,15 @@ class Family:
             inputs,
             _padded(frames, TEXT, pad),
             _padded(slots, 0, pad),
-            tuple(asks),
+            tuple(self._videos(ask.clips) for ask in asks),
             tuple(alone),
         )
+
+    def _videos(self, clips: tuple[Clip, ...]) -> tuple[Clip, ...]:
+        """All images of a sample are one video."""
+        if self.placeholder == VIDEO or not clips:
+            return clips
+        return (clips[0]._replace(frames=sum(clip.frames for clip in clips)),)
 
     def _rows(self, ask: Ask) -> list[Row]:
         rows, frames = [WORD] * ask.before, 0

@@ -140,7 +140,7 @@ def left(prompt: Prompt, sample: int, stages: Sequence[Any]) -> Removal:
 def _spans(prompt: Prompt, sample: int) -> list[tuple[int, int]]:
     """First and last frame of each video of a sample."""
     spans, first = [], 0
-    for clip in prompt.asks[sample].clips:
+    for clip in prompt.clips[sample]:
         spans.append((first, first + clip.frames))
         first += clip.frames
     return spans

@@ -84,7 +84,7 @@ def test_a_sample_of_a_batch_is_itself_alone(kind: str, spec: str) -> None:
 
 def alone(prompt: Prompt, inputs: Inputs) -> Prompt:
     """One sample of a prompt, for functions that take a prompt."""
-    return Prompt(inputs, prompt.frame[:1], prompt.slot[:1], prompt.asks[:1], (inputs,))
+    return Prompt(inputs, prompt.frame[:1], prompt.slot[:1], prompt.clips[:1], (inputs,))
 
 
 @everywhere
