@@ -171,6 +171,7 @@ def _third_generation() -> dict[str, Any]:
 
 def _built(kind: Any, config: Any, attention: str, seed: int) -> Any:
     config._attn_implementation = attention
+    torch.manual_seed(seed)
     model = kind(config).eval()
     _scale_up(model, seed)
     model.generation_config.pad_token_id = PAD

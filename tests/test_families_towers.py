@@ -23,6 +23,7 @@ from tokenprune import attach
 from tokenprune.strategy import Pipeline, TowerReader
 from tokenprune.tokens import Signals
 
+SQUARE = [kind for kind in REGISTERED if kind in towers.SQUARE]
 GRIDS = [kind for kind in REGISTERED if FAMILIES[kind].mrope]
 PACKED = "flash_attention_stub"
 SIGNALS = [Signals("received", "head_mean"), Signals("mean_query", "full")]
@@ -89,4 +90,18 @@ def test_one_packed_call(kind: str, signals: Signals, flash: str) -> None:
     model, prompt = FAMILIES[kind].build(), FAMILIES[kind].prompt()
     expected = read(model, prompt.inputs, signals)
     model.model.visual.set_attn_implementation(flash)
+    check(read(model, prompt.inputs, signals), expected)
+
+
+def test_every_tower_is_one_of_them() -> None:
+    assert set(SQUARE) | set(GRIDS) == set(REGISTERED)
+
+
+@pytest.mark.parametrize("signals", SIGNALS)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", SQUARE)
+def test_a_tower_of_square_frames(kind: str, attention: str, signals: Signals) -> None:
+    model, prompt = FAMILIES[kind].build(attention), FAMILIES[kind].prompt()
+    clips = FAMILIES[kind].clips
+    expected = towers.of_frames(model, prompt.inputs, clips, *map(str, signals))
     check(read(model, prompt.inputs, signals), expected)

@@ -1,7 +1,7 @@
 """Queries and keys of vision towers, and what is read off them, from full attention maps.
 
-Of towers that take patches of all videos at once they come in the order of the patches: without the
-permutation into windows that Qwen2.5-VL works on.
+`packed` is for towers that take patches of all videos at once: they come in the order of the
+patches, without the permutation into windows that Qwen2.5-VL works on. `square` is for the others.
 """
 
 from __future__ import annotations
@@ -85,6 +85,50 @@ def _places(frames: int, height: int, width: int) -> Tensor:
     return places
 
 
+# of towers of square frames: the attention below the features, and whether CLS goes first
+SQUARE = {
+    "llava_onevision": ("vision_tower.encoder.layers.2.self_attn", False),
+    "llava_next_video": ("vision_tower.encoder.layers.1.self_attn", True),
+    "video_llava": ("video_tower.encoder.layers.1.self_attn", True),
+    "internvl": ("vision_tower.encoder.layer.2.attention", True),
+    "gemma3": ("vision_tower.encoder.layers.2.self_attn", False),
+}
+
+
+@torch.no_grad()
+def square(model: Any, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Queries and keys `[f p h e]` of all frames, with CLS where there is one."""
+    module = model.model.get_submodule(SQUARE[model.config.model_type][0])
+    seen: dict[str, Any] = {}
+
+    def spy(module: Any, args: Any, kwargs: Any) -> None:
+        seen["hidden"] = kwargs.get("hidden_states", args[0] if args else None)
+
+    handle = module.register_forward_pre_hook(spy, with_kwargs=True)
+    if "pixel_values" in inputs:
+        model.model.get_image_features(inputs["pixel_values"], return_dict=True)
+    else:
+        model.model.get_video_features(inputs["pixel_values_videos"], return_dict=True)
+    handle.remove()
+    query, key = (
+        part(seen["hidden"]).unflatten(-1, (module.num_heads, -1))
+        for part in (module.q_proj, module.k_proj)
+    )
+    return query, key
+
+
+@torch.no_grad()
+def pooled(model: Any, maps: Tensor) -> Tensor:
+    """Means of patches `[f p d]` over the host's own cells `[f c d]`."""
+    body, kind = model.model, model.config.model_type
+    if kind == "llava_onevision":
+        return body.apply_pooling(maps)
+    if kind == "video_llava":
+        return maps
+    side = int(maps.shape[1] ** 0.5) // 2
+    return maps.unflatten(1, (side, 2, side, 2)).mean((2, 4)).flatten(1, 2)
+
+
 def of_cells(
     query: Tensor, key: Tensor, clips: Sequence[Clip], saliency: str, keys: str
 ) -> list[tuple[Tensor, Tensor]]:
@@ -98,11 +142,36 @@ def of_cells(
         span = slice(start, start + clip.frames * patches)
         frames = [part[span].unflatten(0, (clip.frames, patches)) for part in (query, key)]
         start = span.stop
-        weight = received(*frames) if saliency == "received" else mean_query(*frames)
-        whole = frames[1].flatten(2) if keys == "full" else frames[1].mean(2)
+        weight, flat = of_patches(*frames, saliency, keys)
         cells = weight.unflatten(1, (-1, PATCHES)).sum(-1).flatten()
-        found.append((cells, whole.unflatten(1, (-1, PATCHES)).mean(2).flatten(0, 1)))
+        found.append((cells, flat.unflatten(1, (-1, PATCHES)).mean(2).flatten(0, 1)))
     return found
+
+
+def of_frames(
+    model: Any, inputs: Inputs, clips: Sequence[Clip], saliency: str, keys: str
+) -> list[tuple[Tensor, Tensor]]:
+    """The same of videos of square frames."""
+    extra = int(SQUARE[model.config.model_type][1])
+    weight, flat = of_patches(*square(model, inputs), saliency, keys, extra)
+    cells, keys_of = pooled(model, weight.unsqueeze(-1)).squeeze(-1), pooled(model, flat)
+    cells = cells * (weight.shape[1] / cells.shape[1])
+    lengths = [clip.frames for clip in clips]
+    parts = zip(cells.split(lengths), keys_of.split(lengths), strict=True)
+    return [(some.flatten(), others.flatten(0, 1)) for some, others in parts]
+
+
+def of_patches(
+    query: Tensor, key: Tensor, saliency: str, keys: str, extra: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Saliency `[f p]` and keys `[f p k]` of patches; `extra` rows (CLS) go before them.
+
+    These get attention, and what they give counts for the saliency "cls" alone.
+    """
+    asking = query[:, :extra] if saliency == "cls" else query[:, extra:]
+    weight = mean_query(asking, key) if saliency == "mean_query" else received(asking, key)
+    whole = key.flatten(2) if keys == "full" else key.mean(2)
+    return weight[:, extra:], whole[:, extra:]
 
 
 def received(query: Tensor, key: Tensor) -> Tensor:
