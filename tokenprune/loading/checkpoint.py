@@ -98,6 +98,9 @@ def _weighted(name: str, config: PreTrainedConfig, dtype: torch.dtype) -> PreTra
             f"the weights of {name} hold {', '.join(sorted(foreign)[:3])}, which is no part of "
             "LLaVA-OneVision: it would answer as another model"
         )
+    if original:
+        # transformers would save under the names it has read, beside a configuration of its own
+        model._weight_conversions = []
     return model
 
 

@@ -6,7 +6,7 @@ The stock model with one method overridden: what is not about a video's features
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,7 @@ from transformers.conversion_mapping import (
 )
 
 
+@no_type_check  # transformers checks fields itself, and takes keywords that are none
 class LlavaVideoConfig(LlavaOnevisionConfig):
     """Its defaults are LLaVA-OneVision's."""
 
@@ -86,7 +87,7 @@ def variant_of(config: LlavaOnevisionConfig, **chosen: Any) -> LlavaOnevisionCon
     if wanted == before:
         return config
     settings = {**config.to_dict(), "model_type": LlavaVideoConfig.model_type}
-    return LlavaVideoConfig(**{**settings, **wanted})
+    return LlavaVideoConfig.from_dict({**settings, **wanted})
 
 
 # how transformers is told of a family that it does not have: its own names for loading work then
