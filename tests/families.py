@@ -169,6 +169,14 @@ def _newline_behind(clip: Clip, first: int) -> list[Row]:
     return [*_one_run(clip, first), Row(VIDEO)]
 
 
+def _newline_per_row(clip: Clip, first: int) -> list[Row]:
+    rows = []
+    for frame in _frames(clip, first):
+        for start in range(0, len(frame), clip.width):
+            rows += [*frame[start : start + clip.width], Row(VIDEO)]
+    return rows
+
+
 def _cls_first(clip: Clip, first: int) -> list[Row]:
     return [*chain.from_iterable([Row(VIDEO), *frame] for frame in _frames(clip, first))]
 
@@ -249,6 +257,7 @@ def _onevision(attention: str = "sdpa", seed: int = 0) -> Any:
 
 ALL = (
     _llava("llava_onevision", _onevision, _newline_behind),
+    _llava("llava_video", random_models.llava_video, _newline_per_row, side=56),
     _llava("llava_next_video", random_models.llava_next_video, _one_run),
     _llava("video_llava", random_models.video_llava, _cls_first, side=24),
     _qwen("qwen2_vl"),

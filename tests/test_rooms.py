@@ -28,7 +28,7 @@ ROOMS = {
     "adapters": "errors lookup ops compat tokens",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
-    "loading": "errors lookup options compat checkpoints adapters",
+    "loading": "errors ops lookup options compat checkpoints adapters",
     "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
     "tasks": "errors lookup options storage loading",
     "results": "errors lookup options storage strategy registry plugins loading",
