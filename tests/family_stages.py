@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from families import TEXT, Prompt
+from families import Prompt
+from family_rows import TEXT
 from handbuilt import Removal
 from torch import Tensor
 
