@@ -12,7 +12,8 @@ from typing import Any
 import handbuilt
 import pytest
 import torch
-from families import FAMILIES, TEXT, Family, Prompt
+from families import FAMILIES, Family, Prompt
+from family_rows import TEXT
 from family_stages import Early, Hide, Late, Thin, frames_of, left, mixed
 from handbuilt import Removal
 from torch import Tensor

@@ -9,7 +9,8 @@ from typing import Any
 import handbuilt
 import pytest
 import torch
-from families import FAMILIES, Ask, Family, Inputs, Prompt
+from families import FAMILIES, Ask, Family, Prompt
+from family_rows import Inputs
 from family_stages import left
 from test_families import STEPS, check, everywhere, generated, kernels, stages_of
 

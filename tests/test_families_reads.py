@@ -11,7 +11,8 @@ from typing import Any
 import handbuilt
 import pytest
 import torch
-from families import FAMILIES, TEXT, Ask
+from families import FAMILIES, Ask
+from family_rows import TEXT
 from family_stages import Early, Late, Seen, Thin, frames_of, left
 from test_families import everywhere, generated
 from test_families_batches import deep, facts

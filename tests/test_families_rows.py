@@ -10,9 +10,10 @@ from typing import Any
 import handbuilt
 import pytest
 import torch
-from families import FAMILIES, TEXT, Ask, Clip, Family
+from families import FAMILIES, Ask, Family
+from family_rows import TEXT, Clip
 from family_stages import Seen, Shown, Thin, frames_of, left
-from test_families import cells, check, everywhere, generated, stages_of, told
+from test_families import REGISTERED, cells, check, everywhere, generated, stages_of, told
 from torch import Tensor
 from traces import fingerprint
 
@@ -59,6 +60,21 @@ def test_several_videos_of_a_sample(kind: str, which: str) -> None:
     assert told(report.slots) == cells(prompt, 0, last)
     assert len(report.slots) == one.frames + other.frames
     assert report.full == sum(clip.frames * clip.height * clip.width for clip in prompt.clips[0])
+
+
+@pytest.mark.filterwarnings("ignore:images are not compressed")
+@pytest.mark.parametrize("which", ["input", "input+early+late", "early+decode"])
+@pytest.mark.parametrize("kind", [kind for kind in REGISTERED if FAMILIES[kind].mrope])
+def test_a_picture_beside_a_video_is_text(kind: str, which: str) -> None:
+    family = FAMILIES[kind]
+    one, other = family.clips
+    asks = [Ask(2, (other,), 5, picture=True), Ask(3, (), 2, picture=True), Ask(1, (one,), 4)]
+    model, prompt = family.build(), family.prompt(asks)
+    stages = stages_of(family, which)
+    with attach(model, Pipeline(stages)) as session:
+        answer = generated(model, prompt)
+    check(model, family, prompt, answer, lambda number: left(prompt, number, stages))
+    assert session.report[0].full == other.frames * other.height * other.width
 
 
 # positions of a prompt with a video of two frames of three cells, of which every third is gone;

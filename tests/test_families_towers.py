@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 import towers
-from families import FAMILIES, Inputs
+from families import FAMILIES
+from family_rows import Inputs
 from family_stages import Shown
 from test_families import REGISTERED
 from torch import Tensor

@@ -10,6 +10,7 @@ from handbuilt import NOTHING
 from test_families import check, generated, kernels
 from test_families_turns import ANSWER, check_turn, second_turn
 
+GRIDDED = [family for family in ALL if family.mrope]
 everyone = pytest.mark.parametrize("family", ALL, ids=[family.model_type for family in ALL])
 
 
@@ -36,5 +37,12 @@ def test_nothing_missing_is_a_stock_second_turn(family: Family) -> None:
 def test_several_videos_of_a_sample_are_stock(family: Family) -> None:
     one, other = family.clips
     asks = [Ask(2, (one, other), 5), Ask(1, (other,), 4)]
+    model, prompt = family.build(), family.prompt(asks)
+    check(model, family, prompt, generated(model, prompt), lambda number: NOTHING)
+
+
+@pytest.mark.parametrize("family", GRIDDED, ids=[family.model_type for family in GRIDDED])
+def test_a_picture_beside_a_video_is_stock(family: Family) -> None:
+    asks = [Ask(2, (family.clips[0],), 5, picture=True), Ask(1, (family.clips[1],), 4)]
     model, prompt = family.build(), family.prompt(asks)
     check(model, family, prompt, generated(model, prompt), lambda number: NOTHING)
