@@ -19,7 +19,8 @@ from tokenprune import checkpoints
 from tokenprune.errors import LoadingError, PromptError, UnsupportedModelError
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.device import pick_device, pick_dtype
-from tokenprune.loading.processor import CHAT_TEMPLATE, Pixels, Processor
+from tokenprune.loading.processor import Pixels, Processor
+from tokenprune.loading.templates import HF
 
 TINY = checkpoints.path("tiny")
 
@@ -133,7 +134,7 @@ def test_templates_and_settings_are_found_in_hugging_faces_order(tmp_path: Path)
     settings.pop("chat_template", None)
     (home / "tokenizer_config.json").write_text(json.dumps(settings))
     fallback = Processor.load(home)
-    assert fallback.template == CHAT_TEMPLATE
+    assert fallback.template == HF
     assert fallback.prompt("Q?") == Processor.load("tiny").prompt("Q?")
     (home / "chat_template.json").write_text(json.dumps({"chat_template": "{{ 'legacy' }}<video>"}))
     assert Processor.load(home).prompt("Q?") == "legacy<video>"

@@ -4,7 +4,6 @@ torchvision.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +14,16 @@ from jaxtyping import Float, Int, UInt8
 from jinja2 import TemplateError
 from torch import Tensor
 from torch.nn.functional import interpolate
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tokenprune.errors import LoadingError, PromptError
+from tokenprune.loading import native, templates
+from tokenprune.loading.configuration import configuration, contents, json_in
 from tokenprune.loading.hub import folder
 
 # how an answer is generated; the neutral sampling values are there because a checkpoint's own would
 # only draw a warning that greedy search ignores them
 GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-# LLaVA-OneVision's own, for checkpoints that come without: videos first, then the text, roles by
-# word.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' "
-    "}}{% endfor %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
-    "{{ '\\n' + content['text'] }}{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 _QUOTED = 120  # characters
 _RESAMPLE = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -109,34 +100,47 @@ class Processor:
     """Tokenizer, chat template and pixel settings of one checkpoint."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template: str, pixels: Pixels, video_token_id: int
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str,
+        pixels: Pixels,
+        video_token_id: int,
+        template_name: str = templates.OWN,
     ) -> None:
         self.tokenizer, self.template, self.pixels = tokenizer, template, pixels
+        self.template_name = template_name  # as `template=` has it
         self.video_token_id = video_token_id  # token id of a video placeholder
+        # what is split off before the tokenizer sees a prompt; None where it knows it
+        self.mark = templates.mark_of(template, tokenizer, video_token_id)
         self.pad: int = (
             tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         )  # pyright: ignore[reportAttributeAccessIssue]
 
     @classmethod
-    def load(cls, name: str | Path) -> Processor:
+    def load(cls, name: str | Path, template: str | None = None) -> Processor:
         """From an embedded model, a folder or a hub id; no weights are read.
 
-        Raises LoadingError.
+        `template` is a name of `templates.NAMED` or a file; None: the checkpoint's own. Raises
+        LoadingError, UnsupportedModelError.
         """
-        home = folder(str(name), weights=False)
+        home, config = folder(str(name), weights=False), configuration(str(name))
+        original = native.is_native(contents(home, str(name)))
         try:
-            tokenizer = AutoTokenizer.from_pretrained(home, trust_remote_code=False)
-            video_token_id = AutoConfig.from_pretrained(
-                home, trust_remote_code=False
-            ).video_token_id
+            tokenizer = AutoTokenizer.from_pretrained(home, config=config, trust_remote_code=False)
+            video_token_id = config.video_token_id
         except (OSError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise LoadingError(
                 f"{name} has no tokenizer for video prompts that can be read: {reason}"
             ) from None
-        return cls(
-            tokenizer, _template(home, tokenizer), Pixels.of(_settings(home)), video_token_id
+        pixels = Pixels.of(native.frames_of(config) if original else _settings(home))
+        chosen = template or (templates.NATIVE if original else templates.OWN)
+        text = (
+            templates.own(home, tokenizer)
+            if chosen == templates.OWN
+            else templates.named(chosen, config.model_type)
         )
+        return cls(tokenizer, text, pixels, video_token_id, chosen)
 
     def prompt(self, question: str) -> str:
         """The chat turn that asks `question` about one video, up to where the answer begins.
@@ -161,7 +165,7 @@ class Processor:
 
     def text_tokens(self, question: str) -> int:
         """Tokens of the prompt that asks `question`, without its video. Raises PromptError."""
-        return len(self._tokens(self.prompt(question), question, add_special_tokens=True)) - 1
+        return len(self._marked(self.prompt(question), question, add_special_tokens=True)) - 1
 
     def encode(
         self,
@@ -203,11 +207,11 @@ class Processor:
             str(self.tokenizer.bos_token)
         )
         ids = torch.tensor(
-            self._tokens(text, question, add_special_tokens=not begun), dtype=torch.long
+            self._marked(text, question, add_special_tokens=not begun), dtype=torch.long
         )
         video = ids == self.video_token_id
         if int(video.sum()) != 1:
-            token = self.tokenizer.convert_ids_to_tokens(self.video_token_id)
+            token = self.mark or self.tokenizer.convert_ids_to_tokens(self.video_token_id)
             raise PromptError(
                 f"the prompt of the question {shorten(question)} holds {int(video.sum())} times "
                 f"{token}, which stands "
@@ -219,6 +223,8 @@ class Processor:
         """The first control token that a question would be read as having; empty if it is text
         throughout.
         """
+        if self.mark is not None and self.mark in question:
+            return self.mark
         known = self.tokenizer.added_tokens_decoder
         special = {
             self.video_token_id,
@@ -231,6 +237,19 @@ class Processor:
             None,
         )
         return "" if found is None else str(self.tokenizer.convert_ids_to_tokens(found))
+
+    def _marked(self, text: str, question: str, *, add_special_tokens: bool) -> list[int]:
+        """Ids of a whole prompt; a mark that the tokenizer does not know becomes the placeholder's
+        id, as in the llava package.
+        """
+        first, *parts = [text] if self.mark is None else text.split(self.mark)
+        ids = self._tokens(first, question, add_special_tokens=add_special_tokens)
+        for part in parts:
+            ids += [
+                self.video_token_id,
+                *self._tokens(part, question, add_special_tokens=False),
+            ]
+        return ids
 
     def _tokens(self, text: str, question: str, *, add_special_tokens: bool) -> list[int]:
         try:
@@ -252,33 +271,15 @@ def shorten(question: str) -> str:
     return repr(question if len(question) <= _QUOTED else question[:_QUOTED] + "...")
 
 
-def _template(home: Path, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The processor's template before the tokenizer's own, as Hugging Face has it."""
-    if (plain := home / "chat_template.jinja").is_file():
-        return plain.read_text(encoding="utf-8")
-    if (legacy := home / "chat_template.json").is_file():
-        return _json(legacy)["chat_template"]
-    return tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else CHAT_TEMPLATE
-
-
 def _settings(home: Path) -> dict[str, Any]:
     """The first of the files that Hugging Face's video processors read, in its order."""
     if (nested := home / "processor_config.json").is_file() and "video_processor" in (
-        settings := _json(nested)
+        settings := json_in(nested)
     ):
         return settings["video_processor"]
     for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
         if (home / file).is_file():
-            return _json(home / file)
+            return json_in(home / file)
     raise LoadingError(
         f"{home.name} holds no video_preprocessor_config.json, which says how frames are prepared"
     )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise LoadingError(
-            f"{file.name} of {file.parent.name} is not valid JSON: {error}"
-        ) from None

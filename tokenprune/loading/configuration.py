@@ -1,0 +1,59 @@
+"""`configuration`: a name to what the model is, before any weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from tokenprune.adapters import families
+from tokenprune.errors import LoadingError, UnsupportedModelError
+from tokenprune.loading import native
+from tokenprune.loading.hub import folder
+from tokenprune.lookup import FAMILIES
+
+
+def configuration(name: str) -> PreTrainedConfig:
+    """The configuration of the model `name`, without its weights.
+
+    Raises LoadingError where there is none, UnsupportedModelError where it is of no supported
+    family.
+    """
+    home = folder(name, weights=False)
+    settings = contents(home, name)
+    if native.is_native(settings):
+        return native.configuration_of(name, settings)
+    kind = settings.get("model_type")
+    if kind not in families():
+        FAMILIES.refuse_broken(str(kind))
+        raise UnsupportedModelError(
+            f"{name} is of the family {kind!r}: supported families are "
+            f"{', '.join(sorted(families()))}"
+        )
+    try:
+        return AutoConfig.from_pretrained(home, trust_remote_code=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise LoadingError(f"config.json of {name} does not describe a {kind}: {error}") from None
+
+
+def contents(home: Path, name: str) -> dict[str, Any]:
+    """The `config.json` of the model `name` in the folder `home`. Raises LoadingError."""
+    try:
+        found = json.loads((home / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadingError(f"config.json of {name} cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise LoadingError(f"config.json of {name} cannot be read: it is no mapping")
+    return found
+
+
+def json_in(file: Path) -> dict[str, Any]:
+    """Raises LoadingError."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LoadingError(
+            f"{file.name} of {file.parent.name} is not valid JSON: {error}"
+        ) from None
