@@ -1,4 +1,4 @@
-"""Pixels are those of transformers' own video processors, bit for bit (golden/make_pixels.py)."""
+"""Pixels are those of transformers' own video processors, bit for bit (golden/processors)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from footage import footage
 from tokenprune.errors import LoadingError, PromptError
 from tokenprune.pixels import HALF, Cropped, Patches, Pixels
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "pixels.json").read_text())["cases"]
+FILE = Path(__file__).parent / "golden" / "processors" / "pixels.json"
+GOLDEN = json.loads(FILE.read_text())["cases"]
 QWEN3: dict[str, Any] = {"whole": True, "side": 16, "mean": HALF, "std": HALF}
 KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "LlavaOnevisionVideoProcessor": Pixels.of,

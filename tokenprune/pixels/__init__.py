@@ -12,4 +12,6 @@ from tokenprune.pixels.patches import Patches
 from tokenprune.pixels.settings import CLIP_MEAN, CLIP_STD, HALF
 from tokenprune.pixels.whole import Pixels
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "HALF", "Cropped", "Patches", "Pixels"]
+Kind = Pixels | Cropped | Patches
+
+__all__ = ["CLIP_MEAN", "CLIP_STD", "HALF", "Cropped", "Kind", "Patches", "Pixels"]

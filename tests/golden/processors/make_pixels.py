@@ -1,6 +1,6 @@
 """Writes pixels.json: what the video processors of transformers make of small videos.
 
-Needs transformers and torchvision, not tokenprune: python tests/golden/make_pixels.py
+Needs transformers and torchvision, not tokenprune: python tests/golden/processors/make_pixels.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parents[1]))
 
 from footage import footage  # noqa: E402
 
@@ -65,24 +65,23 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[int, int, int]]]] = [
 ]
 
 
-def prepared(name: str, settings: dict[str, Any], frames: Tensor) -> dict[str, Tensor]:
+def prepared(name: str, settings: dict[str, Any], frames: Tensor) -> tuple[Tensor, Any]:
+    """What the model gets of one video, and its grid where there is one."""
     processor = getattr(transformers, name)(**settings)
     channels_first = frames.permute(0, 3, 1, 2)
     if "ImageProcessor" in name:
-        return processor([list(channels_first)], return_tensors="pt")
-    return processor([channels_first], do_sample_frames=False, return_tensors="pt")
+        return processor([list(channels_first)], return_tensors="pt")["pixel_values"], None
+    made = processor([channels_first], do_sample_frames=False, return_tensors="pt")
+    values = made["pixel_values_videos"]
+    if "video_grid_thw" in made:
+        return values, made["video_grid_thw"][0].tolist()
+    return values[0], None
 
 
 def record(name: str, settings: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]:
-    made = prepared(name, settings, footage(*shape))
-    if "ImageProcessor" in name:
-        values = made["pixel_values"]
-    else:
-        values = made["pixel_values_videos"]
-    values = values if "video_grid_thw" in made or "ImageProcessor" in name else values[0]
+    values, grid = prepared(name, settings, footage(*shape))
     assert values.dtype == torch.float32
     flat = values.contiguous().flatten()
-    grid = made["video_grid_thw"][0].tolist() if "video_grid_thw" in made else None
     return {
         "processor": name,
         "settings": settings,
