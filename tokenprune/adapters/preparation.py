@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped, UInt8
@@ -155,11 +155,28 @@ class Grids(Preparation):
 
 
 @dataclass(frozen=True)
+class Timed(Grids):
+    """The same, one run for each pair of frames, behind the seconds it is from: Qwen3-VL.
+
+    transformers replaces the placeholder only, so that the template's own marks stay around these.
+    """
+
+    start: ClassVar[str] = "<|vision_start|>"
+    end: ClassVar[str] = "<|vision_end|>"
+
+    def written(self, video: Video, times: Sequence[float]) -> tuple[Written, ...]:
+        pieces: list[str | int] = []
+        for moment in times:
+            pieces += [f"<{moment:.1f} seconds>{self.start}", video.cells, self.end]
+        return (tuple(pieces),)
+
+
+@dataclass(frozen=True)
 class Images(Preparation):
     """Every frame is an image between marks, and frames of all videos lie one behind another."""
 
     pixels: Pixels
-    side: int
+    side: int  # tokens along a side of a frame
 
     ragged = True
 
@@ -168,6 +185,36 @@ class Images(Preparation):
 
     def tensors(self, shown: Sequence[Shown]) -> dict[str, Float[Tensor, "i 3 h w"]]:
         return {"pixel_values": torch.cat([one.pixels for one in shown])}
+
+
+@dataclass(frozen=True)
+class Numbered(Images):
+    """Frames by their number, in lines of their own: InternVL."""
+
+    marker = "<video>"
+    start: ClassVar[str] = "<img>"
+    end: ClassVar[str] = "</img>"
+
+    def written(self, video: Video, times: Sequence[float]) -> tuple[Written, ...]:
+        pieces: list[str | int] = []
+        for number in range(1, video.frames + 1):
+            line = "\n" if number > 1 else ""
+            pieces += [f"{line}Frame{number}: {self.start}", video.cells, self.end]
+        return (tuple(pieces),)
+
+
+@dataclass(frozen=True)
+class Announced(Images):
+    """Frames as images that the chat template announces one by one: Gemma 3."""
+
+    entry = "image"
+    marker = start = "<start_of_image>"
+    end: ClassVar[str] = "<end_of_image>"
+    types = ("token_type_ids", 1)
+
+    def written(self, video: Video, times: Sequence[float]) -> tuple[Written, ...]:
+        image: Written = (f"\n\n{self.start}", video.cells, f"{self.end}\n\n")
+        return (image,) * video.frames
 
 
 def spacing(times: Sequence[float]) -> float:
@@ -183,3 +230,18 @@ def fit(pixels: Pixels | Cropped, side: int) -> Pixels | Cropped:
             f"sees {side}x{side}: its preprocessor configuration belongs to another model"
         )
     return pixels
+
+
+def fit_patches(patches: Patches, vision: Any) -> Patches:
+    """`patches`, if they are those of a tower with the configuration `vision`.
+
+    Raises LoadingError.
+    """
+    made = (patches.side, patches.merge, patches.pair)
+    taken = (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
+    if made != taken:
+        raise LoadingError(
+            f"the checkpoint prepares patches (size, merged, frames) of {made} for a tower that "
+            f"takes {taken}: its preprocessor configuration belongs to another model"
+        )
+    return patches
