@@ -26,7 +26,7 @@ ROOMS = {
     "strategy": "errors lookup ops tokens guards",
     "declaration": "errors guards strategy",
     "strategies": "errors ops precision merging tokens strategy",
-    "adapters": "errors lookup ops tokens pixels",
+    "adapters": "errors lookup ops compat tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
     "loading": "errors lookup options compat checkpoints tokens pixels adapters",
