@@ -143,7 +143,8 @@ def test_templates_and_settings_are_found_in_hugging_faces_order(tmp_path: Path)
     video_settings = json.loads((home / "video_preprocessor_config.json").read_text())
     nested = {"video_processor": {**video_settings, "image_mean": [0.1, 0.2, 0.3]}}
     (home / "processor_config.json").write_text(json.dumps(nested))
-    assert Processor.load(home).pixels.mean == (0.1, 0.2, 0.3)
+    pixels = Processor.load(home).pixels
+    assert isinstance(pixels, Pixels) and pixels.mean == (0.1, 0.2, 0.3)
     (home / "processor_config.json").unlink()
     (home / "video_preprocessor_config.json").rename(home / "preprocessor_config.json")
     assert Processor.load(home).pixels == Processor.load("tiny").pixels

@@ -16,7 +16,8 @@ from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.bench.shapes import build, is_shape, shape_configuration
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.extent import check_context, seen_by
-from tokenprune.loading.checkpoint import configuration, load, outline
+from tokenprune.loading.checkpoint import load, outline
+from tokenprune.loading.configuration import configuration, varied
 from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.pixels import Kind
 from tokenprune.plugins import load_plugins
@@ -49,7 +50,8 @@ class Plan:
     def _model(self, name: str, settings: PreTrainedConfig) -> tuple[PreTrainedModel, Kind | None]:
         if is_shape(name):
             return build(settings, self.dtype, self.device, self.config.seed), None
-        model, processor = load(name, str(self.dtype).removeprefix("torch."), str(self.device))
+        dtype = str(self.dtype).removeprefix("torch.")
+        model, processor = load(name, dtype, str(self.device), self.config)
         return model, processor.pixels
 
 
@@ -65,8 +67,8 @@ def plan_bench(config: BenchConfig) -> Plan:
         raise ConfigError(
             "assistant= guides an allocator, and no strategy has one: add +dytok, or leave it out"
         )
-    settings = _settings(config.model)
-    assistant = None if config.assistant is None else _settings(config.assistant)
+    settings = _settings(config.model, config)
+    assistant = None if config.assistant is None else _settings(config.assistant, config)
     adapter, seen = outline(settings), seen_by(settings)
     extent = seen.extent(config.frames)
     pipelines = {spec: _adjusted(one, config.keep, extent) for spec, one in named.items()}
@@ -131,8 +133,10 @@ def _room(device: torch.device) -> int | None:
     return None
 
 
-def _settings(name: str) -> PreTrainedConfig:
-    return shape_configuration(name) if is_shape(name) else configuration(name)
+def _settings(name: str, config: BenchConfig) -> PreTrainedConfig:
+    if is_shape(name):
+        return varied(name, shape_configuration(name), config)
+    return configuration(name, config)
 
 
 def load_average() -> list[float] | None:

@@ -85,10 +85,12 @@ def at_budget(config: RunConfig, pipeline: Pipeline) -> Pipeline:
     from tokenprune.evaluation.extent import uncompressed
     from tokenprune.evaluation.plan import task_of
     from tokenprune.evaluation.retention import retaining
+    from tokenprune.loading.configuration import configuration
     from tokenprune.loading.processor import Processor
 
-    processor = Processor.load(config.model)
-    seen = uncompressed(config.model, processor, lambda: task_of(config))
+    settings = configuration(config.model, config)
+    processor = Processor.load(config.model, config)
+    seen = uncompressed(settings, processor, lambda: task_of(config))
     extent = seen.extent(config.frames_requested)
     return retaining(pipeline.check(extent.depth), config.keep, extent, config.options)
 

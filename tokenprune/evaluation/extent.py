@@ -16,7 +16,6 @@ from tokenprune.adapters import families
 from tokenprune.adapters.base import context_of
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.errors import ConfigError, PromptError
-from tokenprune.loading.checkpoint import configuration
 from tokenprune.loading.processor import ONE, Processor
 from tokenprune.strategy import Extent
 from tokenprune.tasks import Task
@@ -60,16 +59,17 @@ def seen_by(config: PreTrainedConfig, preparation: Preparation | None = None) ->
     return Uncompressed(config, own)
 
 
-def uncompressed(model: str, processor: Processor, task: Callable[[], Task]) -> Uncompressed:
-    """Prompts of the checkpoint `model` about a task's videos, the first of which tells their size.
+def uncompressed(
+    config: PreTrainedConfig, processor: Processor, task: Callable[[], Task]
+) -> Uncompressed:
+    """Prompts of a checkpoint about a task's videos, the first of which tells their size.
 
     Only where that matters is the task made, and the video decoded.
     """
-    found = seen_by(configuration(model), processor.preparation)
     if not processor.preparation.sized:
-        return found
+        return seen_by(config, processor.preparation)
     _, height, width, _ = task()[0].frames.shape
-    return Uncompressed(found.config, found.preparation, (height, width))
+    return Uncompressed(config, processor.preparation, (height, width))
 
 
 def questions_of(task: Task, limit: int | None) -> Iterator[str]:

@@ -13,7 +13,7 @@ from tokenprune.evaluation.config import LONGEST, RunConfig
 from tokenprune.evaluation.extent import check_context, longest_text, questions_of, uncompressed
 from tokenprune.evaluation.loop import Loop
 from tokenprune.evaluation.retention import retaining
-from tokenprune.loading.checkpoint import configuration
+from tokenprune.loading.checkpoint import configuration, settled
 from tokenprune.loading.device import cores
 from tokenprune.loading.processor import Processor
 from tokenprune.results import provenance
@@ -82,6 +82,9 @@ class Plan:
             frames=self.frames,
             seed=config.seed,
             sampling=None if drawn else config.sampling,
+            template=config.template,
+            pool=config.pool,
+            newline=config.newline,
             note=note(config.model, config.assistant),
         )
 
@@ -111,15 +114,16 @@ class Plan:
 
 def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
     """Raises TokenpruneError where the run would fail later."""
-    settings = configuration(config.model)
+    settings = configuration(config.model, config)
     pipeline.check(settings.get_text_config().num_hidden_layers)
     if config.assistant is not None:
-        configuration(config.assistant)
+        configuration(config.assistant, config)
     task = task_of(config)
     frames = len(task[0].frames) if config.video is not None else config.frames_requested
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
-    processor = Processor.load(config.model)
-    seen = uncompressed(config.model, processor, lambda: task)
+    processor = Processor.load(config.model, config)
+    config = settled(config, settings, processor)
+    seen = uncompressed(settings, processor, lambda: task)
     text = longest_text(processor, questions_of(task, config.limit), seen, frames)
     check_context(config.model, seen, frames, text, longest)
     extent = seen.extent(frames)

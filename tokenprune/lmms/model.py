@@ -64,15 +64,15 @@ class TokenPrune(lmms):
             raise LmmsError(
                 f"batch_size={batch_size} is not supported: write a whole number from 1 on"
             )
-        self.arguments = Arguments.parse(words)
+        self.arguments = arguments = Arguments.parse(words)
         self.pipeline = self.arguments.pipeline()
         self.batch_size = int(batch_size)
         place = _place(device or "auto")
         self._check_context()
-        self._model, self.processor = load(self.arguments.pretrained, self.arguments.dtype, place)
+        self._model, self.processor = load(arguments.pretrained, arguments.dtype, place, arguments)
         self._assistant = None
-        if self.arguments.assistant is not None:
-            self._assistant, _ = load(self.arguments.assistant, self.arguments.dtype, place)
+        if arguments.assistant is not None:
+            self._assistant, _ = load(arguments.assistant, arguments.dtype, place, arguments)
         self._device = self._model.device
         logger.info(f"--model {MODEL} --model_args {self.arguments.line()}")
 
@@ -81,7 +81,7 @@ class TokenPrune(lmms):
         guided = self.pipeline.allocator is not None  # by a model that sees every token
         if guided or not self.pipeline.of(VisionStage):
             name, frames = self.arguments.pretrained, self.arguments.max_frames_num
-            seen = seen_by(configuration(name))
+            seen = seen_by(configuration(name, self.arguments))
             if not seen.preparation.sized:  # else how many tokens there are, videos tell
                 check_context(name, seen, frames, 0, 1, key="max_frames_num")
 

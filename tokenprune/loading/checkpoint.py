@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +18,11 @@ from tokenprune.loading import native
 from tokenprune.loading.configuration import configuration, contents
 from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.hub import folder
+from tokenprune.loading.llava_video import LlavaVideoConfig
 from tokenprune.loading.processor import Processor
+from tokenprune.loading.variant import STOCK, Prompted, Variant
+
+Chosen = TypeVar("Chosen", bound=Variant)
 
 
 def outline(settings: PreTrainedConfig) -> VideoLLM:
@@ -26,8 +31,21 @@ def outline(settings: PreTrainedConfig) -> VideoLLM:
         return adapt(AutoModelForImageTextToText.from_config(settings))
 
 
+def settled(variant: Chosen, config: PreTrainedConfig, processor: Processor) -> Chosen:
+    """`variant` with what the checkpoint says where it leaves something open, to be written down.
+
+    `Chosen` is any dataclass of a command.
+    """
+    found: dict[str, Any] = {}
+    if isinstance(variant, Prompted):
+        found["template"] = processor.template_name
+    if isinstance(config, LlavaVideoConfig):
+        found.update(pool=config.pool, newline=config.newline)
+    return replace(variant, **found)
+
+
 def load(
-    name: str, dtype: str = "auto", device: str = "auto", template: str | None = None
+    name: str, dtype: str = "auto", device: str = "auto", variant: Variant = STOCK
 ) -> tuple[PreTrainedModel, Processor]:
     """The model `name` (`tiny`, a folder, a hub id) in evaluation mode, and its processor.
 
@@ -35,10 +53,10 @@ def load(
     lie. Raises LoadingError and UnsupportedModelError, before weights are read wherever the reason
     is known by then; a checkpoint that lacks weights is refused, not filled with random ones.
     """
-    config = configuration(name)
+    config = configuration(name, variant)
     place = pick_device(device)
     kind = pick_dtype(dtype, place, config)
-    processor = Processor.load(name, template)
+    processor = Processor.load(name, variant)
     return _weighted(name, config, kind).to(place).eval(), processor  # pyright: ignore[reportArgumentType]
 
 

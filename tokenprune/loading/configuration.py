@@ -6,25 +6,28 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, LlavaOnevisionConfig, PreTrainedConfig
 
 from tokenprune.adapters import families
 from tokenprune.errors import LoadingError, UnsupportedModelError
 from tokenprune.loading import native
 from tokenprune.loading.hub import folder
+from tokenprune.loading.llava_video import variant_of
+from tokenprune.loading.variant import STOCK, Variant
 from tokenprune.lookup import FAMILIES
 
 
-def configuration(name: str) -> PreTrainedConfig:
+def configuration(name: str, variant: Variant = STOCK) -> PreTrainedConfig:
     """The configuration of the model `name`, without its weights.
 
-    Raises LoadingError where there is none, UnsupportedModelError where it is of no supported
-    family.
+    Raises LoadingError where there is none or where it has no such variant, UnsupportedModelError
+    where it is of no supported family.
     """
     home = folder(name, weights=False)
     settings = contents(home, name)
     if native.is_native(settings):
-        return native.configuration_of(name, settings)
+        return native.configuration_of(name, settings, variant)
     kind = settings.get("model_type")
     if kind not in families():
         FAMILIES.refuse_broken(str(kind))
@@ -33,9 +36,26 @@ def configuration(name: str) -> PreTrainedConfig:
             f"{', '.join(sorted(families()))}"
         )
     try:
-        return AutoConfig.from_pretrained(home, trust_remote_code=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise LoadingError(f"config.json of {name} does not describe a {kind}: {error}") from None
+        config = AutoConfig.from_pretrained(home, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise LoadingError(f"config.json of {name} does not describe a {kind}: {reason}") from None
+    return varied(name, config, variant)
+
+
+def varied(name: str, config: PreTrainedConfig, variant: Variant) -> PreTrainedConfig:
+    """The configuration of `name` with other pooling or newlines, where `variant` asks for them.
+
+    Raises LoadingError where it has none.
+    """
+    if variant.pool is None and variant.newline is None:
+        return config
+    if not isinstance(config, LlavaOnevisionConfig):
+        raise LoadingError(
+            f"pool= and newline= are choices of LLaVA-Video and LLaVA-OneVision, and {name} is a "
+            f"{config.model_type}: leave them out"
+        )
+    return variant_of(config, pool=variant.pool, newline=variant.newline)
 
 
 def contents(home: Path, name: str) -> dict[str, Any]:

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import LlavaOnevisionConfig, PreTrainedConfig, Qwen2Config, SiglipVisionConfig
 
 from tokenprune.errors import LoadingError, UnsupportedModelError
+from tokenprune.loading.llava_video import variant_of
+from tokenprune.loading.variant import NEWLINES, POOLS, STOCK, Variant
 
 ARCHITECTURE = "LlavaQwenForCausalLM"
 # SigLIP by the last part of `mm_vision_tower`, which is a hub id or a folder of whoever trained
@@ -42,6 +45,8 @@ _FIXED = (
     ("mm_projector_type", ("mlp2x_gelu",), "projector"),
     ("mm_resampler_type", (None,), "resampler"),
     ("mm_patch_merge_type", ("spatial_unpad",), "arrangement of patches"),
+    ("mm_newline_position", (*NEWLINES, None), "place of newlines"),
+    ("mm_spatial_pool_mode", (*POOLS, None), "pooling"),
     ("mm_use_im_start_end", (False, None), "marks around images"),
     ("add_faster_video", (False, None), "second, faster stream of frames"),
     ("use_pos_skipping", (False, None), "skipping of positions"),
@@ -57,11 +62,14 @@ def is_native(settings: Mapping[str, Any]) -> bool:
     return "mm_vision_tower" in settings and str(named[0]).startswith("Llava")
 
 
-def configuration_of(name: str, settings: Mapping[str, Any]) -> PreTrainedConfig:
-    """What transformers' class needs to know about the native checkpoint `name`.
+def configuration_of(
+    name: str, settings: Mapping[str, Any], variant: Variant = STOCK
+) -> PreTrainedConfig:
+    """What a class of transformers, or LLaVA-Video's, needs to know about the native `name`.
 
-    `settings` is its `config.json`. Raises UnsupportedModelError for what that class does not
-    compute, LoadingError for contents that make no sense.
+    `settings` is its `config.json`; what `variant` leaves open is as they say. Raises
+    UnsupportedModelError for what that class does not compute, LoadingError for contents that make
+    no sense.
     """
     _refuse_others(name, settings)
     image = settings.get("image_token_index", IMAGE)
@@ -69,7 +77,7 @@ def configuration_of(name: str, settings: Mapping[str, Any]) -> PreTrainedConfig
         text = _language_model(settings)
         if image + 1 >= text.vocab_size:
             raise ValueError(f"a vocabulary of {text.vocab_size} holds no unused id {image + 1}")
-        return LlavaOnevisionConfig(
+        config = LlavaOnevisionConfig(
             text_config=text,
             vision_config=SiglipVisionConfig(**_tower(name, settings), vision_use_head=False),
             vision_feature_layer=-1,
@@ -81,7 +89,13 @@ def configuration_of(name: str, settings: Mapping[str, Any]) -> PreTrainedConfig
             tie_word_embeddings=text.tie_word_embeddings,
             dtype=settings.get("torch_dtype"),
         )
-    except (ValueError, TypeError) as error:
+        return variant_of(
+            config,
+            pool=variant.pool or settings.get("mm_spatial_pool_mode"),
+            pool_stride=settings.get("mm_spatial_pool_stride"),
+            newline=variant.newline or settings.get("mm_newline_position"),
+        )
+    except (ValueError, TypeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise LoadingError(
             f"config.json of {name} does not describe a native LLaVA checkpoint: {reason}"

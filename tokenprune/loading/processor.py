@@ -21,6 +21,7 @@ from tokenprune.loading import native, templates
 from tokenprune.loading.configuration import configuration, contents, frame_settings
 from tokenprune.loading.hub import folder
 from tokenprune.loading.spelling import Spelling, padded, shorten
+from tokenprune.loading.variant import STOCK, Variant
 from tokenprune.pixels import Kind
 from tokenprune.tokens import Video
 
@@ -61,13 +62,13 @@ class Processor:
         )  # pyright: ignore[reportAttributeAccessIssue]
 
     @classmethod
-    def load(cls, name: str | Path, template: str | None = None) -> Processor:
+    def load(cls, name: str | Path, variant: Variant = STOCK) -> Processor:
         """From an embedded model, a folder or a hub id; no weights are read.
 
-        `template` is a name of `templates.NAMED` or a file; None: the checkpoint's own. Raises
+        `variant` chooses the chat template, by a name of `templates.NAMED` or a file. Raises
         LoadingError, UnsupportedModelError.
         """
-        home, config = folder(str(name), weights=False), configuration(str(name))
+        home, config = folder(str(name), weights=False), configuration(str(name), variant)
         family = families()[config.model_type]
         original = native.is_native(contents(home, str(name)))
         try:
@@ -79,7 +80,9 @@ class Processor:
                 f"{name} has no tokenizer for video prompts that can be read: {reason}"
             ) from None
         settings = native.frames_of(config) if original else frame_settings(home, family.reads)
-        chosen = template or (templates.NATIVE if original else templates.OWN)
+        chosen = variant.template or templates.OWN
+        if chosen == templates.OWN and original:
+            chosen = templates.NATIVE
         text = (
             templates.own(home, tokenizer)
             if chosen == templates.OWN

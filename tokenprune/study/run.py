@@ -13,6 +13,7 @@ from typing import Any
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import LONGEST
 from tokenprune.evaluation.extent import check_context, longest_text, questions_of, uncompressed
+from tokenprune.loading.checkpoint import configuration, settled
 from tokenprune.loading.processor import Processor
 from tokenprune.plugins import load_plugins
 from tokenprune.results import copies
@@ -100,8 +101,9 @@ def _needs(package: str, why: str) -> None:
 def extent_of(config: CellConfig) -> Extent:
     """What an uncompressed prompt is to the model."""
     assert config.frames is not None  # settled
-    processor = Processor.load(config.model)
-    seen = uncompressed(config.model, processor, lambda: build_task(config))
+    processor = Processor.load(config.model, config)
+    settings = configuration(config.model, config)
+    seen = uncompressed(settings, processor, lambda: build_task(config))
     return seen.extent(config.frames)
 
 
@@ -128,17 +130,18 @@ def _measured(
 
 
 def _settled(config: StudyConfig, task: Task) -> StudyConfig:
-    """With the length of answers.
+    """With the length of answers, and what the checkpoint says about itself.
 
     ConfigError where the model's context does not hold the full model's prompts.
     """
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
     assert config.frames is not None  # settled
-    processor = Processor.load(config.model)
-    seen = uncompressed(config.model, processor, lambda: task)
+    settings = configuration(config.model, config)
+    processor = Processor.load(config.model, config)
+    seen = uncompressed(settings, processor, lambda: task)
     text = longest_text(processor, questions_of(task, config.limit), seen, config.frames)
     check_context(config.model, seen, config.frames, text, longest)
-    return dataclasses.replace(config, max_new_tokens=longest)
+    return dataclasses.replace(settled(config, settings, processor), max_new_tokens=longest)
 
 
 def _jobs(

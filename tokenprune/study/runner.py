@@ -55,11 +55,11 @@ class Runner:
 
     @cached_property
     def subject(self) -> tuple[PreTrainedModel, Processor]:
-        return load(self.config.model, self.config.dtype, self.config.device)
+        return load(self.config.model, self.config.dtype, self.config.device, self.config)
 
     @cached_property
     def processor(self) -> Processor:
-        return Processor.load(self.config.model)
+        return Processor.load(self.config.model, self.config)
 
     def run(self, cell: Cell) -> list[Answer]:
         """One answer per sample, in the task's order. ConfigError where a right one is unknown."""
@@ -89,7 +89,8 @@ class Runner:
         if name is None or name == SELF:
             return None
         if name not in self._assistants:
-            self._assistants[name] = load(name, self.config.dtype, self.config.device)[0]
+            config = self.config
+            self._assistants[name] = load(name, config.dtype, config.device, config)[0]
         return self._assistants[name]
 
 

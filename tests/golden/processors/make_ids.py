@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
+import torchvision  # pyright: ignore[reportMissingImports]
 import transformers
 from torch import Tensor
 from transformers import AutoTokenizer
