@@ -56,14 +56,7 @@ def load(
     config = configuration(name, variant)
     place = pick_device(device)
     kind = pick_dtype(dtype, place, config)
-    processor = Processor.load(name, variant.template)
-    side = config.vision_config.image_size
-    if (processor.pixels.height, processor.pixels.width) != (side, side):
-        raise LoadingError(
-            f"{name} prepares frames of {processor.pixels.height}x{processor.pixels.width} for a "
-            "tower that sees "
-            f"{side}x{side}: its preprocessor configuration belongs to another model"
-        )
+    processor = Processor.load(name, variant)
     return _weighted(name, config, kind).to(place).eval(), processor  # pyright: ignore[reportArgumentType]
 
 

@@ -69,6 +69,25 @@ def contents(home: Path, name: str) -> dict[str, Any]:
     return found
 
 
+def frame_settings(home: Path, kind: str = "video_processor") -> dict[str, Any]:
+    """How the model in the folder `home` prepares frames: the first of the files that transformers'
+    processors of this kind (`image_processor`) read, in its order.
+
+    Raises LoadingError.
+    """
+    if (nested := home / "processor_config.json").is_file() and kind in (
+        settings := json_in(nested)
+    ):
+        return settings[kind]
+    files = ["preprocessor_config.json"]
+    if kind == "video_processor":
+        files = ["video_preprocessor_config.json", *files]
+    for file in files:
+        if (home / file).is_file():
+            return json_in(home / file)
+    raise LoadingError(f"{home.name} holds no {files[0]}, which says how frames are prepared")
+
+
 def json_in(file: Path) -> dict[str, Any]:
     """Raises LoadingError."""
     try:

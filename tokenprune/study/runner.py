@@ -19,7 +19,7 @@ from tokenprune.loading.processor import Processor
 from tokenprune.results.answer import Answer
 from tokenprune.results.system import System
 from tokenprune.study.cell_files import role_of
-from tokenprune.study.config import SELF, StudyConfig
+from tokenprune.study.config import SELF, CellConfig, StudyConfig
 from tokenprune.study.plan import Cell
 from tokenprune.tasks import Task
 from tokenprune.tasks.cached import Kept
@@ -27,7 +27,7 @@ from tokenprune.tasks.cached import Kept
 _SPARE = 2 << 30  # bytes of frames kept per process
 
 
-def build_task(config: StudyConfig) -> Task:
+def build_task(config: CellConfig) -> Task:
     """The study's task; TaskError where there is none."""
     assert config.frames is not None  # settled
     return tasks.build(
@@ -59,7 +59,7 @@ class Runner:
 
     @cached_property
     def processor(self) -> Processor:
-        return Processor.load(self.config.model, self.config.template)
+        return Processor.load(self.config.model, self.config)
 
     def run(self, cell: Cell) -> list[Answer]:
         """One answer per sample, in the task's order. ConfigError where a right one is unknown."""
