@@ -11,15 +11,20 @@ import natives
 import pytest
 import torch
 from natives import IMAGE, TOWER
+from running import FAST, read
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, Qwen2VLConfig
 
-from tokenprune.errors import ConfigError
+from tokenprune import attach, ops
+from tokenprune.adapters import adapt
+from tokenprune.cli.main import main
+from tokenprune.errors import ConfigError, LoadingError, UnsupportedModelError
 from tokenprune.loading import native
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.llava_video import LlavaVideoForConditionalGeneration
 from tokenprune.loading.variant import NEWLINES, POOLS, Variant
+from tokenprune.tokens import Video
 
 VIDEO = IMAGE + 1
 FRAMES = 3
@@ -153,3 +158,59 @@ def test_images_are_untouched(home: str) -> None:
         for model in (video, onevision)
     ]
     assert torch.equal(*features)
+
+
+ROWS = {  # of two frames of two rows of two cells, by hand
+    "grid": [0, 1, -1, 2, 3, -1, 4, 5, -1, 6, 7, -1],
+    "frame": [0, 1, 2, 3, -1, 4, 5, 6, 7, -1],
+    "one_token": [0, 1, 2, 3, 4, 5, 6, 7, -1],
+}
+
+
+@pytest.mark.parametrize("newline", NEWLINES)
+def test_newlines_are_text(home: str, newline: str) -> None:
+    loaded = load(home, device="cpu", variant=Variant(pool="max", newline=newline))[0]
+    if newline == "one_token":
+        assert loaded.config.model_type == "llava_video", "the pooling is not LLaVA-OneVision's"
+    assert adapt(loaded).pattern(Video(2, 2, 2)).tolist() == ROWS[newline]
+
+
+@pytest.mark.parametrize(("pool", "newline"), LAYOUTS)
+def test_the_processor_and_a_session_fit_the_model(home: str, pool: str, newline: str) -> None:
+    """`none` is stock; a stage drops cells of frames and never a newline."""
+    loaded: Any
+    loaded, processor = load(home, device="cpu", variant=Variant(pool=pool, newline=newline))
+    clip = torch.randint(0, 256, (FRAMES, 40, 60, 3), dtype=torch.uint8)
+    inputs = processor.encode([(clip, "How many?"), (clip.flip(0), "Which one is red?")])
+    settings: dict[str, Any] = {"max_new_tokens": 4, "do_sample": False}
+    stock = loaded.generate(**inputs, **settings)
+    with attach(loaded, "none"):
+        assert torch.equal(loaded.generate(**inputs, **settings), stock)
+    side = 4 if pool == "bilinear" else 3
+    newlines = {"grid": FRAMES * side, "frame": FRAMES, "one_token": 1}[newline]
+    alone = processor.encode([(clip, "How many?")])
+    with attach(loaded, "uniform", {"uniform.keep": 0.5}) as session, torch.no_grad():
+        held = loaded(**alone).past_key_values.layers[0].keys.shape[-2]
+    visual, rows = FRAMES * side**2, alone["input_ids"].shape[1]
+    assert int((alone["input_ids"] == VIDEO).sum()) == visual + newlines
+    report = session.report[0]
+    assert (report.full, report.kept) == (visual, ops.count(visual, 0.5))
+    assert held == rows - visual + report.kept
+
+
+def test_a_run_records_its_layout(home: str, tmp_path: Path) -> None:
+    words = ["run", "strategy=visionzip", f"model={home}", *FAST, "limit=2"]
+    assert main([*words, f"out={tmp_path / 'own'}"]) == 0
+    summary = read(tmp_path / "own")[0]
+    assert (summary["pool"], summary["newline"]) == ("average", "grid")
+    assert summary["systems"]["strategy"]["errors"] == 0
+    assert main([*words, "newline=frame", f"out={tmp_path / 'other'}"]) == 0
+    summary = read(tmp_path / "other")[0]
+    assert (summary["pool"], summary["newline"]) == ("average", "frame")
+    assert summary["systems"]["vanilla"]["reused"] is None
+
+
+def test_other_families_have_no_such_choice(tmp_path: Path) -> None:
+    Qwen2VLConfig().save_pretrained(tmp_path)
+    with pytest.raises((LoadingError, UnsupportedModelError), match="qwen2_vl"):
+        configuration(str(tmp_path), Variant(pool="average"))
