@@ -350,6 +350,9 @@ def test_reset_forgets_everything() -> None:
     layer.update(*rows(1, 0, 9))
     Partition(visible).show([layer], visible)
     layer.update(*rows(1, 9, 1))
+    layer.gone = 4
+    layer.show(None)
+    assert (layer.get_seq_length(), layer.get_mask_sizes(3)) == (14, (8, 9))
     layer.reset()
     assert (layer.get_seq_length(), layer.get_mask_sizes(3)) == (0, (3, 0))
     assert torch.equal(layer.update(*rows(1, 0, 2))[0], rows(1, 0, 2)[0])

@@ -169,7 +169,9 @@ def test_the_callers_cache_is_the_one_that_fills(model):
     cache = DynamicCache()
     with attach(model, "random", {"random.keep": 0.5}):
         model.generate(**prompt(4), **GREEDY, **caching(model, cache))
-    assert cache.get_seq_length() == 4 + 18 + 1 + 5 + 4
+    assert cache.get_seq_length() == 4 + 36 + 1 + 5 + 4, "what was seen"
+    held = [layer.keys.shape[2] for layer in cache.layers]
+    assert held == [4 + 18 + 1 + 5 + 4] * 5
 
 
 def test_an_emptied_cache_begins_anew(model):

@@ -18,13 +18,28 @@ from tokenprune.errors import UnsupportedGenerationError
 class CompressedLayer(DynamicLayer):
     """A dynamic layer whose rows are fewer than the tokens seen, so that it must only ever grow.
 
-    Positions, masks and what `generate` skips count the uncompressed prompt. A session corrects
-    them in the passes that it leads, but not in others: after the block, on another model, or on a
-    copy of the cache.
+    It reports the tokens *seen*, as stock layers with a sliding window do: `generate` counts by
+    that what is new in a further turn, and masks begin with the columns that are gone. Positions
+    and masks are corrected in the passes that a session leads, but not in others: after the block,
+    on another model, or on a copy of the cache.
     """
 
     # whether a session leads the pass under way; None: no session has filled this layer
     led: bool | None = None
+    gone = 0  # columns of the prompt that this layer does not hold
+
+    @property
+    def rows(self) -> int:
+        """Cached rows."""
+        return super().get_seq_length()
+
+    def get_seq_length(self) -> int:
+        """Columns seen, those that are gone included."""
+        return self.rows + self.gone
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length of what the next update returns, and the column that its first row stands at."""
+        return self.rows + query_length, self.gone
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -42,7 +57,7 @@ class CompressedLayer(DynamicLayer):
             )
 
     def reset(self) -> None:
-        self.led = None
+        self.led, self.gone = None, 0
         super().reset()
 
     def crop(self, tokens_to_remove: int) -> None:

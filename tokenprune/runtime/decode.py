@@ -46,7 +46,8 @@ class Turn(Phase):
     def enter_layer(self, layer: int, given: dict[str, Any]) -> LayerArguments | None:
         if self._changes(layer):
             visible, hidden = self._mask(layer), given["hidden_states"]
-            mask = causal_mask(self._adapter.text_config, hidden, visible, self.cache, layer)
+            seen = self.prompt.visible(visible, self.prompt.at(layer))
+            mask = causal_mask(self._adapter.text_config, hidden, seen, self.cache, layer)
             self._narrowed = {"attention_mask": mask}
         if not self._narrowed:
             return None
@@ -207,27 +208,5 @@ def corrected(given: dict[str, Any], prompt: PromptState) -> dict[str, Any]:
     """Arguments of the language model with mask and positions for the rows that are left."""
     columns = given["inputs_embeds"].shape[1]
     positions = prompt.step_positions(given.get("position_ids"), columns)
-    return {**given, "attention_mask": prompt.mask(0), "position_ids": positions}
-
-
-def new_ids(given: dict[str, Any], seen: int) -> dict[str, Any]:
-    """Arguments of the model without what a second turn repeats; `seen` columns were sent before.
-
-    `generate` skips as many ids as the cache has rows, but the cache of a compressed prompt is
-    shorter than what it has seen; mask and positions, which count the uncompressed prompt, tell
-    how many ids are new.
-    """
-    ids = given.get("input_ids")
-    if ids is None:
-        return given
-    mask, positions = given.get("attention_mask"), given.get("position_ids")
-    total = seen + ids.shape[1]
-    if mask is not None and mask.ndim == 2:
-        total = mask.shape[1]
-    elif positions is not None:
-        total = int(positions.max()) + 1
-    new = total - seen
-    if not 0 < new < ids.shape[1]:
-        return given
-    moved = {} if positions is None else {"position_ids": positions[..., -new:]}
-    return {**given, "input_ids": ids[:, -new:], **moved}
+    mask = prompt.visible(prompt.mask(0), 0)
+    return {**given, "attention_mask": mask, "position_ids": positions}

@@ -160,14 +160,15 @@ class PartitionedLayer(HidingLayer):
         self.keys, self.values = (part[:, :, first:last] for part in self._device)
         return self.keys, self.values
 
-    def get_seq_length(self) -> int:
+    @property
+    def rows(self) -> int:
         """Cached rows, hidden ones too."""
         return self._rows
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length of what the next update returns, and the first slot in it."""
+        """Length of what the next update returns, and the first slot in it behind those gone."""
         first = self._start if self._showing else 0
-        return self._rows - first + query_length, first
+        return self._rows - first + query_length, first + self.gone
 
     def show(self, swap: Swap | None) -> None:
         """Announces a step that sees the visible rows only, after `swap`."""

@@ -105,7 +105,7 @@ class Passes:
             self._taps[self._adapter.tower_attention] = tap
 
     def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
-        """Sees the prompt while its ids are known: finds the video, and realigns a second turn."""
+        """Sees the prompt while its ids are known, and finds the video."""
         now, given = self._pass, named(module, args, kwargs)
         cache, images = compat.given_cache(given), media.images_in(given)
         if images:
@@ -114,8 +114,7 @@ class Passes:
         self._check()
         video = media.video_prompt(self._adapter, given)
         if video is None:
-            prompt = self._known(cache)
-            return (), given if prompt is None else decode.new_ids(given, prompt.seen)
+            return (), given
         if cache is not None and cache.get_seq_length():
             raise UnsupportedGenerationError(
                 "a video arrives behind a filled cache: send the whole conversation as one "

@@ -140,13 +140,17 @@ class Prefill(Phase):
         return self.prompt
 
     def _check_cached(self, cache: Cache) -> None:
-        layers = range(self._adapter.depth)
-        cached = [cache.get_seq_length(layer) for layer in layers]
-        left = [self.prompt.layouts[self.prompt.at(layer)].valid.shape[1] for layer in layers]
+        """From here on the layers report the columns that they have seen."""
+        filled: list[Any] = cache.layers
+        numbers = [self.prompt.at(layer) for layer in range(len(filled))]
+        cached = [layer.rows for layer in filled]
+        left = [self.prompt.layouts[number].valid.shape[1] for number in numbers]
         if cached != left:
             raise RuntimeError(
                 f"the layers cached {cached} rows where {self._pipeline} leaves {left}"
             )
+        for layer, number in zip(filled, numbers, strict=True):
+            layer.gone = self.prompt.gone(number)
 
 
 def by_layer(pipeline: Pipeline) -> dict[int, list[PrefillStage]]:

@@ -1,7 +1,8 @@
 """One prompt under compression: which rows are where, from layer to layer and from step to step.
 
 Axes: `b` samples, `s` padded columns of the uncompressed prompt, `m` columns of a layout, `t`
-columns of a layout and those generated behind it, `q` new columns, `p` rows of positions.
+columns of a layout and those generated behind it, `c` the same and those gone before, `q` new
+columns, `p` rows of positions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.partitioned_cache import Partition
@@ -23,7 +25,7 @@ class PromptState:
     """A padded batch: its layouts, their columns, positions and validity. It runs nothing.
 
     `layout` is what enters the language model. Where a vision stage has made it, `origin` has its
-    columns in the caller's `seen` ones, and `shift` the rows that each sample lost.
+    columns in the `sent` ones of the caller, and `shift` the rows that each sample lost.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class PromptState:
         layout: Layout,
         videos: list[int],
         report: Report,
-        seen: int | None = None,
+        sent: int | None = None,
         origin: Int[Tensor, "b m"] | None = None,
         shift: Int[Tensor, "b"] | None = None,
     ) -> None:
@@ -43,8 +45,8 @@ class PromptState:
         # of the last layout, in the caller's; None while they are one
         self.origin = origin
         self.shift = shift  # positions moved up by as many
-        # columns the caller has sent so far
-        self.seen = layout.valid.shape[1] if seen is None else seen
+        # columns of the caller's prompt, and those that it has sent so far
+        self.sent = self.seen = layout.valid.shape[1] if sent is None else sent
         self.generated = layout.valid[:, :0]  # validity of the columns after the prompt
         self._gaps = False  # whether one of them is not real
         self._padded: dict[int, bool] = {}  # by number of a layout
@@ -81,6 +83,14 @@ class PromptState:
     def validity(self, number: int) -> Bool[Tensor, "b t"]:
         """Which cached columns of a layout are real, generated ones included; a new tensor."""
         return torch.cat([self.layouts[number].valid, self.generated], dim=1)
+
+    def gone(self, number: int) -> int:
+        """Columns of the caller's prompt that a layout does not hold."""
+        return self.sent - self.layouts[number].valid.shape[1]
+
+    def visible(self, mask: Bool[Tensor, "b t"] | None, number: int) -> Bool[Tensor, "b c"] | None:
+        """A mask of the columns that a layout's cache has seen, from one of those it holds."""
+        return None if mask is None else pad(mask, (self.gone(number), 0), value=True)
 
     def mask(self, number: int) -> Bool[Tensor, "b t"] | None:
         """`validity`, or None where every column is real.
