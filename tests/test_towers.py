@@ -11,10 +11,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 
 from tokenprune.bench.operations import Work, exact
 from tokenprune.bench.published import SHAPES, published
-from tokenprune.bench.towers import Patches, Tower, own_patches, project, window_pairs
+from tokenprune.bench.towers import Grid, Tower, own_grid, project, window_pairs
 from tokenprune.flops import Decoder
 
-WIDE = Patches(26, 46)  # 640x360 as Qwen2.5-VL resizes it: 364 x 644
+WIDE = Grid(26, 46)  # 640x360 as Qwen2.5-VL resizes it: 364 x 644
 TEXT: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -77,8 +77,8 @@ def built(kind: str, text: dict[str, Any], vision: dict[str, Any], **more: Any) 
 
 
 def test_windows_of_a_frame() -> None:
-    assert window_pairs(Patches(8, 8), 8) == 64**2
-    assert window_pairs(Patches(4, 6), 8) == 24**2, "a window is never more than the frame"
+    assert window_pairs(Grid(8, 8), 8) == 64**2
+    assert window_pairs(Grid(4, 6), 8) == 24**2, "a window is never more than the frame"
     # 26 = 3 x 8 + 2 and 46 = 5 x 8 + 6
     assert window_pairs(WIDE, 8) == (3 * 64 + 4) * (5 * 64 + 36) == 69_776
 
@@ -98,25 +98,25 @@ def test_a_frame_of_qwen2_5_vl_by_hand() -> None:
 
 def test_a_frame_of_siglip_by_hand() -> None:
     config = published("llava-onevision-7b")
-    patches = own_patches(config.vision_config)
-    assert patches == (27, 27)
+    grid = own_grid(config.vision_config)
+    assert grid == (27, 27)
     # 729 patches of 588 numbers; 26 layers of 4 d^2 + 2 d m, and one square each
     by_hand = 493_807_104 + 26 * (3_869_835_264 + 7_229_067_264 + 1_224_440_064)
-    assert Tower.of(config.vision_config).encode(patches) == by_hand
-    assert project(config, patches) == 729 * (1152 * 3584 + 3584 * 3584)
+    assert Tower.of(config.vision_config).encode(grid) == by_hand
+    assert project(config, grid) == 729 * (1152 * 3584 + 3584 * 3584)
 
 
-@pytest.mark.parametrize("grid", [[2, 10, 14], [1, 4, 4], [3, 8, 8]])
+@pytest.mark.parametrize("shape", [[2, 10, 14], [1, 4, 4], [3, 8, 8]])
 @pytest.mark.parametrize("kind", PACKED)
-def test_packed_towers_are_what_torch_counts(kind: str, grid: list[int]) -> None:
+def test_packed_towers_are_what_torch_counts(kind: str, shape: list[int]) -> None:
     rotary = {**TEXT, "rope_parameters": ROTARY}
     model = built(kind, rotary, {**PACKED[kind], "num_heads": 2, "patch_size": 4})
     tower = Tower.of(model.config.vision_config)
-    frames, *sides = grid
-    patches = Patches(*sides)
-    pixels = torch.randn(frames * patches.number, tower.values)
-    expected = frames * (tower.encode(patches) + project(model.config, patches))
-    assert counted(lambda: model.model.visual(pixels, torch.tensor([grid]))) == expected
+    frames, *sides = shape
+    grid = Grid(*sides)
+    pixels = torch.randn(frames * grid.patches, tower.values)
+    expected = frames * (tower.encode(grid) + project(model.config, grid))
+    assert counted(lambda: model.model.visual(pixels, torch.tensor([shape]))) == expected
 
 
 @pytest.mark.parametrize("kind", FRAMED)
@@ -126,10 +126,10 @@ def test_towers_of_one_size_are_what_torch_counts(kind: str) -> None:
     settings = {"mm_tokens_per_image": 9} if kind == "gemma3" else {}
     vision = {**SQUARE, **more, "model_type": tower}
     model = built(kind, {**TEXT, "model_type": inner}, vision, **settings)
-    patches = own_patches(model.config.vision_config)
+    grid = own_grid(model.config.vision_config)
     shape = (1, 8, 3, 48, 48) if modality == "video" else (8, 3, 48, 48)
     encode = getattr(model.model, f"get_{modality}_features")
-    expected = Tower.of(model.config.vision_config).encode(patches) + project(model.config, patches)
+    expected = Tower.of(model.config.vision_config).encode(grid) + project(model.config, grid)
     assert counted(lambda: encode(torch.randn(shape))) == 8 * expected
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from transformers import PreTrainedConfig
 
-from tokenprune.bench.towers import Patches, Tower, own_patches, project
+from tokenprune.bench.towers import Grid, Tower, own_grid, project
 from tokenprune.flops import Decoder, Number, c2, dycoke, prefill
 
 
@@ -31,7 +31,7 @@ class Work:
     decode: Sequence[Number]
     generated: int  # new tokens; the first of them comes out of the prefill
     probe_layers: int = 0  # layers an allocator's guide ran over the uncompressed prompt
-    patches: Patches | None = None  # of a frame; None: the tower has a size of its own
+    grid: Grid | None = None  # of a frame; None: the tower has a size of its own
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,6 @@ def _probe(config: PreTrainedConfig, work: Work) -> Number:
 def _vision(config: PreTrainedConfig, work: Work) -> tuple[int, int]:
     """The tower and the projector."""
     vision = config.vision_config
-    patches = work.patches or own_patches(vision)
-    encoded = Tower.of(vision).encode(patches)
-    return work.images * encoded, work.images * project(config, patches)
+    grid = work.grid or own_grid(vision)
+    encoded = Tower.of(vision).encode(grid)
+    return work.images * encoded, work.images * project(config, grid)

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedConfig
 
 
-class Patches(NamedTuple):
-    """The patches of one frame."""
+class Grid(NamedTuple):
+    """The patches of one frame: how many are above and beside each other."""
 
     height: int
     width: int
 
     @property
-    def number(self) -> int:
+    def patches(self) -> int:
         return self.height * self.width
 
 
@@ -65,14 +65,14 @@ class Tower:
             pooled=getattr(vision, "vision_use_head", False),
         )
 
-    def encode(self, patches: Patches) -> int:
+    def encode(self, grid: Grid) -> int:
         """One frame through all layers."""
-        rows, d = patches.number + self.cls, self.width
+        rows, d = grid.patches + self.cls, self.width
         products = 4 * rows * d**2 + self.matrices * rows * d * self.ffn
         squares = (self.layers - self.windowed) * rows**2
         if self.windowed:
-            squares += self.windowed * window_pairs(patches, self.window)
-        stem = patches.number * self.values * d
+            squares += self.windowed * window_pairs(grid, self.window)
+        stem = grid.patches * self.values * d
         return stem + self.layers * products + 2 * squares * d + self._pooling(rows)
 
     def _pooling(self, rows: int) -> int:
@@ -83,12 +83,12 @@ class Tower:
         return 2 * d**2 + 2 * rows * d**2 + 2 * rows * d + 2 * d * self.ffn
 
 
-def window_pairs(patches: Patches, window: int) -> int:
+def window_pairs(grid: Grid, window: int) -> int:
     """Query-key pairs of one frame whose windows are `window` patches wide and high.
 
     Windows at the right and lower border hold what is left.
     """
-    return _squares(patches.height, window) * _squares(patches.width, window)
+    return _squares(grid.height, window) * _squares(grid.width, window)
 
 
 def _squares(length: int, window: int) -> int:
@@ -118,17 +118,17 @@ def _packed(vision: Any) -> Tower:
     )
 
 
-def own_patches(vision: PreTrainedConfig) -> Patches:
+def own_grid(vision: PreTrainedConfig) -> Grid:
     """Of a frame in the tower's own size; towers with grids have none."""
     height, width = _pair(vision.image_size)
     down, across = _pair(vision.patch_size)
-    return Patches(height // down, width // across)
+    return Grid(height // down, width // across)
 
 
-def project(config: PreTrainedConfig, patches: Patches) -> int:
+def project(config: PreTrainedConfig, grid: Grid) -> int:
     """One frame from the tower's rows to the language model's width, deepstack included."""
     vision: Any = config.vision_config
-    d, width, rows = Tower.of(vision).width, config.get_text_config().hidden_size, patches.number
+    d, width, rows = Tower.of(vision).width, config.get_text_config().hidden_size, grid.patches
     if hasattr(vision, "spatial_merge_size"):
         block = vision.spatial_merge_size**2
         mergers = 1 + len(getattr(vision, "deepstack_visual_indexes", ()))
@@ -140,7 +140,7 @@ def project(config: PreTrainedConfig, patches: Patches) -> int:
         return config.mm_tokens_per_image * d * width
     if config.model_type == "llava_next_video":  # pools before it projects
         stride = config.spatial_pool_stride
-        rows = patches.height // stride * (patches.width // stride)
+        rows = grid.height // stride * (grid.width // stride)
     if config.model_type == "video_llava":  # projects CLS, too
         rows += 1
     chosen = config.vision_feature_layer
