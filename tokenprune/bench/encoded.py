@@ -53,9 +53,6 @@ def _by_sample(features: Any, batch: int) -> Rows:
 
 
 def _as_taken(features: Rows, adapter: VideoLLM) -> Any:
-    """One tensor of all samples; families with grids and LLaVA-NeXT-Video take one for each."""
-    if hasattr(adapter.model.config.vision_config, "spatial_merge_size"):
-        return features.unbind()
-    if adapter.model_type == "llava_next_video":  # by frames, which it joins
-        return features.unsqueeze(1).unbind()
-    return features
+    """One tensor of all samples; families with grids take one for each."""
+    packed = hasattr(adapter.model.config.vision_config, "spatial_merge_size")
+    return features.unbind() if packed else features

@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tokenprune.tokens import Video
-
 BEFORE = 14  # text tokens before the video, as in LLaVA-OneVision's prompt with a system message
+# about what a tokenizer makes of timestamps and marks: special tokens, words, digits, signs
+_TOKEN = re.compile(r"<\|?[^<>| ]+\|?>| ?[A-Za-z]+|\d|\S|\s")
 
 
-@dataclass(frozen=True)
-class Marks:
-    """Rows of text that come with a video: no stage touches them, and the LLM reads them all.
+def rows_of(written: Iterable[str | int]) -> list[bool]:
+    """The rows of a video as it is written into a prompt: True where a placeholder stands.
 
-    Args:
-        before, behind: the video
-        opening, closing: each of its frames
+    Numbers in `written` are placeholders; text between them takes about as many rows as a tokenizer
+    would make of it.
     """
-
-    before: int = 0
-    behind: int = 0
-    opening: int = 0
-    closing: int = 0
-
-    def around(self, video: Video) -> int:
-        """All of a video's."""
-        return self.before + video.frames * (self.opening + self.closing) + self.behind
-
-    def rows(self, video: Video, placeholders: int) -> list[bool]:
-        """The rows of a video of `placeholders` rows: True where one of these stands."""
-        if placeholders % video.frames:  # some were left out: which ones does not matter here
-            return [False] * self.around(video) + [True] * placeholders
-        each = placeholders // video.frames
-        frame = [False] * self.opening + [True] * each + [False] * self.closing
-        return [False] * self.before + frame * video.frames + [False] * self.behind
-
-
-_AROUND = Marks(before=1, behind=1)  # vision start and end
-# `<1.5 seconds>` is six tokens; every frame has start and end marks of its own inside these
-_TIMED = Marks(before=1, behind=1, opening=7, closing=1)
-MARKS = {
-    "qwen2_vl": _AROUND,
-    "qwen2_5_vl": _AROUND,
-    "qwen3_vl": _TIMED,
-    "qwen3_vl_moe": _TIMED,
-    # `Frame1: <img>` is five tokens, `</img>` and a line break two
-    "internvl": Marks(opening=5, closing=2),
-    # start and end of an image, and line breaks
-    "gemma3": Marks(opening=2, closing=2),
-}
+    rows: list[bool] = []
+    for piece in written:
+        rows += [True] * piece if isinstance(piece, int) else [False] * len(_TOKEN.findall(piece))
+    return rows
 
 
 def left_padded(
