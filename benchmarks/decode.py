@@ -36,16 +36,19 @@ from transformers import (
 )
 
 from tokenprune import attach
+from tokenprune.adapters import adapt
+from tokenprune.adapters.rows import placed
 from tokenprune.compat import caching
 from tokenprune.runtime.cache import compressed_cache
 from tokenprune.runtime.clock import Clock
-from tokenprune.runtime.layout import prompt_layout
+from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.partitioned_cache import PartitionedLayer
 from tokenprune.runtime.prefill import empty_reports
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.report import Report
 from tokenprune.strategies.dycoke import DyCoke
 from tokenprune.strategy import Pipeline
+from tokenprune.tokens import Video
 
 CELLS, BEFORE, AFTER, HEADS, HEAD_WIDTH = 196, 14, 30, 2, 64
 LAYER = DyCoke().layer
@@ -109,9 +112,10 @@ def pruned(
     pipeline = Pipeline((DyCoke(merge=0.0, prune=0.7, threshold=threshold),))
     run = torch.zeros(1, BEFORE + frames * CELLS + 1 + AFTER, dtype=torch.bool)
     run[:, BEFORE:-AFTER] = True
-    layout, videos = prompt_layout(run, torch.ones_like(run), CELLS, 1)
-    report = Report(empty_reports(layout, videos), Clock(torch.device("cpu"), False))
-    prompt = PromptState(layout, videos, report)
+    rows = placed(run, [[Video(frames, 14, 14)]], adapt(model).pattern)
+    layout = Layout.of(rows, torch.ones_like(run))
+    report = Report(empty_reports(layout), Clock(torch.device("cpu"), False))
+    prompt = PromptState(layout, report)
     cache = filled(compressed_cache(None, layers, PartitionedLayer), [run.shape[1]] * layers)
     report[0].layers = prompt.visual_rows(0, layers)
     with attach(model, pipeline) as session:

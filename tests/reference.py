@@ -23,7 +23,8 @@ def embeddings(model, inputs, sample: int = 0) -> Tensor:
     """Uncompressed input embeddings of one unpadded sample, `[1 s d]`."""
     real = inputs["attention_mask"][sample].bool()
     ids = inputs["input_ids"][sample : sample + 1, real]
-    return adapt(model).embed(ids, inputs["pixel_values_videos"][sample : sample + 1])
+    adapter: Any = adapt(model)
+    return adapter.embed(ids, inputs["pixel_values_videos"][sample : sample + 1])
 
 
 def logits(

@@ -126,7 +126,7 @@ class TestFamily:
     @torch.no_grad()
     def test_embed_is_what_the_language_model_gets(self, kind: str) -> None:
         model = MODELS[kind]()
-        adapter = adapt(model)
+        adapter: Any = adapt(model)
         inputs, seen = asked(adapter), []
 
         def spy(module: Any, args: Any, kwargs: Any) -> None:
@@ -142,7 +142,8 @@ class TestFamily:
     def test_pool_is_the_models(self, kind: str) -> None:
         """The first family pools behind its projector and the second before it: it is the same."""
         model = MODELS[kind]()
-        adapter, pixels = adapt(model), prompt(3)["pixel_values_videos"][0]
+        adapter: Any = adapt(model)
+        pixels = prompt(3)["pixel_values_videos"][0]
         states = adapter.tower(pixels, output_hidden_states=True).hidden_states
         maps = states[model.config.vision_feature_layer]
         body: Any = adapter.body

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import reference
 import torch
@@ -266,7 +268,7 @@ def test_fastv_cache_lengths_and_positions():
     length = inputs["input_ids"].shape[1]
     with attach(model, build("none") + FastV(layer=2, drop=0.75)):
         out = generate(model, inputs, max_new_tokens=3)
-    cache = filled_cache(out)
+    cache: Any = filled_cache(out)
     cached = [layer.keys.shape[2] for layer in cache.layers]
     assert cached == [length + 2] * 2 + [length - 36 + 9 + 2] * 4
     seen = [cache.get_seq_length(layer) for layer in range(6)]

@@ -25,7 +25,7 @@ ROOMS = {
     "strategy": "errors lookup ops tokens guards",
     "declaration": "errors guards strategy",
     "strategies": "errors ops precision merging tokens strategy",
-    "adapters": "errors lookup ops",
+    "adapters": "errors lookup ops compat tokens",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
     "loading": "errors lookup options compat checkpoints adapters",

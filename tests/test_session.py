@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import reference
@@ -170,7 +171,8 @@ def test_the_callers_cache_is_the_one_that_fills(model):
     with attach(model, "random", {"random.keep": 0.5}):
         model.generate(**prompt(4), **GREEDY, **caching(model, cache))
     assert cache.get_seq_length() == 4 + 36 + 1 + 5 + 4, "what was seen"
-    held = [layer.keys.shape[2] for layer in cache.layers]
+    layers: list[Any] = cache.layers
+    held = [layer.keys.shape[2] for layer in layers]
     assert held == [4 + 18 + 1 + 5 + 4] * 5
 
 

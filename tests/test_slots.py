@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from tokenprune.runtime.report import SampleReport
 from tokenprune.runtime.slots import pack, unpack
+from tokenprune.tokens import Video
 
 
 def told(slots: list[list[int]], cells: int) -> dict[str, Any]:
     """`tokens` of a record, as a reader of `records.jsonl` has it."""
-    report = SampleReport(
-        frames=len(slots), cells=cells, layers=[sum(map(len, slots))], slots=slots
-    )
+    videos = (Video(len(slots), 1, cells),)
+    report = SampleReport(videos, layers=[sum(map(len, slots))], slots=slots)
     return json.loads(json.dumps(report.as_dict()))
 
 

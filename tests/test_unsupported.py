@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from models import CELLS, VIDEO, llava_onevision, prompt
+from models import llava_onevision, prompt
 from traces import fingerprint
 from transformers.cache_utils import StaticCache
 
@@ -66,21 +66,6 @@ def test_a_static_cache_object_is_refused(model):
         attach(model, "random"),
     ):
         model.generate(**prompt(4), **GREEDY, **caching(model, cache))
-
-
-def test_several_videos_in_one_sample_are_refused(model):
-    inputs = prompt(4, ((4, 5),))
-    video = torch.full((1, 4 * CELLS + 1), VIDEO)
-    ids = torch.cat([inputs["input_ids"], video], dim=1)
-    with (
-        pytest.raises(LayoutError, match="several videos: compress one video per sample"),
-        attach(model, "random"),
-    ):
-        model.generate(
-            input_ids=ids,
-            pixel_values_videos=inputs["pixel_values_videos"].repeat(2, 1, 1, 1, 1),
-            **GREEDY,
-        )
 
 
 def test_a_video_behind_a_filled_cache_is_refused(model):

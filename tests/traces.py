@@ -23,11 +23,9 @@ def fingerprint(model):
         )
     }
     attributes = {name: sorted(vars(module)) for name, module in model.named_modules()}
+    parts = {name: part for name, part in model.named_modules() if hasattr(part, "config")}
     configs = [config.to_dict() for config in (model.config, model.model.language_model.config)]
-    chosen = [
-        model.model.language_model.config._attn_implementation,
-        model.model.vision_tower.config._attn_implementation,
-    ]
+    chosen = {name: part.config._attn_implementation for name, part in parts.items()}
     registries = [
         sorted(AttentionInterface._global_mapping),
         sorted(AttentionMaskInterface._global_mapping),

@@ -7,6 +7,7 @@ Names of arguments and fields that some release renamed stand here and nowhere e
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def checkpoints(layer: nn.Module) -> bool:
     return layer.training and bool(getattr(layer, "gradient_checkpointing", False))
 
 
-def given_cache(given: dict[str, Any]) -> Cache | None:
+def given_cache(given: Mapping[str, Any]) -> Cache | None:
     """The cache among the arguments of a call."""
     return next((given[name] for name in CACHE if given.get(name) is not None), None)
 
@@ -77,7 +78,7 @@ def filled_cache(output: Any) -> Cache:
     return output[next((name for name in CACHE if name in output), CACHE[0])]
 
 
-def encoded_media(given: dict[str, Any], kind: str) -> Any:
+def encoded_media(given: Mapping[str, Any], kind: str) -> Any:
     """Features of `kind` ("video" or "image") that were made before this call; None if it brings
     pixels or nothing.
     """

@@ -6,14 +6,20 @@ An adapter knows no strategy.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from tokenprune.adapters.rows import Rows, placed, shared
+from tokenprune.errors import UnsupportedModelError
 from tokenprune.lookup import FAMILIES
+from tokenprune.tokens import TEXT, Video
+
+Given = Mapping[str, Any]  # the arguments of a call to a module, by name
 
 STRETCHED = ("linear", "dynamic", "yarn")  # kinds of RoPE whose `factor` multiplies the context
 
@@ -45,6 +51,10 @@ class VideoLLM(ABC):
     model_type: ClassVar[str]  # `config.model_type` of the family
     # rows behind a video's last frame that are not visual tokens (a newline): text for every stage
     separators: ClassVar[int] = 0
+    # of rows behind tokens that are gone: counted anew, or those of the uncompressed prompt
+    positions: ClassVar[Literal["contiguous", "original"]] = "contiguous"
+    # what a guide reads of the language model's arguments: those with an entry for each row
+    row_arguments: ClassVar[tuple[str, ...]] = ("inputs_embeds", "attention_mask", "position_ids")
 
     def __init_subclass__(cls, model_type: str | None = None) -> None:
         if model_type is not None:  # else what several families share
@@ -72,38 +82,129 @@ class VideoLLM(ABC):
     @property
     @abstractmethod
     def tower(self) -> PreTrainedModel:
-        """The vision tower; called with one image per frame."""
+        """The vision tower."""
 
     @property
     @abstractmethod
     def tower_attention(self) -> nn.Module:
-        """The attention module of the tower layer whose output the projector takes."""
+        """The attention module of the tower layer whose output the projector takes.
+
+        Called with all frames at once, or with one after another. Raises UnsupportedModelError
+        where its attention says nothing about a whole frame.
+        """
+
+    @property
+    def cells(self) -> int:
+        """Visual tokens of a frame at the LLM's input, in families where all frames have as many.
+
+        Raises UnsupportedModelError for others, whose frames decide it.
+        """
+        raise UnsupportedModelError(
+            f"a frame of {self.model_type} has as many tokens as its size gives: ask its video"
+        )
 
     @property
     @abstractmethod
-    def cells(self) -> int:
-        """Visual tokens of one frame at the LLM's input."""
+    def sight(self) -> str:
+        """What a model has to share with another one that looks at its prompts, in words."""
 
     @abstractmethod
-    def placeholders(
-        self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None
-    ) -> Bool[Tensor, "b s"]:
-        """Marks the rows that video features replace."""
+    def shown(self, given: Given) -> tuple[Video, ...]:
+        """What a call of the tower shows, in order; frames of one size may count as one video."""
 
     @abstractmethod
-    def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
-        """The host's 2-D pooling, for maps that go with the features."""
-
-    @abstractmethod
-    def embed(
-        self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]
-    ) -> Float[Tensor, "b s d"]:
-        """Input embeddings of the uncompressed prompt, as the language model would receive them."""
+    def to_cells(self, maps: Float[Tensor, "f p d"], video: Video) -> Float[Tensor, "f c d"]:
+        """Maps of the tower's patches, averaged to the cells of `video` in their order."""
 
     @property
     @abstractmethod
     def video_token_id(self) -> int:
         """The token id of a video placeholder."""
+
+    def placeholders(
+        self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None
+    ) -> Bool[Tensor, "b s"]:
+        """Marks the rows that video features replace."""
+        if input_ids is not None:
+            return input_ids == self.video_token_id
+        assert inputs_embeds is not None
+        token = torch.tensor(self.video_token_id, device=inputs_embeds.device)
+        return (inputs_embeds == self.model.get_input_embeddings()(token)).all(-1)
+
+    @abstractmethod
+    def brings(self, given: Given) -> bool:
+        """Whether a call to the model brings videos, as pixels or as features made before."""
+
+    def videos(
+        self, given: Given, counts: Sequence[int], shown: Sequence[tuple[Video, ...]]
+    ) -> list[list[Video]]:
+        """The videos of each sample.
+
+        `given` is the call to the model, `counts` the placeholders of each sample, `shown` what the
+        tower has been called with, oldest first. Raises LayoutError where they do not fit.
+        """
+        return shared(counts, self.known_videos(given, counts, shown), self.pattern)
+
+    @abstractmethod
+    def known_videos(
+        self, given: Given, counts: Sequence[int], shown: Sequence[tuple[Video, ...]]
+    ) -> Sequence[Video]:
+        """All videos of a call in order, those of copied samples perhaps once."""
+
+    def pattern(self, video: Video) -> Int[Tensor, "r"]:
+        """The visual token (frame * cells + slot) of each placeholder row of a video.
+
+        TEXT where a row is none, as the newline behind the last frame.
+        """
+        tokens = torch.arange(video.tokens)
+        return torch.cat([tokens, tokens.new_full((self.separators,), TEXT)])
+
+    def rows(
+        self,
+        placeholder: Bool[Tensor, "b s"],
+        given: Given,
+        shown: Sequence[tuple[Video, ...]] = (),
+    ) -> Rows:
+        """Where the visual tokens of a call's prompt are. Raises LayoutError."""
+        counts = placeholder.sum(1).tolist()
+        return placed(placeholder, self.videos(given, counts, shown), self.pattern)
+
+    @abstractmethod
+    def see(
+        self, input_ids: Int[Tensor, "b s"], given: Given, videos: Sequence[Sequence[Video]]
+    ) -> dict[str, Any]:
+        """What the language model would get for `input_ids` beside mask and positions.
+
+        `given` is the call of another model's tower that looked at `videos`, which come by sample.
+        """
+
+    def check(self, given: Given, rows: Rows) -> None:  # noqa: B027  most have nothing to check
+        """Raises UnsupportedGenerationError for a video prompt that the model itself misreads.
+
+        `given` is the call of the language model.
+        """
+
+    def narrow(
+        self, given: Given, columns: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"]
+    ) -> dict[str, Any]:
+        """Row-bound arguments of the language model, of `columns` of its prompt only.
+
+        Embeddings and mask apart; `valid` is False where a column is padding.
+        """
+        positions = given.get("position_ids")
+        if positions is None:
+            return {}
+        index = columns.to(positions.device).expand(*positions.shape[:-2], -1, -1)
+        every = positions.expand(*positions.shape[:-2], len(columns), -1)
+        return {"position_ids": every.gather(-1, index)}
+
+    def narrow_within(  # noqa: B027  most hand out nothing
+        self, given: Given, columns: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"]
+    ) -> None:
+        """Narrows, in place, what the language model hands out between its layers.
+
+        `given` is its running call.
+        """
 
     @property
     def depth(self) -> int:

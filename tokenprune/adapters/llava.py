@@ -6,15 +6,20 @@ the last of them.
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, cast
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tokenprune.adapters.base import VideoLLM
+from tokenprune import compat
+from tokenprune.adapters.base import Given, VideoLLM
+from tokenprune.adapters.rows import sources
 from tokenprune.errors import UnsupportedModelError
+from tokenprune.tokens import Video
 
 
 class Llava(VideoLLM):
@@ -65,14 +70,52 @@ class Llava(VideoLLM):
     def video_token_id(self) -> int:
         return self.model.config.video_token_id
 
-    def placeholders(
-        self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None
-    ) -> Bool[Tensor, "b s"]:
-        if input_ids is not None:
-            return input_ids == self.video_token_id
-        assert inputs_embeds is not None
-        token = torch.tensor(self.video_token_id, device=inputs_embeds.device)
-        return (inputs_embeds == self.model.get_input_embeddings()(token)).all(-1)
+    @property
+    @abstractmethod
+    def cells(self) -> int:
+        """Visual tokens of one frame at the LLM's input."""
+
+    @abstractmethod
+    def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
+        """The host's 2-D pooling, for maps that go with the features."""
+
+    @property
+    def sight(self) -> str:
+        return f"{self.cells} tokens per frame behind placeholder {self.video_token_id}"
+
+    def video(self, frames: int) -> Video:
+        """A video of so many frames, whose cells are as many down as across."""
+        side = math.isqrt(self.cells)
+        return Video(frames, side, side)
+
+    def shown(self, given: Given) -> tuple[Video, ...]:
+        return (self.video(len(given["pixel_values"])),)
+
+    def to_cells(self, maps: Float[Tensor, "f p d"], video: Video) -> Float[Tensor, "f c d"]:
+        return self.pool(maps)
+
+    def brings(self, given: Given) -> bool:
+        pixels = given.get("pixel_values_videos")
+        return pixels is not None or compat.encoded_media(given, "video") is not None
+
+    def known_videos(
+        self, given: Given, counts: Sequence[int], shown: Sequence[tuple[Video, ...]]
+    ) -> list[Video]:
+        pixels: Tensor | None = given.get("pixel_values_videos")
+        if pixels is not None:  # [v f 3 h w]
+            return [self.video(pixels.shape[1])] * len(pixels)
+        features = compat.encoded_media(given, "video").pooler_output  # [v s d]
+        frames = (features.shape[1] - self.separators) // self.cells
+        return [self.video(frames)] * len(features)
+
+    def see(
+        self, input_ids: Int[Tensor, "b s"], given: Given, videos: Sequence[Sequence[Video]]
+    ) -> dict[str, Any]:
+        pixels: Float[Tensor, "i c h w"] = given["pixel_values"]
+        frames = next(video.frames for own in videos for video in own)
+        number = sources(videos, len(pixels) * self.cells)
+        seen = pixels.to(self.device, self.model.dtype).unflatten(0, (-1, frames))
+        return {"inputs_embeds": self.embed(input_ids.to(self.device), seen[number])}
 
     def embed(
         self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]

@@ -55,11 +55,10 @@ def guide_of(model: VideoLLM, assistant: Any, pipeline: Pipeline) -> VideoLLM | 
             "the assistant shares layers with the model: pass a model of its own, or leave the "
             "assistant out"
         )
-    if (guide.cells, guide.video_token_id) != (model.cells, model.video_token_id):
+    if guide.sight != model.sight:
         raise StrategyError(
-            f"the assistant sees {guide.cells} tokens per frame behind placeholder "
-            f"{guide.video_token_id}, the model {model.cells} behind {model.video_token_id}: "
-            "choose one of the same family, resolution and tokenizer"
+            f"the assistant sees {guide.sight}, the model {model.sight}: choose one of the same "
+            "family, resolution and tokenizer"
         )
     return guide
 

@@ -139,18 +139,35 @@ def _with_tap(
     kernel = AttentionInterface._global_mapping.get(base)
 
     def attend(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,  # by this name, or in this place
+        **kwargs: Any,
     ):
         if (tap := taps.get(module)) is not None:
             # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
             # again without them
             with torch.no_grad(), full_precision():
-                tap(query, key, kwargs["scaling"])
+                for queries, keys in _apart(query, key, kwargs.get("cu_seq_lens_q")):
+                    tap(queries, keys, kwargs["scaling"])
         # eager attention is not in the registry: every modeling file defines its own
         run = kernel or sys.modules[type(module).__module__].eager_attention_forward
-        return run(module, query, key, value, mask, **kwargs)
+        return run(module, query, key, value, attention_mask, **kwargs)
 
     return attend
+
+
+def _apart(
+    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b g t e"], ends: Int[Tensor, "f"] | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Queries and keys of each sequence of a packed call, as towers make it for flash attention."""
+    if ends is None:
+        yield query, key
+        return
+    lengths = ends.diff().tolist()
+    yield from zip(query.split(lengths, dim=2), key.split(lengths, dim=2), strict=True)
 
 
 @exact

@@ -10,27 +10,27 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenprune.guards import contract, vision
 from tokenprune.precision import full_precision
-from tokenprune.runtime.layout import Layout, take
+from tokenprune.runtime.layout import Layout, Unit, take
 from tokenprune.runtime.report import StageReport
-from tokenprune.runtime.tower import TowerReading, visual_tokens
+from tokenprune.runtime.tower import Sight
 from tokenprune.strategy import Pipeline, VisionStage
 from tokenprune.tokens import VisualTokens
 
-Weights = Mapping[int, Float[Tensor, "f"]]  # an allocator's, by sample
+Weights = Mapping[Unit, Float[Tensor, "f"]]  # an allocator's
 
 
 class Shorter(NamedTuple):
-    """A prompt with fewer visual tokens, which has contiguous positions."""
+    """A prompt with fewer visual tokens."""
 
     embeds: Float[Tensor, "b m d"]
     layout: Layout
-    columns: Int[Tensor, "b m"]  # in the layout before
+    # in the layout before: of a visual row, that of its token's address
+    columns: Int[Tensor, "b m"]
     removed: Int[Tensor, "b"] | None  # rows that each sample lost; None if none lost any
 
 
@@ -38,17 +38,16 @@ def compress(
     pipeline: Pipeline,
     embeds: Float[Tensor, "b s d"],
     layout: Layout,
-    videos: list[int],
-    reading: TowerReading | None,
+    sight: Sight,
     weights: Weights,
-) -> tuple[Shorter, dict[int, list[StageReport]]]:
-    """The prompt that the vision stages leave, and what each of them did to each sample."""
-    left: dict[int, VisualTokens] = {}
-    done: dict[int, list[StageReport]] = {}
-    for number, sample in enumerate(videos):
-        tokens = visual_tokens(embeds, layout, videos, number, reading, pipeline)
+) -> tuple[Shorter, dict[Unit, list[StageReport]]]:
+    """The prompt that the vision stages leave, and what each of them did to each video."""
+    left: dict[Unit, VisualTokens] = {}
+    done: dict[Unit, list[StageReport]] = {}
+    for unit in layout.units:
+        tokens = sight.tokens(unit)
         with full_precision():
-            left[sample], done[sample] = _run(pipeline, tokens, weights.get(sample), sample)
+            left[unit], done[unit] = _run(pipeline, tokens, weights.get(unit), unit.sample)
     with full_precision():
         return _shortened(embeds, layout, left), done
 
@@ -68,21 +67,27 @@ def _run(
 
 
 def _shortened(
-    embeds: Float[Tensor, "b s d"], before: Layout, tokens: Mapping[int, VisualTokens]
+    embeds: Float[Tensor, "b s d"], before: Layout, left: Mapping[Unit, VisualTokens]
 ) -> Shorter:
-    """A prompt with `tokens` in place of its samples' videos, and contiguous positions."""
-    number = torch.zeros_like(before.row[:, 0])
-    left = [len(video) for video in tokens.values()]
-    number[[*tokens]] = torch.tensor(left, device=number.device)
-    # the first rows of the video's span hold what is left of it
-    place = before.frame * before.cells + before.slot
-    after, columns = before.keep(~before.visual | (place < number.unsqueeze(-1)))
-    packed, frame, slot = take(embeds, columns), after.frame.clone(), after.slot.clone()
-    for sample, video in tokens.items():
-        span = after.visual[sample]
-        packed[sample, span] = video.features.to(packed.dtype)
-        frame[sample, span], slot[sample, span] = video.frame, video.slot
+    """A prompt with the tokens that are `left` in the rows of their frames.
+
+    Tokens stand in the order that their stage gave them.
+    """
+    kept = before.valid & ~before.visual
+    address: dict[Unit, Int[Tensor, "n"]] = {}
+    for unit, tokens in left.items():
+        cell = tokens.frame * unit.video.cells + tokens.slot
+        address[unit] = before.columns(unit).index_select(0, cell)
+        kept[unit.sample].index_fill_(0, address[unit], True)
+    after, columns = before.keep(kept)
+    places = {unit: after.columns(unit) for unit in left}
+    for unit, place in places.items():
+        columns[unit.sample].index_copy_(0, place, address[unit])
+    packed, slot = take(embeds, columns), after.slot.clone()
+    for unit, tokens in left.items():
+        packed[unit.sample].index_copy_(0, places[unit], tokens.features.to(packed.dtype))
+        slot[unit.sample].index_copy_(0, places[unit], tokens.slot)
     removed = before.valid.sum(1) - after.valid.sum(1)
     row = (after.valid.cumsum(1) - 1).clamp(min=0)
-    layout = replace(after, frame=frame, slot=slot, row=row)
+    layout = replace(after, slot=slot, row=row)
     return Shorter(packed, layout, columns, removed if bool(removed.any()) else None)

@@ -1,12 +1,11 @@
 """What follows a prompt: a further turn, and the steps that generate one token per sample.
 
-Axes: `b` samples, `t` cached columns of a layout and this step's own, `s` rows of one sample, `w`
-generated words.
+Axes: `b` samples, `t` cached columns of a layout and this step's own, `s` rows of one sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +18,7 @@ from tokenprune.adapters import VideoLLM
 from tokenprune.guards import masks
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap, causal_mask, flat_mask, last_row
-from tokenprune.runtime.layout import Layout
+from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition, reveal
 from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
@@ -138,50 +137,58 @@ class HidingStep(Turn):
         layout, padded = self.prompt.layouts[number], self.prompt.mask(number)
         words = layout.frame.new_full((self.prompt.generated.shape[1],), TEXT)
         visible = self.prompt.validity(number)  # just made, so it may be written to
-        for sample in self.prompt.videos:
+        seen: dict[int, Tensor] = {}  # visual rows, by sample
+        changed: dict[int, Tensor] = {}
+        for unit in self.prompt.units:
+            sample = unit.sample
             # without padding nothing has to be looked up, which would wait for the device
             here = slice(None) if padded is None else padded[sample]
-            view = _view(layout, sample, words, here, attention[sample])
+            frame = torch.cat([self.prompt.frame(unit, number), words])
+            view = _view(layout, unit, frame, here, attention[sample])
             visual = view.visual
-            shown = self._ask(sample, view) | ~visual
-            visible[sample, here] = shown
-            self._note(sample, shown, visual)
+            shown = self._ask(unit, view) | ~visual
+            visible[sample, here] = visible[sample, here] & shown
+            seen[sample] = seen.get(sample, 0) + (shown & visual).sum()
+            if (before := self.prompt.shown.get(unit)) is not None:
+                differs = (shown[: len(before)] != before).any()
+                changed[sample] = changed.get(sample, False) | differs
+            self.prompt.shown[unit] = shown
+        self._note(seen, changed)
         return visible
 
-    def _ask(self, sample: int, view: SequenceView) -> Bool[Tensor, "s"]:
+    def _ask(self, unit: Unit, view: SequenceView) -> Bool[Tensor, "s"]:
         """The rows that the stage shows; its state is kept for the next step."""
-        states, first = self.prompt.states, sample not in self.prompt.states
+        states, first = self.prompt.states, unit not in self.prompt.states
         if first:
-            states[sample] = masks.start(self._stage, sample)
-        shown, states[sample] = masks.shown(self._stage, view, states[sample], first, sample)
+            states[unit] = masks.start(self._stage, unit.sample)
+        shown, states[unit] = masks.shown(self._stage, view, states[unit], first, unit.sample)
         return shown
 
-    def _note(self, sample: int, shown: Bool[Tensor, "s"], visual: Bool[Tensor, "s"]) -> None:
-        """Counts what is visible, and whether it is what the step before saw."""
-        report = self.prompt.report.samples[sample]
-        assert report is not None
-        report.steps.append((shown & visual).sum())
-        if (before := self.prompt.shown.get(sample)) is not None:
-            report.changes.append((shown[: len(before)] != before).any())
-        self.prompt.shown[sample] = shown
+    def _note(self, seen: Mapping[int, Tensor], changed: Mapping[int, Tensor]) -> None:
+        """Counts what each sample sees, and whether it is what the step before saw."""
+        reports: Any = self.prompt.report.samples  # each of these has a video
+        for sample, rows in seen.items():
+            reports[sample].steps.append(rows)
+        for sample, flag in changed.items():
+            reports[sample].changes.append(flag)
 
 
 def _view(
     layout: Layout,
-    sample: int,
-    words: Int[Tensor, "w"],
+    unit: Unit,
+    frame: Int[Tensor, "t"],
     here: slice | Bool[Tensor, "t"],
     attention: Float[Tensor, "t"],
 ) -> SequenceView:
-    """One sample's rows without padding: those of the prompt, and the generated words behind it."""
-    whole = isinstance(here, slice)
-    rows = layout.valid.shape[1] if whole else int(layout.valid[sample].sum())
-    later = torch.arange(rows, rows + len(words), device=words.device)
+    """The rows of a video's sample without padding, and the generated words behind them."""
+    sample, whole, width = unit.sample, isinstance(here, slice), layout.valid.shape[1]
+    rows = width if whole else int(layout.valid[sample].sum())
+    later = torch.arange(rows, rows + len(frame) - width, device=frame.device)
     return SequenceView(
-        frame=torch.cat([layout.frame[sample], words])[here],
+        frame=frame[here],
         position=torch.cat([layout.row[sample], later])[here],
         attention=attention[here],
-        frames=layout.frames,
+        frames=unit.video.frames,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tokenprune.adapters import VideoLLM
@@ -18,13 +18,10 @@ from tokenprune.guards import contract
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap, rows_at
 from tokenprune.runtime.clock import Clock
-from tokenprune.runtime.layout import Layout
+from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.tower import TowerReading
 from tokenprune.strategy import Allocator
-from tokenprune.tokens import LastRow, Probe
-
-# what a guide reads of the language model's arguments
-PROMPT = ("inputs_embeds", "attention_mask", "position_ids")
+from tokenprune.tokens import LastRow, Probe, Video
 
 QueriesAndKeys = list[tuple[Tensor, Tensor]]  # by layer, [b h e] and [b g s e]
 
@@ -51,27 +48,27 @@ class Guide:
         given: dict[str, Any],
         input_ids: Int[Tensor, "b s"] | None,
         reading: TowerReading | None,
-        frames: int,
-        videos: int,
+        videos: Sequence[Sequence[Video]],
     ) -> dict[str, Any]:
         """The guide's own view of the prompt that is `given` to the model's language model.
 
-        An assistant's has frames that are decoded and prepared already, its tower, its words.
+        An assistant's has frames that are decoded and prepared already, its tower, its words;
+        `videos` come by sample.
         """
         if not self.assists:
-            return {name: given.get(name) for name in PROMPT}
+            return {name: given.get(name) for name in self.adapter.row_arguments}
         if input_ids is None or reading is None:
             raise UnsupportedGenerationError(
                 "an assistant sees the prompt for itself: pass input_ids and raw pixels, not "
                 "inputs_embeds"
             )
-        device, dtype = self.adapter.device, self.adapter.model.dtype
-        pixels = reading.pixels.unflatten(0, (-1, frames)).to(device, dtype)
-        pixels = pixels.repeat_interleave(videos // len(pixels), dim=0)  # beams share a video
-        inputs = {
-            name: None if given.get(name) is None else given[name].to(device) for name in PROMPT
+        # rows of the prompt are as padded, and as far from one another, for both
+        device = self.adapter.device
+        prompt = {
+            name: None if given.get(name) is None else given[name].to(device)
+            for name in ("attention_mask", "position_ids")
         }
-        return {**inputs, "inputs_embeds": self.adapter.embed(input_ids.to(device), pixels)}
+        return {**prompt, **self.adapter.see(input_ids, reading.given, videos)}
 
     @torch.no_grad()
     def read(
@@ -105,11 +102,10 @@ def weigh(
     allocator: Allocator,
     guide: Guide,
     layout: Layout,
-    videos: Sequence[int],
     inputs: Callable[[], dict[str, Any]],
     clock: Clock,
-) -> tuple[dict[int, Float[Tensor, "f"]], int]:
-    """Weights of the frames by sample, and how many layers of the guide ran for them.
+) -> tuple[dict[Unit, Float[Tensor, "f"]], int]:
+    """Weights of the frames of each video, and how many layers of the guide ran for them.
 
     One pass of the guide serves all samples; nothing runs until the allocator asks for layers.
     """
@@ -121,37 +117,37 @@ def weigh(
                 read[layers] = guide.read(layers, layout.last, inputs())
         return read[layers]
 
-    given: dict[int, Any] = {}
+    given: dict[Unit, Any] = {}
     with full_precision() as autocast:
-        for sample in videos:
-            probe = PromptProbe(guide.adapter.depth, layout, sample, once)
-            given[sample] = contract.ask(allocator, "weigh", probe, sample=sample)
+        for unit in layout.units:
+            probe = PromptProbe(guide.adapter.depth, layout, unit, once)
+            given[unit] = contract.ask(allocator, "weigh", probe, sample=unit.sample)
     weights = {
-        sample: contract.weights(allocator, layout.frames, weight)
-        for sample, weight in given.items()
+        unit: contract.weights(allocator, unit.video.frames, weight)
+        for unit, weight in given.items()
     }
     return weights, max((max(layers) + 1 for layers in read), default=0)
 
 
 class PromptProbe(Probe):
-    """One sample's view of a guide that reads the whole batch once."""
+    """One video's view of a guide that reads the whole batch once."""
 
     def __init__(
         self,
         depth: int,
         layout: Layout,
-        sample: int,
+        unit: Unit,
         read: Callable[[tuple[int, ...]], QueriesAndKeys],
     ) -> None:
         self.depth = depth
-        self.frames = layout.frames
-        self._visual: Bool[Tensor, "s"] = layout.visual[sample]
-        self.frame = layout.frame[sample][self._visual]
-        self._sample, self._read = sample, read
+        self.frames = unit.video.frames
+        self._columns = layout.columns(unit)
+        self.frame = layout.frame[unit.sample].index_select(0, self._columns) - unit.first
+        self._sample, self._read = unit.sample, read
 
     def last_row(self, layers: Sequence[int]) -> LastRow:
         read = self._read(tuple(layers))
-        columns = self._visual.nonzero().squeeze(-1).to(read[0][1].device)
+        columns = self._columns.to(read[0][1].device)
         queries: Float[Tensor, "l h e"] = torch.stack([query[self._sample] for query, _ in read])
         keys = torch.stack([key[self._sample].index_select(1, columns) for _, key in read])
         return LastRow(queries.to(self.frame.device), keys.to(self.frame.device))

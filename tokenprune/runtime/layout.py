@@ -6,13 +6,27 @@ Axes: `b` samples, `s` padded columns, `m` padded columns after packing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tokenprune.errors import LayoutError
-from tokenprune.tokens import TEXT
+from tokenprune.adapters.rows import Rows
+from tokenprune.tokens import TEXT, Video
+
+
+class Unit(NamedTuple):
+    """What a budget is for: one video of one sample."""
+
+    sample: int
+    first: int  # its first frame, counted through all videos of the sample
+    video: Video
+
+    def frame(self, frame: Int[Tensor, "*r"]) -> Int[Tensor, "*r"]:
+        """Frames of the sample's rows as this video counts them; what belongs to none is text."""
+        own = frame - self.first
+        return own.masked_fill((own < 0) | (own >= self.video.frames), TEXT)
 
 
 @dataclass(frozen=True)
@@ -20,11 +34,31 @@ class Layout:
     """The rows that a run of LLM layers sees; a prefill stage begins a new one."""
 
     valid: Bool[Tensor, "b s"]  # False on padding
-    frame: Int[Tensor, "b s"]  # TEXT on text and padding
+    frame: Int[Tensor, "b s"]  # of all videos of the sample; TEXT on text and padding
     slot: Int[Tensor, "b s"]  # cell of the uncompressed grid, of visual rows
     row: Int[Tensor, "b s"]  # place in the sample's own sequence that entered layer 0
-    frames: int
-    cells: int
+    videos: tuple[tuple[Video, ...], ...]  # by sample, uncompressed
+
+    @classmethod
+    def of(cls, rows: Rows, valid: Bool[Tensor, "b s"]) -> Layout:
+        """The layout of an uncompressed prompt."""
+        row = (valid.cumsum(1) - 1).clamp(min=0)
+        return cls(valid, rows.frame, rows.slot, row, rows.videos)
+
+    @property
+    def units(self) -> list[Unit]:
+        """All videos, sample after sample."""
+        units: list[Unit] = []
+        for sample, own in enumerate(self.videos):
+            first = 0
+            for video in own:
+                units.append(Unit(sample, first, video))
+                first += video.frames
+        return units
+
+    def frames(self, sample: int) -> int:
+        """How many all videos of a sample have."""
+        return sum(video.frames for video in self.videos[sample])
 
     @property
     def mask(self) -> Bool[Tensor, "b s"] | None:
@@ -44,7 +78,11 @@ class Layout:
     def counts(self, sample: int) -> Int[Tensor, "f"]:
         """Visual rows per frame of one sample."""
         frame = self.frame[sample]
-        return torch.bincount(frame[frame != TEXT], minlength=self.frames)
+        return torch.bincount(frame[frame != TEXT], minlength=self.frames(sample))
+
+    def columns(self, unit: Unit) -> Int[Tensor, "n"]:
+        """The columns that hold tokens of a video, in order."""
+        return (unit.frame(self.frame[unit.sample]) != TEXT).nonzero().squeeze(-1)
 
     def keep(self, kept: Bool[Tensor, "b s"]) -> tuple[Layout, Int[Tensor, "b m"]]:
         """The layout of the surviving rows, and the columns they come from.
@@ -72,43 +110,6 @@ def pack(kept: Bool[Tensor, "b s"], right: bool) -> tuple[Int[Tensor, "b m"], Bo
     else:
         order = kept.to(torch.int8).argsort(dim=1, stable=True)[:, kept.shape[1] - width :]
     return order, kept.gather(1, order)
-
-
-def prompt_layout(
-    placeholder: Bool[Tensor, "b s"], mask: Bool[Tensor, "b s"], cells: int, separators: int
-) -> tuple[Layout, list[int]]:
-    """The layout of an uncompressed prompt, and the samples that hold a video.
-
-    Raises LayoutError for several videos in one sample, and for placeholders that are not a whole
-    number of frames.
-    """
-    run = placeholder & mask
-    starts = run & ~torch.cat([torch.zeros_like(run[:, :1]), run[:, :-1]], dim=1)
-    if bool((starts.sum(1) > 1).any()):
-        raise LayoutError(
-            "a sample holds several videos: compress one video per sample, or concatenate their "
-            "frames"
-        )
-    lengths = run.sum(1)
-    with_video = lengths.nonzero().squeeze(-1).tolist()
-    visual = (lengths[with_video] - separators).unique()
-    if len(visual) != 1 or int(visual) % cells or int(visual) < cells:
-        found = sorted(set(lengths[with_video].tolist()))
-        raise LayoutError(
-            f"{found} video placeholders are not a whole number of frames of {cells} tokens plus "
-            f"{separators}: encode the prompt with the checkpoint's own processor, without chunked "
-            "prefill"
-        )
-    offset = run.cumsum(1) - 1
-    inside = run & (offset < visual)
-    return Layout(
-        valid=mask,
-        frame=torch.where(inside, offset // cells, TEXT),
-        slot=torch.where(inside, offset % cells, 0),
-        row=(mask.cumsum(1) - 1).clamp(min=0),
-        frames=int(visual) // cells,
-        cells=cells,
-    ), with_video
 
 
 def visible_mask(valid: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"] | None:

@@ -12,7 +12,6 @@ from transformers import PreTrainedConfig
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.adapters.base import context_of
-from tokenprune.errors import LayoutError
 from tokenprune.runtime.attention import flat_mask
 
 IMAGES = (
@@ -25,42 +24,25 @@ IMAGES = (
 class VideoPrompt:
     """A prompt that brings videos, while its ids are known."""
 
+    given: dict[str, Any]  # the call to the model
     placeholder: Bool[Tensor, "b s"]  # rows that features of videos replace
-    input_ids: Int[Tensor, "b s"] | None
-    encoded: Any  # features that were made before; None where the prompt brings pixels
+
+    @property
+    def input_ids(self) -> Int[Tensor, "b s"] | None:
+        return self.given.get("input_ids")
+
+    @property
+    def encoded(self) -> Any:
+        """Features that were made before; None where the prompt brings pixels."""
+        return compat.encoded_media(self.given, "video")
 
 
 def video_prompt(adapter: VideoLLM, given: dict[str, Any]) -> VideoPrompt | None:
-    """The prompt in the arguments of a call to the model, None if it brings no video.
-
-    Raises LayoutError where a sample holds more than one video, side by side or apart.
-    """
-    videos = _videos_in(given)
-    if not videos:
+    """The prompt in the arguments of a call to the model, None if it brings no video."""
+    if not adapter.brings(given):
         return None
-    input_ids = given.get("input_ids")
-    placeholder = adapter.placeholders(input_ids, given.get("inputs_embeds"))
-    samples = int(placeholder.any(1).sum())
-    if samples and videos > samples:
-        raise LayoutError(
-            "a sample holds several videos: compress one video per sample, or concatenate their "
-            f"frames (videos: {videos}, samples that have one: {samples})"
-        )
-    return VideoPrompt(placeholder, input_ids, compat.encoded_media(given, "video"))
-
-
-def _videos_in(given: dict[str, Any]) -> int:
-    """How many videos a call to the model brings, as pixels `[v f c h w]` or as features `[v s d]`.
-
-    One where they come in another form, which is for the model to judge.
-    """
-    pixels, encoded = given.get("pixel_values_videos"), compat.encoded_media(given, "video")
-    if pixels is not None:
-        return len(pixels) if pixels.ndim == 5 else 1
-    if encoded is None:
-        return 0
-    features = encoded.pooler_output
-    return len(features) if features.ndim == 3 else 1
+    placeholder = adapter.placeholders(given.get("input_ids"), given.get("inputs_embeds"))
+    return VideoPrompt(given, placeholder)
 
 
 def images_in(given: dict[str, Any]) -> bool:

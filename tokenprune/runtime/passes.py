@@ -97,7 +97,8 @@ class Passes:
         now = self._pass
         clock = now.clock = Clock(self._adapter.device, self._timed)
         now.since = clock.now()
-        reading = TowerReading(named(module, args, kwargs)["pixel_values"])
+        given = named(module, args, kwargs)
+        reading = TowerReading(given, self._adapter.shown(given))
         # a prompt needs at most its images' and its video's
         now.readings = [*now.readings[-1:], reading]
         if any(self.pipeline.signals):
@@ -161,7 +162,8 @@ class Passes:
     ) -> tuple[Phase, dict[str, Any]]:
         """A video prompt is about to enter the language model."""
         now, uncompressed = self._pass, given
-        self._taps.pop(self._adapter.tower_attention, None)
+        if any(self.pipeline.signals):
+            self._taps.pop(self._adapter.tower_attention, None)
         if now.readings:
             now.clock.add("vision", now.since)
         else:

@@ -23,15 +23,15 @@ from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap, causal_mask, flat_mask, last_row, rows_at
 from tokenprune.runtime.cache import CompressedLayer, compressed_cache
 from tokenprune.runtime.clock import Clock
-from tokenprune.runtime.compress import Weights, compress
+from tokenprune.runtime.compress import Shorter, Weights, compress
 from tokenprune.runtime.guide import Guide, weigh
-from tokenprune.runtime.layout import Layout, prompt_layout, take
+from tokenprune.runtime.layout import Layout, take
 from tokenprune.runtime.media import VideoPrompt
 from tokenprune.runtime.partitioned_cache import PartitionedLayer
 from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.report import Report, SampleReport, StageReport
-from tokenprune.runtime.tower import TowerReading, matching
+from tokenprune.runtime.tower import Sight, TowerReading, matching
 from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, VisionStage
 from tokenprune.tokens import SequenceView
 
@@ -51,9 +51,15 @@ class Prefill(Phase):
     lap = "prefill"
 
     def __init__(
-        self, attached: Attached, prompt: PromptState, weights: Weights, cache: Cache | None
+        self,
+        attached: Attached,
+        prompt: PromptState,
+        given: dict[str, Any],
+        weights: Weights,
+        cache: Cache | None,
     ) -> None:
         self.prompt, self.cache = prompt, cache
+        self._given = given  # to the language model
         self._adapter, self._pipeline = attached.adapter, attached.pipeline
         self._weights = weights
         self._pruners = by_layer(self._pipeline)
@@ -101,6 +107,7 @@ class Prefill(Phase):
         hidden = take(given["hidden_states"], columns)
         rotations = tuple(take(part, columns) for part in given["position_embeddings"])
         mask = causal_mask(self._adapter.text_config, hidden, after.mask, self.cache, layer)
+        self._adapter.narrow_within(self._given, columns, after.valid)
         self._narrowed = {"attention_mask": mask, "position_embeddings": rotations}
         if given.get("position_ids") is not None:
             self._narrowed["position_ids"] = take(given["position_ids"], columns)
@@ -111,30 +118,38 @@ class Prefill(Phase):
     ) -> Bool[Tensor, "b s"]:
         """Runs the stages of a layer one after another, sample by sample, without padding."""
         attention, kept = self._rows[layer - 1], before.valid.clone()
-        for stage in stages:
-            for sample in self.prompt.videos:
-                here = kept[sample].nonzero().squeeze(-1)
+        done: dict[int, list[list[StageReport]]] = {}
+        for unit in self.prompt.units:
+            reports: list[StageReport] = []
+            for stage in stages:
+                here = kept[unit.sample].nonzero().squeeze(-1)
+                frame = self.prompt.frame(unit, len(self.prompt.layouts) - 1)
                 view = SequenceView(
-                    before.frame[sample, here],
-                    before.row[sample, here],
-                    attention[sample, here],
-                    before.frames,
+                    frame[here],
+                    before.row[unit.sample, here],
+                    attention[unit.sample, here],
+                    unit.video.frames,
                 )
-                budget = self._pipeline.budget(stage, view, self._weights.get(sample), sample)
-                survives = contract.ask(stage, "prune", view, budget, sample=sample)
+                budget = self._pipeline.budget(stage, view, self._weights.get(unit), unit.sample)
+                survives = contract.ask(stage, "prune", view, budget, sample=unit.sample)
                 counts = masks.survivors(stage, view, budget, survives)
-                self.prompt.report[sample].stages.append(StageReport(stage.name, layer, *counts))
-                kept[sample, here] = survives
+                reports.append(StageReport(stage.name, layer, *counts))
+                kept[unit.sample, here] = survives
+            done.setdefault(unit.sample, []).append(reports)
+        for sample, parts in done.items():
+            self.prompt.report[sample].note(parts)
         return kept
 
     def finish(self) -> PromptState:
         """Writes down what every layer saw; a promised reduction that did not happen raises."""
         depth = self._adapter.depth
-        for sample in self.prompt.videos:
-            report, weights = self.prompt.report[sample], self._weights.get(sample)
-            report.layers = self.prompt.visual_rows(sample, depth)
-            report.slots = self.prompt.slots(sample)
-            report.frame_weights = None if weights is None else weights.tolist()
+        for sample, report in enumerate(self.prompt.report.samples):
+            if report is not None:
+                report.layers = self.prompt.visual_rows(sample, depth)
+                report.slots = self.prompt.slots(sample)
+        for unit, weights in self._weights.items():
+            report = self.prompt.report[unit.sample]
+            report.frame_weights = [*(report.frame_weights or []), *weights.tolist()]
         if self.cache is not None:
             self._check_cached(self.cache)
         return self.prompt
@@ -187,44 +202,57 @@ def begin(
 
     Returns the pass, and the language model's arguments in place of `given`.
     """
-    layout, videos = _layout(attached.adapter, video, given)
-    report = Report(empty_reports(layout, videos), clock)
-    reading = matching(readings, len(videos), layout.frames)
+    adapter, pipeline = attached.adapter, attached.pipeline
+    layout = _layout(adapter, video, given, readings)
+    report = Report(empty_reports(layout), clock)
+    reading = matching(readings, layout)
     weights: Weights = {}
-    if (allocator := attached.pipeline.allocator) is not None:
+    if (allocator := pipeline.allocator) is not None:
 
         def inputs() -> dict[str, Any]:
-            return guide.see(given, video.input_ids, reading, layout.frames, len(videos))
+            return guide.see(given, video.input_ids, reading, layout.videos)
 
         guide = attached.guide
-        weights, report.probe_layers = weigh(allocator, guide, layout, videos, inputs, clock)
-    if not attached.pipeline.of(VisionStage):
-        return Prefill(attached, PromptState(layout, videos, report), weights, cache), given
-    left, stages = compress(
-        attached.pipeline, given["inputs_embeds"], layout, videos, reading, weights
-    )
-    for sample, done in stages.items():
-        report[sample].stages = done
-    prompt = PromptState(
-        left.layout, videos, report, layout.valid.shape[1], left.columns, left.removed
-    )
-    given = {**given, "inputs_embeds": left.embeds}
+        weights, report.probe_layers = weigh(allocator, guide, layout, inputs, clock)
+    if not pipeline.of(VisionStage):
+        return Prefill(attached, PromptState(layout, report), given, weights, cache), given
+    sight = Sight(given["inputs_embeds"], layout, reading, pipeline)
+    left, done = compress(pipeline, given["inputs_embeds"], layout, sight, weights)
+    for sample, samples_report in enumerate(report.samples):
+        if samples_report is not None:
+            samples_report.note([done[unit] for unit in layout.units if unit.sample == sample])
+    anew = adapter.positions == "contiguous"
+    shift = left.removed if anew else None
+    prompt = PromptState(left.layout, report, layout.valid.shape[1], left.columns, shift)
+    given = _shorter(adapter, given, left, anew)
+    return Prefill(attached, prompt, given, weights, cache), given
+
+
+def _shorter(adapter: VideoLLM, given: dict[str, Any], left: Shorter, anew: bool) -> dict[str, Any]:
+    """Arguments of the language model for what is left, its positions counted `anew` or not."""
+    positions = given.get("position_ids")
+    narrowed = adapter.narrow(given, left.columns, left.layout.valid)
+    given = {**given, **narrowed, "inputs_embeds": left.embeds}
     if left.removed is not None:
-        given |= {"attention_mask": left.layout.mask, "position_ids": left.layout.row}
-    return Prefill(attached, prompt, weights, cache), given
+        given["attention_mask"] = left.layout.mask
+    if anew:
+        given["position_ids"] = positions if left.removed is None else left.layout.row
+    return given
 
 
 def _layout(
-    adapter: VideoLLM, video: VideoPrompt, given: dict[str, Any]
-) -> tuple[Layout, list[int]]:
-    """The uncompressed layout, on the device of the embeddings, and the samples with a video."""
+    adapter: VideoLLM, video: VideoPrompt, given: dict[str, Any], readings: Sequence[TowerReading]
+) -> Layout:
+    """The uncompressed layout, on the device of the embeddings."""
     placeholder = video.placeholder.to(given["inputs_embeds"].device)
     mask = flat_mask(given.get("attention_mask"))
     valid = torch.ones_like(placeholder) if mask is None else mask.bool()
-    return prompt_layout(placeholder, valid, adapter.cells, adapter.separators)
+    shown = [reading.videos for reading in readings]
+    rows = adapter.rows(placeholder & valid, video.given, shown)
+    adapter.check(given, rows)
+    return Layout.of(rows, valid)
 
 
-def empty_reports(layout: Layout, videos: Sequence[int]) -> list[SampleReport | None]:
+def empty_reports(layout: Layout) -> list[SampleReport | None]:
     """One for every sample that holds a video."""
-    samples = range(len(layout.valid))
-    return [SampleReport(layout.frames, layout.cells) if i in videos else None for i in samples]
+    return [SampleReport(videos) if videos else None for videos in layout.videos]

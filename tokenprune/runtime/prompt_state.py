@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tokenprune.runtime.layout import Layout
+from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
 
@@ -25,20 +25,20 @@ class PromptState:
     """A padded batch: its layouts, their columns, positions and validity. It runs nothing.
 
     `layout` is what enters the language model. Where a vision stage has made it, `origin` has its
-    columns in the `sent` ones of the caller, and `shift` the rows that each sample lost.
+    columns in the `sent` ones of the caller, and `shift` how many positions each sample lost; None
+    where they are the uncompressed prompt's.
     """
 
     def __init__(
         self,
         layout: Layout,
-        videos: list[int],
         report: Report,
         sent: int | None = None,
         origin: Int[Tensor, "b m"] | None = None,
         shift: Int[Tensor, "b"] | None = None,
     ) -> None:
-        self.videos = videos  # the samples that hold one
         self.report = report
+        self.units = layout.units
         self.layouts = [layout]
         self.starts = [0]  # first LLM layer of each layout
         self.columns: list[Tensor] = []  # of each later layout, in the layout before
@@ -50,9 +50,10 @@ class PromptState:
         self.generated = layout.valid[:, :0]  # validity of the columns after the prompt
         self._gaps = False  # whether one of them is not real
         self._padded: dict[int, bool] = {}  # by number of a layout
+        self._frames: dict[tuple[Unit, int], Tensor] = {}
         # what decode stages leave for the next step
-        self.states: dict[int, Any] = {}  # a stage's own, by sample
-        self.shown: dict[int, Tensor] = {}  # what each sample's last step attended to
+        self.states: dict[Unit, Any] = {}  # a stage's own, by video
+        self.shown: dict[Unit, Tensor] = {}  # what of each video the last step attended to
         self.partitions: dict[int, Partition] = {}  # of the cached rows, by number of a layout
 
     # layouts
@@ -77,6 +78,15 @@ class PromptState:
         width = self.layouts[number - 1].valid.shape[1]
         prompt = values[:, :width].gather(1, self.columns[number - 1])
         return torch.cat([prompt, values[:, width:]], dim=1)
+
+    def frame(self, unit: Unit, number: int) -> Int[Tensor, "m"]:
+        """Of each column of a layout, the frame of one video of its sample; all else is text."""
+        layout = self.layouts[number]
+        if len(layout.videos[unit.sample]) == 1:
+            return layout.frame[unit.sample]
+        if (unit, number) not in self._frames:  # every decoding step asks again
+            self._frames[unit, number] = unit.frame(layout.frame[unit.sample])
+        return self._frames[unit, number]
 
     # validity
 
@@ -142,5 +152,5 @@ class PromptState:
         """Per frame, the cells whose token reached the last layer."""
         last = self.layouts[-1]
         visual = last.visual[sample]
-        counts = torch.bincount(last.frame[sample][visual], minlength=last.frames).tolist()
+        counts = torch.bincount(last.frame[sample][visual], minlength=last.frames(sample)).tolist()
         return [cells.tolist() for cells in last.slot[sample][visual].split(counts)]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from torch import Tensor
 
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.slots import pack
+from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
 
@@ -25,13 +28,23 @@ class StageReport:
     budget: list[int]
     after: list[int]
 
+    @classmethod
+    def joined(cls, parts: Sequence[StageReport]) -> StageReport:
+        """One stage on several videos of a sample."""
+        before = [*chain(*(part.before for part in parts))]
+        budget = [*chain(*(part.budget for part in parts))]
+        after = [*chain(*(part.after for part in parts))]
+        return cls(parts[0].strategy, parts[0].layer, before, budget, after)
+
 
 @dataclass
 class SampleReport:
-    """One video of one prompt, from the tower's output to the last decoding step."""
+    """The videos of one sample, from the tower's output to the last decoding step.
 
-    frames: int
-    cells: int
+    Frames are counted through all of them.
+    """
+
+    videos: tuple[Video, ...]
     stages: list[StageReport] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)  # visual tokens each LLM layer saw at prefill
     # per frame, cells whose token reached the last layer
@@ -43,9 +56,23 @@ class SampleReport:
     changes: list[Tensor] = field(default_factory=list)
 
     @property
+    def frames(self) -> int:
+        return sum(video.frames for video in self.videos)
+
+    @property
+    def cells(self) -> int:
+        """Visual tokens of a frame without compression, of the largest ones."""
+        return max(video.cells for video in self.videos)
+
+    @property
     def full(self) -> int:
         """Visual tokens without compression."""
-        return self.frames * self.cells
+        return sum(video.tokens for video in self.videos)
+
+    def note(self, done: Sequence[Sequence[StageReport]]) -> None:
+        """Takes down what the same stages did to each of the videos, in order."""
+        for parts in zip(*done, strict=True):
+            self.stages.append(StageReport.joined(parts))
 
     @property
     def kept(self) -> int:
@@ -105,6 +132,7 @@ class SampleReport:
         """For `records.jsonl`: plain numbers and lists; `slots.unpack` gives the slots back."""
         weights = {} if self.frame_weights is None else {"frame_weights": self.frame_weights}
         return {
+            "videos": [list(video) for video in self.videos],  # frames, height, width in tokens
             "full": self.full,
             "kept": self.kept,
             "requested_ratio": self.requested_ratio,

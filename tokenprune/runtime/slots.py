@@ -43,7 +43,10 @@ def unpack(tokens: Mapping[str, Any]) -> list[list[int]]:
     was kept. Raises ValueError.
     """
     counts: list[int] = tokens["kept_per_frame"]
+    videos = tokens.get("videos")
     cells = tokens["full"] // len(counts)
+    if videos is not None:
+        cells = max(height * width for _, height, width in videos)
     slots = tokens.get("slots")
     if slots is None and all(count == cells for count in counts):
         return [list(range(cells)) for _ in counts]

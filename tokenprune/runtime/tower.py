@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tokenprune.adapters import VideoLLM
+from tokenprune.adapters.rows import sources
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.runtime import attention
 from tokenprune.runtime.clock import Clock
-from tokenprune.runtime.layout import Layout
+from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.strategy import Pipeline
-from tokenprune.tokens import Signals, VisualTokens
+from tokenprune.tokens import Signals, Video, VisualTokens
 
 
 @dataclass
 class TowerReading:
-    """One call of the tower on `i` images; `c` cells after pooling."""
+    """One call of the tower: what it shows, and what its attention said of `n` cells, in order."""
 
-    pixels: Float[Tensor, "i ch h w"]
-    saliency: Float[Tensor, "i c"] | None = None
-    keys: Float[Tensor, "i c k"] | None = None
+    given: Mapping[str, Any]  # the call's arguments by name
+    videos: tuple[Video, ...]
+    # of as many frames as the attention had in one call: all of them, or one after another
+    saliency: list[Float[Tensor, "n"]] = field(default_factory=list)
+    keys: list[Float[Tensor, "n k"]] = field(default_factory=list)
+    read: int = 0  # frames so far
+
+    @property
+    def tokens(self) -> int:
+        return sum(video.tokens for video in self.videos)
+
+    def next(self, frames: int) -> Video:
+        """The video that the next `frames` belong to."""
+        first, self.read = self.read, self.read + frames
+        for video in self.videos:
+            if first < video.frames:
+                return video
+            first -= video.frames
+        raise RuntimeError(f"the tower attends to more than its {self.read - frames} frames")
 
 
 def tower_tap(
@@ -36,63 +55,90 @@ def tower_tap(
             read(query, key, scale)
 
     def read(query: Float[Tensor, "i h p e"], key: Float[Tensor, "i h p e"], scale: float) -> None:
+        video = reading.next(len(query))
         if signals.saliency is not None:
             if signals.saliency == "received":
                 weight = attention.received(query, key, scale)
             else:
                 weight = attention.mean_query(query, key)
-            pooled = adapter.pool(weight.unsqueeze(-1)).squeeze(-1)
+            pooled = adapter.to_cells(weight.unsqueeze(-1), video).squeeze(-1)
             # pooling averages, but attention is a mass: a cell stands for all the patches it covers
-            reading.saliency = pooled * (weight.shape[1] / pooled.shape[1])
+            mass = pooled * (weight.shape[1] / pooled.shape[1])
+            reading.saliency.append(mass.flatten())
         if signals.keys is not None:
             whole = signals.keys == "full"
             flat = attention.side_by_side(key).float() if whole else key.float().mean(1)
-            reading.keys = adapter.pool(flat)
+            reading.keys.append(adapter.to_cells(flat, video).flatten(0, 1))
 
     return tap
 
 
-def matching(readings: Sequence[TowerReading], videos: int, frames: int) -> TowerReading | None:
-    """The tower's last call on as many whole videos as there are.
+def matching(readings: Sequence[TowerReading], layout: Layout) -> TowerReading | None:
+    """The tower's last call on as many tokens as a prompt has.
 
     Or on a whole fraction of them: beams share one.
     """
-    fitting = [
-        reading
-        for reading in readings
-        if len(reading.pixels) % frames == 0 and videos * frames % len(reading.pixels) == 0
-    ]
+    tokens = sum(unit.video.tokens for unit in layout.units)
+    fitting = [reading for reading in readings if tokens % max(1, reading.tokens) == 0]
     return fitting[-1] if fitting else None
 
 
-def visual_tokens(
-    embeds: Float[Tensor, "b s d"],
-    layout: Layout,
-    videos: list[int],
-    number: int,
-    reading: TowerReading | None,
-    pipeline: Pipeline,
-) -> VisualTokens:
-    """The `number`-th video of the batch as its vision stages see it."""
-    sample = videos[number]
-    visual = layout.visual[sample]
-    keys = saliency = None
-    if any(pipeline.signals):
+class Sight:
+    """The videos of a prompt as its vision stages see them."""
+
+    def __init__(
+        self,
+        embeds: Float[Tensor, "b s d"],
+        layout: Layout,
+        reading: TowerReading | None,
+        pipeline: Pipeline,
+    ) -> None:
+        self._embeds, self._layout = embeds, layout
+        self._keys = self._saliency = None
+        self._begins: dict[Unit, int] = {}
+        if not any(pipeline.signals):
+            return
         if reading is None:
             raise UnsupportedGenerationError(
                 f"{pipeline} reads the vision tower, which did not run inside the block: pass raw "
                 "pixels to generate"
             )
-        share = len(videos) * layout.frames // len(reading.pixels)
-        images = slice(number // share * layout.frames, (number // share + 1) * layout.frames)
-        keys = None if reading.keys is None else reading.keys[images].flatten(0, 1)
-        saliency = None if reading.saliency is None else reading.saliency[images].flatten()
-    return VisualTokens(
-        features=embeds[sample, visual],
-        keys=keys,
-        saliency=saliency,
-        frame=layout.frame[sample, visual],
-        slot=layout.slot[sample, visual],
-        frames=layout.frames,
-        cells=layout.cells,
-    )
+        self._keys, self._saliency = _joined(reading.keys), _joined(reading.saliency)
+        self._begins = _begins(layout, reading.tokens)
+
+    def tokens(self, unit: Unit) -> VisualTokens:
+        columns, video = self._layout.columns(unit), unit.video
+        keys = saliency = None
+        if self._begins:
+            begin = self._begins[unit]
+            own = slice(begin, begin + video.tokens)
+            keys = None if self._keys is None else self._keys[own]
+            saliency = None if self._saliency is None else self._saliency[own]
+        frame, slot = self._layout.frame[unit.sample], self._layout.slot[unit.sample]
+        return VisualTokens(
+            features=self._embeds[unit.sample].index_select(0, columns),
+            keys=keys,
+            saliency=saliency,
+            frame=frame.index_select(0, columns) - unit.first,
+            slot=slot.index_select(0, columns),
+            frames=video.frames,
+            cells=video.cells,
+        )
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor | None:
+    """One behind another, without a copy where there is one only."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([*parts]) if parts else None
+
+
+def _begins(layout: Layout, shown: int) -> dict[Unit, int]:
+    """Where the tokens of each video begin in a reading that has `shown` tokens."""
+    begins: list[int] = []
+    numbers, at = sources(layout.videos, shown), 0
+    for unit, number in zip(layout.units, numbers, strict=True):
+        if number == len(begins):  # the first that shows it
+            begins.append(at)
+            at += unit.video.tokens
+    return dict(zip(layout.units, (begins[number] for number in numbers), strict=True))

@@ -1,0 +1,277 @@
+"""Every family of models as the tests need it: a small random model, and prompts with the numbers
+that are known of each of their rows.
+
+Nothing here is asked of tokenprune. `FAMILIES` is the matrix of tests, by `model_type`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import models
+import random_models
+import torch
+from models import IMAGE, PAD, VIDEO
+from random_models import END, START
+from torch import Tensor
+
+TEXT = -1
+Inputs = dict[str, Tensor]
+
+
+class Clip(NamedTuple):
+    """One video as the language model gets it, in cells."""
+
+    frames: int
+    height: int = 3
+    width: int = 3
+
+
+class Ask(NamedTuple):
+    """One sample: words, videos, words."""
+
+    before: int = 4
+    clips: tuple[Clip, ...] = ()
+    after: int = 5
+
+
+class Row(NamedTuple):
+    """One row of a prompt: its token (None: any word), and the cell it stands for."""
+
+    token: int | None = None
+    frame: int = TEXT
+    slot: int = 0
+
+
+WORD = Row()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A padded batch, what is known of its rows `[b s]` and of the samples' videos, and the samples
+    unpadded.
+    """
+
+    inputs: Inputs
+    frame: Tensor
+    slot: Tensor
+    clips: tuple[tuple[Clip, ...], ...]
+    alone: tuple[Inputs, ...]
+
+    def videos(self) -> list[int]:
+        """The samples that hold one."""
+        return [number for number, clips in enumerate(self.clips) if clips]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family of models takes and how its prompts look.
+
+    Args:
+        build: a model, from an attention implementation and a seed
+        clips: what the samples of a usual batch show; of equal length where the family wants it
+        rows: the rows of one video, the frames of which are counted from a number
+        media: the arguments that bring videos
+        layers: two LLM layers before which a stage may drop rows
+        mrope: positions have three axes and stay as they were
+        types: the argument that says of each row what it is, and what a visual row has there
+    """
+
+    model_type: str
+    build: Callable[..., Any]
+    clips: tuple[Clip, Clip]
+    rows: Callable[[Clip, int], list[Row]]
+    media: Callable[[Sequence[Clip], torch.Generator], Inputs]
+    layers: tuple[int, int] = (1, 2)
+    mrope: bool = False
+    types: tuple[str, int] | None = None
+    placeholder: int = VIDEO
+
+    def prompt(self, asks: Sequence[Ask] | None = None, seed: int = 0, pad: str = "left") -> Prompt:
+        """A batch; the usual one has two ragged videos and a sample of words only."""
+        one, other = self.clips
+        asks = asks or [Ask(4, (one,), 5), Ask(1, (other,), 8), Ask(6, (), 3)]
+        generator = torch.Generator().manual_seed(seed)
+        samples = [self._rows(ask) for ask in asks]
+        ids = [_words(rows, generator) for rows in samples]
+        media = [self.media(ask.clips, generator) if ask.clips else {} for ask in asks]
+        alone = [self._sample(*pair) for pair in zip(ids, media, strict=True)]
+        batch = _padded([torch.tensor(row) for row in ids], PAD, pad)
+        inputs = self._sample(batch, {}) | _together(media)
+        frames = [torch.tensor([row.frame for row in rows]) for rows in samples]
+        slots = [torch.tensor([row.slot for row in rows]) for rows in samples]
+        return Prompt(
+            inputs,
+            _padded(frames, TEXT, pad),
+            _padded(slots, 0, pad),
+            tuple(self._videos(ask.clips) for ask in asks),
+            tuple(alone),
+        )
+
+    def _videos(self, clips: tuple[Clip, ...]) -> tuple[Clip, ...]:
+        """All images of a sample are one video."""
+        if self.placeholder == VIDEO or not clips:
+            return clips
+        return (clips[0]._replace(frames=sum(clip.frames for clip in clips)),)
+
+    def _rows(self, ask: Ask) -> list[Row]:
+        rows, frames = [WORD] * ask.before, 0
+        for clip in ask.clips:
+            rows += [*self.rows(clip, frames), WORD]
+            frames += clip.frames
+        return rows + [WORD] * (ask.after - len(ask.clips))
+
+    def _sample(self, ids: Any, media: Inputs) -> Inputs:
+        ids = torch.atleast_2d(torch.as_tensor(ids))
+        inputs = {"input_ids": ids, "attention_mask": (ids != PAD).long(), **media}
+        if self.types is not None:
+            name, kind = self.types
+            inputs[name] = kind * (ids == self.placeholder).long()
+        return inputs
+
+
+def _words(rows: Sequence[Row], generator: torch.Generator) -> list[int]:
+    words = torch.randint(8, 64, (len(rows),), generator=generator).tolist()
+    return [word if row.token is None else row.token for row, word in zip(rows, words, strict=True)]
+
+
+def _padded(rows: Sequence[Tensor], filler: int, side: str) -> Tensor:
+    longest = max(map(len, rows))
+    batch = torch.full((len(rows), longest), filler)
+    for number, row in enumerate(rows):
+        where = slice(longest - len(row), None) if side == "left" else slice(0, len(row))
+        batch[number, where] = row
+    return batch
+
+
+def _together(media: Sequence[Inputs]) -> Inputs:
+    names = next((list(part) for part in media if part), [])
+    return {name: torch.cat([part[name] for part in media if part]) for name in names}
+
+
+# rows of a video
+
+
+def _frames(clip: Clip, first: int, token: int = VIDEO) -> list[list[Row]]:
+    cells = range(clip.height * clip.width)
+    frames = range(first, first + clip.frames)
+    return [[Row(token, frame, cell) for cell in cells] for frame in frames]
+
+
+def _one_run(clip: Clip, first: int) -> list[Row]:
+    return [*chain.from_iterable(_frames(clip, first))]
+
+
+def _newline_behind(clip: Clip, first: int) -> list[Row]:
+    return [*_one_run(clip, first), Row(VIDEO)]
+
+
+def _cls_first(clip: Clip, first: int) -> list[Row]:
+    return [*chain.from_iterable([Row(VIDEO), *frame] for frame in _frames(clip, first))]
+
+
+def _between_marks(clip: Clip, first: int) -> list[Row]:
+    return [Row(START), *_one_run(clip, first), Row(END)]
+
+
+def _timestamps(clip: Clip, first: int) -> list[Row]:
+    """`<1.5 seconds>` and marks around every frame, and the template's own around them all."""
+    rows = [Row(START)]
+    for frame in _frames(clip, first):
+        rows += [WORD, WORD, WORD, Row(START), *frame, Row(END)]
+    return [*rows, Row(END)]
+
+
+def _named_frames(clip: Clip, first: int) -> list[Row]:
+    """`Frame1: <img> ... </img>` and a line break."""
+    rows = []
+    for frame in _frames(clip, first, IMAGE):
+        rows += [WORD, WORD, Row(START), *frame, Row(END), WORD]
+    return rows
+
+
+def _images(clip: Clip, first: int) -> list[Row]:
+    rows = []
+    for frame in _frames(clip, first, IMAGE):
+        rows += [WORD, Row(START), *frame, Row(END), WORD]
+    return rows
+
+
+# what brings videos
+
+
+def _equal_frames(side: int) -> Callable[[Sequence[Clip], torch.Generator], Inputs]:
+    def media(clips: Sequence[Clip], generator: torch.Generator) -> Inputs:
+        shape = (len(clips), clips[0].frames, 3, side, side)
+        return {"pixel_values_videos": torch.randn(shape, generator=generator)}
+
+    return media
+
+
+def _pictures(clips: Sequence[Clip], generator: torch.Generator) -> Inputs:
+    frames = sum(clip.frames for clip in clips)
+    return {"pixel_values": torch.randn(frames, 3, 48, 48, generator=generator)}
+
+
+def _patches(clips: Sequence[Clip], generator: torch.Generator) -> Inputs:
+    grids = torch.tensor([(clip.frames, 2 * clip.height, 2 * clip.width) for clip in clips])
+    values = torch.randn(int(grids.prod(-1).sum()), 3 * 2 * 4 * 4, generator=generator)
+    return {"pixel_values_videos": values, "video_grid_thw": grids}
+
+
+def _timed_patches(clips: Sequence[Clip], generator: torch.Generator) -> Inputs:
+    """A pair of frames lasts the longer, the more of them there are: 0.4 s to 1.2 s."""
+    seconds = torch.tensor([0.2 * clip.frames for clip in clips])
+    return {**_patches(clips, generator), "second_per_grid_ts": seconds}
+
+
+RAGGED = (Clip(3, 2, 3), Clip(5, 3, 2))
+MARKED = ("mm_token_type_ids", 2)
+
+
+def _llava(
+    model_type: str, build: Any, rows: Callable[[Clip, int], list[Row]], side: int = 48
+) -> Family:
+    return Family(model_type, build, (Clip(4), Clip(4)), rows, _equal_frames(side))
+
+
+def _qwen(model_type: str, rows: Any = _between_marks, media: Any = _patches) -> Family:
+    build = getattr(random_models, model_type)
+    return Family(model_type, build, RAGGED, rows, media, mrope=True, types=MARKED)
+
+
+def _onevision(attention: str = "sdpa", seed: int = 0) -> Any:
+    return models.llava_onevision(seed, attention=attention)
+
+
+ALL = (
+    _llava("llava_onevision", _onevision, _newline_behind),
+    _llava("llava_next_video", random_models.llava_next_video, _one_run),
+    _llava("video_llava", random_models.video_llava, _cls_first, side=24),
+    _qwen("qwen2_vl"),
+    _qwen("qwen2_5_vl", media=_timed_patches),
+    _qwen("qwen3_vl", rows=_timestamps),
+    _qwen("qwen3_vl_moe", rows=_timestamps),
+    Family(
+        "internvl",
+        random_models.internvl,
+        (Clip(3), Clip(5)),
+        _named_frames,
+        _pictures,
+        placeholder=IMAGE,
+    ),
+    Family(
+        "gemma3",
+        random_models.gemma3,
+        (Clip(3), Clip(4)),
+        _images,
+        _pictures,
+        layers=(2, 4),
+        types=("token_type_ids", 1),
+        placeholder=IMAGE,
+    ),
+)
+FAMILIES = {family.model_type: family for family in ALL}

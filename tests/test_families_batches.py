@@ -1,0 +1,144 @@
+"""Every registered family in batches: what keeps all is the stock model, a sample of any batch is
+itself alone, several answers to one prompt are answers to the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import handbuilt
+import pytest
+import torch
+from families import FAMILIES, Ask, Family, Inputs, Prompt
+from family_stages import left
+from test_families import STEPS, check, everywhere, generated, kernels, stages_of
+
+from tokenprune import attach
+from tokenprune.strategy import Pipeline
+
+GREEDY: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False}
+READERS = ["visionzip", "prumerge", "dycoke+dytok", "fastv+dytok", "visionzip+fastv"]
+
+
+def deep(family: Family, spec: str) -> dict[str, Any]:
+    """Options by which stages within the language model act before a layer that is full."""
+    layer = family.layers[1]
+    return {f"{name}.layer": layer for name in ("fastv", "dycoke") if name in spec}
+
+
+@everywhere
+@kernels
+def test_none_is_stock_token_for_token(kind: str, attention: str) -> None:
+    model, prompt = FAMILIES[kind].build(attention), FAMILIES[kind].prompt()
+    stock = generated(model, prompt)
+    with attach(model, "none") as session:
+        found = generated(model, prompt)
+    assert torch.equal(found[0], stock[0])
+    assert torch.equal(found[1], stock[1])
+    assert session.report[0].layer_average_ratio == 1.0
+    again = generated(model, prompt)
+    assert torch.equal(again[1], stock[1]), "after the block"
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("spec", "options"),
+    [
+        ("uniform", {"uniform.keep": 1.0}),
+        ("fastv+dytok", {"fastv.drop": 0.0}),
+        ("dycoke", {"dycoke.merge": 0.0, "dycoke.prune": 0.0}),
+    ],
+)
+def test_what_drops_nothing_changes_no_logit(kind: str, spec: str, options: dict[str, Any]) -> None:
+    family = FAMILIES[kind]
+    model, prompt = family.build(), family.prompt()
+    stock = generated(model, prompt)
+    with attach(model, spec, deep(family, spec) | options):
+        found = generated(model, prompt)
+    assert torch.equal(found[0], stock[0])
+    assert torch.allclose(found[1], stock[1], atol=2e-5)
+
+
+def facts(report: Any) -> dict[str, Any]:
+    return {name: value for name, value in report.as_dict().items() if name != "frame_weights"}
+
+
+@everywhere
+@pytest.mark.parametrize("spec", READERS)
+def test_a_sample_of_a_batch_is_itself_alone(kind: str, spec: str) -> None:
+    family = FAMILIES[kind]
+    model, prompt = family.build(), family.prompt()
+    with attach(model, spec, deep(family, spec)) as session:
+        words, found = generated(model, prompt)
+        report = session.report
+        for number, inputs in enumerate(prompt.alone):
+            one = generated(model, alone(prompt, inputs))
+            assert torch.equal(one[0][0], words[number]), number
+            assert torch.allclose(one[1][0], found[number], atol=2e-5), number
+            if number in prompt.videos():
+                assert facts(session.report[0]) == facts(report[number]), number
+    assert report[0].layer_average_ratio < 1.0
+    with pytest.raises(LookupError, match="holds no video"):
+        report[2]
+
+
+def alone(prompt: Prompt, inputs: Inputs) -> Prompt:
+    """One sample of a prompt, for functions that take a prompt."""
+    return Prompt(inputs, prompt.frame[:1], prompt.slot[:1], prompt.clips[:1], (inputs,))
+
+
+@everywhere
+@pytest.mark.parametrize("spec", ["uniform", "fastv", "visionzip+dytok"])
+@torch.no_grad()
+def test_padding_on_the_right_changes_nothing(kind: str, spec: str) -> None:
+    """In a single forward pass, which alone can take it."""
+    family = FAMILIES[kind]
+    model, prompt = family.build(), family.prompt(pad="right")
+    with attach(model, spec, deep(family, spec)):
+        batch = model(**prompt.inputs).logits
+        for number, inputs in enumerate(prompt.alone):
+            one = model(**inputs).logits[0]
+            assert torch.allclose(batch[number, : len(one)], one, atol=2e-5), number
+
+
+@everywhere
+@pytest.mark.parametrize("which", ["input", "early", "input+early+late"])
+def test_several_answers_to_one_prompt(kind: str, which: str) -> None:
+    """Drawn ones: each is the hand-built one after its own words."""
+    family = FAMILIES[kind]
+    model, prompt = family.build(), family.prompt()
+    stages = stages_of(family, which)
+    torch.manual_seed(0)
+    with attach(model, Pipeline(stages)) as session:
+        words, found = generated(model, prompt, do_sample=True, num_return_sequences=2)
+    assert len(session.report) == 6
+    for number, row in enumerate(words):
+        sample = handbuilt.whole(model, family, prompt.alone[number // 2])
+        expected = handbuilt.logits(model, sample, row, left(prompt, number // 2, stages))
+        assert torch.allclose(found[number], expected, atol=2e-5), number
+    assert not torch.equal(words[0], words[1]), "there is something to mix up"
+
+
+@everywhere
+@pytest.mark.parametrize("spec", ["random", "fastv", "visionzip"])
+def test_beams(kind: str, spec: str) -> None:
+    family = FAMILIES[kind]
+    model, prompt = family.build(), family.prompt()
+    with attach(model, spec, deep(family, spec)) as session:
+        beams = model.generate(**prompt.inputs, **GREEDY, num_beams=2)
+        assert len(session.report) == 6
+        for number, inputs in enumerate(prompt.alone):
+            one = model.generate(**inputs, **GREEDY, num_beams=2)
+            assert torch.equal(beams[number, -STEPS:], one[0, -STEPS:]), number
+
+
+@everywhere
+@pytest.mark.parametrize("which", ["input", "early", "late+decode"])
+def test_one_video_and_no_padding(kind: str, which: str) -> None:
+    """`generate` drops a mask of ones, so there is none."""
+    family = FAMILIES[kind]
+    model, prompt = family.build(), family.prompt([Ask(3, (family.clips[1],), 4)])
+    stages = stages_of(family, which)
+    with attach(model, Pipeline(stages)):
+        answer = generated(model, prompt)
+    check(model, family, prompt, answer, lambda number: left(prompt, number, stages))

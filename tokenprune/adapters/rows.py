@@ -1,0 +1,118 @@
+"""Which rows of a prompt hold which visual token: one rule for every family.
+
+The k-th placeholder of a sample stands for the k-th row of its videos, whatever text lies between.
+
+Axes: `b` samples, `s` padded columns, `r` rows of one video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from tokenprune.errors import LayoutError
+from tokenprune.tokens import TEXT, Video
+
+# of every placeholder row of a video, the number of its visual token (frame * cells + slot)
+Pattern = Callable[[Video], Int[Tensor, "r"]]
+
+
+class Rows(NamedTuple):
+    """Where the visual tokens of an uncompressed, padded batch are."""
+
+    frame: Int[Tensor, "b s"]  # counted through all videos of a sample; TEXT elsewhere
+    slot: Int[Tensor, "b s"]  # cell of its frame; 0 elsewhere
+    videos: tuple[tuple[Video, ...], ...]  # by sample
+
+
+def shared(counts: Sequence[int], videos: Sequence[Video], pattern: Pattern) -> list[list[Video]]:
+    """The videos of each sample, from its number of placeholders and all videos in order.
+
+    Beams and returned sequences share the videos of one sample: then there are several samples, one
+    behind another, for each. Raises LayoutError where videos and placeholders do not fit.
+    """
+    lengths = [len(pattern(video)) for video in videos]
+    copies, rest = divmod(sum(counts), max(1, sum(lengths)))
+    if rest or not copies or len(counts) % copies:
+        raise _unfit(counts, videos, lengths)
+    waiting = iter(zip(videos, lengths, strict=True))
+    held: list[list[Video]] = []
+    for count in counts[::copies]:
+        own: list[Video] = []
+        while count > 0:
+            video, length = next(waiting)
+            own.append(video)
+            count -= length
+        if count:
+            raise _unfit(counts, videos, lengths)
+        held += [own] * copies
+    return held
+
+
+def placed(
+    placeholder: Bool[Tensor, "b s"], videos: Sequence[Sequence[Video]], pattern: Pattern
+) -> Rows:
+    """The rows of `videos`, which are as many as each sample has placeholders.
+
+    Made on the host and brought over at once: nothing waits for the device.
+    """
+    tables = [_table(own, pattern) for own in videos]
+    frames, slots = zip(*tables, strict=True)
+    place = (placeholder.cumsum(1) - 1).clamp(min=0)
+    frame, slot = (
+        pad_sequence([*part], batch_first=True).to(place.device).gather(1, place)
+        for part in (frames, slots)
+    )
+    return Rows(
+        frame=frame.masked_fill(~placeholder, TEXT),
+        slot=slot.masked_fill(~placeholder, 0),
+        videos=tuple(tuple(own) for own in videos),
+    )
+
+
+def _table(videos: Sequence[Video], pattern: Pattern) -> tuple[Int[Tensor, "r"], Int[Tensor, "r"]]:
+    """Frame and slot of the placeholder rows of one sample; one row of text where it has none."""
+    frames, slots, first = [], [], 0
+    for video in videos:
+        token = pattern(video)
+        frames.append(torch.where(token == TEXT, TEXT, token // video.cells + first))
+        slots.append(torch.where(token == TEXT, 0, token % video.cells))
+        first += video.frames
+    if not videos:
+        return torch.tensor([TEXT]), torch.tensor([0])
+    return torch.cat(frames), torch.cat(slots)
+
+
+def sources(videos: Sequence[Sequence[Video]], shown: int) -> list[int]:
+    """Of every video of a batch, in order, its number among those that the tower was `shown`.
+
+    They are fewer `shown` tokens than the batch has where copied samples share their videos. Raises
+    LayoutError where they are none of the batch's videos.
+    """
+    tokens = sum(video.tokens for own in videos for video in own)
+    copies, rest = divmod(tokens, max(1, shown))
+    if rest or not copies or len(videos) % copies:
+        raise LayoutError(f"the tower was shown {shown} tokens of a prompt that has {tokens}")
+    numbers: list[int] = []
+    first = 0
+    for own in videos[::copies]:
+        numbers += [*range(first, first + len(own))] * copies
+        first += len(own)
+    return numbers
+
+
+def _unfit(counts: Sequence[int], videos: Sequence[Video], lengths: Sequence[int]) -> LayoutError:
+    found = sorted({count for count in counts if count})
+    sizes = zip(videos, lengths, strict=True)
+    needed = sorted(
+        {f"{length} ({video.frames} frames of {video.cells} tokens)" for video, length in sizes}
+    )
+    return LayoutError(
+        f"the samples hold {found} video placeholders, their videos need {', '.join(needed)}: "
+        "encode the prompt with the checkpoint's own processor, without chunked prefill"
+    )
