@@ -46,7 +46,3 @@ class Images(Llava):
         parts = pixels.to(self.device, self.model.dtype).split([*lengths.values()])
         seen = torch.cat([parts[number] for number in numbers])
         return {"inputs_embeds": self.embed(input_ids.to(self.device), seen)}
-
-    def features(self, pixels: Float[Tensor, "i c h w"]) -> Float[Tensor, "i n d"]:
-        body: Any = self.body
-        return body.get_image_features(pixels, return_dict=True).pooler_output

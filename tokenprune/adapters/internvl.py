@@ -13,7 +13,7 @@ class InternVL(Images, model_type="internvl"):
     """`InternVLForConditionalGeneration` of any size."""
 
     cls = True
-    tower_layers, tower_layer_attention = "encoder.layer", "attention"
+    tower_layers = ("encoder.layer", "attention")
 
     @property
     def patches(self) -> int:

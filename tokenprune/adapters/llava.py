@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from tokenprune.tokens import Video
 
 class Llava(VideoLLM):
     """A `...ForConditionalGeneration` whose `model` holds `vision_tower` and `language_model`."""
+
+    # where the tower has its layers, and a layer its attention
+    tower_layers: ClassVar[tuple[str, str]] = ("encoder.layers", "self_attn")
 
     def __init__(self, model: PreTrainedModel) -> None:
         if not hasattr(model, "lm_head"):
@@ -50,7 +53,8 @@ class Llava(VideoLLM):
 
     @property
     def tower_attention(self) -> nn.Module:
-        layers = cast(nn.ModuleList, self.tower.get_submodule("encoder.layers"))
+        where, attention = self.tower_layers
+        layers = cast(nn.ModuleList, self.tower.get_submodule(where))
         chosen = self.model.config.vision_feature_layer
         if not isinstance(chosen, int):
             raise UnsupportedModelError(
@@ -58,7 +62,7 @@ class Llava(VideoLLM):
                 "for one layer only"
             )
         # hidden state i is the output of layer i - 1; the last hidden state is index -1
-        return layers[chosen if chosen < 0 else chosen - 1].get_submodule("self_attn")
+        return layers[chosen if chosen < 0 else chosen - 1].get_submodule(attention)
 
     @property
     def patches(self) -> int:
@@ -118,10 +122,10 @@ class Llava(VideoLLM):
         return {"inputs_embeds": self.embed(input_ids.to(self.device), seen[number])}
 
     def embed(
-        self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]
+        self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "*v c h w"]
     ) -> Float[Tensor, "b s d"]:
         embedded = self.model.get_input_embeddings()(input_ids)
-        body: Any = self.body
-        features = body.get_video_features(pixels, return_dict=True).pooler_output
+        encode = getattr(self.body, f"get_{self.modality}_features")
+        features: Tensor = encode(pixels, return_dict=True).pooler_output
         video = self.placeholders(input_ids, None).unsqueeze(-1)
         return embedded.masked_scatter(video, features.flatten(0, 1).to(embedded.dtype))

@@ -214,8 +214,8 @@ def received(
 
 @exact
 def mean_query(
-    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"]
-) -> Float[Tensor, "b s"]:
+    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h t e"]
+) -> Float[Tensor, "b t"]:
     """Softmax of the mean query over all keys, one head over the full width.
 
     PruMerge's attention, and AIM's stand-in for that of a CLS token.
