@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Rows, placed, shared
 from tokenprune.errors import StrategyError, UnsupportedModelError
 from tokenprune.lookup import FAMILIES
@@ -64,6 +65,26 @@ class VideoLLM(ABC):
         if model_type is not None:  # else what several families share
             cls.model_type = model_type
             FAMILIES.add(model_type, cls)
+
+    # which of transformers' processors prepares frames
+    reads: ClassVar[Literal["video_processor", "image_processor"]] = "video_processor"
+
+    @classmethod
+    def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Preparation:
+        """How the family takes videos, without a model.
+
+        `settings` are the contents of the checkpoint's preprocessor configuration. Raises
+        LoadingError for what is not reproduced, or does not fit the tower.
+        """
+        raise UnsupportedModelError(
+            f"the family {cls.model_type} does not say how it takes videos: its adapter needs "
+            "`preparation`"
+        )
+
+    @classmethod
+    def placeholder_of(cls, config: PreTrainedConfig) -> int:
+        """The token id that stands for a row of a video."""
+        return config.video_token_id
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
