@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from tokenprune import compat
 from tokenprune.adapters.base import Given
@@ -21,9 +22,9 @@ class Images(Llava):
 
     modality = "image"
 
-    @property
-    def video_token_id(self) -> int:
-        return self.model.config.image_token_id
+    @classmethod
+    def placeholder_of(cls, config: PreTrainedConfig) -> int:
+        return config.image_token_id
 
     def brings(self, given: Given) -> bool:
         pixels = given.get("pixel_values")

@@ -8,11 +8,12 @@ from typing import cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenprune.adapters.base import Given
-from tokenprune.adapters.llava import Llava
+from tokenprune.adapters.llava import Llava, patches_of
 from tokenprune.adapters.rows import one_each
+from tokenprune.pixels import Cropped
 from tokenprune.tokens import TEXT, Video
 
 
@@ -20,14 +21,15 @@ class VideoLlava(Llava, model_type="video_llava"):
     """`VideoLlavaForConditionalGeneration` of any size."""
 
     cls = True
+    prepares, beside = Cropped, 1
+
+    @classmethod
+    def side(cls, config: PreTrainedConfig) -> int:
+        return patches_of(config)
 
     @property
     def tower(self) -> PreTrainedModel:
         return cast(PreTrainedModel, self.body.get_submodule("video_tower"))
-
-    @property
-    def cells(self) -> int:
-        return self.patches**2
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f p d"]:
         return maps
