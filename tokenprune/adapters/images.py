@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from tokenprune import compat
 from tokenprune.adapters.base import Given
@@ -20,6 +21,10 @@ class Images(Llava):
     """A LLaVA-like family without videos of its own: `pixel_values` `[frames 3 h w]`."""
 
     modality = "image"
+
+    @classmethod
+    def placeholder_of(cls, config: PreTrainedConfig) -> int:
+        return config.image_token_id
 
     @property
     def video_token_id(self) -> int:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from tokenprune import ops
 from tokenprune.adapters.images import Images
+from tokenprune.adapters.preparation import Numbered, fit
+from tokenprune.pixels import Pixels
 
 
 class InternVL(Images, model_type="internvl"):
@@ -14,6 +20,13 @@ class InternVL(Images, model_type="internvl"):
 
     cls = True
     tower_layers = ("encoder.layer", "attention")
+
+    @classmethod
+    def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Numbered:
+        vision = config.vision_config
+        size, patch = vision.image_size[0], vision.patch_size[0]
+        pixels = fit(Pixels.of(settings, size), size)
+        return Numbered(pixels, side=int(size // patch * config.downsample_ratio))
 
     @property
     def patches(self) -> int:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenprune.adapters.base import Given
 from tokenprune.adapters.llava import Llava
+from tokenprune.adapters.preparation import Frames, fit
 from tokenprune.adapters.rows import one_each
+from tokenprune.pixels import Cropped
 from tokenprune.tokens import TEXT, Video
 
 
@@ -20,6 +22,12 @@ class VideoLlava(Llava, model_type="video_llava"):
     """`VideoLlavaForConditionalGeneration` of any size."""
 
     cls = True
+
+    @classmethod
+    def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Frames:
+        vision = config.vision_config
+        pixels = fit(Cropped.of(settings, vision.image_size), vision.image_size)
+        return Frames(pixels, side=vision.image_size // vision.patch_size, beside=1)
 
     @property
     def tower(self) -> PreTrainedModel:
