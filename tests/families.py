@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import models
@@ -88,6 +89,10 @@ class Family:
     types: tuple[str, int] | None = None
     placeholder: int = VIDEO
 
+    def model(self, attention: str = "sdpa", seed: int = 0) -> Any:
+        """One for all tests, which leave it as it was."""
+        return _kept(self, attention, seed)
+
     def prompt(self, asks: Sequence[Ask] | None = None, seed: int = 0, pad: str = "left") -> Prompt:
         """A batch; the usual one has two ragged videos and a sample of words only."""
         one, other = self.clips
@@ -140,6 +145,11 @@ class Family:
             if self.placeholder == VIDEO:
                 inputs[name] += (ids == IMAGE).long()
         return inputs
+
+
+@cache
+def _kept(family: Family, attention: str, seed: int) -> Any:
+    return family.build(attention, seed)
 
 
 def _words(rows: Sequence[Row], generator: torch.Generator) -> list[int]:

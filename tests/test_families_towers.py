@@ -79,7 +79,7 @@ def flash() -> Iterator[str]:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", GRIDS)
 def test_a_tower_of_patches(kind: str, attention: str, signals: Signals) -> None:
-    model, prompt = FAMILIES[kind].build(attention), FAMILIES[kind].prompt()
+    model, prompt = FAMILIES[kind].model(attention), FAMILIES[kind].prompt()
     query, key = towers.packed(model, prompt.inputs)
     expected = towers.of_cells(query, key, FAMILIES[kind].clips, *map(str, signals))
     check(read(model, prompt.inputs, signals), expected)
@@ -102,7 +102,7 @@ def test_every_tower_is_one_of_them() -> None:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", SQUARE)
 def test_a_tower_of_square_frames(kind: str, attention: str, signals: Signals) -> None:
-    model, prompt = FAMILIES[kind].build(attention), FAMILIES[kind].prompt()
+    model, prompt = FAMILIES[kind].model(attention), FAMILIES[kind].prompt()
     clips = FAMILIES[kind].clips
     expected = towers.of_frames(model, prompt.inputs, clips, *map(str, signals))
     check(read(model, prompt.inputs, signals), expected)

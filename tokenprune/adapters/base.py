@@ -16,9 +16,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Rows, placed, shared
-from tokenprune.errors import UnsupportedModelError
+from tokenprune.errors import StrategyError, UnsupportedModelError
 from tokenprune.lookup import FAMILIES
-from tokenprune.tokens import TEXT, Video
+from tokenprune.tokens import TEXT, Saliency, Signals, Video
 
 Given = Mapping[str, Any]  # the arguments of a call to a module, by name
 
@@ -52,6 +52,10 @@ class VideoLLM(ABC):
     model_type: ClassVar[str]  # `config.model_type` of the family
     # rows behind a video's last frame that are not visual tokens (a newline): text for every stage
     separators: ClassVar[int] = 0
+    # whether videos come as videos, or frames as images: those of one sample are then one video
+    modality: ClassVar[Literal["video", "image"]] = "video"
+    # whether the tower puts a CLS row before the patches of a frame
+    cls: ClassVar[bool] = False
     # of rows behind tokens that are gone: counted anew, or those of the uncompressed prompt
     positions: ClassVar[Literal["contiguous", "original"]] = "contiguous"
     # what a guide reads of the language model's arguments: those with an entry for each row
@@ -125,6 +129,20 @@ class VideoLLM(ABC):
         )
 
     @property
+    def saliency(self) -> tuple[Saliency, ...]:
+        """The kinds of saliency that the tower gives."""
+        return ("received", "mean_query", "cls") if self.cls else ("received", "mean_query")
+
+    def check_signals(self, signals: Signals, asking: str) -> None:
+        """Raises StrategyError where the pipeline `asking` reads what the tower does not give."""
+        wanted, given = signals.saliency, self.saliency
+        if wanted is not None and wanted not in given:
+            raise StrategyError(
+                f"{asking} reads saliency={wanted!r} of the vision tower, which that of "
+                f"{self.model_type} does not give: choose {' or '.join(map(repr, given))}"
+            )
+
+    @property
     @abstractmethod
     def sight(self) -> str:
         """What a model has to share with another one that looks at its prompts, in words."""
@@ -138,9 +156,9 @@ class VideoLLM(ABC):
         """Maps of the tower's patches, averaged to the cells of `video` in their order."""
 
     @property
-    @abstractmethod
     def video_token_id(self) -> int:
         """The token id of a video placeholder."""
+        return self.placeholder_of(self.model.config)
 
     def placeholders(
         self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None
