@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import torch
 
@@ -17,7 +18,7 @@ from tokenprune.runtime.uncached import Uncached
 class Pass(threading.local):
     """The forward pass under way in the current thread; every thread begins with an empty one."""
 
-    def __init__(self, device: torch.device, timed: bool) -> None:
+    def __init__(self, devices: Sequence[torch.device], timed: bool) -> None:
         # on its way from the model's inputs to its language model
         self.arrived: VideoPrompt | None = None
         # within the language model; None for text, and while a guide reads
@@ -26,5 +27,5 @@ class Pass(threading.local):
         self.passed: PromptState | None = None
         self.readings: list[TowerReading] = []
         self.uncached: Uncached | None = None  # what `generate` may send again
-        self.clock = Clock(device, timed)
+        self.clock = Clock(devices, timed)
         self.since = 0.0
