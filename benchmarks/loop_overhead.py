@@ -18,10 +18,9 @@ from typing import Any
 import torch
 
 from tokenprune import registry, tasks
-from tokenprune.adapters import adapt
 from tokenprune.evaluation.loop import Loop, evaluate
 from tokenprune.loading.checkpoint import load
-from tokenprune.loading.processor import GREEDY
+from tokenprune.loading.processor import GREEDY, Medium
 from tokenprune.results.journal import Journal
 from tokenprune.results.system import System
 from tokenprune.tasks import Label, Sample, Task
@@ -57,15 +56,14 @@ class Made(tasks.Task):
 class Prepared:
     """A processor whose inputs are made already."""
 
-    def __init__(self, processor: Any, samples: list[Sample], shape: tuple[int, int]) -> None:
+    def __init__(self, processor: Any, samples: list[Sample]) -> None:
         self.pad, self.decode = processor.pad, processor.decode
-        self.inputs = {
-            id(s.frames): processor.encode([(s.frames, s.question)], *shape) for s in samples
-        }
+        self.preparation = processor.preparation
+        self.inputs = {id(s.frames): processor.encode([(s.frames, s.question)]) for s in samples}
 
-    def encode(self, asked: list[tuple[torch.Tensor, str]], *shape: int) -> dict[str, torch.Tensor]:
-        ((frames, _),) = asked
-        return self.inputs[id(frames)]
+    def encode(self, asked: list[tuple[Medium, str]]) -> dict[str, torch.Tensor]:
+        ((medium, _),) = asked
+        return self.inputs[id(medium.frames)]
 
 
 def main() -> None:
@@ -73,14 +71,13 @@ def main() -> None:
     model, processor = load("tiny", device="cpu")
     task = tasks.build("tinyvqa", samples=number, frames=16, seed=0)
     samples = [task[index] for index in range(number)]
-    adapter = adapt(model)
-    prepared: Any = Prepared(processor, samples, (adapter.cells, adapter.separators))
+    prepared: Any = Prepared(processor, samples)
     bare, ours = [], []
     for turn in range(TURNS + 1):
         some = samples if turn else samples[:10]  # the first warms up
         began = time.perf_counter()
         for sample in some:
-            inputs = prepared.encode([(sample.frames, sample.question)])
+            inputs = prepared.encode([(Medium(sample.frames), sample.question)])
             model.generate(**inputs, max_new_tokens=48, **GREEDY, pad_token_id=processor.pad)
         middle = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,14 @@ CELLS = 9  # 48 px, patches of 8, pooled from 6x6 to 3x3
 
 
 def llava_onevision(
-    seed: int = 0, depth: int = 5, width: int = 32, attention: str = "sdpa", tower_depth: int = 3
+    seed: int = 0,
+    depth: int = 5,
+    width: int = 32,
+    attention: str = "sdpa",
+    tower_depth: int = 3,
+    words: int = 64,
+    side: int = 48,
+    tied: bool = False,
 ) -> Any:  # transformers' own annotations do not let a checker bind `generate`
     torch.manual_seed(seed)
     vision = SiglipVisionConfig(
@@ -25,12 +32,12 @@ def llava_onevision(
         intermediate_size=40,
         num_hidden_layers=tower_depth,
         num_attention_heads=3,
-        image_size=48,
+        image_size=side,
         patch_size=8,
         vision_use_head=False,
     )
     text = Qwen2Config(
-        vocab_size=64,
+        vocab_size=words,
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=depth,
@@ -41,6 +48,7 @@ def llava_onevision(
         pad_token_id=PAD,
         eos_token_id=EOS,
         bos_token_id=None,
+        tie_word_embeddings=tied,
     )
     settings: dict[str, Any] = {
         "vision_config": vision,
@@ -49,8 +57,8 @@ def llava_onevision(
         "video_token_id": VIDEO,
         "vision_feature_layer": -1,
         "vision_feature_select_strategy": "full",
-        "tie_word_embeddings": False,
-        "image_grid_pinpoints": [[48, 48]],
+        "tie_word_embeddings": tied,
+        "image_grid_pinpoints": [[side, side]],
     }
     config = LlavaOnevisionConfig(**settings)
     config._attn_implementation = attention

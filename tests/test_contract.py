@@ -397,10 +397,10 @@ def test_signals_are_words_that_are_known() -> None:
         quota, compress = Mine.quota, Mine.compress
 
     assert Pipeline((Reader(Signals(keys="full")),)).check()
-    unknown: Any = "cls"
+    unknown: Any = "rollout"
     said = refusal(Pipeline((Reader(Signals(saliency=unknown)),)).check)
     assert said.startswith(
-        "test_contract.py: Reader.signals returned 'cls': Signals(saliency=...) is one of "
+        "test_contract.py: Reader.signals returned 'rollout': Signals(saliency=...) is one of "
         "['received'"
     )
     assert "returned 'keys': Signals(" in refusal(Pipeline((Reader("keys"),)).check)

@@ -15,14 +15,13 @@ from omegaconf import OmegaConf
 from transformers import Qwen2Config
 
 from tokenprune import checkpoints, registry, tasks
-from tokenprune.adapters.base import VideoLLM
 from tokenprune.bench.config import parse_bench
 from tokenprune.bench.plan import plan_bench
 from tokenprune.bench.shapes import shape_configuration
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError, TaskError
 from tokenprune.evaluation.config import parse
-from tokenprune.evaluation.extent import check_context, outline
+from tokenprune.evaluation.extent import check_context, seen_by
 from tokenprune.evaluation.retention import retaining
 from tokenprune.loading.checkpoint import configuration
 from tokenprune.strategy import Extent
@@ -127,32 +126,32 @@ def test_keep_leaves_other_options_alone() -> None:
 
 
 def test_the_most_frames_that_fit_are_named() -> None:
-    adapter = outline(configuration("tiny"))
-    check_context("tiny", adapter, 110, 50, 85)  # 110 x 36 + 1 + 50 + 85 = 4,096
+    seen = seen_by(configuration("tiny"))
+    check_context("tiny", seen, 110, 50, 85)  # 110 x 36 + 1 + 50 + 85 = 4,096
     with pytest.raises(ConfigError) as caught:
-        check_context("tiny", adapter, 110, 50, 86)
+        check_context("tiny", seen, 110, 50, 86)
     said = str(caught.value)
     assert "frames=110 are 3,960 visual tokens (36 each)" in said and "need 4,097 positions" in said
     assert (
         "the context of tiny holds 4,096: write frames=109 or fewer, or max_new_tokens=85" in said
     )
     with pytest.raises(ConfigError, match=r"4,096: write frames=109 or fewer$"):
-        check_context("tiny", adapter, 130, 50, 86)
+        check_context("tiny", seen, 130, 50, 86)
     with pytest.raises(ConfigError, match=r"write a smaller max_new_tokens=$"):
-        check_context("tiny", adapter, 8, 50, 4096)
+        check_context("tiny", seen, 8, 50, 4096)
 
 
 @pytest.mark.parametrize(("frames", "fits"), [(167, True), (168, False)])
 def test_llava_onevision_takes_167_frames(frames: int, fits: bool) -> None:
-    adapter: VideoLLM = outline(shape_configuration("shape:llava-onevision-0.5b"))
-    assert isinstance(adapter.text_config, Qwen2Config)
+    seen = seen_by(shape_configuration("shape:llava-onevision-0.5b"))
+    assert isinstance(seen.config.get_text_config(), Qwen2Config)
     if fits:
-        check_context("it", adapter, frames, 25, 10)
+        check_context("it", seen, frames, 25, 10)
     else:
         with pytest.raises(
             ConfigError, match=r"need 32,964 positions, and .* holds 32,768: write frames=1"
         ):
-            check_context("it", adapter, frames, 25, 10)
+            check_context("it", seen, frames, 25, 10)
 
 
 def test_no_full_model_runs_beyond_its_context(

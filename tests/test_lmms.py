@@ -22,7 +22,6 @@ import pytest
 import torch
 
 from tokenprune import registry, tasks
-from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
 from tokenprune.loading.checkpoint import load
 from tokenprune.runtime.session import attach
@@ -320,13 +319,10 @@ def test_both_ways_give_the_same(folder: Path, group: Task, evaluated: dict[str,
     given = answers(evaluated)
     model, processor = load("tiny", device="cpu")
     pipeline = registry.build("dycoke+dytok", {"dycoke.merge": 0.5, "dytok.layers": (2, 3)})
-    adapter = adapt(model)
     # of the open task, whose prompts do not depend on the model
     for index in (lmms_tasks.SAMPLES, len(group) - 1):
         sample = group[index]
-        inputs = processor.encode(
-            [(sample.frames, sample.question)], adapter.cells, adapter.separators
-        )
+        inputs = processor.encode([(sample.frames, sample.question)])
         with attach(model, pipeline) as session:
             ids = model.generate(
                 **inputs, max_new_tokens=6, do_sample=False, pad_token_id=processor.pad

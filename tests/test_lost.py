@@ -257,9 +257,7 @@ def test_a_question_that_is_none_stops_where_that_was_asked_for(
 
 
 def test_an_empty_question_is_a_question() -> None:
-    encoded = Processor.load("tiny").encode(
-        [(torch.zeros(8, 96, 96, 3, dtype=torch.uint8), "")], 36
-    )
+    encoded = Processor.load("tiny").encode([(torch.zeros(8, 96, 96, 3, dtype=torch.uint8), "")])
     assert encoded["input_ids"].shape[1] > 8 * 36
 
 

@@ -19,7 +19,9 @@ from tokenprune import checkpoints
 from tokenprune.errors import LoadingError, PromptError, UnsupportedModelError
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.device import pick_device, pick_dtype
-from tokenprune.loading.processor import CHAT_TEMPLATE, Pixels, Processor
+from tokenprune.loading.processor import Processor
+from tokenprune.loading.templates import HF
+from tokenprune.pixels import Pixels
 
 TINY = checkpoints.path("tiny")
 
@@ -50,7 +52,7 @@ def test_prompts_are_hugging_faces(processor: Processor) -> None:
     expected = processor.tokenizer(processor.prompt("How many?").replace("<video>", spelled))[
         "input_ids"
     ]
-    encoded = processor.encode([(video(5), "How many?")], cells=36)
+    encoded = processor.encode([(video(5), "How many?")])
     assert encoded["input_ids"].tolist() == [expected]
     assert int((encoded["input_ids"] == processor.video_token_id).sum()) == 5 * 36 + 1
     assert encoded["attention_mask"].all()
@@ -59,9 +61,9 @@ def test_prompts_are_hugging_faces(processor: Processor) -> None:
 
 def test_batches_are_padded_on_the_left(processor: Processor) -> None:
     short, long = (video(4), "What?"), (video(4, 1), "Which came first, the red or the blue one?")
-    both = processor.encode([short, long], 36)
+    both = processor.encode([short, long])
     for row, sample in enumerate((short, long)):
-        alone = processor.encode([sample], 36)
+        alone = processor.encode([sample])
         length = alone["input_ids"].shape[1]
         assert torch.equal(both["input_ids"][row, -length:], alone["input_ids"][0])
         assert (
@@ -74,9 +76,9 @@ def test_batches_are_padded_on_the_left(processor: Processor) -> None:
 
 def test_prompts_that_cannot_be(processor: Processor) -> None:
     with pytest.raises(PromptError, match=r"videos of \[4, 5\] frames"):
-        processor.encode([(video(4), "a"), (video(5), "b")], 36)
+        processor.encode([(video(4), "a"), (video(5), "b")])
     with pytest.raises(PromptError, match="must not contain <video>"):
-        processor.encode([(video(4), "Where is <video>?")], 36)
+        processor.encode([(video(4), "Where is <video>?")])
 
 
 def test_decoding_drops_special_tokens(processor: Processor) -> None:
@@ -133,7 +135,7 @@ def test_templates_and_settings_are_found_in_hugging_faces_order(tmp_path: Path)
     settings.pop("chat_template", None)
     (home / "tokenizer_config.json").write_text(json.dumps(settings))
     fallback = Processor.load(home)
-    assert fallback.template == CHAT_TEMPLATE
+    assert fallback.template == HF
     assert fallback.prompt("Q?") == Processor.load("tiny").prompt("Q?")
     (home / "chat_template.json").write_text(json.dumps({"chat_template": "{{ 'legacy' }}<video>"}))
     assert Processor.load(home).prompt("Q?") == "legacy<video>"
@@ -141,7 +143,8 @@ def test_templates_and_settings_are_found_in_hugging_faces_order(tmp_path: Path)
     video_settings = json.loads((home / "video_preprocessor_config.json").read_text())
     nested = {"video_processor": {**video_settings, "image_mean": [0.1, 0.2, 0.3]}}
     (home / "processor_config.json").write_text(json.dumps(nested))
-    assert Processor.load(home).pixels.mean == (0.1, 0.2, 0.3)
+    pixels = Processor.load(home).pixels
+    assert isinstance(pixels, Pixels) and pixels.mean == (0.1, 0.2, 0.3)
     (home / "processor_config.json").unlink()
     (home / "video_preprocessor_config.json").rename(home / "preprocessor_config.json")
     assert Processor.load(home).pixels == Processor.load("tiny").pixels
@@ -153,7 +156,7 @@ def test_templates_and_settings_are_found_in_hugging_faces_order(tmp_path: Path)
 def test_the_embedded_model_answers() -> None:
     model, processor = load("tiny", "bfloat16", "cpu")
     assert model.dtype == torch.bfloat16 and not model.training
-    inputs = processor.encode([(video(4), "What colour is the circle?")], 36)
+    inputs = processor.encode([(video(4), "What colour is the circle?")])
     ids = model.generate(**inputs, max_new_tokens=3, do_sample=False)  # pyright: ignore[reportCallIssue]
     assert len(processor.decode(ids[:, inputs["input_ids"].shape[1] :])) == 1
     assert load("tiny", device="cpu")[0].dtype == torch.float32, "auto on a CPU"

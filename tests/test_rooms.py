@@ -21,19 +21,20 @@ ROOMS = {
     "storage": "errors",
     "options": "errors",
     "tokens": "",
+    "pixels": "errors",
     "guards": "errors tokens",
     "strategy": "errors lookup ops tokens guards",
     "declaration": "errors guards strategy",
     "strategies": "errors ops precision merging tokens strategy",
-    "adapters": "errors lookup ops compat tokens",
+    "adapters": "errors lookup ops compat tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
-    "loading": "errors lookup options compat checkpoints adapters",
+    "loading": "errors lookup options compat checkpoints tokens pixels adapters",
     "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
     "tasks": "errors lookup options storage loading",
     "results": "errors lookup options storage strategy registry plugins loading",
     "evaluation": (
-        "errors options storage flops checkpoints guards strategy adapters registry "
+        "errors options storage flops checkpoints tokens guards strategy adapters registry "
         "plugins loading runtime tasks results"
     ),
     "study": (
@@ -41,7 +42,7 @@ ROOMS = {
         "loading tasks results evaluation"
     ),
     "bench": (
-        "errors options storage flops compat strategy adapters registry plugins loading "
+        "errors options storage flops compat pixels strategy adapters registry plugins loading "
         "runtime tasks results evaluation"
     ),
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",

@@ -7,11 +7,11 @@ Names of arguments and fields that some release renamed stand here and nowhere e
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -85,13 +85,18 @@ def encoded_media(given: Mapping[str, Any], kind: str) -> Any:
     return (given.get(ENCODED) or {}).get(kind)
 
 
-def encoded(features: Tensor) -> dict[str, Any]:
-    """The argument that hands over features of a video instead of its pixels."""
+def encoded(features: Any, kind: str = "video", deeper: Sequence[Any] = ()) -> dict[str, Any]:
+    """The argument that hands over features of videos (or images) instead of their pixels.
+
+    `deeper` are those that deepstack adds between layers.
+    """
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
     # transformers declares its own tensor type for the field
-    output = BaseModelOutputWithPooling(pooler_output=features)  # pyright: ignore
-    return {ENCODED: {"video": output}}
+    output: Any = BaseModelOutputWithPooling(pooler_output=features)  # pyright: ignore
+    if deeper:  # a field of some families' outputs only
+        output.deepstack_features = list(deeper)
+    return {ENCODED: {kind: output}}
 
 
 def open_video(file: str) -> InputContainer:

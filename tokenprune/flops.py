@@ -20,7 +20,7 @@ class Decoder:
     Args:
         layers: how many
         width: of the hidden states
-        ffn: width inside the feed-forward network
+        ffn: width inside the feed-forward network; of experts, those that a token goes through
         kv_width: key/value heads times head width
     """
 
@@ -37,9 +37,16 @@ class Decoder:
         return cls(
             layers=text_config.num_hidden_layers,
             width=text_config.hidden_size,
-            ffn=text_config.intermediate_size,
+            ffn=_ffn(text_config),
             kv_width=head_width * (getattr(text_config, "num_key_value_heads", None) or heads),
         )
+
+
+def _ffn(text_config: PreTrainedConfig) -> int:
+    """The width that one token goes through: of a mixture of experts, of those it is sent to."""
+    if not getattr(text_config, "num_experts", 0):
+        return text_config.intermediate_size
+    return text_config.num_experts_per_tok * text_config.moe_intermediate_size
 
 
 Number = int | float

@@ -18,18 +18,22 @@ from torch import Tensor
 TEXT = -1  # the frame of a row that is not visual
 
 
+Saliency = Literal["received", "mean_query", "cls"]
+
+
 class Signals(NamedTuple):
     """What a vision stage reads in the vision-tower layer whose output the projector takes.
 
     Args:
         saliency: `"received"` attention received by a patch, mean over heads and query rows
             (VisionZip on towers without CLS); `"mean_query"` softmax of the mean query over all
-            keys, one head over the full width (PruMerge, AIM port)
+            keys, one head over the full width (PruMerge, AIM port); `"cls"` that of the CLS row,
+            mean over heads, in towers that have one
         keys: `"head_mean"` key projections averaged over heads (VisionZip), or `"full"`, all heads
             side by side (PruMerge)
     """
 
-    saliency: Literal["received", "mean_query"] | None = None
+    saliency: Saliency | None = None
     keys: Literal["head_mean", "full"] | None = None
 
 

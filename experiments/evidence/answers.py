@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from experiments.evidence.select import Mask
-from tokenprune.adapters import adapt
 from tokenprune.evaluation.generate import generate
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import cores
@@ -73,11 +72,10 @@ class Asking(Dataset[dict[str, float]]):
 
     def __getitem__(self, place: int) -> dict[str, float]:
         model, processor = self._loaded
-        adapter = adapt(model)
         index, masks = self.pending[place]
         sample = self.task[index]
         video = [(sample.frames, sample.full_question)]
-        inputs = processor.encode(video, adapter.cells, adapter.separators)
+        inputs = processor.encode(video)
         settings = {"max_new_tokens": self.max_new_tokens, **GREEDY}
         scores = {}
         for key, mask in masks.items():

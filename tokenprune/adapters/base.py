@@ -14,10 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Rows, placed, shared
-from tokenprune.errors import UnsupportedModelError
+from tokenprune.errors import StrategyError, UnsupportedModelError
 from tokenprune.lookup import FAMILIES
-from tokenprune.tokens import TEXT, Video
+from tokenprune.tokens import TEXT, Saliency, Signals, Video
 
 Given = Mapping[str, Any]  # the arguments of a call to a module, by name
 
@@ -51,6 +52,10 @@ class VideoLLM(ABC):
     model_type: ClassVar[str]  # `config.model_type` of the family
     # rows behind a video's last frame that are not visual tokens (a newline): text for every stage
     separators: ClassVar[int] = 0
+    # whether videos come as videos, or frames as images: those of one sample are then one video
+    modality: ClassVar[Literal["video", "image"]] = "video"
+    # whether the tower puts a CLS row before the patches of a frame
+    cls: ClassVar[bool] = False
     # of rows behind tokens that are gone: counted anew, or those of the uncompressed prompt
     positions: ClassVar[Literal["contiguous", "original"]] = "contiguous"
     # what a guide reads of the language model's arguments: those with an entry for each row
@@ -60,6 +65,26 @@ class VideoLLM(ABC):
         if model_type is not None:  # else what several families share
             cls.model_type = model_type
             FAMILIES.add(model_type, cls)
+
+    # which of transformers' processors prepares frames
+    reads: ClassVar[Literal["video_processor", "image_processor"]] = "video_processor"
+
+    @classmethod
+    def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Preparation:
+        """How the family takes videos, without a model.
+
+        `settings` are the contents of the checkpoint's preprocessor configuration. Raises
+        LoadingError for what is not reproduced, or does not fit the tower.
+        """
+        raise UnsupportedModelError(
+            f"the family {cls.model_type} does not say how it takes videos: its adapter needs "
+            "`preparation`"
+        )
+
+    @classmethod
+    def placeholder_of(cls, config: PreTrainedConfig) -> int:
+        """The token id that stands for a row of a video."""
+        return config.video_token_id
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -104,6 +129,20 @@ class VideoLLM(ABC):
         )
 
     @property
+    def saliency(self) -> tuple[Saliency, ...]:
+        """The kinds of saliency that the tower gives."""
+        return ("received", "mean_query", "cls") if self.cls else ("received", "mean_query")
+
+    def check_signals(self, signals: Signals, asking: str) -> None:
+        """Raises StrategyError where the pipeline `asking` reads what the tower does not give."""
+        wanted, given = signals.saliency, self.saliency
+        if wanted is not None and wanted not in given:
+            raise StrategyError(
+                f"{asking} reads saliency={wanted!r} of the vision tower, which that of "
+                f"{self.model_type} does not give: choose {' or '.join(map(repr, given))}"
+            )
+
+    @property
     @abstractmethod
     def sight(self) -> str:
         """What a model has to share with another one that looks at its prompts, in words."""
@@ -117,9 +156,9 @@ class VideoLLM(ABC):
         """Maps of the tower's patches, averaged to the cells of `video` in their order."""
 
     @property
-    @abstractmethod
     def video_token_id(self) -> int:
         """The token id of a video placeholder."""
+        return self.placeholder_of(self.model.config)
 
     def placeholders(
         self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None

@@ -6,24 +6,55 @@ the last of them.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenprune import compat
 from tokenprune.adapters.base import Given, VideoLLM
+from tokenprune.adapters.preparation import Frames, Preparation, fit
 from tokenprune.adapters.rows import sources
 from tokenprune.errors import UnsupportedModelError
+from tokenprune.pixels import Cropped, Pixels
 from tokenprune.tokens import Video
+
+
+def size_of(config: PreTrainedConfig) -> int:
+    """Pixels along a side of a frame as the tower sees it."""
+    size = config.vision_config.image_size
+    return size if isinstance(size, int) else size[0]
+
+
+def patches_of(config: PreTrainedConfig) -> int:
+    """Patches along a side of a frame."""
+    patch = config.vision_config.patch_size
+    return size_of(config) // (patch if isinstance(patch, int) else patch[0])
 
 
 class Llava(VideoLLM):
     """A `...ForConditionalGeneration` whose `model` holds `vision_tower` and `language_model`."""
+
+    # where the tower has its layers, and a layer its attention
+    tower_layers: ClassVar[tuple[str, str]] = ("encoder.layers", "self_attn")
+    # how frames are made as large as the tower sees them
+    prepares: ClassVar[type[Pixels] | type[Cropped]] = Pixels
+    # rows of every frame that are not visual tokens (CLS): text for every stage
+    beside: ClassVar[int] = 0
+
+    @classmethod
+    @abstractmethod
+    def side(cls, config: PreTrainedConfig) -> int:
+        """Visual tokens along one side of a frame at the LLM's input."""
+
+    @classmethod
+    def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Preparation:
+        size = size_of(config)
+        pixels = fit(cls.prepares.of(settings, size), size)
+        return Frames(pixels, cls.side(config), cls.beside, cls.separators)
 
     def __init__(self, model: PreTrainedModel) -> None:
         if not hasattr(model, "lm_head"):
@@ -50,7 +81,8 @@ class Llava(VideoLLM):
 
     @property
     def tower_attention(self) -> nn.Module:
-        layers = cast(nn.ModuleList, self.tower.get_submodule("encoder.layers"))
+        where, attention = self.tower_layers
+        layers = cast(nn.ModuleList, self.tower.get_submodule(where))
         chosen = self.model.config.vision_feature_layer
         if not isinstance(chosen, int):
             raise UnsupportedModelError(
@@ -58,22 +90,12 @@ class Llava(VideoLLM):
                 "for one layer only"
             )
         # hidden state i is the output of layer i - 1; the last hidden state is index -1
-        return layers[chosen if chosen < 0 else chosen - 1].get_submodule("self_attn")
+        return layers[chosen if chosen < 0 else chosen - 1].get_submodule(attention)
 
     @property
-    def patches(self) -> int:
-        """Patches along one side of a frame."""
-        vision = self.model.config.vision_config
-        return vision.image_size // vision.patch_size
-
-    @property
-    def video_token_id(self) -> int:
-        return self.model.config.video_token_id
-
-    @property
-    @abstractmethod
     def cells(self) -> int:
         """Visual tokens of one frame at the LLM's input."""
+        return self.side(self.model.config) ** 2
 
     @abstractmethod
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
@@ -85,7 +107,7 @@ class Llava(VideoLLM):
 
     def video(self, frames: int) -> Video:
         """A video of so many frames, whose cells are as many down as across."""
-        side = math.isqrt(self.cells)
+        side = self.side(self.model.config)
         return Video(frames, side, side)
 
     def shown(self, given: Given) -> tuple[Video, ...]:
@@ -118,10 +140,10 @@ class Llava(VideoLLM):
         return {"inputs_embeds": self.embed(input_ids.to(self.device), seen[number])}
 
     def embed(
-        self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "v f c h w"]
+        self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "*v c h w"]
     ) -> Float[Tensor, "b s d"]:
         embedded = self.model.get_input_embeddings()(input_ids)
-        body: Any = self.body
-        features = body.get_video_features(pixels, return_dict=True).pooler_output
+        encode = getattr(self.body, f"get_{self.modality}_features")
+        features: Tensor = encode(pixels, return_dict=True).pooler_output
         video = self.placeholders(input_ids, None).unsqueeze(-1)
         return embedded.masked_scatter(video, features.flatten(0, 1).to(embedded.dtype))

@@ -6,9 +6,10 @@ import math
 
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from tokenprune import ops
-from tokenprune.adapters.llava import Llava
+from tokenprune.adapters.llava import Llava, patches_of
 
 
 class LlavaOnevision(Llava, model_type="llava_onevision"):
@@ -16,9 +17,9 @@ class LlavaOnevision(Llava, model_type="llava_onevision"):
 
     separators = 1
 
-    @property
-    def cells(self) -> int:
-        return math.ceil(self.patches / 2) ** 2
+    @classmethod
+    def side(cls, config: PreTrainedConfig) -> int:
+        return math.ceil(patches_of(config) / 2)
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         return ops.pool2d(maps, "bilinear")

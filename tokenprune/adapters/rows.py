@@ -54,6 +54,23 @@ def shared(counts: Sequence[int], videos: Sequence[Video], pattern: Pattern) -> 
     return held
 
 
+def one_each(
+    counts: Sequence[int], frame_rows: int, video: Callable[[int], Video]
+) -> list[list[Video]]:
+    """One video for each sample that has placeholders, of `frame_rows` of them a frame.
+
+    For families whose calls do not tell one video of a sample from the next. Raises LayoutError for
+    a part of a frame.
+    """
+    if partial := sorted({count for count in counts if count % frame_rows}):
+        raise LayoutError(
+            f"the samples hold {partial} video placeholders, which are not a whole number of "
+            f"frames of {frame_rows}: encode the prompt with the checkpoint's own processor, "
+            "without chunked prefill"
+        )
+    return [[video(count // frame_rows)] if count else [] for count in counts]
+
+
 def placed(
     placeholder: Bool[Tensor, "b s"], videos: Sequence[Sequence[Video]], pattern: Pattern
 ) -> Rows:

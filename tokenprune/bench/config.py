@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenprune.errors import ConfigError
+from tokenprune.loading.variant import Variant
 from tokenprune.options import (
     check_fraction,
     check_once,
@@ -25,7 +26,7 @@ TOWER, RANDOM = "tower", "random"  # where visual features come from
 
 
 @dataclass(frozen=True)
-class BenchConfig:
+class BenchConfig(Variant):
     """Everything `tokenprune bench` can be told, and the schema of it."""
 
     strategy: list[str] = key(list, "methods to measure, as in dycoke,fastv,dytok+visionzip")
@@ -67,6 +68,7 @@ class BenchConfig:
     options: dict[str, Any] = field(default_factory=dict)  # of strategies, as {"dycoke.merge": 0.5}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         least = {"frames": 1, "batch": 1, "text": 2, "new_tokens": 2, "repeats": 1, "warmup": 1}
         for name, low in least.items():
             if (value := getattr(self, name)) < low:

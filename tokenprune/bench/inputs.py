@@ -17,8 +17,8 @@ from torch import Tensor
 from tokenprune.adapters import VideoLLM
 from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.compat import encoded
-from tokenprune.loading.processor import Pixels
 from tokenprune.loading.video import read_frames
+from tokenprune.pixels import Kind, Pixels
 from tokenprune.tasks.export import write_video
 
 _CLIP = (360, 640)  # height and width of the clip that is made up
@@ -106,7 +106,7 @@ class Inputs:
         return [part for part in (self.pixels, self.features) if part is not None]
 
 
-def prepare(config: BenchConfig, adapter: VideoLLM, pixels: Pixels | None, idle: int = 0) -> Inputs:
+def prepare(config: BenchConfig, adapter: VideoLLM, pixels: Kind | None, idle: int = 0) -> Inputs:
     """A clip that is decoded and prepared `repeats` times, or made-up features.
 
     `pixels` None: as the tower sees frames. Raises VideoError.

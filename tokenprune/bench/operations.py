@@ -6,12 +6,14 @@ much.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from transformers import PreTrainedConfig
 
+from tokenprune.bench.towers import Grid, Tower, own_grid, project
 from tokenprune.flops import Decoder, Number, c2, dycoke, prefill
 
 
@@ -19,7 +21,7 @@ from tokenprune.flops import Decoder, Number, c2, dycoke, prefill
 class Work:
     """What one sample went through, as measured; visual rows by LLM layer."""
 
-    images: int  # frames that the tower encodes; 0 with made-up features
+    images: int  # frames (or temporal patches) that the tower encodes; 0 with made-up features
     full: int  # visual rows without compression
     # all other rows of the prompt, a newline embedding too; of the mean prompt where a batch is
     # ragged
@@ -29,6 +31,7 @@ class Work:
     decode: Sequence[Number]
     generated: int  # new tokens; the first of them comes out of the prefill
     probe_layers: int = 0  # layers an allocator's guide ran over the uncompressed prompt
+    grid: Grid | None = None  # of a frame; None: the tower has a size of its own
 
 
 @dataclass(frozen=True)
@@ -84,29 +87,47 @@ def papers_prefill(
 def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None) -> Exact:
     """Every matrix product of the architecture.
 
-    Grouped queries, three FFN matrices, text rows, tower, projector, head. Attention is counted
-    over the whole square, as papers and torch's counter do; a causal kernel skips up to half of it.
-    Not counted: norms, rotations, pooling, embeddings, and a strategy's own arithmetic, which its
-    time has.
+    Grouped queries, three FFN matrices (of the experts that a token goes through), text rows,
+    tower, projector, head. Attention is counted over the whole square, as papers and torch's
+    counter do; a causal kernel skips up to half of it. A row of a sliding layer attends to a window
+    at most. Not counted: norms, rotations, pooling, embeddings, and a strategy's own arithmetic,
+    which its time has.
     """
     text = config.get_text_config()
+    windows = _windows(text)
     seen = [work.text + x for x in work.layers]
-    attended = [work.text + x for x in work.decode]
+    read = [work.text + x for x in work.decode]
     steps = work.generated - 1
-    mean_tail = (steps + 1) / 2  # generated rows that a step attends to, its own included
-    tower, projector = _vision(config, work.images)
+    at_prefill = [min(rows, window) for rows, window in zip(seen, windows, strict=True)]
+    at_step = [_step_keys(rows, steps, window) for rows, window in zip(read, windows, strict=True)]
+    tower, projector = _vision(config, work)
     probe = _probe(guide or config, work)
     if guide is not None:
-        probe += sum(_vision(guide, work.images))  # an assistant looks at the frames itself
+        probe += sum(_vision(guide, work))  # an assistant looks at the frames itself
     head = text.hidden_size * text.vocab_size
     return Exact(
         tower=tower,
         projector=projector,
         probe=probe,
-        prefill=sum(_layer(text, rows, rows) for rows in seen),
+        prefill=_layers(text, seen, at_prefill),
         lm_head=work.generated * head,
-        decode=steps * sum(_layer(text, 1, rows + mean_tail) for rows in attended),
+        decode=steps * _layers(text, [1] * len(read), at_step),
     )
+
+
+def _windows(text: PreTrainedConfig) -> list[Number]:
+    """How many rows a row of each layer attends to at most: no end but in sliding layers."""
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    width = getattr(text, "sliding_window", None) or math.inf
+    return [width if kind == "sliding_attention" else math.inf for kind in kinds]
+
+
+def _step_keys(rows: Number, steps: int, window: Number) -> Number:
+    """Rows that a decoding step attends to, its own included: mean over steps."""
+    if rows + steps <= window:
+        return rows + (steps + 1) / 2
+    reached = [min(rows + step, window) for step in range(1, steps + 1)]
+    return statistics.fmean(reached) if reached else 0
 
 
 def _widths(text: PreTrainedConfig) -> tuple[int, int]:
@@ -116,10 +137,26 @@ def _widths(text: PreTrainedConfig) -> tuple[int, int]:
     return heads * head, (getattr(text, "num_key_value_heads", None) or heads) * head
 
 
-def _layer(text: PreTrainedConfig, rows: Number, keys: Number) -> Number:
+def _layers(text: PreTrainedConfig, rows: Sequence[Number], keys: Sequence[Number]) -> Number:
+    """All decoder layers, or the first of them: the rows of each, and what each of these reads."""
+    pairs = enumerate(zip(rows, keys, strict=True))
+    return sum(_layer(text, layer, own, read) for layer, (own, read) in pairs)
+
+
+def _layer(text: PreTrainedConfig, layer: int, rows: Number, keys: Number) -> Number:
     """One decoder layer over `rows` rows that each attend to `keys`."""
     d, (q, kv) = text.hidden_size, _widths(text)
-    return rows * (2 * d * q + 2 * d * kv + 3 * d * text.intermediate_size) + 2 * rows * keys * q
+    products = 2 * d * q + 2 * d * kv + _feed_forward(text, layer)
+    return rows * products + 2 * rows * keys * q
+
+
+def _feed_forward(text: PreTrainedConfig, layer: int) -> int:
+    """One row through a gated network, or through a router and the experts that it chooses."""
+    d, experts = text.hidden_size, getattr(text, "num_experts", 0)
+    dense = layer in (getattr(text, "mlp_only_layers", None) or ())
+    if not experts or dense or (layer + 1) % text.decoder_sparse_step:
+        return 3 * d * text.intermediate_size
+    return d * experts + 3 * d * text.num_experts_per_tok * text.moe_intermediate_size
 
 
 def _probe(config: PreTrainedConfig, work: Work) -> Number:
@@ -127,26 +164,14 @@ def _probe(config: PreTrainedConfig, work: Work) -> Number:
     if not work.probe_layers:
         return 0
     text, rows = config.get_text_config(), work.text + work.full
-    q, kv = _widths(text)
-    return (work.probe_layers - 1) * _layer(text, rows, rows) + rows * text.hidden_size * (
-        q + 2 * kv
-    )
+    (q, kv), below = _widths(text), _windows(text)[: work.probe_layers - 1]
+    whole = _layers(text, [rows] * len(below), [min(rows, window) for window in below])
+    return whole + rows * text.hidden_size * (q + 2 * kv)
 
 
-def _vision(config: PreTrainedConfig, images: int) -> tuple[Number, Number]:
-    """The tower and the projector, which runs before pooling."""
+def _vision(config: PreTrainedConfig, work: Work) -> tuple[int, int]:
+    """The tower and the projector."""
     vision = config.vision_config
-    d, m = vision.hidden_size, vision.intermediate_size
-    patches = (vision.image_size // vision.patch_size) ** 2
-    stem = patches * vision.num_channels * vision.patch_size**2 * d
-    layer = 4 * patches * d**2 + 2 * patches**2 * d + 2 * patches * d * m
-    # a pooling head, which the published checkpoints leave out, runs although nobody reads it: one
-    # query
-    head = (
-        2 * d**2 + 2 * patches * d**2 + 2 * patches * d + 2 * d * m if vision.vision_use_head else 0
-    )
-    width = config.get_text_config().hidden_size
-    chosen = config.vision_feature_layer
-    joined = d * (1 if isinstance(chosen, int) else len(chosen))
-    projector = patches * (joined * width + width**2)
-    return images * (stem + vision.num_hidden_layers * layer + head), images * projector
+    grid = work.grid or own_grid(vision)
+    encoded = Tower.of(vision).encode(grid)
+    return work.images * encoded, work.images * project(config, grid)

@@ -15,10 +15,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.bench.shapes import build, is_shape, shape_configuration
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.extent import check_context, outline
-from tokenprune.loading.checkpoint import configuration, load
+from tokenprune.evaluation.extent import check_context, seen_by
+from tokenprune.loading.checkpoint import load, outline
+from tokenprune.loading.configuration import configuration, varied
 from tokenprune.loading.device import pick_device, pick_dtype
-from tokenprune.loading.processor import Pixels
+from tokenprune.pixels import Kind
 from tokenprune.plugins import load_plugins
 from tokenprune.registry import resolve, resolved_fields
 from tokenprune.strategy import Extent, Pipeline, TowerReader
@@ -35,7 +36,7 @@ class Plan:
     device: torch.device
     dtype: torch.dtype
 
-    def models(self) -> tuple[PreTrainedModel, PreTrainedModel | None, Pixels | None]:
+    def models(self) -> tuple[PreTrainedModel, PreTrainedModel | None, Kind | None]:
         """The model, the assistant if there is one, and how pixels are prepared.
 
         None where a shape says nothing about that.
@@ -46,12 +47,11 @@ class Plan:
             assistant, _ = self._model(self.config.assistant, self.assistant)
         return model, assistant, pixels
 
-    def _model(
-        self, name: str, settings: PreTrainedConfig
-    ) -> tuple[PreTrainedModel, Pixels | None]:
+    def _model(self, name: str, settings: PreTrainedConfig) -> tuple[PreTrainedModel, Kind | None]:
         if is_shape(name):
             return build(settings, self.dtype, self.device, self.config.seed), None
-        model, processor = load(name, str(self.dtype).removeprefix("torch."), str(self.device))
+        dtype = str(self.dtype).removeprefix("torch.")
+        model, processor = load(name, dtype, str(self.device), self.config)
         return model, processor.pixels
 
 
@@ -67,12 +67,12 @@ def plan_bench(config: BenchConfig) -> Plan:
         raise ConfigError(
             "assistant= guides an allocator, and no strategy has one: add +dytok, or leave it out"
         )
-    settings = _settings(config.model)
-    assistant = None if config.assistant is None else _settings(config.assistant)
-    adapter = outline(settings)
-    extent = Extent(config.frames, adapter.cells, adapter.depth)
+    settings = _settings(config.model, config)
+    assistant = None if config.assistant is None else _settings(config.assistant, config)
+    adapter, seen = outline(settings), seen_by(settings)
+    extent = seen.extent(config.frames)
     pipelines = {spec: _adjusted(one, config.keep, extent) for spec, one in named.items()}
-    check_context(config.model, adapter, config.frames, config.text, config.new_tokens)
+    check_context(config.model, seen, config.frames, config.text, config.new_tokens)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device, settings)
     _check_room(config.model, adapter.model, dtype, device)
@@ -133,8 +133,10 @@ def _room(device: torch.device) -> int | None:
     return None
 
 
-def _settings(name: str) -> PreTrainedConfig:
-    return shape_configuration(name) if is_shape(name) else configuration(name)
+def _settings(name: str, config: BenchConfig) -> PreTrainedConfig:
+    if is_shape(name):
+        return varied(name, shape_configuration(name), config)
+    return configuration(name, config)
 
 
 def load_average() -> list[float] | None:

@@ -82,10 +82,16 @@ def at_budget(config: RunConfig, pipeline: Pipeline) -> Pipeline:
     if config.keep is None:
         return pipeline
     check()
-    from tokenprune.evaluation.extent import extent_of
+    from tokenprune.evaluation.extent import uncompressed
+    from tokenprune.evaluation.plan import task_of
     from tokenprune.evaluation.retention import retaining
+    from tokenprune.loading.configuration import configuration
+    from tokenprune.loading.processor import Processor
 
-    extent = extent_of(config.model, config.frames_requested)
+    settings = configuration(config.model, config)
+    processor = Processor.load(config.model, config)
+    seen = uncompressed(settings, processor, lambda: task_of(config))
+    extent = seen.extent(config.frames_requested)
     return retaining(pipeline.check(extent.depth), config.keep, extent, config.options)
 
 
@@ -94,12 +100,11 @@ def preview(config: RunConfig, pipeline: Pipeline) -> dict[str, Any]:
 
     Raises TokenpruneError where the run would fail before weights are loaded.
     """
-    from tokenprune.evaluation.extent import extent_of
     from tokenprune.evaluation.plan import plan_run
     from tokenprune.registry import resolved_fields
 
     plan = plan_run(config, pipeline)
-    cells = extent_of(config.model, plan.frames).cells
+    cells = plan.extent.cells
     budget: dict[str, Any] = {"full": cells}
     if config.keep is not None:
         budget["kept"] = round(config.keep * cells, 2)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import ConfigError
+from tokenprune.loading.variant import Prompted
 from tokenprune.options import (
     check_counts,
     check_fraction,
@@ -35,7 +36,7 @@ _TASK_ONLY = ("task", "samples", "limit", "batch_size", "include_path")
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Prompted):
     """Everything `tokenprune run` can be told, and the schema of it."""
 
     strategy: str = key("", "methods joined by +, as in dycoke+dytok; see `tokenprune list`")
@@ -97,6 +98,7 @@ class RunConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size")
         if self.keep is not None:
             check_fraction("keep", self.keep, "0.25")

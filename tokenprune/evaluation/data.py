@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tokenprune.errors import PromptError, TokenpruneError
-from tokenprune.loading.processor import Processor
+from tokenprune.loading.processor import Medium, Processor
 from tokenprune.tasks import Sample, Task
 from tokenprune.tasks.cached import Kept
 
@@ -34,7 +34,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Group:
-    """Samples whose videos have equally many frames, and the model inputs made of them."""
+    """Samples that go through the model together, and the model inputs made of them."""
 
     indices: list[int]
     samples: list[Sample]
@@ -43,7 +43,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step evaluates: a forward pass for each number of frames, usually one."""
+    """What one step evaluates: a forward pass for each group, usually one."""
 
     groups: list[Group]
     failed: list[Failed]
@@ -93,7 +93,6 @@ class Samples(LightningDataModule):
         samples: Readable,
         pending: Sequence[int],
         processor: Processor,
-        shape: tuple[int, int],
         *,
         batch_size: int,
         workers: int,
@@ -102,7 +101,6 @@ class Samples(LightningDataModule):
         super().__init__()
         self.samples, self.pending, self.processor = samples, pending, processor
         self.batch_size, self.workers = batch_size, workers
-        self._shape = shape  # tokens per frame, separators
         self._context = context  # tokens that a prompt may have
 
     def predict_dataloader(self) -> DataLoader[tuple[int, Sample] | Failed | None]:
@@ -119,14 +117,15 @@ class Samples(LightningDataModule):
         )
 
     def encode(self, drawn: Sequence[tuple[int, Sample] | Failed | None]) -> Batch:
-        """One group for each number of frames; a sample that cannot be encoded fails without the
-        others.
+        """One group for each number of frames, or one in all where the model takes any; a sample
+        that cannot be encoded fails without the others.
         """
         alike: dict[int, list[tuple[int, Sample]]] = defaultdict(list)
+        ragged = self.processor.preparation.ragged
         failed = [one for one in drawn if isinstance(one, Failed)]
         for one in drawn:
             if isinstance(one, tuple):
-                alike[len(one[1].frames)].append(one)
+                alike[0 if ragged else len(one[1].frames)].append(one)
         groups = []
         for members in alike.values():
             try:
@@ -145,8 +144,8 @@ class Samples(LightningDataModule):
 
     def _group(self, members: Sequence[tuple[int, Sample]]) -> Group:
         indices, samples = [index for index, _ in members], [sample for _, sample in members]
-        asked = [(sample.frames, sample.full_question) for sample in samples]
-        inputs = self.processor.encode(asked, *self._shape)
+        asked = [(Medium(one.frames, one.times), one.full_question) for one in samples]
+        inputs = self.processor.encode(asked)
         longest = inputs["input_ids"].shape[1]
         if self._context is not None and longest > self._context:
             raise PromptError(

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from tokenprune.adapters import adapt
+from tokenprune.adapters.base import context_of
 from tokenprune.evaluation.answering import Answering
 from tokenprune.evaluation.control import control
 from tokenprune.evaluation.data import Readable, Samples
@@ -156,15 +156,13 @@ class _Evaluation:
             max_new_tokens=self.loop.max_new_tokens,
             stop_on_error=self.loop.stop_on_error,
         )
-        adapter = adapt(self.model)
         data = Samples(
             self.samples,
             indices,
             self.processor,
-            (adapter.cells, adapter.separators),
             batch_size=self.loop.batch_size,
             workers=self.loop.workers,
-            context=getattr(adapter.text_config, "max_position_embeddings", None),
+            context=context_of(self.model.config),
         )
         bar.scores = module.scores
         with interruptible(trainer), workers_alive(), closing(self.journal):

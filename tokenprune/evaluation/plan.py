@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenprune import registry, tasks
+from tokenprune.adapters import families
 from tokenprune.checkpoints import note
 from tokenprune.evaluation.config import LONGEST, RunConfig
-from tokenprune.evaluation.extent import check_context, longest_text, questions_of
+from tokenprune.evaluation.extent import check_context, longest_text, questions_of, uncompressed
 from tokenprune.evaluation.loop import Loop
 from tokenprune.evaluation.retention import retaining
-from tokenprune.loading.checkpoint import configuration, outline
+from tokenprune.loading.checkpoint import configuration, settled
 from tokenprune.loading.device import cores
 from tokenprune.loading.processor import Processor
 from tokenprune.results import provenance
@@ -32,6 +33,7 @@ class Plan:
     pipeline: Pipeline  # checked against the model, at the budget that was asked for
     task: Task
     frames: int
+    extent: Extent  # of a prompt with so many
     max_new_tokens: int
     strategies: provenance.Code
     around: provenance.Code  # the task's, and that of this package
@@ -80,6 +82,9 @@ class Plan:
             frames=self.frames,
             seed=config.seed,
             sampling=None if drawn else config.sampling,
+            template=config.template,
+            pool=config.pool,
+            newline=config.newline,
             note=note(config.model, config.assistant),
         )
 
@@ -109,25 +114,29 @@ class Plan:
 
 def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
     """Raises TokenpruneError where the run would fail later."""
-    settings = configuration(config.model)
+    settings = configuration(config.model, config)
     pipeline.check(settings.get_text_config().num_hidden_layers)
     if config.assistant is not None:
-        configuration(config.assistant)
-    task = _task(config)
+        configuration(config.assistant, config)
+    task = task_of(config)
     frames = len(task[0].frames) if config.video is not None else config.frames_requested
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
-    adapter, processor = outline(settings), Processor.load(config.model)
-    text = longest_text(processor, questions_of(task, config.limit), adapter)
-    check_context(config.model, adapter, frames, text, longest)
+    processor = Processor.load(config.model, config)
+    config = settled(config, settings, processor)
+    seen = uncompressed(settings, processor, lambda: task)
+    text = longest_text(processor, questions_of(task, config.limit), seen, frames)
+    check_context(config.model, seen, frames, text, longest)
+    extent = seen.extent(frames)
     if config.keep is not None:
-        extent = Extent(frames, adapter.cells, adapter.depth)
         pipeline = retaining(pipeline, config.keep, extent, config.options)
+    family = families()[settings.model_type]
     strategies = provenance.code_of_pipeline(pipeline) | provenance.code_of(registry.get(RANDOM))
-    around = provenance.code_of_package() | provenance.code_of(type(task), type(adapter))
-    return Plan(config, pipeline, task, frames, longest, strategies, around)
+    around = provenance.code_of_package() | provenance.code_of(type(task), family)
+    return Plan(config, pipeline, task, frames, extent, longest, strategies, around)
 
 
-def _task(config: RunConfig) -> Task:
+def task_of(config: RunConfig) -> Task:
+    """What a run asks about. Raises TaskError, VideoError."""
     if config.video is not None and config.question is not None:
         return Clip(config.video, config.question, config.frames_requested, config.sampling)
     return tasks.build(

@@ -65,10 +65,10 @@ def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
         plan = plan_run(config, pipeline)
         made = _begin(plan, folder)
         where = made.placement
-        model, processor = load(config.model, where.dtype, where.device)
+        model, processor = load(config.model, where.dtype, where.device, config)
         assistant = None
         if config.assistant is not None:
-            assistant, _ = load(config.assistant, where.dtype, where.device)
+            assistant, _ = load(config.assistant, where.dtype, where.device, config)
         # now: Lightning takes the model back to the CPU
         place = environment(model.device, model.dtype, command)
         place["packages"] = plan.code.versions()
@@ -108,7 +108,7 @@ def _begin(plan: Plan, folder: Path) -> _Begun:
     check(where.trainer, pick_device(where.device))
     made_with = begun.made_with(
         plan.code,
-        {name: weights(name) for name in plan.models},
+        {name: weights(name, config.template) for name in plan.models},
         plan.task.fingerprint(),
         where.dtype,
         where.trainer.get("precision"),
@@ -127,9 +127,10 @@ def _vanilla_key(plan: Plan, made: _Begun, place: Mapping[str, Any]) -> str:
         "batch_size": plan.config.batch_size,
         "max_new_tokens": plan.max_new_tokens,
         "trainer": plan.config.trainer,
+        **{name: getattr(plan.config, name) for name in ("template", "pool", "newline")},
     }
     return content_key(
-        plan.config.model,
+        weights(plan.config.model, plan.config.template),
         task=made.made_with["samples"],
         loop=loop,
         machine={name: place[name] for name in _MACHINE},

@@ -15,6 +15,7 @@ from typing import Any
 
 import tokenprune
 from tokenprune.errors import ConfigError, LmmsError
+from tokenprune.loading.variant import Prompted
 from tokenprune.options import (
     AND_OPTIONS,
     as_typed,
@@ -28,7 +29,7 @@ from tokenprune.strategy import Pipeline
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Prompted):
     """What `--model tokenprune` can be told, besides the batch size and the device."""
 
     pretrained: str
@@ -48,6 +49,7 @@ class Arguments:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_counts(self, "max_frames_num", "max_new_tokens")
         check_sampling(self.sampling)
         if self.on_error not in ("stop", "empty"):

@@ -16,17 +16,15 @@ import torch
 from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
 from lmms_eval.models.model_utils.gen_metrics import log_metrics  # pyright: ignore[reportMissingImports]
 from loguru import logger  # pyright: ignore[reportMissingImports]
-from torch import Tensor
 from tqdm import tqdm
 
-from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
-from tokenprune.evaluation.extent import check_context
+from tokenprune.evaluation.extent import check_context, seen_by
 from tokenprune.evaluation.generate import generate
 from tokenprune.lmms import MODEL
 from tokenprune.lmms.arguments import Arguments
-from tokenprune.loading.checkpoint import configuration, load, outline
-from tokenprune.loading.processor import GREEDY
+from tokenprune.loading.checkpoint import configuration, load
+from tokenprune.loading.processor import GREEDY, Medium
 from tokenprune.strategy import VisionStage
 from tokenprune.tasks.lmms.media import clip_of, visuals_of
 
@@ -66,15 +64,15 @@ class TokenPrune(lmms):
             raise LmmsError(
                 f"batch_size={batch_size} is not supported: write a whole number from 1 on"
             )
-        self.arguments = Arguments.parse(words)
+        self.arguments = arguments = Arguments.parse(words)
         self.pipeline = self.arguments.pipeline()
         self.batch_size = int(batch_size)
         place = _place(device or "auto")
         self._check_context()
-        self._model, self.processor = load(self.arguments.pretrained, self.arguments.dtype, place)
+        self._model, self.processor = load(arguments.pretrained, arguments.dtype, place, arguments)
         self._assistant = None
-        if self.arguments.assistant is not None:
-            self._assistant, _ = load(self.arguments.assistant, self.arguments.dtype, place)
+        if arguments.assistant is not None:
+            self._assistant, _ = load(arguments.assistant, arguments.dtype, place, arguments)
         self._device = self._model.device
         logger.info(f"--model {MODEL} --model_args {self.arguments.line()}")
 
@@ -83,7 +81,9 @@ class TokenPrune(lmms):
         guided = self.pipeline.allocator is not None  # by a model that sees every token
         if guided or not self.pipeline.of(VisionStage):
             name, frames = self.arguments.pretrained, self.arguments.max_frames_num
-            check_context(name, outline(configuration(name)), frames, 0, 1, key="max_frames_num")
+            seen = seen_by(configuration(name, self.arguments))
+            if not seen.preparation.sized:  # else how many tokens there are, videos tell
+                check_context(name, seen, frames, 0, 1, key="max_frames_num")
 
     @property
     def device(self) -> torch.device:
@@ -154,18 +154,17 @@ class TokenPrune(lmms):
 
     def _alike(
         self, numbers: Sequence[int], requests: Sequence[Any]
-    ) -> list[list[tuple[int, Tensor, str]]]:
-        """(number, frames, question) of the readable ones, apart by the number of frames: a batch
-        has one.
+    ) -> list[list[tuple[int, Medium, str]]]:
+        """(number, video, question) of the readable ones, apart by the number of frames where a
+        batch has one.
         """
-        groups: dict[int, list[tuple[int, Tensor, str]]] = defaultdict(list)
+        groups: dict[int, list[tuple[int, Medium, str]]] = defaultdict(list)
+        ragged = self.processor.preparation.ragged
         for number in numbers:
             context, _, doc_to_visual, doc_id, task, split = requests[number].args
             try:
                 visuals = visuals_of(doc_to_visual, self.task_dict[task][split][doc_id])
-                frames = clip_of(
-                    visuals, self.arguments.max_frames_num, self.arguments.sampling
-                ).frames
+                clip = clip_of(visuals, self.arguments.max_frames_num, self.arguments.sampling)
             except LmmsError as error:
                 raise LmmsError(f"{task}/{doc_id}: {error}") from None
             except (VideoError, OSError) as error:
@@ -175,16 +174,15 @@ class TokenPrune(lmms):
                     ) from None
                 logger.error(f"{task}/{doc_id} gets an empty answer: {error}")
                 continue
-            groups[len(frames)].append((number, frames, context))
+            alike = 0 if ragged else len(clip.frames)
+            groups[alike].append((number, Medium(clip.frames, clip.times), context))
         return list(groups.values())
 
     def _answer(
-        self, members: Sequence[tuple[int, Tensor, str]], settings: Mapping[str, Any]
+        self, members: Sequence[tuple[int, Medium, str]], settings: Mapping[str, Any]
     ) -> tuple[list[str], list[float], int]:
         """Texts, measured layer-average ratios, and how many tokens were generated."""
-        adapter = adapt(self._model)
-        asked = [(frames, question) for _, frames, question in members]
-        encoded = self.processor.encode(asked, adapter.cells, adapter.separators)
+        encoded = self.processor.encode([(shown, question) for _, shown, question in members])
         inputs = {name: value.to(self._device) for name, value in encoded.items()}
         with torch.inference_mode():
             made = generate(

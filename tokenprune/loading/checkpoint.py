@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from tokenprune.adapters import VideoLLM, adapt, families
-from tokenprune.errors import LoadingError, UnsupportedModelError
+from tokenprune.adapters import VideoLLM, adapt
+from tokenprune.errors import LoadingError
+from tokenprune.loading import native
+from tokenprune.loading.configuration import configuration, contents
 from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.hub import folder
+from tokenprune.loading.llava_video import LlavaVideoConfig
 from tokenprune.loading.processor import Processor
-from tokenprune.lookup import FAMILIES
+from tokenprune.loading.variant import STOCK, Prompted, Variant
 
-
-def configuration(name: str) -> PreTrainedConfig:
-    """The configuration of the model `name`, without its weights.
-
-    Raises LoadingError where there is none, UnsupportedModelError where it is of no supported
-    family.
-    """
-    home = folder(name, weights=False)
-    try:
-        kind = json.loads((home / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise LoadingError(f"config.json of {name} cannot be read: {error}") from None
-    if kind not in families():
-        FAMILIES.refuse_broken(str(kind))
-        raise UnsupportedModelError(
-            f"{name} is of the family {kind!r}: supported families are "
-            f"{', '.join(sorted(families()))}"
-        )
-    try:
-        return AutoConfig.from_pretrained(home, trust_remote_code=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise LoadingError(f"config.json of {name} does not describe a {kind}: {error}") from None
+Chosen = TypeVar("Chosen", bound=Variant)
 
 
 def outline(settings: PreTrainedConfig) -> VideoLLM:
@@ -49,35 +31,51 @@ def outline(settings: PreTrainedConfig) -> VideoLLM:
         return adapt(AutoModelForImageTextToText.from_config(settings))
 
 
-def load(name: str, dtype: str = "auto", device: str = "auto") -> tuple[PreTrainedModel, Processor]:
+def settled(variant: Chosen, config: PreTrainedConfig, processor: Processor) -> Chosen:
+    """`variant` with what the checkpoint says where it leaves something open, to be written down.
+
+    `Chosen` is any dataclass of a command.
+    """
+    found: dict[str, Any] = {}
+    if isinstance(variant, Prompted):
+        found["template"] = processor.template_name
+    if isinstance(config, LlavaVideoConfig):
+        found.update(pool=config.pool, newline=config.newline)
+    return replace(variant, **found)
+
+
+def load(
+    name: str, dtype: str = "auto", device: str = "auto", variant: Variant = STOCK
+) -> tuple[PreTrainedModel, Processor]:
     """The model `name` (`tiny`, a folder, a hub id) in evaluation mode, and its processor.
 
-    Safetensors only, never code from a checkpoint. Raises LoadingError and UnsupportedModelError,
-    before weights are read wherever the reason is known by then; a checkpoint that lacks weights is
-    refused, not filled with random ones.
+    Safetensors only, never code from a checkpoint; those of the `llava` package are read where they
+    lie. Raises LoadingError and UnsupportedModelError, before weights are read wherever the reason
+    is known by then; a checkpoint that lacks weights is refused, not filled with random ones.
     """
-    config = configuration(name)
+    config = configuration(name, variant)
     place = pick_device(device)
     kind = pick_dtype(dtype, place, config)
-    processor = Processor.load(name)
-    side = config.vision_config.image_size
-    if (processor.pixels.height, processor.pixels.width) != (side, side):
-        raise LoadingError(
-            f"{name} prepares frames of {processor.pixels.height}x{processor.pixels.width} for a "
-            "tower that sees "
-            f"{side}x{side}: its preprocessor configuration belongs to another model"
-        )
+    processor = Processor.load(name, variant)
+    return _weighted(name, config, kind).to(place).eval(), processor  # pyright: ignore[reportArgumentType]
+
+
+def _weighted(name: str, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with its weights, all of them and no others. Raises LoadingError."""
     home = folder(name)
     if not any(home.glob("*.safetensors")):
         raise LoadingError(f"{name} holds no *.safetensors weights, the only format that is read")
+    original = native.is_native(contents(home, name))
     try:
         with _quiet():
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 home,
-                dtype=kind,
+                config=config,
+                dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                key_mapping=native.KEYS if original else None,
             )
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -87,7 +85,13 @@ def load(name: str, dtype: str = "auto", device: str = "auto") -> tuple[PreTrain
         raise LoadingError(
             f"the weights of {name} lack {', '.join(lacking[:3])}: the checkpoint is not whole"
         )
-    return model.to(place).eval(), processor
+    foreign = [key for key in found["unexpected_keys"] if not key.endswith(native.COMPUTED)]
+    if original and foreign:
+        raise LoadingError(
+            f"the weights of {name} hold {', '.join(sorted(foreign)[:3])}, which is no part of "
+            "LLaVA-OneVision: it would answer as another model"
+        )
+    return model
 
 
 @contextmanager

@@ -1,152 +1,112 @@
-"""Videos and questions to model inputs, as Hugging Face's own processor makes them, without
+"""Videos and questions to model inputs, as transformers' own processors make them, without
 torchvision.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from jinja2 import TemplateError
 from torch import Tensor
-from torch.nn.functional import interpolate
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from tokenprune.adapters import families
+from tokenprune.adapters.preparation import Preparation, Shown, Written
 from tokenprune.errors import LoadingError, PromptError
+from tokenprune.loading import native, templates
+from tokenprune.loading.configuration import configuration, contents, frame_settings
 from tokenprune.loading.hub import folder
+from tokenprune.loading.spelling import Spelling, padded, shorten
+from tokenprune.loading.variant import STOCK, Variant
+from tokenprune.pixels import Kind
+from tokenprune.tokens import Video
 
 # how an answer is generated; the neutral sampling values are there because a checkpoint's own would
 # only draw a warning that greedy search ignores them
 GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-# LLaVA-OneVision's own, for checkpoints that come without: videos first, then the text, roles by
-# word.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' "
-    "}}{% endfor %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
-    "{{ '\\n' + content['text'] }}{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
-_QUOTED = 120  # characters
-_RESAMPLE = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+ONE = Video(1, 1, 1)  # the least that a prompt can show
 
 
-@dataclass(frozen=True)
-class Pixels:
-    """How frames become the tower's input; the defaults are those of
-    `LlavaOnevisionVideoProcessor`.
-    """
+class Medium(NamedTuple):
+    """A video of a prompt; None: its frames are a second apart."""
 
-    height: int = 384
-    width: int = 384
-    mean: tuple[float, ...] = _CLIP_MEAN
-    std: tuple[float, ...] = _CLIP_STD
-    rescale: float = 1 / 255
-    mode: str = "bicubic"
+    frames: UInt8[Tensor, "f h w 3"]
+    times: Sequence[float] | None = None  # seconds at which they appear
 
-    @classmethod
-    def of(cls, settings: dict[str, Any]) -> Pixels:
-        """From the contents of a (video) preprocessor configuration.
 
-        LoadingError for what is not reproduced here.
-        """
-        size = settings.get("size", {"height": 384, "width": 384})
-        if (
-            not {"height", "width"} <= set(size)
-            or settings.get("do_center_crop")
-            or settings.get("do_resize") is False
-        ):
-            raise LoadingError(
-                f"frames prepared with size={size}, do_resize={settings.get('do_resize')} and "
-                f"do_center_crop={settings.get('do_center_crop')} are not supported: only resizing "
-                "to height and width"
-            )
-        if settings.get("resample", 3) not in _RESAMPLE:
-            raise LoadingError(
-                f"resample={settings['resample']} is not supported: 0 nearest, 2 bilinear or 3 "
-                "bicubic"
-            )
-        plain = settings.get("do_normalize") is False
-        scaled = settings.get("do_rescale") is not False
-        return cls(
-            height=size["height"],
-            width=size["width"],
-            mean=(0.0, 0.0, 0.0) if plain else tuple(settings.get("image_mean", _CLIP_MEAN)),
-            std=(1.0, 1.0, 1.0) if plain else tuple(settings.get("image_std", _CLIP_STD)),
-            rescale=float(settings.get("rescale_factor", 1 / 255)) if scaled else 1.0,
-            mode=_RESAMPLE[settings.get("resample", 3)],
-        )
-
-    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f 3 y x"]:
-        """Resizes with antialiasing in uint8, then rescales and normalises at once in float32.
-
-        Exactly torchvision's steps on the CPU: its bicubic and bilinear `resize` of uint8 is this
-        very `interpolate`.
-        """
-        images = frames.permute(0, 3, 1, 2)
-        if images.shape[-2:] != (self.height, self.width):
-            smooth = (
-                {} if self.mode == "nearest-exact" else {"antialias": True, "align_corners": False}
-            )
-            images = interpolate(
-                images.contiguous(), (self.height, self.width), mode=self.mode, **smooth
-            )
-        mean, std = (
-            torch.tensor(part).view(-1, 1, 1) * (1.0 / self.rescale)
-            for part in (self.mean, self.std)
-        )
-        return images.to(torch.float32).sub_(mean).div_(std)
+Media = Tensor | Medium | Sequence[Tensor | Medium]
 
 
 class Processor:
-    """Tokenizer, chat template and pixel settings of one checkpoint."""
+    """Tokenizer, chat template and the family's preparation of videos, of one checkpoint."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template: str, pixels: Pixels, video_token_id: int
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str,
+        preparation: Preparation,
+        video_token_id: int,
+        template_name: str = templates.OWN,
     ) -> None:
-        self.tokenizer, self.template, self.pixels = tokenizer, template, pixels
+        self.tokenizer, self.template, self.preparation = tokenizer, template, preparation
+        self.template_name = template_name  # as `template=` has it
         self.video_token_id = video_token_id  # token id of a video placeholder
+        mark = templates.mark_of(template, tokenizer, video_token_id)
+        self.spelling = Spelling(tokenizer, video_token_id, mark)
         self.pad: int = (
             tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         )  # pyright: ignore[reportAttributeAccessIssue]
 
     @classmethod
-    def load(cls, name: str | Path) -> Processor:
+    def load(cls, name: str | Path, variant: Variant = STOCK) -> Processor:
         """From an embedded model, a folder or a hub id; no weights are read.
 
-        Raises LoadingError.
+        `variant` chooses the chat template, by a name of `templates.NAMED` or a file. Raises
+        LoadingError, UnsupportedModelError.
         """
-        home = folder(str(name), weights=False)
+        home, config = folder(str(name), weights=False), configuration(str(name), variant)
+        family = families()[config.model_type]
+        original = native.is_native(contents(home, str(name)))
         try:
-            tokenizer = AutoTokenizer.from_pretrained(home, trust_remote_code=False)
-            video_token_id = AutoConfig.from_pretrained(
-                home, trust_remote_code=False
-            ).video_token_id
+            tokenizer = AutoTokenizer.from_pretrained(home, config=config, trust_remote_code=False)
+            placeholder = family.placeholder_of(config)
         except (OSError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise LoadingError(
                 f"{name} has no tokenizer for video prompts that can be read: {reason}"
             ) from None
-        return cls(
-            tokenizer, _template(home, tokenizer), Pixels.of(_settings(home)), video_token_id
+        settings = native.frames_of(config) if original else frame_settings(home, family.reads)
+        chosen = variant.template or templates.OWN
+        if chosen == templates.OWN and original:
+            chosen = templates.NATIVE
+        text = (
+            templates.own(home, tokenizer)
+            if chosen == templates.OWN
+            else templates.named(chosen, config.model_type)
         )
+        preparation = family.preparation(config, settings)
+        return cls(tokenizer, text, preparation, placeholder, chosen)
 
-    def prompt(self, question: str) -> str:
+    @property
+    def pixels(self) -> Kind:
+        return self.preparation.pixels
+
+    @property
+    def marker(self) -> str:
+        """What the chat template writes for a video, or for each of its frames."""
+        return self.preparation.marker or self.spelling.written
+
+    def prompt(self, question: str, entries: int = 1) -> str:
         """The chat turn that asks `question` about one video, up to where the answer begins.
 
-        Raises PromptError.
+        `entries`: how many videos, or images of frames, it announces. Raises PromptError.
         """
-        turn: Any = {
-            "role": "user",
-            "content": [{"type": "video"}, {"type": "text", "text": question}],
-        }
+        media = [{"type": self.preparation.entry}] * entries
+        turn: Any = {"role": "user", "content": [*media, {"type": "text", "text": question}]}
         try:
             return self.tokenizer.apply_chat_template(  # pyright: ignore[reportReturnType]
                 [turn],
@@ -159,126 +119,65 @@ class Processor:
                 f"the chat template does not take the question {shorten(question)}: {error}"
             ) from None
 
-    def text_tokens(self, question: str) -> int:
-        """Tokens of the prompt that asks `question`, without its video. Raises PromptError."""
-        return len(self._tokens(self.prompt(question), question, add_special_tokens=True)) - 1
+    def text_tokens(self, question: str, video: Video = ONE) -> int:
+        """Tokens of the prompt that asks `question`, without the visual ones of its video.
 
-    def encode(
-        self,
-        samples: Sequence[tuple[UInt8[Tensor, "f _ _ 3"], str]],
-        cells: int,
-        separators: int = 1,
-    ) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` [b s], padded on the left, and float32
-        `pixel_values_videos` [b f 3 h w].
-
-        A video of f frames gets `f * cells + separators` placeholders. Raises PromptError for
-        videos of unequal length and for a question that holds a control token of the checkpoint,
-        the placeholder among them.
+        Where a family writes text between frames, it is that of `video`. Raises PromptError.
         """
-        lengths = {len(frames) for frames, _ in samples}
-        if len(lengths) != 1:
-            raise PromptError(
-                f"one batch holds videos of {sorted(lengths)} frames: choose as many of each, or "
-                "batches of 1"
-            )
-        placeholders = lengths.pop() * cells + separators
-        rows = [self._ids(question, placeholders) for _, question in samples]
-        ids = torch.full((len(rows), max(map(len, rows))), self.pad)
-        mask = torch.zeros_like(ids)
-        for index, row in enumerate(rows):
-            ids[index, -len(row) :], mask[index, -len(row) :] = row, 1
-        pixels = torch.stack([self.pixels(frames) for frames, _ in samples])
-        return {"input_ids": ids, "attention_mask": mask, "pixel_values_videos": pixels}
+        seconds = tuple(map(float, range(video.frames)))
+        written = self.preparation.written(video, seconds)
+        ids, _ = self.spelling.ids(self._pieces(question, written), question)
+        return len(ids) - ids.count(self.video_token_id)
 
-    def _ids(self, question: str, placeholders: int) -> Int[Tensor, "s"]:
-        if held := self._special(question):
-            raise PromptError(
-                f"the question {shorten(question)} must not contain {held}, which the checkpoint "
-                "reads as a control "
-                "token and not as text: write it differently, with a blank inside for example"
-            )
-        text = self.prompt(question)
-        begun = self.tokenizer.bos_token is not None and text.startswith(
-            str(self.tokenizer.bos_token)
-        )
-        ids = torch.tensor(
-            self._tokens(text, question, add_special_tokens=not begun), dtype=torch.long
-        )
-        video = ids == self.video_token_id
-        if int(video.sum()) != 1:
-            token = self.tokenizer.convert_ids_to_tokens(self.video_token_id)
-            raise PromptError(
-                f"the prompt of the question {shorten(question)} holds {int(video.sum())} times "
-                f"{token}, which stands "
-                "for the video, and not once: the chat template of the checkpoint does not fit"
-            )
-        return ids.repeat_interleave(torch.where(video, placeholders, 1))
+    def encode(self, samples: Sequence[tuple[Media, str]]) -> dict[str, Tensor]:
+        """`input_ids`, `attention_mask` [b s], padded on the left, and the family's own tensors.
 
-    def _special(self, question: str) -> str:
-        """The first control token that a question would be read as having; empty if it is text
-        throughout.
+        A sample is a question about a video, uint8 [f h w 3], or about several: a `Medium` also
+        says when its frames appear. The tensors are float32 `pixel_values_videos` [v f 3 h w], or
+        what the family takes in their place (`adapters.preparation`), such as flat patches with
+        `video_grid_thw`. Raises PromptError for a question that holds a control token of the
+        checkpoint, the placeholder among them, and, where the family takes no others, for videos of
+        unequal length.
         """
-        known = self.tokenizer.added_tokens_decoder
-        special = {
-            self.video_token_id,
-            *self.tokenizer.all_special_ids,
-            *(i for i, token in known.items() if token.special),
-        }
-        special.discard(self.tokenizer.unk_token_id)  # of a word that the tokenizer does not know
-        found = next(
-            (i for i in self._tokens(question, question, add_special_tokens=False) if i in special),
-            None,
-        )
-        return "" if found is None else str(self.tokenizer.convert_ids_to_tokens(found))
+        shown = [[self._shown(one) for one in media_of(media)] for media, _ in samples]
+        every = [one for own in shown for one in own]
+        tensors = self.preparation.tensors(every)
+        rows = [self._ids(own, asked) for own, (_, asked) in zip(shown, samples, strict=True)]
+        ids, mask = padded(rows, self.pad)
+        made = {"input_ids": ids, "attention_mask": mask}
+        if self.preparation.types is not None:
+            name, kind = self.preparation.types
+            made[name] = kind * (ids == self.video_token_id).long()
+        return made | tensors
 
-    def _tokens(self, text: str, question: str, *, add_special_tokens: bool) -> list[int]:
-        try:
-            made: Any = self.tokenizer(text, add_special_tokens=add_special_tokens)
-            return made["input_ids"]
-        except Exception as error:  # a tokenizer's own: half a character, no text at all
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise PromptError(
-                f"the tokenizer does not take the question {shorten(question)} ({reason})"
-            ) from None
+    def _shown(self, medium: Tensor | Medium) -> Shown:
+        frames, times = medium if isinstance(medium, Medium) else (medium, None)
+        return self.preparation.prepared(frames, times)
+
+    def _ids(self, shown: Sequence[Shown], question: str) -> Int[Tensor, "s"]:
+        self.spelling.check(question, [self.marker])
+        written: list[Written] = []
+        for one in shown:
+            moments = self.preparation.moments(one.times)
+            written += self.preparation.written(one.video, moments)
+        ids, repeats = self.spelling.ids(self._pieces(question, written), question)
+        return torch.tensor(ids).repeat_interleave(torch.tensor(repeats))
+
+    def _pieces(self, question: str, written: Sequence[Written]) -> list[str | int]:
+        """The prompt, with what is written in place of its markers. Raises PromptError."""
+        first, *parts = self.prompt(question, len(written)).split(self.marker)
+        if len(parts) != len(written):
+            raise self.spelling.unfit(question, self.marker, len(parts), len(written))
+        pieces: list[str | int] = [first]
+        for own, text in zip(written, parts, strict=True):
+            pieces += [*own, text]
+        return pieces
 
     def decode(self, ids: Int[Tensor, "b s"]) -> list[str]:
         """The texts of generated ids, without special tokens and surrounding blanks."""
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
-def shorten(question: str) -> str:
-    """As it is quoted in a message, where it may be a page long."""
-    return repr(question if len(question) <= _QUOTED else question[:_QUOTED] + "...")
-
-
-def _template(home: Path, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The processor's template before the tokenizer's own, as Hugging Face has it."""
-    if (plain := home / "chat_template.jinja").is_file():
-        return plain.read_text(encoding="utf-8")
-    if (legacy := home / "chat_template.json").is_file():
-        return _json(legacy)["chat_template"]
-    return tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else CHAT_TEMPLATE
-
-
-def _settings(home: Path) -> dict[str, Any]:
-    """The first of the files that Hugging Face's video processors read, in its order."""
-    if (nested := home / "processor_config.json").is_file() and "video_processor" in (
-        settings := _json(nested)
-    ):
-        return settings["video_processor"]
-    for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
-        if (home / file).is_file():
-            return _json(home / file)
-    raise LoadingError(
-        f"{home.name} holds no video_preprocessor_config.json, which says how frames are prepared"
-    )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise LoadingError(
-            f"{file.name} of {file.parent.name} is not valid JSON: {error}"
-        ) from None
+def media_of(given: Media) -> list[Tensor | Medium]:
+    """The videos of a sample, in order."""
+    return [given] if isinstance(given, Tensor | Medium) else [*given]

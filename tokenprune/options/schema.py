@@ -32,12 +32,12 @@ def key(default: Any, meaning: str, *, example: str = "", repeated: bool = False
 
 def own_first(schema: type) -> list[Field[Any]]:
     """The fields of a command's dataclass in the order of its help: those it has to itself, then
-    inherited ones.
+    inherited ones, the nearest first.
     """
-    parents = [base for base in schema.__bases__ if dataclasses.is_dataclass(base)]
-    inherited = {one.name for base in parents for one in dataclasses.fields(base)}
+    parents: list[Any] = [base for base in schema.__mro__[1:] if dataclasses.is_dataclass(base)]
+    inherited = [one.name for base in parents for one in dataclasses.fields(base)]
     every: Any = schema
-    return sorted(dataclasses.fields(every), key=lambda one: one.name in inherited)
+    return sorted(dataclasses.fields(every), key=lambda one: inherited.count(one.name))
 
 
 def keys_of(schema: type) -> list[str]:

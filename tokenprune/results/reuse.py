@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ _SUFFIXES, _WORDS = ((".json", ".safetensors", ".jinja"), ("merges.txt", "vocab.
 _HASHED = 64 << 20
 
 
-def weights(model: str) -> dict[str, str]:
-    """Digests of the model's files by their names."""
-    files = (
+def weights(model: str, template: str | None = None) -> dict[str, str]:
+    """Digests of the model's files by their names, and of a user's file that is its `template`."""
+    files = [
         file
         for file in sorted(home(model).iterdir())
         if file.suffix in _SUFFIXES or file.name in _WORDS
-    )
+    ]
+    if template is not None and template.endswith(".jinja"):
+        files.append(Path(template).expanduser())
     return {file.name: hashlib.sha256(_state(file)).hexdigest()[:16] for file in files}
 
 
@@ -48,11 +51,11 @@ def _state(file: Path) -> bytes:
     return f"{state.st_size} {state.st_mtime_ns}".encode()
 
 
-def content_key(model: str, **known: Any) -> str:
-    """A digest of everything that the full model's answers depend on: the model's files and
-    `known`.
+def content_key(files: Mapping[str, str], **known: Any) -> str:
+    """A digest of everything that the full model's answers depend on: the model's files, as
+    `weights` has them, and `known`.
     """
-    return hashlib.sha256(json.dumps([weights(model), known], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([files, known], sort_keys=True).encode()).hexdigest()
 
 
 def find(folder: Path, key: str, size: int) -> tuple[str, list[Answer]] | None:

@@ -30,6 +30,9 @@ class Setting:
     frames: int = 16
     seed: int = 0
     sampling: str | None = None  # None where a task draws its frames itself
+    template: str | None = None  # of prompts, and what else was chosen about the model
+    pool: str | None = None
+    newline: str | None = None
     note: str | None = None  # what to beware of with these models
 
 

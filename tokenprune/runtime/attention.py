@@ -192,18 +192,18 @@ def last_row(
 @exact
 @torch.no_grad()  # it ranks, and sums are written in place
 def received(
-    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"], scale: float
-) -> Float[Tensor, "b s"]:
+    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h t e"], scale: float
+) -> Float[Tensor, "b t"]:
     """Attention each key receives, mean over heads and query rows, in fp32.
 
     Only the column sums of a block of samples, heads and rows outlive it, so that memory does not
     grow with the square of the sequence.
     """
-    samples, heads, rows, _ = query.shape
+    (samples, heads, rows, _), width = query.shape, key.shape[2]
     most = BLOCK_OF_CPU if query.device.type == "cpu" else BLOCK_OF_ACCELERATOR
-    together = max(1, most // rows**2)  # whole heads per block
-    step = min(rows, max(1, most // rows))
-    columns = query.new_zeros(samples * heads, rows, dtype=torch.float32)
+    together = max(1, most // (rows * width))  # whole heads per block
+    step = min(rows, max(1, most // width))
+    columns = query.new_zeros(samples * heads, width, dtype=torch.float32)
     split = (part.split(together) for part in (query.flatten(0, 1), key.flatten(0, 1), columns))
     for some, keys, sums in zip(*split, strict=True):
         turned = keys.float().mT * scale
@@ -214,8 +214,8 @@ def received(
 
 @exact
 def mean_query(
-    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h s e"]
-) -> Float[Tensor, "b s"]:
+    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h t e"]
+) -> Float[Tensor, "b t"]:
     """Softmax of the mean query over all keys, one head over the full width.
 
     PruMerge's attention, and AIM's stand-in for that of a CLS token.

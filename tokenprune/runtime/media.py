@@ -26,6 +26,7 @@ class VideoPrompt:
 
     given: dict[str, Any]  # the call to the model
     placeholder: Bool[Tensor, "b s"]  # rows that features of videos replace
+    modality: str  # what its frames come as
 
     @property
     def input_ids(self) -> Int[Tensor, "b s"] | None:
@@ -34,7 +35,7 @@ class VideoPrompt:
     @property
     def encoded(self) -> Any:
         """Features that were made before; None where the prompt brings pixels."""
-        return compat.encoded_media(self.given, "video")
+        return compat.encoded_media(self.given, self.modality)
 
 
 def video_prompt(adapter: VideoLLM, given: dict[str, Any]) -> VideoPrompt | None:
@@ -42,11 +43,13 @@ def video_prompt(adapter: VideoLLM, given: dict[str, Any]) -> VideoPrompt | None
     if not adapter.brings(given):
         return None
     placeholder = adapter.placeholders(given.get("input_ids"), given.get("inputs_embeds"))
-    return VideoPrompt(given, placeholder)
+    return VideoPrompt(given, placeholder, adapter.modality)
 
 
-def images_in(given: dict[str, Any]) -> bool:
-    """Whether a call to the model brings images."""
+def images_in(adapter: VideoLLM, given: dict[str, Any]) -> bool:
+    """Whether a call to the model brings images that are no frames of a video."""
+    if adapter.modality == "image":
+        return False
     return given.get("pixel_values") is not None or compat.encoded_media(given, "image") is not None
 
 

@@ -108,7 +108,7 @@ class Passes:
     def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
         """Sees the prompt while its ids are known, and finds the video."""
         now, given = self._pass, named(module, args, kwargs)
-        cache, images = compat.given_cache(given), media.images_in(given)
+        cache, images = compat.given_cache(given), media.images_in(self._adapter, given)
         if images:
             self._remark("images", media.IMAGES)
         now.arrived = now.phase = now.passed = None

@@ -49,6 +49,7 @@ def attach(
     check_classes(pipeline)
     adapter = attachable(model)
     pipeline.check(adapter.depth)
+    adapter.check_signals(pipeline.signals, str(pipeline))
     return Session(adapter, pipeline, guide_of(adapter, assistant, pipeline), timed)
 
 

@@ -17,7 +17,7 @@ from tokenprune.runtime import attention
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.strategy import Pipeline
-from tokenprune.tokens import Signals, Video, VisualTokens
+from tokenprune.tokens import Saliency, Signals, Video, VisualTokens
 
 
 @dataclass
@@ -49,6 +49,7 @@ def tower_tap(
     adapter: VideoLLM, signals: Signals, reading: TowerReading, clock: Clock
 ) -> attention.Tap:
     """Fills `reading` from the attention of the layer whose output the projector takes."""
+    first = int(adapter.cls)  # of the patches
 
     def tap(query: Float[Tensor, "i h p e"], key: Float[Tensor, "i h p e"], scale: float) -> None:
         with clock.inner("strategy"):
@@ -57,20 +58,40 @@ def tower_tap(
     def read(query: Float[Tensor, "i h p e"], key: Float[Tensor, "i h p e"], scale: float) -> None:
         video = reading.next(len(query))
         if signals.saliency is not None:
-            if signals.saliency == "received":
-                weight = attention.received(query, key, scale)
-            else:
-                weight = attention.mean_query(query, key)
+            weight = attended(signals.saliency, query, key, scale, first)
             pooled = adapter.to_cells(weight.unsqueeze(-1), video).squeeze(-1)
             # pooling averages, but attention is a mass: a cell stands for all the patches it covers
             mass = pooled * (weight.shape[1] / pooled.shape[1])
             reading.saliency.append(mass.flatten())
         if signals.keys is not None:
             whole = signals.keys == "full"
-            flat = attention.side_by_side(key).float() if whole else key.float().mean(1)
+            own = key[:, :, first:]
+            flat = attention.side_by_side(own).float() if whole else own.float().mean(1)
             reading.keys.append(adapter.to_cells(flat, video).flatten(0, 1))
 
     return tap
+
+
+def attended(
+    kind: Saliency,
+    query: Float[Tensor, "i h s e"],
+    key: Float[Tensor, "i h s e"],
+    scale: float,
+    first: int,
+) -> Float[Tensor, "i p"]:
+    """The saliency of each patch, which begin at row `first`, behind CLS.
+
+    CLS is no query of a mean. Its key takes part in every softmax, as in the tower itself; what it
+    gets is dropped.
+    """
+    patches = query[:, :, first:]
+    if kind == "cls":
+        weights = attention.last_row(query[:, :, 0], key, scale, None)
+    elif kind == "received":
+        weights = attention.received(patches, key, scale)
+    else:
+        weights = attention.mean_query(patches, key)
+    return weights[:, first:]
 
 
 def matching(readings: Sequence[TowerReading], layout: Layout) -> TowerReading | None:

@@ -70,12 +70,12 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     Args:
         keep: fraction of each frame's tokens kept, 0 to 1; none: as many as the rule finds
         grid: also select a regular grid (PruMerge+)
-        proxy: stands in for CLS attention where the tower has none, the mean query's or "received"
+        proxy: "cls" attention, or what stands in for it: the mean query's, or what is "received"
     """
 
     keep: float | None = None
     grid: bool = False
-    proxy: Literal["mean_query", "received"] = "mean_query"
+    proxy: Literal["mean_query", "received", "cls"] = "mean_query"
 
     def __post_init__(self) -> None:
         ops.fraction("prumerge.keep", self.keep)

@@ -36,6 +36,9 @@ _SHARED = (
     "seed",
     "max_new_tokens",
     "batch_size",
+    "template",
+    "pool",
+    "newline",
     "device",
     "plugin",
 )

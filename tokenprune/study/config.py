@@ -13,6 +13,7 @@ from typing import Any
 
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import default_frames
+from tokenprune.loading.variant import Prompted
 from tokenprune.options import (
     check_counts,
     check_sampling,
@@ -39,7 +40,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class CellConfig:
+class CellConfig(Prompted):
     """What all cells of a study, or of a sweep, are run with."""
 
     model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
@@ -64,6 +65,7 @@ class CellConfig:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers")
         check_sampling(self.sampling)
         if self.frames is None:

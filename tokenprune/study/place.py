@@ -45,7 +45,7 @@ def place_of(
 ) -> Place:
     """`task` is the class that makes the samples. Raises LoadingError, UnsupportedModelError."""
     device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device, configuration(config.model))
+    dtype = pick_dtype(config.dtype, device, configuration(config.model, config))
     models = {config.model, *(cell.guided_by for cell in cells)} - {SELF, None}
     kinds = {
         strategy.name: type(strategy)
@@ -57,7 +57,7 @@ def place_of(
         device,
         str(dtype).removeprefix("torch."),
         {**environment(device, dtype, command), "threads": 1},  # as workers have it
-        {str(name): weights(str(name)) for name in models},
+        {str(name): weights(str(name), config.template) for name in models},
         code_of_package() | code_of(task),
         {name: code_of(kind) for name, kind in kinds.items()},
     )

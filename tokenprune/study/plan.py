@@ -102,7 +102,7 @@ def _check_assistants(config: StudyConfig) -> None:
     """LoadingError, UnsupportedModelError for a model that cannot guide."""
     named = {*config.assistants, *(method.assistant for method in config.strategies)}
     for name in named - {SELF, None}:
-        configuration(str(name))
+        configuration(str(name), config)
 
 
 def _variants(config: StudyConfig, depth: int) -> list[_Variant]:

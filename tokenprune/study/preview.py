@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenprune.evaluation.extent import outline
-from tokenprune.loading.checkpoint import configuration
 from tokenprune.plugins import load_plugins
 from tokenprune.registry import resolved_fields
 from tokenprune.study.config import StudyConfig
@@ -21,16 +19,14 @@ from tokenprune.study.sweep import SweepConfig
 def preview_study(file: Path, config: StudyConfig) -> dict[str, Any]:
     """Raises TokenpruneError."""
     load_plugins(config.plugin)
-    adapter = outline(configuration(config.model))
-    cells = plan_cells(config, extent_of(config, adapter))
+    cells = plan_cells(config, extent_of(config))
     return _preview("study", config, cells, folder_of(file, config))
 
 
 def preview_sweep(config: SweepConfig) -> dict[str, Any]:
     """Raises TokenpruneError."""
     load_plugins(config.plugin)
-    adapter = outline(configuration(config.model))
-    _, cells = plan_grid(config, extent_of(config, adapter))
+    _, cells = plan_grid(config, extent_of(config))
     return _preview("sweep", config, cells, Path(config.folder))
 
 

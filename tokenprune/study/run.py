@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenprune.adapters import VideoLLM
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import LONGEST
-from tokenprune.evaluation.extent import check_context, longest_text, outline, questions_of
-from tokenprune.loading.checkpoint import configuration
+from tokenprune.evaluation.extent import check_context, longest_text, questions_of, uncompressed
+from tokenprune.loading.checkpoint import configuration, settled
 from tokenprune.loading.processor import Processor
 from tokenprune.plugins import load_plugins
 from tokenprune.results import copies
@@ -62,11 +61,10 @@ def study(file: Path, config: StudyConfig, command: str) -> Studied:
     """
     _needs("matplotlib", "a study draws plots")
     load_plugins(config.plugin)
-    adapter = outline(configuration(config.model))
-    cells = plan_cells(config, extent_of(config, adapter))
+    cells = plan_cells(config, extent_of(config))
     out = folder_of(file, config)
     folder = Path(config.report).expanduser() if config.report else out
-    with _measured(config, cells, adapter, out, command) as (settled, place, results):
+    with _measured(config, cells, out, command) as (settled, place, results):
         page = _write(folder, settled, cells, results, command, place.environment)
     return Studied(page, results)
 
@@ -84,10 +82,9 @@ def sweep(config: SweepConfig, command: str = "tokenprune sweep") -> Swept:
     _needs("matplotlib", "a sweep draws plots")
     _needs("pyarrow", "a sweep writes Parquet")
     load_plugins(config.plugin)
-    adapter = outline(configuration(config.model))
-    study, cells = plan_grid(config, extent_of(config, adapter))
+    study, cells = plan_grid(config, extent_of(config))
     folder = Path(config.folder).expanduser()
-    with _measured(study, cells, adapter, folder, command) as (_, place, results):
+    with _measured(study, cells, folder, command) as (_, place, results):
         lines = table.lines_of(results, cells, config)
         replace(folder / "results.csv", table.as_csv(lines, results))
         replace(folder / "results.parquet", table.as_parquet(lines, results))
@@ -101,15 +98,18 @@ def _needs(package: str, why: str) -> None:
         raise ConfigError(f"{why}: pip install {package}")
 
 
-def extent_of(config: CellConfig, adapter: VideoLLM) -> Extent:
+def extent_of(config: CellConfig) -> Extent:
     """What an uncompressed prompt is to the model."""
     assert config.frames is not None  # settled
-    return Extent(config.frames, adapter.cells, adapter.depth)
+    processor = Processor.load(config.model, config)
+    settings = configuration(config.model, config)
+    seen = uncompressed(settings, processor, lambda: build_task(config))
+    return seen.extent(config.frames)
 
 
 @contextmanager
 def _measured(
-    config: StudyConfig, cells: Sequence[Cell], adapter: VideoLLM, out: Path, command: str
+    config: StudyConfig, cells: Sequence[Cell], out: Path, command: str
 ) -> Iterator[tuple[StudyConfig, Place, Results]]:
     """Results of all cells, how and where they were made.
 
@@ -117,7 +117,7 @@ def _measured(
     """
     task = build_task(config)
     place = place_of(config, cells, type(task), command)
-    config = _settled(config, task, adapter)
+    config = _settled(config, task)
     jobs = _jobs(config, cells, place, task.fingerprint(), out / CELLS)
     with exclusive(out):
         missing = unfinished({job.folder: job.settings for job in jobs})
@@ -129,16 +129,19 @@ def _measured(
         yield config, place, gather(cells, answers, config.resamples, config.seed)
 
 
-def _settled(config: StudyConfig, task: Task, adapter: VideoLLM) -> StudyConfig:
-    """With the length of answers.
+def _settled(config: StudyConfig, task: Task) -> StudyConfig:
+    """With the length of answers, and what the checkpoint says about itself.
 
     ConfigError where the model's context does not hold the full model's prompts.
     """
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
     assert config.frames is not None  # settled
-    text = longest_text(Processor.load(config.model), questions_of(task, config.limit), adapter)
-    check_context(config.model, adapter, config.frames, text, longest)
-    return dataclasses.replace(config, max_new_tokens=longest)
+    settings = configuration(config.model, config)
+    processor = Processor.load(config.model, config)
+    seen = uncompressed(settings, processor, lambda: task)
+    text = longest_text(processor, questions_of(task, config.limit), seen, config.frames)
+    check_context(config.model, seen, config.frames, text, longest)
+    return dataclasses.replace(settled(config, settings, processor), max_new_tokens=longest)
 
 
 def _jobs(

@@ -19,7 +19,7 @@ from tokenprune.loading.processor import Processor
 from tokenprune.results.answer import Answer
 from tokenprune.results.system import System
 from tokenprune.study.cell_files import role_of
-from tokenprune.study.config import SELF, StudyConfig
+from tokenprune.study.config import SELF, CellConfig, StudyConfig
 from tokenprune.study.plan import Cell
 from tokenprune.tasks import Task
 from tokenprune.tasks.cached import Kept
@@ -27,7 +27,7 @@ from tokenprune.tasks.cached import Kept
 _SPARE = 2 << 30  # bytes of frames kept per process
 
 
-def build_task(config: StudyConfig) -> Task:
+def build_task(config: CellConfig) -> Task:
     """The study's task; TaskError where there is none."""
     assert config.frames is not None  # settled
     return tasks.build(
@@ -55,11 +55,11 @@ class Runner:
 
     @cached_property
     def subject(self) -> tuple[PreTrainedModel, Processor]:
-        return load(self.config.model, self.config.dtype, self.config.device)
+        return load(self.config.model, self.config.dtype, self.config.device, self.config)
 
     @cached_property
     def processor(self) -> Processor:
-        return Processor.load(self.config.model)
+        return Processor.load(self.config.model, self.config)
 
     def run(self, cell: Cell) -> list[Answer]:
         """One answer per sample, in the task's order. ConfigError where a right one is unknown."""
@@ -89,7 +89,8 @@ class Runner:
         if name is None or name == SELF:
             return None
         if name not in self._assistants:
-            self._assistants[name] = load(name, self.config.dtype, self.config.device)[0]
+            config = self.config
+            self._assistants[name] = load(name, config.dtype, config.device, config)[0]
         return self._assistants[name]
 
 

@@ -1,0 +1,55 @@
+"""Towers that put a CLS row before a frame's patches, and strategies that want to read it."""
+
+from __future__ import annotations
+
+import pytest
+import towers
+from families import FAMILIES
+from test_families import REGISTERED, everywhere
+from test_families_towers import check, read
+
+from tokenprune import attach
+from tokenprune.adapters import families
+from tokenprune.errors import StrategyError
+from tokenprune.tokens import Signals
+
+WITH = [kind for kind in REGISTERED if families()[kind].cls]
+CLS = Signals("cls", "head_mean")
+SPEC = ("prumerge", {"prumerge.proxy": "cls"})
+
+
+def test_which_families_have_one() -> None:
+    assert {"llava_next_video", "video_llava", "internvl"} == set(WITH)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", WITH)
+def test_its_attention_is_the_saliency_of_patches(kind: str, attention: str) -> None:
+    family = FAMILIES[kind]
+    model, prompt = family.build(attention), family.prompt()
+    expected = towers.of_frames(model, prompt.inputs, family.clips, *map(str, CLS))
+    found = read(model, prompt.inputs, CLS)
+    check(found, expected)
+    other = towers.of_frames(model, prompt.inputs, family.clips, "received", "head_mean")
+    assert float((found[0][0] - other[0][0]).abs().max()) > 0.01, "it is another signal"
+
+
+@pytest.mark.parametrize("kind", WITH)
+def test_a_strategy_reads_it(kind: str) -> None:
+    family = FAMILIES[kind]
+    model, prompt = family.build(), family.prompt()
+    with attach(model, *SPEC) as session:
+        model.generate(**prompt.inputs, max_new_tokens=2, do_sample=False)
+    assert all(session.report[number].input_ratio < 1.0 for number in prompt.videos())
+
+
+@everywhere
+def test_it_is_refused_where_there_is_none(kind: str) -> None:
+    if kind in WITH:
+        return
+    with pytest.raises(StrategyError) as refused:
+        attach(FAMILIES[kind].build(), *SPEC)
+    assert str(refused.value) == (
+        f"prumerge reads saliency='cls' of the vision tower, which that of {kind} does not give: "
+        "choose 'received' or 'mean_query'"
+    )
