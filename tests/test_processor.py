@@ -199,9 +199,9 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_families_are_checked_before_weights(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip_2"}))
     with pytest.raises(
-        UnsupportedModelError, match=r"family 'qwen2_vl': supported families are .*llava_onevision"
+        UnsupportedModelError, match=r"family 'blip_2': supported families are .*llava_onevision"
     ):
         load(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
