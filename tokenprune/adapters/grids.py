@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -81,6 +81,12 @@ class Pictures(Grids):
     entry = "image"
     types = ("mm_token_type_ids", 1)
     names = ("pixel_values", "image_grid_thw")
+
+
+def pictures_of(settings: Mapping[str, Any]) -> Patches:
+    """Patches of images, as `Qwen2VLImageProcessor` has them where `settings` say nothing."""
+    size = settings.get("size") or {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+    return Patches.of({**settings, "size": size})
 
 
 def spacing(times: Sequence[float]) -> float:
