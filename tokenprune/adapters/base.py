@@ -6,7 +6,7 @@ An adapter knows no strategy.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -62,6 +62,16 @@ class VideoLLM(ABC):
             f"the family {cls.model_type} does not say how it takes videos: its adapter needs "
             "`preparation`"
         )
+
+    @classmethod
+    def pictures(
+        cls, config: PreTrainedConfig, settings: Callable[[], Mapping[str, Any]]
+    ) -> Preparation | None:
+        """How the family takes images beside videos; None: a prompt has none.
+
+        `settings` reads the configuration of the checkpoint's image processor.
+        """
+        return None
 
     @classmethod
     def placeholder_of(cls, config: PreTrainedConfig) -> int:
