@@ -74,13 +74,14 @@ def _operations(
 ) -> dict[str, Any]:
     config = inputs.adapter.model.config
     work = Work(
-        images=0 if inputs.pixels is None else inputs.frames,
+        images=inputs.video.frames if inputs.media else 0,
         full=inputs.full,
-        text=inputs.text + inputs.adapter.separators,
+        text=inputs.text + inputs.beside,
         layers=seen.layers,
         decode=seen.decode,
         generated=tokens,
         probe_layers=seen.probe_layers,
+        grid=inputs.grid,
     )
     parts = exact(config, work, guide)
     return {
