@@ -8,45 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cache
 from typing import Any, NamedTuple
 
 import models
 import random_models
 import torch
+from family_rows import (
+    END,
+    START,
+    TEXT,
+    WORD,
+    Clip,
+    Inputs,
+    Row,
+    between_marks,
+    cls_first,
+    equal_frames,
+    images,
+    named_frames,
+    newline_behind,
+    one_run,
+    patches,
+    pictures,
+    timed_patches,
+    timestamps,
+)
 from models import IMAGE, PAD, VIDEO
-from random_models import END, START
 from torch import Tensor
-
-TEXT = -1
-Inputs = dict[str, Tensor]
-
-
-class Clip(NamedTuple):
-    """One video as the language model gets it, in cells."""
-
-    frames: int
-    height: int = 3
-    width: int = 3
 
 
 class Ask(NamedTuple):
-    """One sample: words, videos, words."""
+    """One sample: words, perhaps a picture, videos, words."""
 
     before: int = 4
     clips: tuple[Clip, ...] = ()
     after: int = 5
-
-
-class Row(NamedTuple):
-    """One row of a prompt: its token (None: any word), and the cell it stands for."""
-
-    token: int | None = None
-    frame: int = TEXT
-    slot: int = 0
-
-
-WORD = Row()
+    picture: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,10 @@ class Family:
     types: tuple[str, int] | None = None
     placeholder: int = VIDEO
 
+    def model(self, attention: str = "sdpa", seed: int = 0) -> Any:
+        """One for all tests, which leave it as it was."""
+        return _kept(self, attention, seed)
+
     def prompt(self, asks: Sequence[Ask] | None = None, seed: int = 0, pad: str = "left") -> Prompt:
         """A batch; the usual one has two ragged videos and a sample of words only."""
         one, other = self.clips
@@ -97,7 +99,7 @@ class Family:
         generator = torch.Generator().manual_seed(seed)
         samples = [self._rows(ask) for ask in asks]
         ids = [_words(rows, generator) for rows in samples]
-        media = [self.media(ask.clips, generator) if ask.clips else {} for ask in asks]
+        media = [self._media(ask, generator) for ask in asks]
         alone = [self._sample(*pair) for pair in zip(ids, media, strict=True)]
         batch = _padded([torch.tensor(row) for row in ids], PAD, pad)
         inputs = self._sample(batch, {}) | _together(media)
@@ -119,10 +121,19 @@ class Family:
 
     def _rows(self, ask: Ask) -> list[Row]:
         rows, frames = [WORD] * ask.before, 0
+        if ask.picture:
+            rows += [Row(START), *[Row(IMAGE)] * PICTURE.height * PICTURE.width, Row(END)]
         for clip in ask.clips:
             rows += [*self.rows(clip, frames), WORD]
             frames += clip.frames
         return rows + [WORD] * (ask.after - len(ask.clips))
+
+    def _media(self, ask: Ask, generator: torch.Generator) -> Inputs:
+        media = self.media(ask.clips, generator) if ask.clips else {}
+        if not ask.picture:
+            return media
+        values, grids = patches([PICTURE], generator).values()
+        return {**media, "pixel_values": values, "image_grid_thw": grids}
 
     def _sample(self, ids: Any, media: Inputs) -> Inputs:
         ids = torch.atleast_2d(torch.as_tensor(ids))
@@ -130,7 +141,14 @@ class Family:
         if self.types is not None:
             name, kind = self.types
             inputs[name] = kind * (ids == self.placeholder).long()
+            if self.placeholder == VIDEO:
+                inputs[name] += (ids == IMAGE).long()
         return inputs
+
+
+@cache
+def _kept(family: Family, attention: str, seed: int) -> Any:
+    return family.build(attention, seed)
 
 
 def _words(rows: Sequence[Row], generator: torch.Generator) -> list[int]:
@@ -148,86 +166,11 @@ def _padded(rows: Sequence[Tensor], filler: int, side: str) -> Tensor:
 
 
 def _together(media: Sequence[Inputs]) -> Inputs:
-    names = next((list(part) for part in media if part), [])
-    return {name: torch.cat([part[name] for part in media if part]) for name in names}
+    names = {name for part in media for name in part}
+    return {name: torch.cat([part[name] for part in media if name in part]) for name in names}
 
 
-# rows of a video
-
-
-def _frames(clip: Clip, first: int, token: int = VIDEO) -> list[list[Row]]:
-    cells = range(clip.height * clip.width)
-    frames = range(first, first + clip.frames)
-    return [[Row(token, frame, cell) for cell in cells] for frame in frames]
-
-
-def _one_run(clip: Clip, first: int) -> list[Row]:
-    return [*chain.from_iterable(_frames(clip, first))]
-
-
-def _newline_behind(clip: Clip, first: int) -> list[Row]:
-    return [*_one_run(clip, first), Row(VIDEO)]
-
-
-def _cls_first(clip: Clip, first: int) -> list[Row]:
-    return [*chain.from_iterable([Row(VIDEO), *frame] for frame in _frames(clip, first))]
-
-
-def _between_marks(clip: Clip, first: int) -> list[Row]:
-    return [Row(START), *_one_run(clip, first), Row(END)]
-
-
-def _timestamps(clip: Clip, first: int) -> list[Row]:
-    """`<1.5 seconds>` and marks around every frame, and the template's own around them all."""
-    rows = [Row(START)]
-    for frame in _frames(clip, first):
-        rows += [WORD, WORD, WORD, Row(START), *frame, Row(END)]
-    return [*rows, Row(END)]
-
-
-def _named_frames(clip: Clip, first: int) -> list[Row]:
-    """`Frame1: <img> ... </img>` and a line break."""
-    rows = []
-    for frame in _frames(clip, first, IMAGE):
-        rows += [WORD, WORD, Row(START), *frame, Row(END), WORD]
-    return rows
-
-
-def _images(clip: Clip, first: int) -> list[Row]:
-    rows = []
-    for frame in _frames(clip, first, IMAGE):
-        rows += [WORD, Row(START), *frame, Row(END), WORD]
-    return rows
-
-
-# what brings videos
-
-
-def _equal_frames(side: int) -> Callable[[Sequence[Clip], torch.Generator], Inputs]:
-    def media(clips: Sequence[Clip], generator: torch.Generator) -> Inputs:
-        shape = (len(clips), clips[0].frames, 3, side, side)
-        return {"pixel_values_videos": torch.randn(shape, generator=generator)}
-
-    return media
-
-
-def _pictures(clips: Sequence[Clip], generator: torch.Generator) -> Inputs:
-    frames = sum(clip.frames for clip in clips)
-    return {"pixel_values": torch.randn(frames, 3, 48, 48, generator=generator)}
-
-
-def _patches(clips: Sequence[Clip], generator: torch.Generator) -> Inputs:
-    grids = torch.tensor([(clip.frames, 2 * clip.height, 2 * clip.width) for clip in clips])
-    values = torch.randn(int(grids.prod(-1).sum()), 3 * 2 * 4 * 4, generator=generator)
-    return {"pixel_values_videos": values, "video_grid_thw": grids}
-
-
-def _timed_patches(clips: Sequence[Clip], generator: torch.Generator) -> Inputs:
-    """A pair of frames lasts the longer, the more of them there are: 0.4 s to 1.2 s."""
-    seconds = torch.tensor([0.2 * clip.frames for clip in clips])
-    return {**_patches(clips, generator), "second_per_grid_ts": seconds}
-
-
+PICTURE = Clip(1, 2, 2)
 RAGGED = (Clip(3, 2, 3), Clip(5, 3, 2))
 MARKED = ("mm_token_type_ids", 2)
 
@@ -235,10 +178,10 @@ MARKED = ("mm_token_type_ids", 2)
 def _llava(
     model_type: str, build: Any, rows: Callable[[Clip, int], list[Row]], side: int = 48
 ) -> Family:
-    return Family(model_type, build, (Clip(4), Clip(4)), rows, _equal_frames(side))
+    return Family(model_type, build, (Clip(4), Clip(4)), rows, equal_frames(side))
 
 
-def _qwen(model_type: str, rows: Any = _between_marks, media: Any = _patches) -> Family:
+def _qwen(model_type: str, rows: Any = between_marks, media: Any = patches) -> Family:
     build = getattr(random_models, model_type)
     return Family(model_type, build, RAGGED, rows, media, mrope=True, types=MARKED)
 
@@ -248,27 +191,27 @@ def _onevision(attention: str = "sdpa", seed: int = 0) -> Any:
 
 
 ALL = (
-    _llava("llava_onevision", _onevision, _newline_behind),
-    _llava("llava_next_video", random_models.llava_next_video, _one_run),
-    _llava("video_llava", random_models.video_llava, _cls_first, side=24),
+    _llava("llava_onevision", _onevision, newline_behind),
+    _llava("llava_next_video", random_models.llava_next_video, one_run),
+    _llava("video_llava", random_models.video_llava, cls_first, side=24),
     _qwen("qwen2_vl"),
-    _qwen("qwen2_5_vl", media=_timed_patches),
-    _qwen("qwen3_vl", rows=_timestamps),
-    _qwen("qwen3_vl_moe", rows=_timestamps),
+    _qwen("qwen2_5_vl", media=timed_patches),
+    _qwen("qwen3_vl", rows=timestamps),
+    _qwen("qwen3_vl_moe", rows=timestamps),
     Family(
         "internvl",
         random_models.internvl,
         (Clip(3), Clip(5)),
-        _named_frames,
-        _pictures,
+        named_frames,
+        pictures,
         placeholder=IMAGE,
     ),
     Family(
         "gemma3",
         random_models.gemma3,
         (Clip(3), Clip(4)),
-        _images,
-        _pictures,
+        images,
+        pictures,
         layers=(2, 4),
         types=("token_type_ids", 1),
         placeholder=IMAGE,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from families import TEXT, Prompt
+from families import Prompt
 from handbuilt import Removal
 from torch import Tensor
 
@@ -117,30 +117,18 @@ def frames_of(prompt: Prompt, sample: int) -> Tensor:
 
 
 def left(prompt: Prompt, sample: int, stages: Sequence[Any]) -> Removal:
-    """What the stages above leave of a sample."""
+    """What the stages above leave of a sample; each of them goes video by video."""
     frame = frames_of(prompt, sample)
-    visual = frame != TEXT
-    rows, here = {}, torch.arange(len(frame))
-    unseen = None
+    rows, here, unseen = {}, torch.arange(len(frame)), None
     for stage in stages:
-        kept = thinned(visual[here])
-        if isinstance(stage, Thin):  # video by video
-            kept = visual.new_ones(len(here))
-            for first, last in _spans(prompt, sample):
-                own = (frame[here] >= first) & (frame[here] < last)
-                kept &= ~own | thinned(own)
-            rows[0] = here = here[kept]
-        elif isinstance(stage, Early):
-            rows[stage.layer] = here = here[kept]
-        else:
+        kept, first = torch.ones_like(here).bool(), 0
+        for clip in prompt.clips[sample]:
+            own = (frame[here] >= first) & (frame[here] < first + clip.frames)
+            kept &= ~own | thinned(own)
+            first += clip.frames
+        if isinstance(stage, Hide):
             unseen = (stage.layer, here[~kept])
+            continue
+        here = here[kept]
+        rows[stage.layer if isinstance(stage, Early) else 0] = here
     return Removal(rows, unseen=unseen)
-
-
-def _spans(prompt: Prompt, sample: int) -> list[tuple[int, int]]:
-    """First and last frame of each video of a sample."""
-    spans, first = [], 0
-    for clip in prompt.clips[sample]:
-        spans.append((first, first + clip.frames))
-        first += clip.frames
-    return spans

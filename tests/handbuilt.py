@@ -7,16 +7,17 @@ tokenprune.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from families import TEXT, Family, Inputs
+from families import Family
+from family_rows import TEXT, Inputs
+from models import IMAGE, VIDEO
 from torch import Tensor
 
-MEDIA = ("pixel_values", "pixel_values_videos")
-GRIDS = ("video_grid_thw", "second_per_grid_ts")
+GRIDS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,15 @@ def whole(model: Any, family: Family, inputs: Inputs) -> Sample:
     """The sample that `inputs`, unpadded, are for the language model."""
     ids = inputs["input_ids"]
     embeds = model.get_input_embeddings()(ids)[0].clone()
-    visual = ids[0] == family.placeholder
     deepstack: list[Tensor] = []
-    if any(name in inputs for name in MEDIA):
-        encoded = _encoded(model, inputs)
-        embeds[visual] = _rows(encoded.pooler_output)
-        for feature in getattr(encoded, "deepstack_features", None) or ():
-            deepstack.append(torch.zeros_like(embeds))
-            deepstack[-1][visual] = _rows(feature)
+    for token, encoded in _encoded(model, family, inputs):
+        rows = ids[0] == token
+        embeds[rows] = _rows(encoded.pooler_output)
+        features = getattr(encoded, "deepstack_features", None) or ()
+        deepstack = deepstack or [torch.zeros_like(embeds) for _ in features]
+        for added, feature in zip(deepstack, features, strict=True):
+            added[rows] = _rows(feature)
+    visual = ids[0] == family.placeholder
     starts = visual & ~torch.cat([visual.new_zeros(1), visual[:-1]])
     blocks = torch.where(visual, starts.cumsum(0) - 1, -1)
     if not family.mrope:
@@ -80,12 +82,16 @@ def whole(model: Any, family: Family, inputs: Inputs) -> Sample:
     return Sample(embeds, positions[:, 0], blocks, deepstack, int(positions.max()))
 
 
-def _encoded(model: Any, inputs: Inputs) -> Any:
+def _encoded(model: Any, family: Family, inputs: Inputs) -> Iterator[tuple[int, Any]]:
+    """Placeholders, and the features that go in their place."""
+    body = model.model
     if "pixel_values" in inputs:
-        return model.model.get_image_features(inputs["pixel_values"], return_dict=True)
-    names = ("pixel_values_videos", "video_grid_thw")
-    given = {name: inputs[name] for name in names if name in inputs}
-    return model.model.get_video_features(**given, return_dict=True)
+        grids = [inputs["image_grid_thw"]] if "image_grid_thw" in inputs else []
+        yield IMAGE, body.get_image_features(inputs["pixel_values"], *grids, return_dict=True)
+    if "pixel_values_videos" in inputs:
+        values = inputs["pixel_values_videos"]
+        grids = {"video_grid_thw": inputs["video_grid_thw"]} if family.mrope else {}
+        yield VIDEO, body.get_video_features(values, **grids, return_dict=True)
 
 
 def _rows(features: Any) -> Tensor:

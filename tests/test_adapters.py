@@ -18,11 +18,12 @@ from transformers import (
     LlamaConfig,
     LlavaNextVideoConfig,
     LlavaNextVideoForConditionalGeneration,
+    PreTrainedConfig,
 )
 
 from tokenprune import attach, ops
 from tokenprune.adapters import VideoLLM, adapt, families
-from tokenprune.adapters.llava import Llava
+from tokenprune.adapters.llava import Llava, patches_of
 from tokenprune.errors import UnsupportedModelError
 from tokenprune.lookup import FAMILIES
 
@@ -83,9 +84,9 @@ def made_up() -> Iterator[type[VideoLLM]]:
     class MadeUp(Llava, model_type="made_up"):
         """`MadeUpForConditionalGeneration` of any size."""
 
-        @property
-        def cells(self) -> int:
-            return (self.patches // 2) ** 2
+        @classmethod
+        def side(cls, config: PreTrainedConfig) -> int:
+            return patches_of(config) // 2
 
         def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
             return ops.pool2d(maps[:, 1:], "average")  # CLS goes first

@@ -9,7 +9,8 @@ from typing import Any
 import handbuilt
 import pytest
 import torch
-from families import FAMILIES, Ask, Family, Inputs, Prompt
+from families import FAMILIES, Ask, Family, Prompt
+from family_rows import Inputs
 from family_stages import left
 from test_families import STEPS, check, everywhere, generated, kernels, stages_of
 
@@ -17,7 +18,7 @@ from tokenprune import attach
 from tokenprune.strategy import Pipeline
 
 GREEDY: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False}
-READERS = ["visionzip", "prumerge", "dycoke+dytok", "fastv+dytok", "visionzip+fastv"]
+READERS = ["visionzip+dytok", "prumerge", "dycoke+dytok", "visionzip+fastv"]
 
 
 def deep(family: Family, spec: str) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def deep(family: Family, spec: str) -> dict[str, Any]:
 @everywhere
 @kernels
 def test_none_is_stock_token_for_token(kind: str, attention: str) -> None:
-    model, prompt = FAMILIES[kind].build(attention), FAMILIES[kind].prompt()
+    model, prompt = FAMILIES[kind].model(attention), FAMILIES[kind].prompt()
     stock = generated(model, prompt)
     with attach(model, "none") as session:
         found = generated(model, prompt)
@@ -51,7 +52,7 @@ def test_none_is_stock_token_for_token(kind: str, attention: str) -> None:
 )
 def test_what_drops_nothing_changes_no_logit(kind: str, spec: str, options: dict[str, Any]) -> None:
     family = FAMILIES[kind]
-    model, prompt = family.build(), family.prompt()
+    model, prompt = family.model(), family.prompt()
     stock = generated(model, prompt)
     with attach(model, spec, deep(family, spec) | options):
         found = generated(model, prompt)
@@ -67,7 +68,7 @@ def facts(report: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("spec", READERS)
 def test_a_sample_of_a_batch_is_itself_alone(kind: str, spec: str) -> None:
     family = FAMILIES[kind]
-    model, prompt = family.build(), family.prompt()
+    model, prompt = family.model(), family.prompt()
     with attach(model, spec, deep(family, spec)) as session:
         words, found = generated(model, prompt)
         report = session.report
@@ -93,7 +94,7 @@ def alone(prompt: Prompt, inputs: Inputs) -> Prompt:
 def test_padding_on_the_right_changes_nothing(kind: str, spec: str) -> None:
     """In a single forward pass, which alone can take it."""
     family = FAMILIES[kind]
-    model, prompt = family.build(), family.prompt(pad="right")
+    model, prompt = family.model(), family.prompt(pad="right")
     with attach(model, spec, deep(family, spec)):
         batch = model(**prompt.inputs).logits
         for number, inputs in enumerate(prompt.alone):
@@ -106,7 +107,7 @@ def test_padding_on_the_right_changes_nothing(kind: str, spec: str) -> None:
 def test_several_answers_to_one_prompt(kind: str, which: str) -> None:
     """Drawn ones: each is the hand-built one after its own words."""
     family = FAMILIES[kind]
-    model, prompt = family.build(), family.prompt()
+    model, prompt = family.model(), family.prompt()
     stages = stages_of(family, which)
     torch.manual_seed(0)
     with attach(model, Pipeline(stages)) as session:
@@ -120,10 +121,10 @@ def test_several_answers_to_one_prompt(kind: str, which: str) -> None:
 
 
 @everywhere
-@pytest.mark.parametrize("spec", ["random", "fastv", "visionzip"])
+@pytest.mark.parametrize("spec", ["random", "visionzip+fastv"])
 def test_beams(kind: str, spec: str) -> None:
     family = FAMILIES[kind]
-    model, prompt = family.build(), family.prompt()
+    model, prompt = family.model(), family.prompt()
     with attach(model, spec, deep(family, spec)) as session:
         beams = model.generate(**prompt.inputs, **GREEDY, num_beams=2)
         assert len(session.report) == 6
@@ -137,7 +138,7 @@ def test_beams(kind: str, spec: str) -> None:
 def test_one_video_and_no_padding(kind: str, which: str) -> None:
     """`generate` drops a mask of ones, so there is none."""
     family = FAMILIES[kind]
-    model, prompt = family.build(), family.prompt([Ask(3, (family.clips[1],), 4)])
+    model, prompt = family.model(), family.prompt([Ask(3, (family.clips[1],), 4)])
     stages = stages_of(family, which)
     with attach(model, Pipeline(stages)):
         answer = generated(model, prompt)

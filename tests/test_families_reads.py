@@ -11,7 +11,8 @@ from typing import Any
 import handbuilt
 import pytest
 import torch
-from families import FAMILIES, TEXT, Ask
+from families import FAMILIES, Ask
+from family_rows import TEXT
 from family_stages import Early, Late, Seen, Thin, frames_of, left
 from test_families import everywhere, generated
 from test_families_batches import deep, facts
@@ -32,10 +33,10 @@ def test_a_layer_stage_reads_the_last_row_of_the_layer_below(
 ) -> None:
     family = FAMILIES[kind]
     layer = family.layers[which]
-    model, prompt, seen = family.build(attention), family.prompt(), Seen(layer)
+    model, prompt, seen = family.model(attention), family.prompt(), Seen(layer)
     with attach(model, Pipeline((seen,))):
         model(**prompt.inputs)
-    maps = family.build("eager")(**prompt.inputs, output_attentions=True).attentions
+    maps = family.model("eager")(**prompt.inputs, output_attentions=True).attentions
     for number, view in zip(prompt.videos(), seen.views, strict=True):
         real = prompt.inputs["attention_mask"][number].bool()
         expected = maps[layer - 1][number, :, -1].mean(0)[real]
@@ -60,10 +61,10 @@ def test_a_guide_reads_the_uncompressed_prompt(kind: str) -> None:
     """Its queries and keys give the attention maps of the stock model, in every layer."""
     family = FAMILIES[kind]
     prompt, asked = family.prompt(), Asked()
-    model = family.build()
+    model = family.model()
     with attach(model, Pipeline((Thin(), asked))):
         model(**prompt.inputs)
-    stock = family.build("eager")
+    stock = family.model("eager")
     maps = stock(**prompt.inputs, output_attentions=True).attentions
     full = full_layers(stock)
     for number, (queries, keys, frame) in zip(prompt.videos(), asked.told, strict=True):
@@ -90,7 +91,7 @@ def full_layers(model: Any) -> list[int]:
 def test_an_assistant_with_the_same_weights_weighs_the_same(kind: str, spec: str) -> None:
     """It looks at the video with its own tower."""
     family = FAMILIES[kind]
-    model, twin, prompt = family.build(), family.build(), family.prompt()
+    model, twin, prompt = family.model(), family.build(), family.prompt()
     options = deep(family, spec)
     with attach(model, spec, options) as session:
         alone = generated(model, prompt)
@@ -110,7 +111,7 @@ def test_an_assistant_with_the_same_weights_weighs_the_same(kind: str, spec: str
 @everywhere
 def test_an_assistant_of_other_weights_is_listened_to(kind: str) -> None:
     family = FAMILIES[kind]
-    model, other, prompt = family.build(), family.build(seed=1), family.prompt()
+    model, other, prompt = family.model(), family.model(seed=1), family.prompt()
     weights = []
     for assistant in (None, other):
         with attach(model, "random+dytok", assistant=assistant) as session:
@@ -129,7 +130,7 @@ def test_an_assistant_of_other_weights_is_listened_to(kind: str) -> None:
 def test_steps_of_forward_without_generate(kind: str, stages: Sequence[Any]) -> None:
     """They find their positions by themselves: behind the largest one where they have axes."""
     family = FAMILIES[kind]
-    model, prompt = family.build(), family.prompt([Ask(3, (family.clips[1],), 4)])
+    model, prompt = family.model(), family.prompt([Ask(3, (family.clips[1],), 4)])
     words = torch.tensor([9, 60, 33])
     with attach(model, Pipeline(tuple(stages))):
         out = model(**prompt.inputs)

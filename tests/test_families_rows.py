@@ -10,9 +10,10 @@ from typing import Any
 import handbuilt
 import pytest
 import torch
-from families import FAMILIES, TEXT, Ask, Clip, Family
+from families import FAMILIES, Ask, Family
+from family_rows import TEXT, Clip
 from family_stages import Seen, Shown, Thin, frames_of, left
-from test_families import cells, check, everywhere, generated, stages_of, told
+from test_families import REGISTERED, cells, check, everywhere, generated, stages_of, told
 from torch import Tensor
 from traces import fingerprint
 
@@ -25,7 +26,7 @@ from tokenprune.strategy import Pipeline
 @torch.no_grad()
 def test_stages_are_shown_every_row_as_what_it_is(kind: str, pad: str) -> None:
     family = FAMILIES[kind]
-    model, prompt = family.build(), family.prompt(pad=pad)
+    model, prompt = family.model(), family.prompt(pad=pad)
     shown, seen = Shown(), Seen(family.layers[0])
     with attach(model, Pipeline((shown, seen))):
         model(**prompt.inputs)
@@ -49,7 +50,7 @@ def test_several_videos_of_a_sample(kind: str, which: str) -> None:
     family = FAMILIES[kind]
     one, other = family.clips
     asks = [Ask(2, (one, other), 5), Ask(3, (), 2), Ask(1, (other,), 4)]
-    model, prompt = family.build(), family.prompt(asks)
+    model, prompt = family.model(), family.prompt(asks)
     stages = stages_of(family, which)
     with attach(model, Pipeline(stages)) as session:
         answer = generated(model, prompt)
@@ -59,6 +60,21 @@ def test_several_videos_of_a_sample(kind: str, which: str) -> None:
     assert told(report.slots) == cells(prompt, 0, last)
     assert len(report.slots) == one.frames + other.frames
     assert report.full == sum(clip.frames * clip.height * clip.width for clip in prompt.clips[0])
+
+
+@pytest.mark.filterwarnings("ignore:images are not compressed")
+@pytest.mark.parametrize("which", ["input", "input+early+late", "early+decode"])
+@pytest.mark.parametrize("kind", [kind for kind in REGISTERED if FAMILIES[kind].mrope])
+def test_a_picture_beside_a_video_is_text(kind: str, which: str) -> None:
+    family = FAMILIES[kind]
+    one, other = family.clips
+    asks = [Ask(2, (other,), 5, picture=True), Ask(3, (), 2, picture=True), Ask(1, (one,), 4)]
+    model, prompt = family.model(), family.prompt(asks)
+    stages = stages_of(family, which)
+    with attach(model, Pipeline(stages)) as session:
+        answer = generated(model, prompt)
+    check(model, family, prompt, answer, lambda number: left(prompt, number, stages))
+    assert session.report[0].full == other.frames * other.height * other.width
 
 
 # positions of a prompt with a video of two frames of three cells, of which every third is gone;
@@ -98,7 +114,7 @@ def positions(model: Any, family: Family, ask: Ask, stage: Any) -> list[Tensor]:
 def test_positions_of_what_is_left_and_of_three_words(kind: str) -> None:
     family = FAMILIES[kind]
     clip = Clip(2, 1, 3) if family.mrope else family.clips[0]
-    prompt, *words = positions(family.build(), family, Ask(2, (clip,), 2), Thin())
+    prompt, *words = positions(family.model(), family, Ask(2, (clip,), 2), Thin())
     if not family.mrope:
         length = len(left(family.prompt([Ask(2, (clip,), 2)]), 0, (Thin(),)).rows[0])
         assert prompt.tolist() == list(range(length)), "as if the shorter video had been sent"
@@ -110,10 +126,10 @@ def test_positions_of_what_is_left_and_of_three_words(kind: str) -> None:
 
 
 @everywhere
-@pytest.mark.parametrize("spec", ["none", "visionzip+dytok", "uniform+fastv+dycoke"])
+@pytest.mark.parametrize("spec", ["visionzip+dytok", "uniform+fastv+dycoke"])
 def test_nothing_is_left_after_the_block_or_an_exception(kind: str, spec: str) -> None:
     family = FAMILIES[kind]
-    model, prompt = family.build(), family.prompt()
+    model, prompt = family.model(), family.prompt()
     options = {"dycoke.merge": 0.0} if "dycoke" in spec else {}
     for name in ("fastv", "dycoke"):
         if name in spec:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 import towers
-from families import FAMILIES, Inputs
+from families import FAMILIES
+from family_rows import Inputs
 from family_stages import Shown
 from test_families import REGISTERED
 from torch import Tensor
@@ -78,7 +79,7 @@ def flash() -> Iterator[str]:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", GRIDS)
 def test_a_tower_of_patches(kind: str, attention: str, signals: Signals) -> None:
-    model, prompt = FAMILIES[kind].build(attention), FAMILIES[kind].prompt()
+    model, prompt = FAMILIES[kind].model(attention), FAMILIES[kind].prompt()
     query, key = towers.packed(model, prompt.inputs)
     expected = towers.of_cells(query, key, FAMILIES[kind].clips, *map(str, signals))
     check(read(model, prompt.inputs, signals), expected)
@@ -101,7 +102,7 @@ def test_every_tower_is_one_of_them() -> None:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", SQUARE)
 def test_a_tower_of_square_frames(kind: str, attention: str, signals: Signals) -> None:
-    model, prompt = FAMILIES[kind].build(attention), FAMILIES[kind].prompt()
+    model, prompt = FAMILIES[kind].model(attention), FAMILIES[kind].prompt()
     clips = FAMILIES[kind].clips
     expected = towers.of_frames(model, prompt.inputs, clips, *map(str, signals))
     check(read(model, prompt.inputs, signals), expected)

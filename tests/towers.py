@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from families import Clip, Inputs
+from family_rows import Clip, Inputs
 from torch import Tensor
 
 PATCHES = 4  # of a cell, one behind another

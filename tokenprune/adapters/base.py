@@ -156,9 +156,9 @@ class VideoLLM(ABC):
         """Maps of the tower's patches, averaged to the cells of `video` in their order."""
 
     @property
-    @abstractmethod
     def video_token_id(self) -> int:
         """The token id of a video placeholder."""
+        return self.placeholder_of(self.model.config)
 
     def placeholders(
         self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None

@@ -26,10 +26,6 @@ class Images(Llava):
     def placeholder_of(cls, config: PreTrainedConfig) -> int:
         return config.image_token_id
 
-    @property
-    def video_token_id(self) -> int:
-        return self.model.config.image_token_id
-
     def brings(self, given: Given) -> bool:
         pixels = given.get("pixel_values")
         return pixels is not None or compat.encoded_media(given, "image") is not None

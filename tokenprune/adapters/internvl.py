@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 
 from tokenprune import ops
 from tokenprune.adapters.images import Images
+from tokenprune.adapters.llava import patches_of, size_of
 from tokenprune.adapters.preparation import Numbered, fit
 from tokenprune.pixels import Pixels
 
@@ -22,20 +23,13 @@ class InternVL(Images, model_type="internvl"):
     tower_layers = ("encoder.layer", "attention")
 
     @classmethod
+    def side(cls, config: PreTrainedConfig) -> int:
+        return int(patches_of(config) * config.downsample_ratio)
+
+    @classmethod
     def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Numbered:
-        vision = config.vision_config
-        size, patch = vision.image_size[0], vision.patch_size[0]
-        pixels = fit(Pixels.of(settings, size), size)
-        return Numbered(pixels, side=int(size // patch * config.downsample_ratio))
-
-    @property
-    def patches(self) -> int:
-        vision = self.model.config.vision_config
-        return vision.image_size[0] // vision.patch_size[0]
-
-    @property
-    def cells(self) -> int:
-        return int(self.patches * self.model.config.downsample_ratio) ** 2
+        size = size_of(config)
+        return Numbered(fit(Pixels.of(settings, size), size), cls.side(config))
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         """Pixel shuffle lays blocks of patches side by side; a map has their mean."""

@@ -6,20 +6,33 @@ the last of them.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenprune import compat
 from tokenprune.adapters.base import Given, VideoLLM
+from tokenprune.adapters.preparation import Frames, Preparation, fit
 from tokenprune.adapters.rows import sources
 from tokenprune.errors import UnsupportedModelError
+from tokenprune.pixels import Cropped, Pixels
 from tokenprune.tokens import Video
+
+
+def size_of(config: PreTrainedConfig) -> int:
+    """Pixels along a side of a frame as the tower sees it."""
+    size = config.vision_config.image_size
+    return size if isinstance(size, int) else size[0]
+
+
+def patches_of(config: PreTrainedConfig) -> int:
+    """Patches along a side of a frame."""
+    patch = config.vision_config.patch_size
+    return size_of(config) // (patch if isinstance(patch, int) else patch[0])
 
 
 class Llava(VideoLLM):
@@ -27,6 +40,21 @@ class Llava(VideoLLM):
 
     # where the tower has its layers, and a layer its attention
     tower_layers: ClassVar[tuple[str, str]] = ("encoder.layers", "self_attn")
+    # how frames are made as large as the tower sees them
+    prepares: ClassVar[type[Pixels] | type[Cropped]] = Pixels
+    # rows of every frame that are not visual tokens (CLS): text for every stage
+    beside: ClassVar[int] = 0
+
+    @classmethod
+    @abstractmethod
+    def side(cls, config: PreTrainedConfig) -> int:
+        """Visual tokens along one side of a frame at the LLM's input."""
+
+    @classmethod
+    def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Preparation:
+        size = size_of(config)
+        pixels = fit(cls.prepares.of(settings, size), size)
+        return Frames(pixels, cls.side(config), cls.beside, cls.separators)
 
     def __init__(self, model: PreTrainedModel) -> None:
         if not hasattr(model, "lm_head"):
@@ -65,19 +93,9 @@ class Llava(VideoLLM):
         return layers[chosen if chosen < 0 else chosen - 1].get_submodule(attention)
 
     @property
-    def patches(self) -> int:
-        """Patches along one side of a frame."""
-        vision = self.model.config.vision_config
-        return vision.image_size // vision.patch_size
-
-    @property
-    def video_token_id(self) -> int:
-        return self.model.config.video_token_id
-
-    @property
-    @abstractmethod
     def cells(self) -> int:
         """Visual tokens of one frame at the LLM's input."""
+        return self.side(self.model.config) ** 2
 
     @abstractmethod
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
@@ -89,7 +107,7 @@ class Llava(VideoLLM):
 
     def video(self, frames: int) -> Video:
         """A video of so many frames, whose cells are as many down as across."""
-        side = math.isqrt(self.cells)
+        side = self.side(self.model.config)
         return Video(frames, side, side)
 
     def shown(self, given: Given) -> tuple[Video, ...]:

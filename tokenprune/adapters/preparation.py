@@ -20,7 +20,7 @@ from tokenprune.errors import LoadingError, PromptError
 from tokenprune.pixels import Cropped, Kind, Patches, Pixels
 from tokenprune.tokens import Video
 
-Square = TypeVar("Square", Pixels, Cropped)
+Fixed = TypeVar("Fixed", bound=Pixels | Cropped)
 # what stands for a video where the chat template has its marker: text, and as many placeholders
 Written = tuple[str | int, ...]
 
@@ -223,7 +223,7 @@ def spacing(times: Sequence[float]) -> float:
     return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1.0
 
 
-def fit(pixels: Square, side: int) -> Square:
+def fit(pixels: Fixed, side: int) -> Fixed:
     """`pixels`, if they are what a tower of `side` x `side` pixels sees. Raises LoadingError."""
     if (pixels.height, pixels.width) != (side, side):
         raise LoadingError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -11,8 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenprune.adapters.base import Given
-from tokenprune.adapters.llava import Llava
-from tokenprune.adapters.preparation import Frames, fit
+from tokenprune.adapters.llava import Llava, patches_of
 from tokenprune.adapters.rows import one_each
 from tokenprune.pixels import Cropped
 from tokenprune.tokens import TEXT, Video
@@ -22,20 +21,15 @@ class VideoLlava(Llava, model_type="video_llava"):
     """`VideoLlavaForConditionalGeneration` of any size."""
 
     cls = True
+    prepares, beside = Cropped, 1
 
     @classmethod
-    def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Frames:
-        vision = config.vision_config
-        pixels = fit(Cropped.of(settings, vision.image_size), vision.image_size)
-        return Frames(pixels, side=vision.image_size // vision.patch_size, beside=1)
+    def side(cls, config: PreTrainedConfig) -> int:
+        return patches_of(config)
 
     @property
     def tower(self) -> PreTrainedModel:
         return cast(PreTrainedModel, self.body.get_submodule("video_tower"))
-
-    @property
-    def cells(self) -> int:
-        return self.patches**2
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f p d"]:
         return maps

@@ -124,9 +124,12 @@ class PromptState:
     # positions and labels
 
     def step_positions(
-        self, given: Int[Tensor, "p q"] | None, columns: int
-    ) -> Int[Tensor, "b q"] | None:
-        """Positions of the last `columns`: the caller's, moved up by what a vision stage took."""
+        self, given: Int[Tensor, "*p q"] | None, columns: int
+    ) -> Int[Tensor, "*p q"] | None:
+        """Positions of the last `columns`: the caller's, moved up by what a vision stage took.
+
+        The caller's own where rows keep theirs.
+        """
         if self.shift is None:
             return given
         if given is not None:
