@@ -72,8 +72,20 @@ def _median(values: Sequence[float]) -> float | None:
 def _operations(
     seen: Seen, inputs: Inputs, tokens: int, guide: PreTrainedConfig | None
 ) -> dict[str, Any]:
-    config = inputs.adapter.model.config
-    work = Work(
+    config, work = inputs.adapter.model.config, work_of(seen, inputs, tokens)
+    parts = exact(config, work, guide)
+    return {
+        "papers_flops": papers(config, work, guide),
+        "papers_prefill_flops": papers_prefill(config, work, guide),
+        "exact_flops": parts.total,
+        "exact_prefill_flops": parts.llm,
+        "exact_flops_by_part": parts.as_dict(),
+    }
+
+
+def work_of(seen: Seen, inputs: Inputs, tokens: int) -> Work:
+    """What one sample went through to make `tokens` tokens."""
+    return Work(
         images=inputs.video.frames if inputs.media else 0,
         full=inputs.full,
         text=inputs.text + inputs.beside,
@@ -83,11 +95,3 @@ def _operations(
         probe_layers=seen.probe_layers,
         grid=inputs.grid,
     )
-    parts = exact(config, work, guide)
-    return {
-        "papers_flops": papers(config, work, guide),
-        "papers_prefill_flops": papers_prefill(config, work, guide),
-        "exact_flops": parts.total,
-        "exact_prefill_flops": parts.llm,
-        "exact_flops_by_part": parts.as_dict(),
-    }
