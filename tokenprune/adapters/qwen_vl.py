@@ -56,10 +56,6 @@ class QwenVL(VideoLLM):
         return blocks[-1].get_submodule("attn")
 
     @property
-    def video_token_id(self) -> int:
-        return self.model.config.video_token_id
-
-    @property
     def merge(self) -> int:
         """Patches along one side of a cell."""
         return self.model.config.vision_config.spatial_merge_size
