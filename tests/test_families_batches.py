@@ -117,7 +117,7 @@ def test_several_answers_to_one_prompt(kind: str, which: str) -> None:
         sample = handbuilt.whole(model, family, prompt.alone[number // 2])
         expected = handbuilt.logits(model, sample, row, left(prompt, number // 2, stages))
         assert torch.allclose(found[number], expected, atol=2e-5), number
-    assert not torch.equal(words[0], words[1]), "there is something to mix up"
+    assert not torch.equal(words[::2], words[1::2]), "there is something to mix up"
 
 
 @everywhere
