@@ -38,6 +38,8 @@ class VideoLLM(ABC):
     modality: ClassVar[Literal["video", "image"]] = "video"
     # whether the tower puts a CLS row before the patches of a frame
     cls: ClassVar[bool] = False
+    # what is refused for this family alone, in words: its documentation
+    refuses: ClassVar[tuple[str, ...]] = ()
     # of rows behind tokens that are gone: counted anew, or those of the uncompressed prompt
     positions: ClassVar[Literal["contiguous", "original"]] = "contiguous"
     # what a guide reads of the language model's arguments: those with an entry for each row
@@ -120,14 +122,14 @@ class VideoLLM(ABC):
             f"a frame of {self.model_type} has as many tokens as its size gives: ask its video"
         )
 
-    @property
-    def saliency(self) -> tuple[Saliency, ...]:
+    @classmethod
+    def saliency(cls) -> tuple[Saliency, ...]:
         """The kinds of saliency that the tower gives."""
-        return ("received", "mean_query", "cls") if self.cls else ("received", "mean_query")
+        return ("received", "mean_query", "cls") if cls.cls else ("received", "mean_query")
 
     def check_signals(self, signals: Signals, asking: str) -> None:
         """Raises StrategyError where the pipeline `asking` reads what the tower does not give."""
-        wanted, given = signals.saliency, self.saliency
+        wanted, given = signals.saliency, self.saliency()
         if wanted is not None and wanted not in given:
             raise StrategyError(
                 f"{asking} reads saliency={wanted!r} of the vision tower, which that of "
