@@ -42,7 +42,7 @@ ROOMS = {
         "loading tasks results evaluation"
     ),
     "bench": (
-        "errors options storage flops compat pixels strategy adapters registry plugins loading "
+        "errors options storage flops compat tokens strategy adapters registry plugins loading "
         "runtime tasks results evaluation"
     ),
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",

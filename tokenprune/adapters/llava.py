@@ -83,7 +83,7 @@ class Llava(VideoLLM):
     def tower_attention(self) -> nn.Module:
         where, attention = self.tower_layers
         layers = cast(nn.ModuleList, self.tower.get_submodule(where))
-        chosen = self.model.config.vision_feature_layer
+        chosen = getattr(self.model.config, "vision_feature_layer", -1)
         if not isinstance(chosen, int):
             raise UnsupportedModelError(
                 f"this checkpoint concatenates vision layers {chosen}: tower signals are defined "

@@ -7,14 +7,18 @@ address.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from tokenprune.adapters.base import Given
+from tokenprune.adapters.grids import Timed, fit_patches
 from tokenprune.adapters.qwen_vl import QwenVL
+from tokenprune.pixels import HALF, Patches
 
 DEEPSTACK = ("visual_pos_masks", "deepstack_visual_embeds")
 
@@ -23,6 +27,12 @@ class Qwen3VL(QwenVL, model_type="qwen3_vl"):
     """`Qwen3VLForConditionalGeneration` of any size."""
 
     row_arguments = (*QwenVL.row_arguments, *DEEPSTACK)
+
+    @classmethod
+    def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Timed:
+        vision = config.vision_config
+        patches = Patches.of(settings, whole=True, side=vision.patch_size, mean=HALF, std=HALF)
+        return Timed(fit_patches(patches, vision))
 
     def _placed(self, ids: Int[Tensor, "b s"], features: Any, number: list[int]) -> dict[str, Any]:
         layers = [
