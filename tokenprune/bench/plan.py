@@ -17,7 +17,7 @@ from tokenprune.adapters.preparation import Preparation
 from tokenprune.bench.clip import size_of
 from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.bench.prompts import marks_of
-from tokenprune.bench.shapes import build, is_shape, shape_configuration
+from tokenprune.bench.shapes import build, is_shape, shape_configuration, shape_frames
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.extent import Uncompressed, check_context
 from tokenprune.loading.checkpoint import load, outline
@@ -148,16 +148,17 @@ def _preparation(config: BenchConfig, settings: PreTrainedConfig) -> Preparation
 
     ConfigError where made-up features cannot stand for a video.
     """
-    family = families()[settings.model_type]
-    own = family.preparation(settings, {})
-    if config.vision == RANDOM and own.sized:
+    if is_shape(config.model):
+        family = families()[settings.model_type]
+        found = family.preparation(settings, shape_frames(config.model, family.reads))
+    else:
+        found = Processor.load(config.model, config).preparation
+    if config.vision == RANDOM and found.sized:
         raise ConfigError(
             f"videos of {settings.model_type} have sizes of their own, which the vision tower is "
             f"told: leave vision={RANDOM} out"
         )
-    if is_shape(config.model):
-        return own
-    return Processor.load(config.model, config).preparation
+    return found
 
 
 def load_average() -> list[float] | None:
