@@ -29,7 +29,7 @@ ROOMS = {
     "adapters": "errors lookup ops compat tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
-    "loading": "errors lookup options compat checkpoints tokens pixels adapters",
+    "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
     "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
     "tasks": "errors lookup options storage loading",
     "results": "errors lookup options storage strategy registry plugins loading",

@@ -6,13 +6,15 @@ An adapter knows no strategy.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.masking_utils import create_causal_mask
 
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Rows, placed, shared
@@ -21,26 +23,6 @@ from tokenprune.lookup import FAMILIES
 from tokenprune.tokens import TEXT, Saliency, Signals, Video
 
 Given = Mapping[str, Any]  # the arguments of a call to a module, by name
-
-STRETCHED = ("linear", "dynamic", "yarn")  # kinds of RoPE whose `factor` multiplies the context
-
-
-def context_of(config: PreTrainedConfig) -> int | None:
-    """Rows that a model's positions were made for, text and visual tokens together.
-
-    None where it does not say. `config` is the whole model's or its language model's. RoPE that is
-    stretched by a `factor` counts stretched: from the context it was trained with if the
-    configuration names that, and never below `max_position_embeddings`.
-    """
-    text = config.get_text_config()
-    stated = getattr(text, "max_position_embeddings", None)
-    if stated is None:
-        return None
-    rope = getattr(text, "rope_parameters", None) or {}
-    if rope.get("rope_type") not in STRETCHED:
-        return stated
-    trained = rope.get("original_max_position_embeddings") or stated
-    return max(stated, int(trained * (rope.get("factor") or 1.0)))
 
 
 class VideoLLM(ABC):
@@ -82,6 +64,16 @@ class VideoLLM(ABC):
             f"the family {cls.model_type} does not say how it takes videos: its adapter needs "
             "`preparation`"
         )
+
+    @classmethod
+    def pictures(
+        cls, config: PreTrainedConfig, settings: Callable[[], Mapping[str, Any]]
+    ) -> Preparation | None:
+        """How the family takes images beside videos; None: a prompt has none.
+
+        `settings` reads the configuration of the checkpoint's image processor.
+        """
+        return None
 
     @classmethod
     def placeholder_of(cls, config: PreTrainedConfig) -> int:
@@ -224,6 +216,49 @@ class VideoLLM(ABC):
 
         `given` is the call of the language model.
         """
+
+    # masks
+
+    def window(self, layer: int) -> int | None:
+        """How many rows a decoder layer looks back; None where it sees all that there are.
+
+        Layers of one window get the same arguments.
+        """
+        return None
+
+    def blocks(self, given: Given) -> Int[Tensor, "b s"] | None:
+        """Of each row of a prompt, the number of the picture whose rows all see one another.
+
+        -1 on other rows, None in families without such. `given` is the call to the model.
+        """
+        return None
+
+    def prompt_mask(
+        self,
+        embeds: Float[Tensor, "b s d"],
+        mask: Bool[Tensor, "b s"] | Int[Tensor, "b s"] | None,
+        blocks: Int[Tensor, "b s"] | None,
+    ) -> Any:
+        """What the language model takes as the mask of a whole prompt."""
+        return mask
+
+    def layer_mask(
+        self,
+        layer: int,
+        hidden: Float[Tensor, "b s d"],
+        mask: Bool[Tensor, "b t"] | None,
+        cache: Cache | None,
+        blocks: Int[Tensor, "b s"] | None = None,
+    ) -> Any:
+        """The mask of a decoder layer in the form that the model's attention takes.
+
+        `mask` covers what the layer's cache has seen, `blocks` a whole prompt. No positions are
+        passed: gaps would be mistaken for several sequences packed into one.
+        """
+        mask = None if mask is None else mask.to(hidden.device)
+        return create_causal_mask(self.text_config, hidden, mask, cache, layer_idx=layer)
+
+    # what goes with rows
 
     def narrow(
         self, given: Given, columns: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"]
