@@ -26,6 +26,7 @@ from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.processor import Processor
 from tokenprune.plugins import load_plugins
 from tokenprune.registry import resolve, resolved_fields
+from tokenprune.runtime.attachable import check_layers
 from tokenprune.strategy import Extent, Pipeline, TowerReader
 
 
@@ -73,6 +74,7 @@ def plan_bench(config: BenchConfig) -> Plan:
     adapter, seen = outline(settings), Uncompressed(settings, preparation, size_of(config))
     for pipeline in named.values():
         adapter.check_signals(pipeline.signals, str(pipeline))
+        check_layers(adapter, pipeline.check(adapter.depth))
     extent = seen.extent(config.frames)
     pipelines = {spec: _adjusted(one, config.keep, extent) for spec, one in named.items()}
     text = config.text + marks_of(preparation, seen.video(config.frames))
@@ -105,10 +107,9 @@ def _refuse_tower_readers(pipelines: Iterable[Pipeline]) -> None:
 
 def _adjusted(pipeline: Pipeline, keep: float | None, extent: Extent) -> Pipeline:
     """With the budget `keep`, if there is one and the pipeline is not the full model."""
-    checked = pipeline.check(extent.depth)
-    if keep is None or not checked.strategies:
-        return checked
-    return checked.retaining(keep, extent)
+    if keep is None or not pipeline.strategies:
+        return pipeline
+    return pipeline.retaining(keep, extent)
 
 
 def _check_room(
