@@ -5,7 +5,7 @@ An adapter knows no strategy.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -13,19 +13,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.cache_utils import Cache
-from transformers.masking_utils import create_causal_mask
 
+from tokenprune.adapters.language import Given, LanguageRows
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Rows, placed, shared
 from tokenprune.errors import StrategyError, UnsupportedModelError
 from tokenprune.lookup import FAMILIES
 from tokenprune.tokens import TEXT, Saliency, Signals, Video
 
-Given = Mapping[str, Any]  # the arguments of a call to a module, by name
 
-
-class VideoLLM(ABC):
+class VideoLLM(LanguageRows):
     """A stock model instance seen as tower, projector and language model.
 
     Holds a reference and changes nothing.
@@ -40,10 +37,6 @@ class VideoLLM(ABC):
     cls: ClassVar[bool] = False
     # what is refused for this family alone, in words: its documentation
     refuses: ClassVar[tuple[str, ...]] = ()
-    # of rows behind tokens that are gone: counted anew, or those of the uncompressed prompt
-    positions: ClassVar[Literal["contiguous", "original"]] = "contiguous"
-    # what a guide reads of the language model's arguments: those with an entry for each row
-    row_arguments: ClassVar[tuple[str, ...]] = ("inputs_embeds", "attention_mask", "position_ids")
 
     def __init_subclass__(cls, model_type: str | None = None) -> None:
         if model_type is not None:  # else what several families share
@@ -87,11 +80,6 @@ class VideoLLM(ABC):
     @abstractmethod
     def body(self) -> nn.Module:
         """The module that merges `input_ids` and pixels and calls the language model."""
-
-    @property
-    @abstractmethod
-    def language_model(self) -> PreTrainedModel:
-        """Receives `inputs_embeds`, `position_ids`, `attention_mask` and a key/value cache."""
 
     @property
     @abstractmethod
@@ -212,77 +200,6 @@ class VideoLLM(ABC):
         `given` is the call of another model's tower that looked at `videos`, which come by sample.
         """
 
-    def check(self, given: Given, rows: Rows) -> None:  # noqa: B027  most have nothing to check
-        """Raises UnsupportedGenerationError for a video prompt that the model itself misreads.
-
-        `given` is the call of the language model.
-        """
-
-    # masks
-
-    def window(self, layer: int) -> int | None:
-        """How many rows a decoder layer looks back; None where it sees all that there are.
-
-        Layers of one window get the same arguments.
-        """
-        return None
-
-    def blocks(self, given: Given) -> Int[Tensor, "b s"] | None:
-        """Of each row of a prompt, the number of the picture whose rows all see one another.
-
-        -1 on other rows, None in families without such. `given` is the call to the model.
-        """
-        return None
-
-    def prompt_mask(
-        self,
-        embeds: Float[Tensor, "b s d"],
-        mask: Bool[Tensor, "b s"] | Int[Tensor, "b s"] | None,
-        blocks: Int[Tensor, "b s"] | None,
-    ) -> Any:
-        """What the language model takes as the mask of a whole prompt."""
-        return mask
-
-    def layer_mask(
-        self,
-        layer: int,
-        hidden: Float[Tensor, "b s d"],
-        mask: Bool[Tensor, "b t"] | None,
-        cache: Cache | None,
-        blocks: Int[Tensor, "b s"] | None = None,
-    ) -> Any:
-        """The mask of a decoder layer in the form that the model's attention takes.
-
-        `mask` covers what the layer's cache has seen, `blocks` a whole prompt. No positions are
-        passed: gaps would be mistaken for several sequences packed into one.
-        """
-        mask = None if mask is None else mask.to(hidden.device)
-        return create_causal_mask(self.text_config, hidden, mask, cache, layer_idx=layer)
-
-    # what goes with rows
-
-    def narrow(
-        self, given: Given, columns: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"]
-    ) -> dict[str, Any]:
-        """Row-bound arguments of the language model, of `columns` of its prompt only.
-
-        Embeddings and mask apart; `valid` is False where a column is padding.
-        """
-        positions = given.get("position_ids")
-        if positions is None:
-            return {}
-        index = columns.to(positions.device).expand(*positions.shape[:-2], -1, -1)
-        every = positions.expand(*positions.shape[:-2], len(columns), -1)
-        return {"position_ids": every.gather(-1, index)}
-
-    def narrow_within(  # noqa: B027  most hand out nothing
-        self, given: Given, columns: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"]
-    ) -> None:
-        """Narrows, in place, what the language model hands out between its layers.
-
-        `given` is its running call.
-        """
-
     @property
     def depth(self) -> int:
         return len(self.layers)
@@ -298,10 +215,6 @@ class VideoLLM(ABC):
         """
         attentions = [self.attention(layer) for layer in range(self.depth)]
         return [self.model, self.body, self.language_model, self.tower, *self.layers, *attentions]
-
-    @property
-    def text_config(self) -> PreTrainedConfig:
-        return self.language_model.config
 
     @property
     def device(self) -> torch.device:

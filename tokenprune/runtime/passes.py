@@ -14,7 +14,7 @@ from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.compat import named
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime import attention, decode, media, prefill
+from tokenprune.runtime import arrival, attention, decode, media, prefill
 from tokenprune.runtime.cache import lead
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.guide import Guide
@@ -178,7 +178,7 @@ class Passes:
             now.clock = Clock(self._adapter.device, self._timed)
         ours = None
         if self.pipeline.strategies:
-            ours = prefill.cache_to_fill(self._adapter, given, self._decode_stage)
+            ours = arrival.cache_to_fill(self._adapter, given, self._decode_stage)
         if ours is not None:
             given = {**given, **compat.caching(self._adapter.language_model, ours)}
         cache = compat.given_cache(given)
@@ -188,7 +188,7 @@ class Passes:
             now.uncached.check(self.pipeline)
             readings = [*now.uncached.readings]
         with now.clock.inner("strategy"):
-            phase, given = prefill.begin(self._attached, video, given, readings, now.clock, ours)
+            phase, given = arrival.begin(self._attached, video, given, readings, now.clock, ours)
         now.clock.forget_inner()
         if cache is not None:
             self._prompts[cache] = phase.prompt
