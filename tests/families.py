@@ -28,6 +28,7 @@ from family_rows import (
     images,
     named_frames,
     newline_behind,
+    newline_per_row,
     one_run,
     patches,
     pictures,
@@ -75,6 +76,7 @@ class Family:
         media: the arguments that bring videos
         layers: two LLM layers before which a stage may drop rows
         mrope: positions have three axes and stay as they were
+        apart: a call tells the videos of a sample apart; else all its frames are one
         types: the argument that says of each row what it is, and what a visual row has there
     """
 
@@ -85,6 +87,7 @@ class Family:
     media: Callable[[Sequence[Clip], torch.Generator], Inputs]
     layers: tuple[int, int] = (1, 2)
     mrope: bool = False
+    apart: bool = True
     types: tuple[str, int] | None = None
     placeholder: int = VIDEO
 
@@ -114,8 +117,8 @@ class Family:
         )
 
     def _videos(self, clips: tuple[Clip, ...]) -> tuple[Clip, ...]:
-        """All images of a sample are one video."""
-        if self.placeholder == VIDEO or not clips:
+        """What counts as the videos of a sample that shows `clips`."""
+        if self.apart or not clips:
             return clips
         return (clips[0]._replace(frames=sum(clip.frames for clip in clips)),)
 
@@ -176,9 +179,14 @@ MARKED = ("mm_token_type_ids", 2)
 
 
 def _llava(
-    model_type: str, build: Any, rows: Callable[[Clip, int], list[Row]], side: int = 48
+    model_type: str,
+    build: Any,
+    rows: Callable[[Clip, int], list[Row]],
+    side: int = 48,
+    apart: bool = True,
 ) -> Family:
-    return Family(model_type, build, (Clip(4), Clip(4)), rows, equal_frames(side))
+    clips = (Clip(4), Clip(4))
+    return Family(model_type, build, clips, rows, equal_frames(side), apart=apart)
 
 
 def _qwen(model_type: str, rows: Any = between_marks, media: Any = patches) -> Family:
@@ -192,8 +200,9 @@ def _onevision(attention: str = "sdpa", seed: int = 0) -> Any:
 
 ALL = (
     _llava("llava_onevision", _onevision, newline_behind),
+    _llava("llava_video", random_models.llava_video, newline_per_row, side=56),
     _llava("llava_next_video", random_models.llava_next_video, one_run),
-    _llava("video_llava", random_models.video_llava, cls_first, side=24),
+    _llava("video_llava", random_models.video_llava, cls_first, side=24, apart=False),
     _qwen("qwen2_vl"),
     _qwen("qwen2_5_vl", media=timed_patches),
     _qwen("qwen3_vl", rows=timestamps),
@@ -204,6 +213,7 @@ ALL = (
         (Clip(3), Clip(5)),
         named_frames,
         pictures,
+        apart=False,
         placeholder=IMAGE,
     ),
     Family(
@@ -214,6 +224,7 @@ ALL = (
         pictures,
         layers=(2, 4),
         types=("token_type_ids", 1),
+        apart=False,
         placeholder=IMAGE,
     ),
 )

@@ -40,7 +40,7 @@ def generated(model: Any, prompt: Prompt, **settings: Any) -> tuple[Tensor, Tens
         output_logits=True,
         return_dict_in_generate=True,
     )
-    return out.sequences[:, -STEPS:-1], torch.stack(out.logits, dim=1)
+    return out.sequences[:, -len(out.logits) : -1], torch.stack(out.logits, dim=1)
 
 
 def check(

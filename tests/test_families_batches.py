@@ -14,11 +14,13 @@ from family_rows import Inputs
 from family_stages import left
 from test_families import STEPS, check, everywhere, generated, kernels, stages_of
 
-from tokenprune import attach
-from tokenprune.strategy import Pipeline
+from tokenprune import attach, registry
+from tokenprune.strategy import Allocator, Pipeline
 
 GREEDY: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False}
-READERS = ["visionzip+dytok", "prumerge", "dycoke+dytok", "visionzip+fastv"]
+ALLOCATORS = [name for name in registry.names() if issubclass(registry.get(name), Allocator)]
+HOSTS = [name for name in registry.names() if name not in ALLOCATORS]
+SPECS = [*HOSTS, *(f"dycoke+{name}" for name in ALLOCATORS), "visionzip+fastv"]
 
 
 def deep(family: Family, spec: str) -> dict[str, Any]:
@@ -65,15 +67,16 @@ def facts(report: Any) -> dict[str, Any]:
 
 
 @everywhere
-@pytest.mark.parametrize("spec", READERS)
+@pytest.mark.parametrize("spec", SPECS)
 def test_a_sample_of_a_batch_is_itself_alone(kind: str, spec: str) -> None:
+    """Under every strategy there is."""
     family = FAMILIES[kind]
     model, prompt = family.model(), family.prompt()
     with attach(model, spec, deep(family, spec)) as session:
-        words, found = generated(model, prompt)
+        words, found = generated(model, prompt, max_new_tokens=3)
         report = session.report
         for number, inputs in enumerate(prompt.alone):
-            one = generated(model, alone(prompt, inputs))
+            one = generated(model, alone(prompt, inputs), max_new_tokens=3)
             assert torch.equal(one[0][0], words[number]), number
             assert torch.allclose(one[1][0], found[number], atol=2e-5), number
             if number in prompt.videos():

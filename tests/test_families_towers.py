@@ -98,6 +98,13 @@ def test_every_tower_is_one_of_them() -> None:
     assert set(SQUARE) | set(GRIDS) == set(REGISTERED)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in SQUARE if towers.SQUARE[kind][1]])
+def test_what_cls_attends_to(kind: str) -> None:
+    model, prompt = FAMILIES[kind].model(), FAMILIES[kind].prompt()
+    expected = towers.of_frames(model, prompt.inputs, FAMILIES[kind].clips, "cls", "full")
+    check(read(model, prompt.inputs, Signals("cls", "full")), expected)
+
+
 @pytest.mark.parametrize("signals", SIGNALS)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", SQUARE)

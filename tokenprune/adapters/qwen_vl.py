@@ -28,6 +28,7 @@ class QwenVL(VideoLLM):
     """A `...ForConditionalGeneration` whose `model` holds `visual` and `language_model`."""
 
     positions = "original"
+    refuses = ("a prompt without `mm_token_type_ids`", "features without `video_grid_thw`")
 
     @classmethod
     def pictures(
