@@ -30,9 +30,9 @@ class LlavaVideo(Llava, model_type="llava_video"):
     @classmethod
     def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Frames:
         size, side = size_of(config), cls.side(config)
+        pixels = fit(Pixels.of(settings, size), size)
         newlines = {"grid": side, "frame": 1, "one_token": 0}[config.newline]
-        behind = int(config.newline == "one_token")
-        return Frames(fit(Pixels.of(settings, size), size), side, newlines, behind)
+        return Frames(pixels, side, beside=newlines, behind=int(config.newline == "one_token"))
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         return ops.pool2d(maps, self.model.config.pool, self.model.config.pool_stride)
