@@ -39,11 +39,11 @@ from tokenprune import attach
 from tokenprune.adapters import adapt
 from tokenprune.adapters.rows import placed
 from tokenprune.compat import caching
+from tokenprune.runtime.arrival import empty_reports
 from tokenprune.runtime.cache import compressed_cache
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.partitioned_cache import PartitionedLayer
-from tokenprune.runtime.prefill import empty_reports
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.report import Report
 from tokenprune.strategies.dycoke import DyCoke

@@ -7,6 +7,7 @@ stale.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 from collections.abc import Mapping
@@ -30,6 +31,33 @@ def columns_part() -> str:
     from tokenprune.results.columns import columns_markdown
 
     return columns_markdown()
+
+
+def models_part() -> str:
+    """The table of model families: what each reads, keeps and refuses, and how long its file is."""
+    from tokenprune.lookup import FAMILIES
+
+    head = ("family", "what it is", "read from its tower", "positions", "refused", "its file")
+    rows = [head, ("---",) * len(head), *(model_row(FAMILIES[name]) for name in FAMILIES.names())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def model_row(family: type) -> tuple[str, ...]:
+    """One family; several may share a file."""
+    file = Path(inspect.getfile(family))
+    text = file.read_text(encoding="utf-8")
+    about = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0].rstrip(".")
+    where = file.relative_to(ROOT).as_posix()
+    lines = f"[{file.name}](../{where}), {len(text.splitlines())} lines"
+    reads = ", ".join(f"`{kind}`" for kind in family.saliency())
+    refused = "; ".join(family.refuses) or "-"
+    return (f"`{family.model_type}`", about, f"keys, {reads}", family.positions, refused, lines)
+
+
+def family_part() -> str:
+    """The file of a family that shares all it can."""
+    file = PACKAGE / "adapters" / "llava_next_video.py"
+    return f"```python\n{file.read_text(encoding='utf-8')}```"
 
 
 def rooms_part() -> str:
@@ -68,7 +96,13 @@ def meaning(room: str) -> str:
     return " ".join(text.split("\n\n")[0].split())
 
 
-PARTS = {"strategies": strategies_part, "columns": columns_part, "rooms": rooms_part}
+PARTS = {
+    "strategies": strategies_part,
+    "columns": columns_part,
+    "models": models_part,
+    "family": family_part,
+    "rooms": rooms_part,
+}
 MARKED = re.compile(rf"(<!-- ({'|'.join(PARTS)}) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 

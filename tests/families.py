@@ -28,6 +28,7 @@ from family_rows import (
     images,
     named_frames,
     newline_behind,
+    newline_per_row,
     one_run,
     patches,
     pictures,
@@ -199,6 +200,7 @@ def _onevision(attention: str = "sdpa", seed: int = 0) -> Any:
 
 ALL = (
     _llava("llava_onevision", _onevision, newline_behind),
+    _llava("llava_video", random_models.llava_video, newline_per_row, side=56),
     _llava("llava_next_video", random_models.llava_next_video, one_run),
     _llava("video_llava", random_models.video_llava, cls_first, side=24, apart=False),
     _qwen("qwen2_vl"),

@@ -48,6 +48,14 @@ def newline_behind(clip: Clip, first: int) -> list[Row]:
     return [*one_run(clip, first), Row(VIDEO)]
 
 
+def newline_per_row(clip: Clip, first: int) -> list[Row]:
+    rows = []
+    for frame in _frames(clip, first):
+        for start in range(0, len(frame), clip.width):
+            rows += [*frame[start : start + clip.width], Row(VIDEO)]
+    return rows
+
+
 def cls_first(clip: Clip, first: int) -> list[Row]:
     return [*chain.from_iterable([Row(VIDEO), *frame] for frame in _frames(clip, first))]
 

@@ -21,7 +21,9 @@ _CHAT = (
     "{{% elif content['type'] == 'text' %}}{{{{ content['text'] }}}}{{% endif %}}{{% endfor %}}"
     "<|im_end|>\n{{% endfor %}}{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
 )
-_QWEN = _CHAT.format(media=_MEDIA + "'video' %}<|vision_start|><|video_pad|><|vision_end|>")
+_PICTURE = "'image' %}<|vision_start|><|image_pad|><|vision_end|>{% elif content['type'] == "
+_VIDEO = "'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+_QWEN = _CHAT.format(media=_MEDIA + _PICTURE + _VIDEO)
 _SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 _VICUNA = (
     "{% for message in messages %}USER: {% for content in message['content'] %}"

@@ -12,6 +12,8 @@ import transformers
 from models import EOS, IMAGE, PAD, VIDEO
 from torch import nn
 
+from tokenprune.loading.llava_video import LlavaVideoConfig, LlavaVideoForConditionalGeneration
+
 START, END = 2, 3  # vision start and end, and what other families call them
 VOCABULARY, WIDTH, DEPTH = 64, 32, 5
 TEXT: dict[str, Any] = {
@@ -70,6 +72,21 @@ def video_llava(attention: str = "sdpa", seed: int = 0) -> Any:
         tie_word_embeddings=False,
     )
     return _built(transformers.VideoLlavaForConditionalGeneration, config, attention, seed)
+
+
+def llava_video(attention: str = "sdpa", seed: int = 0) -> Any:
+    config = LlavaVideoConfig(
+        vision_config=transformers.SiglipVisionConfig(
+            **{**SQUARE, "image_size": 56}, vision_use_head=False
+        ),
+        text_config=transformers.Qwen2Config(**TEXT),
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
+        image_grid_pinpoints=[[56, 56]],
+        pool="average",
+        newline="grid",
+    )
+    return _built(LlavaVideoForConditionalGeneration, config, attention, seed)
 
 
 def qwen2_vl(attention: str = "sdpa", seed: int = 0) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import towers
 from families import FAMILIES
-from test_families import REGISTERED, everywhere
+from test_families import REGISTERED
 from test_families_towers import check, read
 
 from tokenprune import attach
@@ -15,7 +15,7 @@ from tokenprune.tokens import Signals
 
 WITH = [kind for kind in REGISTERED if families()[kind].cls]
 CLS = Signals("cls", "head_mean")
-SPEC = ("prumerge", {"prumerge.proxy": "cls"})
+SPECS = [("prumerge", {"prumerge.proxy": "cls"}), ("visionzip", {"visionzip.saliency": "cls"})]
 
 
 def test_which_families_have_one() -> None:
@@ -34,22 +34,26 @@ def test_its_attention_is_the_saliency_of_patches(kind: str, attention: str) -> 
     assert float((found[0][0] - other[0][0]).abs().max()) > 0.01, "it is another signal"
 
 
+@pytest.mark.parametrize(("spec", "options"), SPECS)
 @pytest.mark.parametrize("kind", WITH)
-def test_a_strategy_reads_it(kind: str) -> None:
+def test_strategies_read_it(kind: str, spec: str, options: dict[str, str]) -> None:
     family = FAMILIES[kind]
     model, prompt = family.build(), family.prompt()
-    with attach(model, *SPEC) as session:
-        model.generate(**prompt.inputs, max_new_tokens=2, do_sample=False)
-    assert all(session.report[number].input_ratio < 1.0 for number in prompt.videos())
+    kept = []
+    for chosen in (options, None):
+        with attach(model, spec, chosen) as session:
+            model.generate(**prompt.inputs, max_new_tokens=2, do_sample=False)
+        kept.append([session.report[number].slots for number in prompt.videos()])
+        assert all(session.report[number].input_ratio < 1.0 for number in prompt.videos())
+    assert kept[0] != kept[1], "it chooses other tokens"
 
 
-@everywhere
-def test_it_is_refused_where_there_is_none(kind: str) -> None:
-    if kind in WITH:
-        return
+@pytest.mark.parametrize(("spec", "options"), SPECS)
+@pytest.mark.parametrize("kind", [kind for kind in REGISTERED if kind not in WITH])
+def test_it_is_refused_where_there_is_none(kind: str, spec: str, options: dict[str, str]) -> None:
     with pytest.raises(StrategyError) as refused:
-        attach(FAMILIES[kind].build(), *SPEC)
+        attach(FAMILIES[kind].build(), spec, options)
     assert str(refused.value) == (
-        f"prumerge reads saliency='cls' of the vision tower, which that of {kind} does not give: "
+        f"{spec} reads saliency='cls' of the vision tower, which that of {kind} does not give: "
         "choose 'received' or 'mean_query'"
     )

@@ -8,7 +8,7 @@ import pytest
 from models import llava_onevision
 from transformers import Qwen2Config
 
-from tokenprune.adapters.base import context_of
+from tokenprune.adapters.context import context_of
 
 YARN = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0}
 

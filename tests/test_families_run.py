@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from families import FAMILIES
-from folders import FOLDERS
 from footage import footage
 from running import read
 from test_families import everywhere
-from transformers import AutoModelForImageTextToText, AutoTokenizer
+from weighted import saved
 
 from tokenprune import attach
 from tokenprune.adapters import adapt
@@ -21,36 +17,7 @@ from tokenprune.cli.main import main
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.processor import Medium
 
-WORDS = 300  # in the vocabulary: the letters and the marks of `folders.spelled`
-KIN = {"qwen3_vl_moe": "qwen3_vl", "llava_video": "llava_onevision"}  # with one processor
 FAST = ["device=cpu", "task=tinyvqa", "samples=2", "frames=8", "max_new_tokens=2"]
-
-
-def saved(kind: str, home: Path) -> Path:
-    """The small random model of a family as a checkpoint: all that a folder of the hub has."""
-    folder, config = FOLDERS[KIN.get(kind, kind)], FAMILIES[kind].build().config
-    folder.write(KIN.get(kind, kind), home)
-    tokenizer = AutoTokenizer.from_pretrained(home)
-    config.text_config.vocab_size = WORDS
-    for name, text in folder.tokens.items():
-        setattr(config, name, tokenizer.convert_tokens_to_ids(text))
-    torch.manual_seed(0)
-    AutoModelForImageTextToText.from_config(config).save_pretrained(home)
-    settings = folder.settings | fitted(config.vision_config, folder.settings)
-    (home / "preprocessor_config.json").write_text(json.dumps(settings))
-    return home
-
-
-def fitted(vision: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """What prepares frames for the small tower."""
-    if hasattr(vision, "spatial_merge_size"):
-        budget = {"min_pixels": 16 * 64, "max_pixels": 96 * 64}
-        return {"patch_size": vision.patch_size, "size": None, **budget}
-    side = vision.image_size if isinstance(vision.image_size, int) else vision.image_size[0]
-    square = {"height": side, "width": side}
-    if "crop_size" in settings:
-        return {"size": {"shortest_edge": side}, "crop_size": square}
-    return {"size": square}
 
 
 @everywhere

@@ -20,6 +20,7 @@ import lmms_tasks
 import numpy as np
 import pytest
 import torch
+from weighted import saved
 
 from tokenprune import registry, tasks
 from tokenprune.errors import LmmsError, VideoError
@@ -378,6 +379,15 @@ def test_the_model_says_what_it_cannot_do() -> None:
         model.generate_until_multi_round([])
     with pytest.raises(LmmsError, match="batch_size=auto is not supported"):
         TokenPrune(pretrained="tiny", batch_size="auto")
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl", "internvl"])
+def test_other_families_answer(kind: str, folder: Path, tmp_path: Path) -> None:
+    """With prompts and tensors of their own; batches do not change an answer."""
+    said = f"pretrained={saved(kind, tmp_path)},strategy=random,random.keep=0.5"
+    both = [evaluate(folder, f"{said},max_frames_num=6", batch_size=size) for size in (1, 3)]
+    assert answers(both[0]) == answers(both[1])
+    assert both[0]["throughput"]["avg_layer_average_ratio"] == pytest.approx(0.5, abs=0.01)
 
 
 # ---- the command

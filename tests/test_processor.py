@@ -81,6 +81,20 @@ def test_prompts_that_cannot_be(processor: Processor) -> None:
         processor.encode([(video(4), "Where is <video>?")])
 
 
+def test_several_videos_and_none(processor: Processor) -> None:
+    both, none = ([video(4), video(4, 1)], "What changed?"), ([], "What is a video?")
+    made = processor.encode([both, none])
+    counts = (made["input_ids"] == processor.video_token_id).sum(1).tolist()
+    assert counts == [2 * (4 * 36 + 1), 0]
+    assert made["pixel_values_videos"].shape == (2, 4, 3, 96, 96)
+    assert torch.equal(
+        made["pixel_values_videos"][1],
+        processor.encode([(video(4, 1), "?")])["pixel_values_videos"][0],
+    )
+    with pytest.raises(PromptError, match="videos only: leave out images"):
+        processor.encode([([video(4), video(1)[0]], "Is it there?")])
+
+
 def test_decoding_drops_special_tokens(processor: Processor) -> None:
     ids = processor.tokenizer(" red<|im_end|><|endoftext|>", return_tensors="pt")["input_ids"]
     assert processor.decode(ids) == ["red"]  # pyright: ignore[reportArgumentType]
@@ -199,9 +213,9 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_families_are_checked_before_weights(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip_2"}))
     with pytest.raises(
-        UnsupportedModelError, match=r"family 'qwen2_vl': supported families are .*llava_onevision"
+        UnsupportedModelError, match=r"family 'blip_2': supported families are .*llava_onevision"
     ):
         load(str(tmp_path))
     (tmp_path / "config.json").write_text("{")

@@ -21,15 +21,18 @@ FPS = 25.0
 
 
 def named(case: dict[str, Any]) -> str:
-    return f"{case['family']}-{sum(len(sample['videos']) for sample in case['samples'])}"
+    videos = sum(len(sample["videos"]) for sample in case["samples"])
+    pictures = sum(len(sample.get("pictures", [])) for sample in case["samples"])
+    return f"{case['family']}-{videos}-{pictures}"
 
 
-def media(sample: dict[str, Any]) -> list[Medium]:
-    """Its videos; their frames are `apart` pictures of a file from one another."""
-    return [
+def media(sample: dict[str, Any]) -> list[Any]:
+    """Its images, and its videos, whose frames are `apart` pictures of a file from one another."""
+    videos = [
         Medium(footage(*shape), [number * apart / FPS for number in range(shape[0])])
         for shape, apart in zip(sample["videos"], sample["apart"], strict=True)
     ]
+    return [*(footage(1, *size)[0] for size in sample.get("pictures", [])), *videos]
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=named)

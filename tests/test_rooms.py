@@ -29,7 +29,7 @@ ROOMS = {
     "adapters": "errors lookup ops compat tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
-    "loading": "errors lookup options compat checkpoints tokens pixels adapters",
+    "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
     "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
     "tasks": "errors lookup options storage loading",
     "results": "errors lookup options storage strategy registry plugins loading",
@@ -42,7 +42,7 @@ ROOMS = {
         "loading tasks results evaluation"
     ),
     "bench": (
-        "errors options storage flops compat pixels strategy adapters registry plugins loading "
+        "errors options storage flops compat tokens strategy adapters registry plugins loading "
         "runtime tasks results evaluation"
     ),
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",

@@ -174,6 +174,7 @@ def test_a_mixture_counts_the_experts_that_a_token_goes_through() -> None:
 @pytest.mark.parametrize(
     ("name", "billions"),
     [
+        ("llava-video-7b", 8.03),
         ("qwen2.5-vl-3b", 3.75),
         ("qwen2.5-vl-7b", 8.29),
         ("qwen3-vl-4b", 4.44),

@@ -197,19 +197,21 @@ def leading(
 
 
 def pool2d(
-    maps: Float[Tensor, "f p d"], mode: Literal["bilinear", "average", "max"]
+    maps: Float[Tensor, "f p d"],
+    mode: Literal["bilinear", "average", "max"],
+    stride: int = 2,
 ) -> Float[Tensor, "f q d"]:
-    """LLaVA-NeXT's 2-D pooling of square maps by two.
+    """LLaVA-NeXT's 2-D pooling of square maps.
 
-    Bilinear to ceil(side / 2), or stride-2 average or maximum.
+    Bilinear to ceil(side / stride), or average or maximum of whole squares of `stride`.
     """
     side = math.isqrt(maps.shape[1])
     grid = maps.transpose(1, 2).unflatten(2, (side, side))
     if mode == "bilinear":
-        half = math.ceil(side / 2)
-        pooled = functional.interpolate(grid, size=(half, half), mode="bilinear")
+        short = math.ceil(side / stride)
+        pooled = functional.interpolate(grid, size=(short, short), mode="bilinear")
     elif mode == "average":
-        pooled = functional.avg_pool2d(grid, 2)
+        pooled = functional.avg_pool2d(grid, stride)
     else:
-        pooled = functional.max_pool2d(grid, 2)
+        pooled = functional.max_pool2d(grid, stride)
     return pooled.flatten(2).transpose(1, 2)

@@ -5,8 +5,8 @@ An adapter knows no strategy.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,36 +14,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from tokenprune.adapters.language import Given, LanguageRows
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Rows, placed, shared
 from tokenprune.errors import StrategyError, UnsupportedModelError
 from tokenprune.lookup import FAMILIES
 from tokenprune.tokens import TEXT, Saliency, Signals, Video
 
-Given = Mapping[str, Any]  # the arguments of a call to a module, by name
 
-STRETCHED = ("linear", "dynamic", "yarn")  # kinds of RoPE whose `factor` multiplies the context
-
-
-def context_of(config: PreTrainedConfig) -> int | None:
-    """Rows that a model's positions were made for, text and visual tokens together.
-
-    None where it does not say. `config` is the whole model's or its language model's. RoPE that is
-    stretched by a `factor` counts stretched: from the context it was trained with if the
-    configuration names that, and never below `max_position_embeddings`.
-    """
-    text = config.get_text_config()
-    stated = getattr(text, "max_position_embeddings", None)
-    if stated is None:
-        return None
-    rope = getattr(text, "rope_parameters", None) or {}
-    if rope.get("rope_type") not in STRETCHED:
-        return stated
-    trained = rope.get("original_max_position_embeddings") or stated
-    return max(stated, int(trained * (rope.get("factor") or 1.0)))
-
-
-class VideoLLM(ABC):
+class VideoLLM(LanguageRows):
     """A stock model instance seen as tower, projector and language model.
 
     Holds a reference and changes nothing.
@@ -56,10 +35,8 @@ class VideoLLM(ABC):
     modality: ClassVar[Literal["video", "image"]] = "video"
     # whether the tower puts a CLS row before the patches of a frame
     cls: ClassVar[bool] = False
-    # of rows behind tokens that are gone: counted anew, or those of the uncompressed prompt
-    positions: ClassVar[Literal["contiguous", "original"]] = "contiguous"
-    # what a guide reads of the language model's arguments: those with an entry for each row
-    row_arguments: ClassVar[tuple[str, ...]] = ("inputs_embeds", "attention_mask", "position_ids")
+    # what is refused for this family alone, in words: its documentation
+    refuses: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, model_type: str | None = None) -> None:
         if model_type is not None:  # else what several families share
@@ -82,6 +59,16 @@ class VideoLLM(ABC):
         )
 
     @classmethod
+    def pictures(
+        cls, config: PreTrainedConfig, settings: Callable[[], Mapping[str, Any]]
+    ) -> Preparation | None:
+        """How the family takes images beside videos; None: a prompt has none.
+
+        `settings` reads the configuration of the checkpoint's image processor.
+        """
+        return None
+
+    @classmethod
     def placeholder_of(cls, config: PreTrainedConfig) -> int:
         """The token id that stands for a row of a video."""
         return config.video_token_id
@@ -93,11 +80,6 @@ class VideoLLM(ABC):
     @abstractmethod
     def body(self) -> nn.Module:
         """The module that merges `input_ids` and pixels and calls the language model."""
-
-    @property
-    @abstractmethod
-    def language_model(self) -> PreTrainedModel:
-        """Receives `inputs_embeds`, `position_ids`, `attention_mask` and a key/value cache."""
 
     @property
     @abstractmethod
@@ -128,14 +110,14 @@ class VideoLLM(ABC):
             f"a frame of {self.model_type} has as many tokens as its size gives: ask its video"
         )
 
-    @property
-    def saliency(self) -> tuple[Saliency, ...]:
+    @classmethod
+    def saliency(cls) -> tuple[Saliency, ...]:
         """The kinds of saliency that the tower gives."""
-        return ("received", "mean_query", "cls") if self.cls else ("received", "mean_query")
+        return ("received", "mean_query", "cls") if cls.cls else ("received", "mean_query")
 
     def check_signals(self, signals: Signals, asking: str) -> None:
         """Raises StrategyError where the pipeline `asking` reads what the tower does not give."""
-        wanted, given = signals.saliency, self.saliency
+        wanted, given = signals.saliency, self.saliency()
         if wanted is not None and wanted not in given:
             raise StrategyError(
                 f"{asking} reads saliency={wanted!r} of the vision tower, which that of "
@@ -217,34 +199,6 @@ class VideoLLM(ABC):
         `given` is the call of another model's tower that looked at `videos`, which come by sample.
         """
 
-    def check(self, given: Given, rows: Rows) -> None:  # noqa: B027  most have nothing to check
-        """Raises UnsupportedGenerationError for a video prompt that the model itself misreads.
-
-        `given` is the call of the language model.
-        """
-
-    def narrow(
-        self, given: Given, columns: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"]
-    ) -> dict[str, Any]:
-        """Row-bound arguments of the language model, of `columns` of its prompt only.
-
-        Embeddings and mask apart; `valid` is False where a column is padding.
-        """
-        positions = given.get("position_ids")
-        if positions is None:
-            return {}
-        index = columns.to(positions.device).expand(*positions.shape[:-2], -1, -1)
-        every = positions.expand(*positions.shape[:-2], len(columns), -1)
-        return {"position_ids": every.gather(-1, index)}
-
-    def narrow_within(  # noqa: B027  most hand out nothing
-        self, given: Given, columns: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"]
-    ) -> None:
-        """Narrows, in place, what the language model hands out between its layers.
-
-        `given` is its running call.
-        """
-
     @property
     def depth(self) -> int:
         return len(self.layers)
@@ -260,10 +214,6 @@ class VideoLLM(ABC):
         """
         attentions = [self.attention(layer) for layer in range(self.depth)]
         return [self.model, self.body, self.language_model, self.tower, *self.layers, *attentions]
-
-    @property
-    def text_config(self) -> PreTrainedConfig:
-        return self.language_model.config
 
     @property
     def device(self) -> torch.device:

@@ -83,7 +83,7 @@ class Llava(VideoLLM):
     def tower_attention(self) -> nn.Module:
         where, attention = self.tower_layers
         layers = cast(nn.ModuleList, self.tower.get_submodule(where))
-        chosen = self.model.config.vision_feature_layer
+        chosen = getattr(self.model.config, "vision_feature_layer", -1)
         if not isinstance(chosen, int):
             raise UnsupportedModelError(
                 f"this checkpoint concatenates vision layers {chosen}: tower signals are defined "
@@ -127,8 +127,12 @@ class Llava(VideoLLM):
         if pixels is not None:  # [v f 3 h w]
             return [self.video(pixels.shape[1])] * len(pixels)
         features = compat.encoded_media(given, "video").pooler_output  # [v s d]
-        frames = (features.shape[1] - self.separators) // self.cells
-        return [self.video(frames)] * len(features)
+        return [self.video(self._frames(features.shape[1]))] * len(features)
+
+    def _frames(self, rows: int) -> int:
+        """How many frames a video of so many rows has."""
+        one, two = (len(self.pattern(self.video(frames))) for frames in (1, 2))
+        return (rows - one) // (two - one) + 1
 
     def see(
         self, input_ids: Int[Tensor, "b s"], given: Given, videos: Sequence[Sequence[Video]]

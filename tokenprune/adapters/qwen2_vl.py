@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
-from tokenprune.adapters.preparation import Grids, fit_patches
+from tokenprune.adapters.grids import Grids, fit_patches
 from tokenprune.adapters.qwen_vl import QwenVL
 from tokenprune.pixels import Patches
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from tokenprune.adapters.base import Given
-from tokenprune.adapters.preparation import Timed, fit_patches
+from tokenprune.adapters.grids import Timed, fit_patches
 from tokenprune.adapters.qwen_vl import QwenVL
 from tokenprune.pixels import HALF, Patches
 

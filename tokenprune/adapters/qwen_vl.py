@@ -7,17 +7,18 @@ decoding goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.vision_utils import get_vision_window_index
 
 from tokenprune import compat
 from tokenprune.adapters.base import Given, VideoLLM
+from tokenprune.adapters.grids import Pictures, fit_patches, pictures_of
 from tokenprune.adapters.rows import Rows, sources
 from tokenprune.errors import UnsupportedGenerationError, UnsupportedModelError
 from tokenprune.tokens import Video
@@ -27,6 +28,13 @@ class QwenVL(VideoLLM):
     """A `...ForConditionalGeneration` whose `model` holds `visual` and `language_model`."""
 
     positions = "original"
+    refuses = ("a prompt without `mm_token_type_ids`", "features without `video_grid_thw`")
+
+    @classmethod
+    def pictures(
+        cls, config: PreTrainedConfig, settings: Callable[[], Mapping[str, Any]]
+    ) -> Pictures:
+        return Pictures(fit_patches(pictures_of(settings()), config.vision_config))
 
     @property
     def body(self) -> nn.Module:

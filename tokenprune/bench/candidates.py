@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.bench.inputs import Inputs
 from tokenprune.bench.measure import Candidate, Parts
 from tokenprune.bench.reading import Seen
-from tokenprune.compat import encoded
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.report import Report
 from tokenprune.runtime.session import attach
@@ -26,16 +24,13 @@ class Dense(Candidate):
     def __init__(self, inputs: Inputs, tokens: int, width: int) -> None:
         super().__init__(inputs, tokens)
         self.width = width
-        # evenly spaced rows; which ones does not matter to time and memory
-        visual = torch.arange(width) * inputs.full // max(1, width)
-        separators = torch.arange(inputs.adapter.separators) + inputs.full
-        self._rows = torch.cat([visual, separators]).to(self.device)
+        self._rows = inputs.some(width)  # which ones does not matter to time and memory
 
     def arguments(self) -> dict[str, Any]:
         if self.width == self.inputs.full:
             return self.inputs.arguments()
-        features = self.inputs.encode().index_select(1, self._rows)
-        return {**self.inputs.prompts(self.width), **encoded(features)}
+        features = self.inputs.encode().at(self._rows)
+        return {**self.inputs.prompts(self.width), **features.arguments(self.inputs.adapter)}
 
     def attached(self, timed: bool = False) -> AbstractContextManager[Any]:
         return _laps(self.inputs.adapter) if timed else nullcontext()

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import statistics
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 
 from tokenprune.adapters import VideoLLM
+from tokenprune.adapters.preparation import Preparation, Shown
+from tokenprune.bench.clip import MADE_UP, decoded, timed
 from tokenprune.bench.config import RANDOM, BenchConfig
-from tokenprune.compat import encoded
-from tokenprune.loading.video import read_frames
-from tokenprune.pixels import Kind, Pixels
-from tokenprune.tasks.export import write_video
-
-_CLIP = (360, 640)  # height and width of the clip that is made up
-# its frames for each one asked for: most frames of a real video are decoded and left out
-_DENSITY = 8
-_BEFORE = 14  # text tokens before the video, as in LLaVA-OneVision's prompt with a system message
+from tokenprune.bench.encoded import Encoded
+from tokenprune.bench.prompts import left_padded, rows_of
+from tokenprune.bench.towers import Grid
+from tokenprune.tokens import TEXT, Video
 
 
 @dataclass
@@ -35,16 +30,18 @@ class Inputs:
     """
 
     adapter: VideoLLM
-    frames: int
+    preparation: Preparation
+    frames: int  # of the clip
+    video: Video  # at the LLM's input
+    rows: list[bool]  # those of the video in a prompt: True where a placeholder stands
     texts: list[int]  # text tokens of each sample
     seed: int
-    pixels: Float[Tensor, "b f 3 h w"] | None  # None with made-up features
-    # of all cells and separators; None where the tower makes them
-    features: Float[Tensor, "b n d"] | None
-    video_ms: list[float]
-    preprocess_ms: list[float]
-    # bytes of an assistant's weights, which lie on an accelerator while others are measured, too
-    idle: int
+    # idle: bytes of an assistant's weights, which lie on an accelerator while others are measured
+    idle: int = 0
+    media: dict[str, Tensor] = field(default_factory=dict)  # what brings it; empty if made up
+    features: Encoded | None = None  # None where the tower makes them
+    video_ms: list[float] = field(default_factory=list)
+    preprocess_ms: list[float] = field(default_factory=list)
     # by their number of visual rows, made so far: not while a clock runs
     made: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
@@ -56,7 +53,18 @@ class Inputs:
     @property
     def full(self) -> int:
         """Visual rows of one prompt without compression."""
-        return self.frames * self.adapter.cells
+        return self.video.tokens
+
+    @property
+    def beside(self) -> int:
+        """Rows of a video that are not visual: newlines, marks and timestamps."""
+        return len(self.rows) - self.full
+
+    @property
+    def grid(self) -> Grid | None:
+        """Patches of a frame, where the tower has no size of its own."""
+        sizes = self.media.get("video_grid_thw")
+        return None if sizes is None else Grid(*sizes[0, 1:].tolist())
 
     def prompts(self, visual: int) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` of prompts with `visual` visual rows and separators."""
@@ -65,22 +73,24 @@ class Inputs:
         return dict(self.made[visual])
 
     def _prompts(self, visual: int) -> dict[str, Int[Tensor, "b s"]]:
-        pad = self.adapter.model.generation_config.pad_token_id
-        text = self._text(max(self.texts))
-        video = [self.adapter.video_token_id] * (visual + self.adapter.separators)
-        before = min(_BEFORE, min(self.texts) // 2)
-        ids, mask = [], []
-        for length in self.texts:  # padded on the left, as `generate` wants it
-            missing = max(self.texts) - length
-            row = text[:before] + video + text[before:length]
-            ids.append([pad] * missing + row)
-            mask.append([0] * missing + [1] * len(row))
+        placeholder, rows = self.adapter.video_token_id, self.rows
+        if visual < self.full:  # which of them are left does not matter to time and memory
+            marks, others = rows.count(False), rows.count(True) - self.full
+            rows = [False] * marks + [True] * (visual + others)
+        pad: int = self.adapter.model.generation_config.pad_token_id  # pyright: ignore
+        ids, mask = left_padded(self.texts, self._words(), rows, placeholder, pad)
         made = {"input_ids": ids, "attention_mask": mask}
-        return {name: torch.tensor(rows, device=self.adapter.device) for name, rows in made.items()}
+        if self.preparation.types is not None:
+            name, kind = self.preparation.types
+            # M-RoPE looks for the video's grid behind these, and fewer rows have none: they count
+            # as text does, which costs the same
+            if visual == self.full or not self.preparation.sized:
+                made[name] = kind * (ids == placeholder).long()
+        return {name: part.to(self.adapter.device) for name, part in made.items()}
 
-    def _text(self, length: int) -> list[int]:
+    def _words(self) -> list[int]:
         """Random words, none of which stands for an image or a video."""
-        config = self.adapter.model.config
+        config, length = self.adapter.model.config, max(self.texts)
         reserved = {self.adapter.video_token_id, config.image_token_id}
         generator = torch.Generator().manual_seed(self.seed)
         vocabulary = config.get_text_config().vocab_size
@@ -91,85 +101,83 @@ class Inputs:
         """What `generate` takes for whole prompts; made anew for each call, which changes it."""
         prompts = self.prompts(self.full)
         if self.features is not None:
-            return {**prompts, **encoded(self.features)}
-        return {**prompts, "pixel_values_videos": self.pixels}
+            return {**prompts, **self.features.arguments(self.adapter)}
+        return {**prompts, **self.media}
+
+    def some(self, visual: int) -> Int[Tensor, "m"]:
+        """`visual` evenly spaced rows of a video's features, with all that are no cells."""
+        pattern = self.adapter.pattern(self.video)
+        places = (pattern != TEXT).nonzero().squeeze(-1)
+        kept = places[torch.arange(visual) * self.full // max(1, visual)]
+        others = (pattern == TEXT).nonzero().squeeze(-1)
+        return torch.cat([kept, others]).sort().values.to(self.adapter.device)
 
     @torch.no_grad()
-    def encode(self) -> Float[Tensor, "b n d"]:
+    def encode(self) -> Encoded:
         """Features of the whole video, made by the tower unless they are made up."""
         if self.features is not None:
             return self.features
-        body: Any = self.adapter.body
-        return body.get_video_features(self.pixels, return_dict=True).pooler_output
+        encoder = getattr(self.adapter.body, f"get_{self.adapter.modality}_features")
+        taken = inspect.signature(encoder).parameters
+        media = {name: part for name, part in self.media.items() if name in taken}
+        return Encoded.of(encoder(**media, return_dict=True), len(self.texts))
 
     def tensors(self) -> list[Tensor]:
-        return [part for part in (self.pixels, self.features) if part is not None]
+        made = [] if self.features is None else self.features.tensors
+        return [*self.media.values(), *made]
 
 
-def prepare(config: BenchConfig, adapter: VideoLLM, pixels: Kind | None, idle: int = 0) -> Inputs:
+def prepare(
+    config: BenchConfig, adapter: VideoLLM, preparation: Preparation | None, idle: int = 0
+) -> Inputs:
     """A clip that is decoded and prepared `repeats` times, or made-up features.
 
-    `pixels` None: as the tower sees frames. Raises VideoError.
+    `preparation` None: as the family takes videos where no checkpoint says so. Raises VideoError.
     """
+    preparation = preparation or type(adapter).preparation(adapter.model.config, {})
+    if config.vision == RANDOM:
+        video = preparation.video(config.frames, *MADE_UP)
+        found = _inputs(config, adapter, preparation, config.frames, video, [0.0] * video.frames)
+        found.idle, found.features = idle, _made_up(config, adapter, video)
+        return found
+    frames, video_ms = decoded(config)
+    shown, preprocess_ms = timed(lambda: preparation.prepared(frames), config.repeats)
+    # a short video has fewer frames than were asked for
+    moments = preparation.moments(shown.times)
+    found = _inputs(config, adapter, preparation, len(frames), shown.video, moments)
+    found.idle, found.video_ms, found.preprocess_ms = idle, video_ms, preprocess_ms
+    found.media = _media(preparation, shown, config.batch, adapter)
+    return found
+
+
+def _inputs(
+    config: BenchConfig,
+    adapter: VideoLLM,
+    preparation: Preparation,
+    frames: int,
+    video: Video,
+    moments: Sequence[float],
+) -> Inputs:
     # the shortest prompt of a ragged batch comes last
     steps = max(1, config.batch - 1)
     texts = [config.text - place * config.ragged // steps for place in range(config.batch)]
-    if config.vision == RANDOM:
-        features = _made_up(config, adapter)
-        return Inputs(adapter, config.frames, texts, config.seed, None, features, [], [], idle)
-    side = adapter.model.config.vision_config.image_size
-    pixels = pixels or Pixels(height=side, width=side)
-    shown, video_ms = _decoded(config)
-    ready, preprocess_ms = _timed(lambda: pixels(shown), config.repeats)
-    ready = ready.to(adapter.device, adapter.model.dtype)
-    batch = ready.expand(config.batch, -1, -1, -1, -1).contiguous()
-    # a short video has fewer frames than were asked for
-    return Inputs(
-        adapter, len(shown), texts, config.seed, batch, None, video_ms, preprocess_ms, idle
-    )
+    rows = rows_of(preparation.written(video, moments))
+    return Inputs(adapter, preparation, frames, video, rows, texts, config.seed)
 
 
-def _made_up(config: BenchConfig, adapter: VideoLLM) -> Float[Tensor, "b n d"]:
+def _media(
+    preparation: Preparation, shown: Shown, batch: int, adapter: VideoLLM
+) -> dict[str, Tensor]:
+    """What brings the video to each sample of a batch."""
+    dtype, made = adapter.model.dtype, preparation.tensors([shown] * batch)
+    pixels = {name: part.to(dtype) for name, part in made.items() if name.startswith("pixel")}
+    return {name: part.to(adapter.device) for name, part in {**made, **pixels}.items()}
+
+
+def _made_up(config: BenchConfig, adapter: VideoLLM, video: Video) -> Encoded:
     """Features of all cells and separators, the same for all samples."""
-    rows = config.frames * adapter.cells + adapter.separators
+    rows = len(adapter.pattern(video))
     generator = torch.Generator().manual_seed(config.seed)
     drawn = torch.randn(rows, adapter.text_config.hidden_size, generator=generator)
     features = (drawn * 0.02).to(adapter.device, adapter.model.dtype)  # a fresh embedding's spread
-    return features.expand(config.batch, -1, -1).contiguous()
-
-
-def _decoded(config: BenchConfig) -> tuple[Tensor, list[float]]:
-    """The frames of the clip, and the milliseconds of decoding it."""
-    with tempfile.TemporaryDirectory() as folder:
-        if config.video:
-            file = Path(config.video).expanduser()
-        else:
-            file = _clip(Path(folder), config.frames, config.seed)
-        return _timed(lambda: read_frames(file, config.frames), config.repeats)
-
-
-def _timed(what: Callable[[], Tensor], repeats: int) -> tuple[Tensor, list[float]]:
-    """The result, and the milliseconds of each measured repeat; the work is the CPU's."""
-    result, took = what(), list[float]()  # warm-up
-    for _ in range(repeats):
-        since = time.perf_counter()
-        result = what()
-        took.append(1e3 * (time.perf_counter() - since))
-    return result, took
-
-
-def _clip(folder: Path, frames: int, seed: int) -> Path:
-    """A bright square that crosses a noisy background, as H.264."""
-    height, width = _CLIP
-    generator = torch.Generator().manual_seed(seed)
-    ground = torch.randint(
-        96, 160, (height // 8, width // 8, 3), generator=generator, dtype=torch.uint8
-    )
-    ground = ground.repeat_interleave(8, 0).repeat_interleave(8, 1)
-    count = _DENSITY * frames
-    shown: UInt8[Tensor, "f h w 3"] = ground.expand(count, -1, -1, -1).clone()
-    for number in range(count):
-        left = number * (width - 80) // max(1, count - 1)
-        shown[number, 140:220, left : left + 80] = 250
-    write_video(folder / "clip.mp4", shown)
-    return folder / "clip.mp4"
+    return Encoded(features.expand(config.batch, -1, -1).contiguous())

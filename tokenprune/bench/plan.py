@@ -12,14 +12,18 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from tokenprune.adapters import families
+from tokenprune.adapters.preparation import Preparation
+from tokenprune.bench.clip import size_of
 from tokenprune.bench.config import RANDOM, BenchConfig
+from tokenprune.bench.prompts import marks_of
 from tokenprune.bench.shapes import build, is_shape, shape_configuration
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.extent import check_context, seen_by
+from tokenprune.evaluation.extent import Uncompressed, check_context
 from tokenprune.loading.checkpoint import load, outline
 from tokenprune.loading.configuration import configuration, varied
 from tokenprune.loading.device import pick_device, pick_dtype
-from tokenprune.pixels import Kind
+from tokenprune.loading.processor import Processor
 from tokenprune.plugins import load_plugins
 from tokenprune.registry import resolve, resolved_fields
 from tokenprune.strategy import Extent, Pipeline, TowerReader
@@ -32,27 +36,23 @@ class Plan:
     config: BenchConfig
     pipelines: dict[str, Pipeline]  # by the words that name them
     settings: PreTrainedConfig
+    preparation: Preparation  # of videos
     assistant: PreTrainedConfig | None
     device: torch.device
     dtype: torch.dtype
 
-    def models(self) -> tuple[PreTrainedModel, PreTrainedModel | None, Kind | None]:
-        """The model, the assistant if there is one, and how pixels are prepared.
+    def models(self) -> tuple[PreTrainedModel, PreTrainedModel | None]:
+        """The model, and the assistant if there is one."""
+        model = self._model(self.config.model, self.settings)
+        if self.config.assistant is None or self.assistant is None:
+            return model, None
+        return model, self._model(self.config.assistant, self.assistant)
 
-        None where a shape says nothing about that.
-        """
-        model, pixels = self._model(self.config.model, self.settings)
-        assistant = None
-        if self.config.assistant is not None and self.assistant is not None:
-            assistant, _ = self._model(self.config.assistant, self.assistant)
-        return model, assistant, pixels
-
-    def _model(self, name: str, settings: PreTrainedConfig) -> tuple[PreTrainedModel, Kind | None]:
+    def _model(self, name: str, settings: PreTrainedConfig) -> PreTrainedModel:
         if is_shape(name):
-            return build(settings, self.dtype, self.device, self.config.seed), None
+            return build(settings, self.dtype, self.device, self.config.seed)
         dtype = str(self.dtype).removeprefix("torch.")
-        model, processor = load(name, dtype, str(self.device), self.config)
-        return model, processor.pixels
+        return load(name, dtype, str(self.device), self.config)[0]
 
 
 def plan_bench(config: BenchConfig) -> Plan:
@@ -69,14 +69,18 @@ def plan_bench(config: BenchConfig) -> Plan:
         )
     settings = _settings(config.model, config)
     assistant = None if config.assistant is None else _settings(config.assistant, config)
-    adapter, seen = outline(settings), seen_by(settings)
+    preparation = _preparation(config, settings)
+    adapter, seen = outline(settings), Uncompressed(settings, preparation, size_of(config))
+    for pipeline in named.values():
+        adapter.check_signals(pipeline.signals, str(pipeline))
     extent = seen.extent(config.frames)
     pipelines = {spec: _adjusted(one, config.keep, extent) for spec, one in named.items()}
-    check_context(config.model, seen, config.frames, config.text, config.new_tokens)
+    text = config.text + marks_of(preparation, seen.video(config.frames))
+    check_context(config.model, seen, config.frames, text, config.new_tokens)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device, settings)
     _check_room(config.model, adapter.model, dtype, device)
-    return Plan(config, pipelines, settings, assistant, device, dtype)
+    return Plan(config, pipelines, settings, preparation, assistant, device, dtype)
 
 
 def preview_bench(config: BenchConfig) -> dict[str, Any]:
@@ -137,6 +141,23 @@ def _settings(name: str, config: BenchConfig) -> PreTrainedConfig:
     if is_shape(name):
         return varied(name, shape_configuration(name), config)
     return configuration(name, config)
+
+
+def _preparation(config: BenchConfig, settings: PreTrainedConfig) -> Preparation:
+    """How videos are prepared: by the model's files, or as its family does where it has none.
+
+    ConfigError where made-up features cannot stand for a video.
+    """
+    family = families()[settings.model_type]
+    own = family.preparation(settings, {})
+    if config.vision == RANDOM and own.sized:
+        raise ConfigError(
+            f"videos of {settings.model_type} have sizes of their own, which the vision tower is "
+            f"told: leave vision={RANDOM} out"
+        )
+    if is_shape(config.model):
+        return own
+    return Processor.load(config.model, config).preparation
 
 
 def load_average() -> list[float] | None:

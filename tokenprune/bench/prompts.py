@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from tokenprune.adapters.preparation import Preparation, Written
+from tokenprune.tokens import Video
 
 BEFORE = 14  # text tokens before the video, as in LLaVA-OneVision's prompt with a system message
 # about what a tokenizer makes of timestamps and marks: special tokens, words, digits, signs
 _TOKEN = re.compile(r"<\|?[^<>| ]+\|?>| ?[A-Za-z]+|\d|\S|\s")
 
 
-def rows_of(written: Iterable[str | int]) -> list[bool]:
+def rows_of(written: Iterable[Written]) -> list[bool]:
     """The rows of a video as it is written into a prompt: True where a placeholder stands.
 
-    Numbers in `written` are placeholders; text between them takes about as many rows as a tokenizer
-    would make of it.
+    Text between placeholders takes about as many rows as a tokenizer would make of it.
     """
     rows: list[bool] = []
-    for piece in written:
+    for piece in chain.from_iterable(written):
         rows += [True] * piece if isinstance(piece, int) else [False] * len(_TOKEN.findall(piece))
     return rows
+
+
+def marks_of(preparation: Preparation, video: Video) -> int:
+    """Rows of text that are written around and between a video's frames."""
+    return rows_of(preparation.written(video, [0.0] * video.frames)).count(False)
 
 
 def left_padded(

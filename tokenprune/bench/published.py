@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PreTrainedConfig
 
+from tokenprune.loading.llava_video import LlavaVideoConfig
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -33,6 +35,8 @@ SHAPES = {
     "llava-onevision-0.5b": Backbone(896, 4864, 24, 14, 2, 152000, tied=True),
     "llava-onevision-7b": Backbone(3584, 18944, 28, 28, 4, 152128),
     "llava-onevision-72b": Backbone(8192, 29568, 80, 64, 8, 152128),
+    # lmms-lab/LLaVA-Video-7B-Qwen2: the sizes of the native LLaVA-OneVision 7B, whose trainer it is
+    "llava-video-7b": Backbone(3584, 18944, 28, 28, 4, 152064),
     # Qwen/Qwen2.5-VL-{3B,7B}-Instruct
     "qwen2.5-vl-3b": Backbone(2048, 11008, 36, 16, 2, 151936, tied=True),
     "qwen2.5-vl-7b": Backbone(3584, 18944, 28, 28, 4, 152064),
@@ -131,6 +135,12 @@ def _llava_onevision(sizes: Backbone) -> tuple[str, Settings]:
     }
 
 
+def _llava_video(sizes: Backbone) -> tuple[str, Settings]:
+    """As evaluations run it: averaged to 13 x 13 tokens a frame, each row with a newline."""
+    _, settings = _llava_onevision(sizes)
+    return LlavaVideoConfig.model_type, {**settings, "pool": "average", "newline": "grid"}
+
+
 def _qwen2_5_vl(sizes: Backbone) -> tuple[str, Settings]:
     return "qwen2_5_vl", {
         "vision_config": {**_QWEN2_5_TOWER, "out_hidden_size": sizes.width},
@@ -158,6 +168,7 @@ def _internvl3(sizes: Backbone) -> tuple[str, Settings]:
 
 _FAMILIES: dict[str, Callable[[Backbone], tuple[str, Settings]]] = {
     "llava-onevision": _llava_onevision,
+    "llava-video": _llava_video,
     "qwen2.5-vl": _qwen2_5_vl,
     "qwen3-vl": _qwen3_vl,
     "internvl3": _internvl3,

@@ -72,16 +72,7 @@ def _median(values: Sequence[float]) -> float | None:
 def _operations(
     seen: Seen, inputs: Inputs, tokens: int, guide: PreTrainedConfig | None
 ) -> dict[str, Any]:
-    config = inputs.adapter.model.config
-    work = Work(
-        images=0 if inputs.pixels is None else inputs.frames,
-        full=inputs.full,
-        text=inputs.text + inputs.adapter.separators,
-        layers=seen.layers,
-        decode=seen.decode,
-        generated=tokens,
-        probe_layers=seen.probe_layers,
-    )
+    config, work = inputs.adapter.model.config, work_of(seen, inputs, tokens)
     parts = exact(config, work, guide)
     return {
         "papers_flops": papers(config, work, guide),
@@ -90,3 +81,17 @@ def _operations(
         "exact_prefill_flops": parts.llm,
         "exact_flops_by_part": parts.as_dict(),
     }
+
+
+def work_of(seen: Seen, inputs: Inputs, tokens: int) -> Work:
+    """What one sample went through to make `tokens` tokens."""
+    return Work(
+        images=inputs.video.frames if inputs.media else 0,
+        full=inputs.full,
+        text=inputs.text + inputs.beside,
+        layers=seen.layers,
+        decode=seen.decode,
+        generated=tokens,
+        probe_layers=seen.probe_layers,
+        grid=inputs.grid,
+    )

@@ -64,9 +64,9 @@ def bench(config: BenchConfig, command: str) -> Done:
 
 def _measure(plan: Plan, command: str) -> dict[str, Any]:
     config, before = plan.config, load_average()
-    model, assistant, pixels = plan.models()
+    model, assistant = plan.models()
     idle = 0 if assistant is None else memory.weights([assistant])
-    inputs = prepare(config, adapt(settled(model)), pixels, idle)
+    inputs = prepare(config, adapt(settled(model)), plan.preparation, idle)
     lineup = line_up(plan.pipelines, inputs, config.new_tokens, config.seed, assistant)
     readings = take_turns(lineup.candidates, config.warmup, config.repeats)
     guide = None if assistant is None else assistant.config
@@ -81,7 +81,7 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
 def _environment(plan: Plan, inputs: Inputs, command: str) -> dict[str, Any]:
     """The machine, and what was measured on it."""
     config, adapter = plan.config, inputs.adapter
-    made_up = None if inputs.pixels is None else "made up, 640x360, H.264"
+    made_up = "made up, 640x360, H.264" if inputs.media else None
     pipelines = plan.pipelines.items()
     return {
         **environment(adapter.device, adapter.model.dtype, command),
@@ -91,7 +91,9 @@ def _environment(plan: Plan, inputs: Inputs, command: str) -> dict[str, Any]:
         "vision": config.vision,
         "video": config.video or made_up,
         "frames": inputs.frames,
-        "tokens_per_frame": adapter.cells,
+        # fewer than frames where the tower takes several of them at once
+        "llm_frames": inputs.video.frames,
+        "tokens_per_frame": inputs.video.cells,
         "batch": config.batch,
         "text_tokens": config.text,
         "ragged": config.ragged,

@@ -79,7 +79,7 @@ def _notes(where: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{where['model']} {source}, {where['dtype']} on {where['device_name']} "
         f"({where['threads']} threads), {seen}: "
-        f"{where['frames']} frames of {where['tokens_per_frame']} tokens, batch {where['batch']}, "
+        f"{_shown(where)}, batch {where['batch']}, "
         f"{where['text_tokens']} text tokens, {where['new_tokens']} new ones, {where['repeats']} "
         "turns."
     )
@@ -94,6 +94,15 @@ def _notes(where: Mapping[str, Any]) -> Iterator[str]:
         yield f"Peak memory: {where['memory_method']}."
     if where["load_before"] is not None:
         yield _load(where)
+
+
+def _shown(where: Mapping[str, Any]) -> str:
+    """The video, at the LLM's input."""
+    frames, groups = where["frames"], where["llm_frames"]
+    tokens = f"of {where['tokens_per_frame']} tokens"
+    if groups == frames:
+        return f"{frames} frames {tokens}"
+    return f"{frames} frames in {groups} groups {tokens}"
 
 
 def _load(where: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 
 from tokenprune import tasks
 from tokenprune.adapters import families
-from tokenprune.adapters.base import context_of
+from tokenprune.adapters.context import context_of
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.errors import ConfigError, PromptError
 from tokenprune.loading.processor import ONE, Processor

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from tokenprune.adapters.base import context_of
+from tokenprune.adapters.context import context_of
 from tokenprune.evaluation.answering import Answering
 from tokenprune.evaluation.control import control
 from tokenprune.evaluation.data import Readable, Samples

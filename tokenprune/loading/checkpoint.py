@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.hub import folder
 from tokenprune.loading.llava_video import LlavaVideoConfig
 from tokenprune.loading.processor import Processor
+from tokenprune.loading.spread import arguments
 from tokenprune.loading.variant import STOCK, Prompted, Variant
 
 Chosen = TypeVar("Chosen", bound=Variant)
@@ -57,11 +58,18 @@ def load(
     place = pick_device(device)
     kind = pick_dtype(dtype, place, config)
     processor = Processor.load(name, variant)
-    return _weighted(name, config, kind).to(place).eval(), processor  # pyright: ignore[reportArgumentType]
+    spread = arguments(variant, config, place, kind)
+    model = _weighted(name, config, {"dtype": kind, **spread})
+    if not spread:
+        model.to(place)  # pyright: ignore[reportArgumentType]
+    return model.eval(), processor
 
 
-def _weighted(name: str, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with its weights, all of them and no others. Raises LoadingError."""
+def _weighted(name: str, config: PreTrainedConfig, settings: Mapping[str, Any]) -> PreTrainedModel:
+    """The model with its weights, all of them and no others; `settings` are `from_pretrained`'s.
+
+    Raises LoadingError.
+    """
     home = folder(name)
     if not any(home.glob("*.safetensors")):
         raise LoadingError(f"{name} holds no *.safetensors weights, the only format that is read")
@@ -71,13 +79,13 @@ def _weighted(name: str, config: PreTrainedConfig, dtype: torch.dtype) -> PreTra
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 home,
                 config=config,
-                dtype=dtype,
+                **settings,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
                 key_mapping=native.KEYS if original else None,
             )
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise LoadingError(f"the weights of {name} cannot be read: {reason}") from None
     model, found = loaded
@@ -91,6 +99,9 @@ def _weighted(name: str, config: PreTrainedConfig, dtype: torch.dtype) -> PreTra
             f"the weights of {name} hold {', '.join(sorted(foreign)[:3])}, which is no part of "
             "LLaVA-OneVision: it would answer as another model"
         )
+    if original:
+        # transformers would save under the names it has read, beside a configuration of its own
+        model._weight_conversions = []
     return model
 
 

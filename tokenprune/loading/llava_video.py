@@ -6,12 +6,11 @@ The stock model with one method overridden: what is not about a video's features
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, no_type_check
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -24,30 +23,26 @@ from transformers.conversion_mapping import (
     register_checkpoint_conversion_mapping,
 )
 
+from tokenprune import ops
 
+
+@no_type_check  # transformers checks fields itself, and takes keywords that are none
 class LlavaVideoConfig(LlavaOnevisionConfig):
     """Its defaults are LLaVA-OneVision's."""
 
     model_type = "llava_video"
-    pool: str = "bilinear"  # or average, max
+    pool: Literal["bilinear", "average", "max"] = "bilinear"
     pool_stride: int = 2
-    newline: str = "one_token"  # behind the video; or behind each frame, or each row: grid
+    # behind the video, behind each frame, or behind each row of a frame
+    newline: Literal["one_token", "frame", "grid"] = "one_token"
 
 
 class LlavaVideoModel(LlavaOnevisionModel):
     config_class = LlavaVideoConfig
 
     def apply_pooling(self, image_features: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
-        """Pools the square of each frame's patches."""
-        config = self.config
-        maps = image_features.unflatten(1, (math.isqrt(image_features.shape[1]), -1))
-        maps, stride = maps.permute(0, 3, 1, 2).contiguous(), config.pool_stride
-        if config.pool == "bilinear":
-            sides = [math.ceil(side / stride) for side in maps.shape[2:]]
-            pooled = interpolate(maps, size=sides, mode="bilinear")
-        else:
-            pooled = {"average": avg_pool2d, "max": max_pool2d}[config.pool](maps, stride)
-        return pooled.flatten(2).transpose(1, 2)
+        """Of the square of each frame's patches."""
+        return ops.pool2d(image_features, self.config.pool, self.config.pool_stride)
 
     def get_video_features(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, pixel_values_videos: Float[Tensor, "b f 3 h w"], **kwargs: Any
@@ -86,7 +81,7 @@ def variant_of(config: LlavaOnevisionConfig, **chosen: Any) -> LlavaOnevisionCon
     if wanted == before:
         return config
     settings = {**config.to_dict(), "model_type": LlavaVideoConfig.model_type}
-    return LlavaVideoConfig(**{**settings, **wanted})
+    return LlavaVideoConfig.from_dict({**settings, **wanted})
 
 
 # how transformers is told of a family that it does not have: its own names for loading work then

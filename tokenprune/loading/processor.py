@@ -6,21 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from jinja2 import TemplateError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tokenprune.adapters import families
-from tokenprune.adapters.preparation import Preparation, Shown, Written
+from tokenprune.adapters.preparation import Preparation
 from tokenprune.errors import LoadingError, PromptError
 from tokenprune.loading import native, templates
 from tokenprune.loading.configuration import configuration, contents, frame_settings
 from tokenprune.loading.hub import folder
-from tokenprune.loading.spelling import Spelling, padded, shorten
+from tokenprune.loading.prompts import Media, Medium, Seen, Slot, Way, filled, media_of
+from tokenprune.loading.spelling import Run, Spelling, padded, shorten
 from tokenprune.loading.variant import STOCK, Variant
 from tokenprune.pixels import Kind
 from tokenprune.tokens import Video
@@ -31,18 +32,11 @@ GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, 
 ONE = Video(1, 1, 1)  # the least that a prompt can show
 
 
-class Medium(NamedTuple):
-    """A video of a prompt; None: its frames are a second apart."""
-
-    frames: UInt8[Tensor, "f h w 3"]
-    times: Sequence[float] | None = None  # seconds at which they appear
-
-
-Media = Tensor | Medium | Sequence[Tensor | Medium]
-
-
 class Processor:
-    """Tokenizer, chat template and the family's preparation of videos, of one checkpoint."""
+    """Tokenizer, chat template and the family's preparation of videos, of one checkpoint.
+
+    `pictures` is how images beside videos are prepared, and the token id of their placeholder.
+    """
 
     def __init__(
         self,
@@ -51,12 +45,15 @@ class Processor:
         preparation: Preparation,
         video_token_id: int,
         template_name: str = templates.OWN,
+        pictures: tuple[Preparation, int] | None = None,
     ) -> None:
         self.tokenizer, self.template, self.preparation = tokenizer, template, preparation
         self.template_name = template_name  # as `template=` has it
         self.video_token_id = video_token_id  # token id of a video placeholder
         mark = templates.mark_of(template, tokenizer, video_token_id)
         self.spelling = Spelling(tokenizer, video_token_id, mark)
+        self.videos = self._way(preparation, video_token_id)
+        self.images = None if pictures is None else self._way(*pictures)
         self.pad: int = (
             tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         )  # pyright: ignore[reportAttributeAccessIssue]
@@ -89,24 +86,24 @@ class Processor:
             else templates.named(chosen, config.model_type)
         )
         preparation = family.preparation(config, settings)
-        return cls(tokenizer, text, preparation, placeholder, chosen)
+        images = family.pictures(config, lambda: frame_settings(home, "image_processor"))
+        pictures = None if images is None else (images, config.image_token_id)
+        return cls(tokenizer, text, preparation, placeholder, chosen, pictures)
+
+    def _way(self, preparation: Preparation, token: int) -> Way:
+        return Way(preparation, token, preparation.marker or self.spelling.written(token))
 
     @property
     def pixels(self) -> Kind:
         return self.preparation.pixels
 
-    @property
-    def marker(self) -> str:
-        """What the chat template writes for a video, or for each of its frames."""
-        return self.preparation.marker or self.spelling.written
-
-    def prompt(self, question: str, entries: int = 1) -> str:
+    def prompt(self, question: str, media: Sequence[str] = ("video",)) -> str:
         """The chat turn that asks `question` about one video, up to where the answer begins.
 
-        `entries`: how many videos, or images of frames, it announces. Raises PromptError.
+        `media`: what it announces, in order, `video` or `image`. Raises PromptError.
         """
-        media = [{"type": self.preparation.entry}] * entries
-        turn: Any = {"role": "user", "content": [*media, {"type": "text", "text": question}]}
+        content = [*({"type": kind} for kind in media), {"type": "text", "text": question}]
+        turn: Any = {"role": "user", "content": content}
         try:
             return self.tokenizer.apply_chat_template(  # pyright: ignore[reportReturnType]
                 [turn],
@@ -126,58 +123,59 @@ class Processor:
         """
         seconds = tuple(map(float, range(video.frames)))
         written = self.preparation.written(video, seconds)
-        ids, _ = self.spelling.ids(self._pieces(question, written), question)
+        pieces = self._pieces(question, [Slot(self.videos, text) for text in written])
+        ids, _ = self.spelling.ids(pieces, question)
         return len(ids) - ids.count(self.video_token_id)
 
     def encode(self, samples: Sequence[tuple[Media, str]]) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` [b s], padded on the left, and the family's own tensors.
 
-        A sample is a question about a video, uint8 [f h w 3], or about several: a `Medium` also
-        says when its frames appear. The tensors are float32 `pixel_values_videos` [v f 3 h w], or
-        what the family takes in their place (`adapters.preparation`), such as flat patches with
-        `video_grid_thw`. Raises PromptError for a question that holds a control token of the
-        checkpoint, the placeholder among them, and, where the family takes no others, for videos of
-        unequal length.
+        A sample is a question about a video, uint8 [f h w 3], or about several videos and images
+        [h w 3], in order; a `Medium` also says when its frames appear. The tensors are float32
+        `pixel_values_videos` [v f 3 h w], or what the family takes in their place
+        (`adapters.preparation`), such as flat patches with `video_grid_thw`. Raises PromptError for
+        a question that holds a control token of the checkpoint, the placeholder among them, for
+        images where the family has none, and, where it takes no others, for videos of unequal
+        length.
         """
-        shown = [[self._shown(one) for one in media_of(media)] for media, _ in samples]
-        every = [one for own in shown for one in own]
-        tensors = self.preparation.tensors(every)
-        rows = [self._ids(own, asked) for own, (_, asked) in zip(shown, samples, strict=True)]
+        seen = [[self._seen(one) for one in media_of(media)] for media, _ in samples]
+        ways = [self.videos] if self.images is None else [self.videos, self.images]
+        tensors: dict[str, Tensor] = {}
+        for way in ways:
+            if every := [one.shown for own in seen for one in own if one.way is way]:
+                tensors |= way.preparation.tensors(every)
+        rows = [self._ids(own, asked) for own, (_, asked) in zip(seen, samples, strict=True)]
         ids, mask = padded(rows, self.pad)
         made = {"input_ids": ids, "attention_mask": mask}
-        if self.preparation.types is not None:
-            name, kind = self.preparation.types
-            made[name] = kind * (ids == self.video_token_id).long()
+        for way in ways:
+            if way.preparation.types is not None:
+                name, kind = way.preparation.types
+                made[name] = made.get(name, 0) + kind * (ids == way.token).long()
         return made | tensors
 
-    def _shown(self, medium: Tensor | Medium) -> Shown:
+    def _seen(self, medium: Tensor | Medium) -> Seen:
         frames, times = medium if isinstance(medium, Medium) else (medium, None)
-        return self.preparation.prepared(frames, times)
+        if frames.ndim == 4:
+            return Seen(self.videos, self.preparation.prepared(frames, times))
+        if self.images is None:
+            raise PromptError("this family is asked about videos only: leave out images")
+        return Seen(self.images, self.images.preparation.prepared(frames.unsqueeze(0), times))
 
-    def _ids(self, shown: Sequence[Shown], question: str) -> Int[Tensor, "s"]:
-        self.spelling.check(question, [self.marker])
-        written: list[Written] = []
-        for one in shown:
-            moments = self.preparation.moments(one.times)
-            written += self.preparation.written(one.video, moments)
-        ids, repeats = self.spelling.ids(self._pieces(question, written), question)
+    def _ids(self, seen: Sequence[Seen], question: str) -> Int[Tensor, "s"]:
+        self.spelling.check(question, [way.marker for way in (self.videos, self.images) if way])
+        slots = [slot for one in seen for slot in one.slots]
+        ids, repeats = self.spelling.ids(self._pieces(question, slots), question)
         return torch.tensor(ids).repeat_interleave(torch.tensor(repeats))
 
-    def _pieces(self, question: str, written: Sequence[Written]) -> list[str | int]:
+    def _pieces(self, question: str, slots: Sequence[Slot]) -> list[str | Run]:
         """The prompt, with what is written in place of its markers. Raises PromptError."""
-        first, *parts = self.prompt(question, len(written)).split(self.marker)
-        if len(parts) != len(written):
-            raise self.spelling.unfit(question, self.marker, len(parts), len(written))
-        pieces: list[str | int] = [first]
-        for own, text in zip(written, parts, strict=True):
-            pieces += [*own, text]
+        marker = self.videos.marker
+        text = self.prompt(question, [slot.way.preparation.entry for slot in slots])
+        pieces = filled(text, slots)
+        if pieces is None:
+            raise self.spelling.unfit(question, marker, text.count(marker), len(slots))
         return pieces
 
     def decode(self, ids: Int[Tensor, "b s"]) -> list[str]:
         """The texts of generated ids, without special tokens and surrounding blanks."""
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
-
-
-def media_of(given: Media) -> list[Tensor | Medium]:
-    """The videos of a sample, in order."""
-    return [given] if isinstance(given, Tensor | Medium) else [*given]

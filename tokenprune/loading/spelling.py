@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -13,6 +13,13 @@ from transformers import PreTrainedTokenizerBase
 from tokenprune.errors import PromptError
 
 _QUOTED = 120  # characters
+
+
+class Run(NamedTuple):
+    """Rows of a video or an image, one behind another."""
+
+    token: int  # id of the placeholder
+    rows: int
 
 
 class Spelling:
@@ -26,25 +33,31 @@ class Spelling:
         self, tokenizer: PreTrainedTokenizerBase, placeholder: int, mark: str | None
     ) -> None:
         self.tokenizer, self.placeholder, self.mark = tokenizer, placeholder, mark
-        # what a prompt's text has for a placeholder
-        self.written = mark or str(tokenizer.convert_ids_to_tokens(placeholder))
 
-    def ids(self, pieces: Sequence[str | int], question: str) -> tuple[list[int], list[int]]:
-        """Token ids of a whole prompt, and how often each is to be repeated: numbers among the
-        pieces are runs of placeholders.
+    def written(self, token: int) -> str:
+        """What a prompt's text has for a placeholder."""
+        if token == self.placeholder and self.mark is not None:
+            return self.mark
+        return str(self.tokenizer.convert_ids_to_tokens(token))
+
+    def ids(self, pieces: Sequence[str | Run], question: str) -> tuple[list[int], list[int]]:
+        """Token ids of a whole prompt, and how often each is to be repeated.
 
         `question` is what errors are about. Raises PromptError.
         """
-        text = "".join(self.written if isinstance(piece, int) else piece for piece in pieces)
-        runs = [piece for piece in pieces if isinstance(piece, int)]
+        runs = [piece for piece in pieces if isinstance(piece, Run)]
+        text = "".join(
+            self.written(piece.token) if isinstance(piece, Run) else piece for piece in pieces
+        )
         bos = self.tokenizer.bos_token
         begun = bos is not None and text.startswith(str(bos))
         ids = self._marked(text, question, add_special_tokens=not begun)
-        found = ids.count(self.placeholder)
-        if found != len(runs):
-            raise self.unfit(question, self.written, found, len(runs))
+        placeholders = {run.token for run in runs}
+        found = [one for one in ids if one in placeholders]
+        if found != [run.token for run in runs]:
+            raise self.unfit(question, self.written(self.placeholder), len(found), len(runs))
         waiting = iter(runs)
-        return ids, [next(waiting) if one == self.placeholder else 1 for one in ids]
+        return ids, [next(waiting).rows if one in placeholders else 1 for one in ids]
 
     def unfit(self, question: str, mark: str, found: int, wanted: int) -> PromptError:
         often = "once" if wanted == 1 else f"{wanted} times"

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tokenprune.errors import ConfigError
-from tokenprune.options import key
+from tokenprune.options import key, read_value
 
 POOLS = ("bilinear", "average", "max")
 NEWLINES = ("grid", "frame", "one_token")
+MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +29,29 @@ class Variant:
         "LLaVA-Video's newline tokens: grid (one per row of a frame), frame or one_token (one in "
         "all); the checkpoint's own",
     )
+    device_map: str | None = key(
+        None,
+        "one model over several devices, by accelerate: auto, balanced, sequential, or "
+        "{MODULE: DEVICE}",
+    )
+    bits: int | None = key(
+        None, "8 or 4: weights in as many bits, by bitsandbytes; those of dtype= by default"
+    )
 
     def __post_init__(self) -> None:
         for name, allowed in (("pool", POOLS), ("newline", NEWLINES)):
             chosen = getattr(self, name)
             if chosen is not None and chosen not in allowed:
                 raise ConfigError(f"{name}={chosen} is unknown: write {', '.join(allowed)}")
+        if self.bits not in (None, 8, 4):
+            raise ConfigError(f"bits={self.bits} is not supported: write 8 or 4")
+        if self.device_map is not None:
+            _check_map(self.device_map)
+            one = getattr(self, "device", "auto")  # of commands that have the key
+            if one != "auto":
+                raise ConfigError(
+                    f"device={one} is one device and device_map= several: leave one of them out"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +65,15 @@ class Prompted(Variant):
 
 
 STOCK = Variant()
+
+
+def _check_map(text: str) -> None:
+    """ConfigError where accelerate would not understand it."""
+    if not text.startswith("{"):
+        if text not in MAPS:
+            raise ConfigError(
+                f"device_map={text} is unknown: write {', '.join(MAPS)}, or modules and their "
+                "devices, as in device_map={model.vision_tower: 0, model.language_model: 1}"
+            )
+    elif not isinstance(read_value("device_map", text), dict):
+        raise ConfigError(f"device_map={text} has no devices: write {{MODULE: DEVICE}}")

@@ -9,7 +9,7 @@ from torch import nn
 from tokenprune.adapters import VideoLLM, adapt
 from tokenprune.errors import StrategyError, UnsupportedModelError
 from tokenprune.runtime import attention
-from tokenprune.strategy import Pipeline
+from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage
 
 
 def attachable(model: Any, role: str = "model") -> VideoLLM:
@@ -33,6 +33,22 @@ def attachable(model: Any, role: str = "model") -> VideoLLM:
             "from_pretrained, or fill them with to_empty and load_state_dict"
         )
     return adapter
+
+
+def check_layers(model: VideoLLM, pipeline: Pipeline) -> None:
+    """Raises StrategyError for a stage that reads a layer in which far frames have no attention."""
+    whole = [layer for layer in range(model.depth) if model.window(layer) is None]
+    fitting = [layer + 1 for layer in whole if layer + 1 < model.depth]
+    for stage in (*pipeline.of(PrefillStage), *pipeline.of(DecodeStage)):
+        if stage.layer in fitting:
+            continue
+        nearest = sorted(fitting, key=lambda layer: abs(layer - stage.layer))[:2]
+        named = " or ".join(f"{stage.name}.layer={layer}" for layer in sorted(nearest))
+        raise StrategyError(
+            f"{stage.name}.layer={stage.layer} reads LLM layer {stage.layer - 1} of this "
+            f"{model.model_type}, which looks back {model.window(stage.layer - 1)} rows only and "
+            f"gives farther frames no attention: write {named or 'another strategy'}"
+        )
 
 
 def guide_of(model: VideoLLM, assistant: Any, pipeline: Pipeline) -> VideoLLM | None:

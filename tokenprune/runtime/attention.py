@@ -20,8 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedConfig
-from transformers.cache_utils import Cache
-from transformers.masking_utils import AttentionMaskInterface, create_causal_mask
+from transformers.masking_utils import AttentionMaskInterface
 
 from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.precision import exact, full_precision
@@ -233,21 +232,6 @@ def side_by_side(key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s k"]:
 def rows_at(states: Float[Tensor, "b h s e"], row: Int[Tensor, "b"]) -> Float[Tensor, "b h e"]:
     """One row of every sample."""
     return states[torch.arange(len(states), device=states.device), :, row.to(states.device)]
-
-
-def causal_mask(
-    config: PreTrainedConfig,
-    hidden: Float[Tensor, "b s d"],
-    mask: Bool[Tensor, "b t"] | None,
-    cache: Cache | None,
-    layer: int,
-) -> Any:
-    """The mask of `layer` in the form the model's attention implementation takes.
-
-    No positions are passed: gaps would be mistaken for several sequences packed into one.
-    """
-    mask = None if mask is None else mask.to(hidden.device)
-    return create_causal_mask(config, hidden, mask, cache, layer_idx=layer)
 
 
 def flat_mask(mask: Any) -> Tensor | None:

@@ -5,18 +5,23 @@ Its layers are stock dynamic ones that refuse what would misalign their rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+from transformers.cache_utils import (
+    Cache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    StaticLayer,
+)
 
 from tokenprune.errors import UnsupportedGenerationError
 
 
-class CompressedLayer(DynamicLayer):
-    """A dynamic layer whose rows are fewer than the tokens seen, so that it must only ever grow.
+class Guarded(DynamicLayer):
+    """A layer whose rows are fewer than the tokens seen, so that it must only ever grow.
 
     It reports the tokens *seen*, as stock layers with a sliding window do: `generate` counts by
     that what is new in a further turn, and masks begin with the columns that are gone. Positions
@@ -30,7 +35,7 @@ class CompressedLayer(DynamicLayer):
 
     @property
     def rows(self) -> int:
-        """Cached rows."""
+        """How many rows have come in."""
         return super().get_seq_length()
 
     def get_seq_length(self) -> int:
@@ -39,7 +44,8 @@ class CompressedLayer(DynamicLayer):
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length of what the next update returns, and the column that its first row stands at."""
-        return self.rows + query_length, self.gone
+        length, first = super().get_mask_sizes(query_length)
+        return length, first + self.gone
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -74,6 +80,17 @@ class CompressedLayer(DynamicLayer):
         _refuse("this decoding method selects from the cache", "use greedy search or sampling")
 
 
+class CompressedLayer(Guarded):
+    """A dynamic layer that holds every row that has come in."""
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.rows + query_length, self.gone
+
+
+class WindowLayer(Guarded, DynamicSlidingWindowLayer):
+    """A layer with a sliding window, which counts rows as if the shorter prompt had been sent."""
+
+
 class HidingLayer(CompressedLayer):
     """A compressed layer with a decode stage, whose state belongs to one hypothesis."""
 
@@ -85,18 +102,22 @@ class HidingLayer(CompressedLayer):
 
 
 def compressed_cache(
-    cache: Cache | None, depth: int, layer: Callable[[], CompressedLayer]
+    cache: Cache | None,
+    depth: int,
+    layer: Callable[[], CompressedLayer],
+    windows: Sequence[int | None] = (),
 ) -> DynamicCache:
-    """An empty cache of guarded layers made by `layer`.
+    """An empty cache of guarded layers made by `layer`; those that have a window keep it.
 
     It is `cache` itself if given, so that the caller's object fills.
     """
+    windows = windows or [None] * depth
     if cache is None:
         cache = DynamicCache()
-    if (reason := _unfit(cache)) is not None:
+    if (reason := _unfit(cache, any(windows))) is not None:
         raise UnsupportedGenerationError(reason)
     assert isinstance(cache, DynamicCache)
-    cache.layers[:] = [layer() for _ in range(depth)]
+    cache.layers[:] = [layer() if window is None else WindowLayer(window) for window in windows]
     return cache
 
 
@@ -106,11 +127,11 @@ def lead(cache: Cache | None, led: bool) -> None:
     Other layers than ours are left alone.
     """
     for layer in () if cache is None else cache.layers:
-        if isinstance(layer, CompressedLayer) and layer.led is not led:
+        if isinstance(layer, Guarded) and layer.led is not led:
             layer.led = led
 
 
-def _unfit(cache: Cache) -> str | None:
+def _unfit(cache: Cache, windows: bool) -> str | None:
     """Why a cache cannot take a compressed prompt, and what to write instead."""
     if getattr(cache, "offloading", False):
         return (
@@ -124,7 +145,8 @@ def _unfit(cache: Cache) -> str | None:
             "prompt needs different ones: leave cache_implementation out, or pass an empty "
             "DynamicCache() (the default dynamic cache)"
         )
-    kinds = sorted({type(layer).__name__ for layer in cache.layers if not _plain(layer)})
+    odd = [layer for layer in cache.layers if not _plain(layer, windows)]
+    kinds = sorted({type(layer).__name__ for layer in odd})
     if any("Quant" in name for name in (type(cache).__name__, *kinds)):
         return (
             "a quantised cache rewrites rows that token selection has to find again: leave out "
@@ -147,11 +169,11 @@ def _unfit(cache: Cache) -> str | None:
     return None
 
 
-def _plain(layer: Any) -> bool:
-    """A stock layer, or one of ours that was emptied."""
-    return type(layer) is DynamicLayer or (
-        isinstance(layer, CompressedLayer) and not layer.get_seq_length()
-    )
+def _plain(layer: Any, windows: bool) -> bool:
+    """A stock layer, with a window where the model has them, or one of ours that was emptied."""
+    if isinstance(layer, Guarded):
+        return not layer.get_seq_length()
+    return type(layer) is DynamicLayer or (windows and type(layer) is DynamicSlidingWindowLayer)
 
 
 def _refuse(what: str, instead: str) -> NoReturn:

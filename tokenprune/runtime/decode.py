@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache
 from tokenprune.adapters import VideoLLM
 from tokenprune.guards import masks
 from tokenprune.precision import full_precision
-from tokenprune.runtime.attention import Tap, causal_mask, flat_mask, last_row
+from tokenprune.runtime.attention import Tap, flat_mask, last_row
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition, reveal
 from tokenprune.runtime.phase import LayerArguments, Phase
@@ -37,20 +37,29 @@ class Turn(Phase):
     def __init__(self, adapter: VideoLLM, prompt: PromptState, cache: Cache) -> None:
         self.prompt, self.cache = prompt, cache
         self._adapter = adapter
-        self._narrowed: dict[str, Any] = {}  # arguments of the layers from here up
+        self._acted = False  # whether rows change in this layer or one below
+        # masks of the layers from here up, by the window of their attention
+        self._masks: dict[int | None, Any] = {}
 
     def taps(self) -> dict[nn.Module, Tap]:
         return {}
 
     def enter_layer(self, layer: int, given: dict[str, Any]) -> LayerArguments | None:
         if self._changes(layer):
-            visible, hidden = self._mask(layer), given["hidden_states"]
-            seen = self.prompt.visible(visible, self.prompt.at(layer))
-            mask = causal_mask(self._adapter.text_config, hidden, seen, self.cache, layer)
-            self._narrowed = {"attention_mask": mask}
-        if not self._narrowed:
+            self._acted = True
+            self._masks.clear()
+            self._shown = self._mask(layer)
+        if not self._acted:
             return None
-        given = {**given, **self._narrowed}
+        window, number = self._adapter.window(layer), self.prompt.at(layer)
+        if window not in self._masks:
+            # a decode stage hides nothing in a layer with a window
+            shown = self._shown if window is None else self.prompt.mask(number)
+            seen = self.prompt.visible(shown, number)
+            self._masks[window] = self._adapter.layer_mask(
+                layer, given["hidden_states"], seen, self.cache
+            )
+        given = {**given, "attention_mask": self._masks[window]}
         # reentrant checkpointing passes gradients on to positional arguments only
         return (given.pop("hidden_states"),), given
 
@@ -125,7 +134,11 @@ class HidingStep(Turn):
         else:
             carried = self.prompt.carry(self._visible, number)
             self._visible = carried & self.prompt.validity(number)
-        layers = self._layers[layer : self.prompt.until(number, self._adapter.depth)]
+        layers = [
+            self._layers[above]
+            for above in range(layer, self.prompt.until(number, self._adapter.depth))
+            if self._adapter.window(above) is None
+        ]
         if number not in self.prompt.partitions:
             self.prompt.partitions[number] = Partition(self._visible)
         return self.prompt.partitions[number].show(layers, self._visible)

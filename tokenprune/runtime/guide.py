@@ -49,14 +49,16 @@ class Guide:
         input_ids: Int[Tensor, "b s"] | None,
         reading: TowerReading | None,
         videos: Sequence[Sequence[Video]],
+        blocks: Int[Tensor, "b s"] | None,
     ) -> dict[str, Any]:
         """The guide's own view of the prompt that is `given` to the model's language model.
 
         An assistant's has frames that are decoded and prepared already, its tower, its words;
-        `videos` come by sample.
+        `videos` come by sample, `blocks` are those of the prompt's pictures.
         """
         if not self.assists:
-            return {name: given.get(name) for name in self.adapter.row_arguments}
+            prompt = {name: given.get(name) for name in self.adapter.row_arguments}
+            return self._masked(prompt, blocks)
         if input_ids is None or reading is None:
             raise UnsupportedGenerationError(
                 "an assistant sees the prompt for itself: pass input_ids and raw pixels, not "
@@ -68,7 +70,12 @@ class Guide:
             name: None if given.get(name) is None else given[name].to(device)
             for name in ("attention_mask", "position_ids")
         }
-        return {**prompt, **self.adapter.see(input_ids, reading.given, videos)}
+        seen = {**prompt, **self.adapter.see(input_ids, reading.given, videos)}
+        return self._masked(seen, None if blocks is None else blocks.to(device))
+
+    def _masked(self, given: dict[str, Any], blocks: Int[Tensor, "b s"] | None) -> dict[str, Any]:
+        mask = self.adapter.prompt_mask(given["inputs_embeds"], given["attention_mask"], blocks)
+        return {**given, "attention_mask": mask}
 
     @torch.no_grad()
     def read(
@@ -120,7 +127,7 @@ def weigh(
     given: dict[Unit, Any] = {}
     with full_precision() as autocast:
         for unit in layout.units:
-            probe = PromptProbe(guide.adapter.depth, layout, unit, once)
+            probe = PromptProbe(guide.adapter, layout, unit, once)
             given[unit] = contract.ask(allocator, "weigh", probe, sample=unit.sample)
     weights = {
         unit: contract.weights(allocator, unit.video.frames, weight)
@@ -134,19 +141,21 @@ class PromptProbe(Probe):
 
     def __init__(
         self,
-        depth: int,
+        guide: VideoLLM,
         layout: Layout,
         unit: Unit,
         read: Callable[[tuple[int, ...]], QueriesAndKeys],
     ) -> None:
-        self.depth = depth
+        self.depth, self._guide = guide.depth, guide
         self.frames = unit.video.frames
         self._columns = layout.columns(unit)
         self.frame = layout.frame[unit.sample].index_select(0, self._columns) - unit.first
         self._sample, self._read = unit.sample, read
 
     def last_row(self, layers: Sequence[int]) -> LastRow:
-        read = self._read(tuple(layers))
+        """Of those of `layers` that see the whole prompt; of all of them where none does."""
+        whole = tuple(layer for layer in layers if self._guide.window(layer) is None)
+        read = self._read(whole or tuple(layers))
         columns = self._columns.to(read[0][1].device)
         queries: Float[Tensor, "l h e"] = torch.stack([query[self._sample] for query, _ in read])
         keys = torch.stack([key[self._sample].index_select(1, columns) for _, key in read])

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
-from tokenprune.adapters.base import context_of
+from tokenprune.adapters.context import context_of
 from tokenprune.runtime.attention import flat_mask
 
 IMAGES = (

@@ -14,7 +14,7 @@ from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.compat import named
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime import attention, decode, media, prefill
+from tokenprune.runtime import arrival, attention, decode, media, prefill
 from tokenprune.runtime.cache import lead
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.guide import Guide
@@ -112,6 +112,7 @@ class Passes:
         if images:
             self._remark("images", media.IMAGES)
         now.arrived = now.phase = now.passed = None
+        now.mask = given.get("attention_mask")
         self._check()
         video = media.video_prompt(self._adapter, given)
         if video is None:
@@ -140,11 +141,12 @@ class Passes:
         video, now.arrived = now.arrived, None
         cache = compat.given_cache(given)
         if video is not None:
-            phase, given = self._begin(video, given)
+            phase, given = self._begin(video, self._flat(given))
         elif cache is not None and (prompt := self._known(cache)) is not None:
-            phase = decode.resume(given, self._adapter, self._decode_stage, prompt, cache)
+            flat = self._flat(given)
+            phase = decode.resume(flat, self._adapter, self._decode_stage, prompt, cache)
             if self.pipeline.strategies:
-                given = decode.corrected(given, prompt)
+                given = decode.corrected(flat, prompt)
         else:  # words or images, whose readings the next video must not be taken for; or a guide
             now.readings.clear()
             return (), given
@@ -156,6 +158,12 @@ class Passes:
         if self._over:  # the block was left while the lines above ran in another thread
             lead(phase.cache, False)
         return (), given
+
+    def _flat(self, given: dict[str, Any]) -> dict[str, Any]:
+        """With the mask that the body was given, where it has made one of every kind of layer."""
+        if isinstance(given.get("attention_mask"), dict):
+            return {**given, "attention_mask": self._pass.mask}
+        return given
 
     def _begin(
         self, video: media.VideoPrompt, given: dict[str, Any]
@@ -170,7 +178,7 @@ class Passes:
             now.clock = Clock(self._adapter.device, self._timed)
         ours = None
         if self.pipeline.strategies:
-            ours = prefill.cache_to_fill(self._adapter, given, self._decode_stage)
+            ours = arrival.cache_to_fill(self._adapter, given, self._decode_stage)
         if ours is not None:
             given = {**given, **compat.caching(self._adapter.language_model, ours)}
         cache = compat.given_cache(given)
@@ -180,7 +188,7 @@ class Passes:
             now.uncached.check(self.pipeline)
             readings = [*now.uncached.readings]
         with now.clock.inner("strategy"):
-            phase, given = prefill.begin(self._attached, video, given, readings, now.clock, ours)
+            phase, given = arrival.begin(self._attached, video, given, readings, now.clock, ours)
         now.clock.forget_inner()
         if cache is not None:
             self._prompts[cache] = phase.prompt

@@ -8,32 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.guards import contract, masks
 from tokenprune.precision import full_precision
-from tokenprune.runtime.attention import Tap, causal_mask, flat_mask, last_row, rows_at
-from tokenprune.runtime.cache import CompressedLayer, compressed_cache
-from tokenprune.runtime.clock import Clock
-from tokenprune.runtime.compress import Shorter, Weights, compress
-from tokenprune.runtime.guide import Guide, weigh
+from tokenprune.runtime.attention import Tap, last_row, rows_at
+from tokenprune.runtime.compress import Weights
+from tokenprune.runtime.guide import Guide
 from tokenprune.runtime.layout import Layout, take
-from tokenprune.runtime.media import VideoPrompt
-from tokenprune.runtime.partitioned_cache import PartitionedLayer
 from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
-from tokenprune.runtime.report import Report, SampleReport, StageReport
-from tokenprune.runtime.tower import Sight, TowerReading, matching
-from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, VisionStage
-from tokenprune.tokens import SequenceView
+from tokenprune.runtime.report import StageReport
+from tokenprune.strategy import Pipeline, PrefillStage
+from tokenprune.tokens import TEXT, SequenceView
 
 
 @dataclass(frozen=True)
@@ -55,16 +47,21 @@ class Prefill(Phase):
         attached: Attached,
         prompt: PromptState,
         given: dict[str, Any],
+        blocks: Int[Tensor, "b m"] | None,
         weights: Weights,
         cache: Cache | None,
     ) -> None:
         self.prompt, self.cache = prompt, cache
         self._given = given  # to the language model
+        self._blocks = blocks  # pictures of the last layout
         self._adapter, self._pipeline = attached.adapter, attached.pipeline
         self._weights = weights
         self._pruners = by_layer(self._pipeline)
         self._rows: dict[int, Float[Tensor, "b s"]] = {}  # last row's attention, by layer
-        self._narrowed: dict[str, Any] = {}  # arguments of the layers from here up
+        # of the last layout, in the one that entered; None while they are one
+        self._columns: Int[Tensor, "b m"] | None = None
+        # arguments of the layers from here up, by the window of their attention
+        self._narrowed: dict[int | None, dict[str, Any]] = {}
 
     def taps(self) -> dict[nn.Module, Tap]:
         """Taps that record the last row's attention in the layers below those that drop rows."""
@@ -88,30 +85,49 @@ class Prefill(Phase):
             yield
 
     def enter_layer(self, layer: int, given: dict[str, Any]) -> LayerArguments | None:
-        given = {**given, **self._narrowed}
         if stages := self._pruners.get(layer):
-            given = self._prune(layer, given, stages)
-        if not self._narrowed:
+            given = {**given, "hidden_states": self._prune(layer, given["hidden_states"], stages)}
+        if self._columns is None:
             return None
+        window = self._adapter.window(layer)
+        if window not in self._narrowed:
+            self._narrowed[window] = self._arguments(layer, given, self._columns)
+        given = {**given, **self._narrowed[window]}
         # reentrant checkpointing passes gradients on to positional arguments only
         return (given.pop("hidden_states"),), given
 
     def _prune(
-        self, layer: int, given: dict[str, Any], stages: Sequence[PrefillStage]
-    ) -> dict[str, Any]:
+        self, layer: int, hidden: Float[Tensor, "b s d"], stages: Sequence[PrefillStage]
+    ) -> Float[Tensor, "b m d"]:
+        """Begins a layout at `layer`; returns the hidden states that are left."""
         with self._pruning():
             before = self.prompt.layouts[-1]
             kept = self._survivors(layer, stages, before)
             after, columns = before.keep(kept)
             self.prompt.begin_layout(layer, after, columns)
-        hidden = take(given["hidden_states"], columns)
-        rotations = tuple(take(part, columns) for part in given["position_embeddings"])
-        mask = causal_mask(self._adapter.text_config, hidden, after.mask, self.cache, layer)
         self._adapter.narrow_within(self._given, columns, after.valid)
-        self._narrowed = {"attention_mask": mask, "position_embeddings": rotations}
+        self._blocks = kept_blocks(self._blocks, columns, after)
+        last = self._columns
+        self._columns = columns if last is None else last.gather(1, columns)
+        self._narrowed.clear()
+        return take(hidden, columns)
+
+    def _arguments(
+        self, layer: int, given: dict[str, Any], columns: Int[Tensor, "b m"]
+    ) -> dict[str, Any]:
+        """What `layer` and those like it get in place of the language model's arguments."""
+        hidden, valid = given["hidden_states"], self.prompt.layouts[-1].mask
+        narrowed = {
+            "attention_mask": self._adapter.layer_mask(
+                layer, hidden, valid, self.cache, self._blocks
+            ),
+            "position_embeddings": tuple(
+                take(part, columns) for part in given["position_embeddings"]
+            ),
+        }
         if given.get("position_ids") is not None:
-            self._narrowed["position_ids"] = take(given["position_ids"], columns)
-        return {**given, **self._narrowed, "hidden_states": hidden}
+            narrowed["position_ids"] = take(given["position_ids"], columns)
+        return narrowed
 
     def _survivors(
         self, layer: int, stages: Sequence[PrefillStage], before: Layout
@@ -168,91 +184,18 @@ class Prefill(Phase):
             layer.gone = self.prompt.gone(number)
 
 
+def kept_blocks(
+    blocks: Int[Tensor, "b s"] | None, columns: Int[Tensor, "b m"], layout: Layout
+) -> Int[Tensor, "b m"] | None:
+    """Pictures of the rows that are left, as they were numbered before."""
+    if blocks is None:
+        return None
+    return blocks.gather(1, columns).masked_fill(~layout.valid, TEXT)
+
+
 def by_layer(pipeline: Pipeline) -> dict[int, list[PrefillStage]]:
     """The prefill stages, by the layer before which they drop rows."""
     stages: dict[int, list[PrefillStage]] = {}
     for stage in pipeline.of(PrefillStage):
         stages.setdefault(stage.layer, []).append(stage)
     return stages
-
-
-def cache_to_fill(
-    adapter: VideoLLM, given: dict[str, Any], stage: DecodeStage | None
-) -> Cache | None:
-    """The cache that a prompt fills: the caller's own, or a new one. None if nothing is cached."""
-    use_cache, cache = given.get("use_cache"), compat.given_cache(given)
-    if use_cache is None:
-        use_cache = adapter.text_config.use_cache
-    wanted = cache is not None or use_cache
-    if not wanted or compat.checkpoints(adapter.layers[0]):
-        return None
-    layer = CompressedLayer if stage is None else partial(PartitionedLayer, stage.offload)
-    return compressed_cache(cache, adapter.depth, layer)
-
-
-def begin(
-    attached: Attached,
-    video: VideoPrompt,
-    given: dict[str, Any],
-    readings: Sequence[TowerReading],
-    clock: Clock,
-    cache: Cache | None,
-) -> tuple[Prefill, dict[str, Any]]:
-    """Weighs frames and runs the vision stages of a prompt that is about to enter.
-
-    Returns the pass, and the language model's arguments in place of `given`.
-    """
-    adapter, pipeline = attached.adapter, attached.pipeline
-    layout = _layout(adapter, video, given, readings)
-    report = Report(empty_reports(layout), clock)
-    reading = matching(readings, layout)
-    weights: Weights = {}
-    if (allocator := pipeline.allocator) is not None:
-
-        def inputs() -> dict[str, Any]:
-            return guide.see(given, video.input_ids, reading, layout.videos)
-
-        guide = attached.guide
-        weights, report.probe_layers = weigh(allocator, guide, layout, inputs, clock)
-    if not pipeline.of(VisionStage):
-        return Prefill(attached, PromptState(layout, report), given, weights, cache), given
-    sight = Sight(given["inputs_embeds"], layout, reading, pipeline)
-    left, done = compress(pipeline, given["inputs_embeds"], layout, sight, weights)
-    for sample, samples_report in enumerate(report.samples):
-        if samples_report is not None:
-            samples_report.note([done[unit] for unit in layout.units if unit.sample == sample])
-    anew = adapter.positions == "contiguous"
-    shift = left.removed if anew else None
-    prompt = PromptState(left.layout, report, layout.valid.shape[1], left.columns, shift)
-    given = _shorter(adapter, given, left, anew)
-    return Prefill(attached, prompt, given, weights, cache), given
-
-
-def _shorter(adapter: VideoLLM, given: dict[str, Any], left: Shorter, anew: bool) -> dict[str, Any]:
-    """Arguments of the language model for what is left, its positions counted `anew` or not."""
-    positions = given.get("position_ids")
-    narrowed = adapter.narrow(given, left.columns, left.layout.valid)
-    given = {**given, **narrowed, "inputs_embeds": left.embeds}
-    if left.removed is not None:
-        given["attention_mask"] = left.layout.mask
-    if anew:
-        given["position_ids"] = positions if left.removed is None else left.layout.row
-    return given
-
-
-def _layout(
-    adapter: VideoLLM, video: VideoPrompt, given: dict[str, Any], readings: Sequence[TowerReading]
-) -> Layout:
-    """The uncompressed layout, on the device of the embeddings."""
-    placeholder = video.placeholder.to(given["inputs_embeds"].device)
-    mask = flat_mask(given.get("attention_mask"))
-    valid = torch.ones_like(placeholder) if mask is None else mask.bool()
-    shown = [reading.videos for reading in readings]
-    rows = adapter.rows(placeholder & valid, video.given, shown)
-    adapter.check(given, rows)
-    return Layout.of(rows, valid)
-
-
-def empty_reports(layout: Layout) -> list[SampleReport | None]:
-    """One for every sample that holds a video."""
-    return [SampleReport(videos) if videos else None for videos in layout.videos]

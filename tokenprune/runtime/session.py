@@ -11,7 +11,7 @@ from tokenprune import registry
 from tokenprune.adapters import VideoLLM
 from tokenprune.declaration import check_classes
 from tokenprune.errors import StrategyError
-from tokenprune.runtime.attachable import attachable, check_free, guide_of
+from tokenprune.runtime.attachable import attachable, check_free, check_layers, guide_of
 from tokenprune.runtime.passes import Passes
 from tokenprune.runtime.remarks import Remarks, warn
 from tokenprune.runtime.report import Report
@@ -49,6 +49,7 @@ def attach(
     check_classes(pipeline)
     adapter = attachable(model)
     pipeline.check(adapter.depth)
+    check_layers(adapter, pipeline)
     adapter.check_signals(pipeline.signals, str(pipeline))
     return Session(adapter, pipeline, guide_of(adapter, assistant, pipeline), timed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import torch
 
@@ -20,6 +21,7 @@ class Pass(threading.local):
     def __init__(self, device: torch.device, timed: bool) -> None:
         # on its way from the model's inputs to its language model
         self.arrived: VideoPrompt | None = None
+        self.mask: Any = None  # as the model was given it
         # within the language model; None for text, and while a guide reads
         self.phase: Phase | None = None
         # what the last pass of the language model made of a prompt

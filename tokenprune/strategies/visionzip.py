@@ -109,7 +109,8 @@ class VisionZip(VisionStage, TowerReader, Adjustable, name="visionzip"):
 
     Decisions: a contextual token is `target + mean of its followers`, the released form behind the
     published numbers; the paper words a true average. `keep` counts tokens of a frame, rounded half
-    to even; the published budgets are multiples of seven (`keep=35/196` is the nominal 20 %).
+    to even; the published budgets are multiples of seven (`keep=35/196` is the nominal 20 %). A CLS
+    row, in the published form the first dominant token, is text here.
 
     Differs from the authors' code: fp32 scores, no materialised attention map, no contextual token
     is legal, and an impossible budget raises.
@@ -117,16 +118,18 @@ class VisionZip(VisionStage, TowerReader, Adjustable, name="visionzip"):
     Args:
         keep: fraction of each frame's tokens kept, dominant and contextual together, 0 to 1
         merge: a contextual token is the target plus its followers' mean, or the "mean" of them all
+        saliency: attention "received", or "cls", that of the CLS row where the tower has one
     """
 
     keep: float = 0.25
     merge: Merge = "target_plus_mean"
+    saliency: Literal["received", "cls"] = "received"
 
     def __post_init__(self) -> None:
         ops.fraction("visionzip.keep", self.keep)
 
     def signals(self) -> Signals:
-        return Signals(saliency="received", keys="head_mean")
+        return Signals(saliency=self.saliency, keys="head_mean")
 
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
         return ops.count(tokens.counts, self.keep)

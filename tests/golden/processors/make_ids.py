@@ -66,6 +66,12 @@ UNEQUAL = [
     {"videos": [[5, 70, 110]], "apart": [12], "question": "What is it?\n\nSay it in a word."},
     {"videos": [[2, 90, 40], [3, 64, 64]], "apart": [30, 7], "question": "Which?"},
 ]
+# a picture [h w] before a video, in families that take both
+MIXED = [
+    {"pictures": [[50, 80]], "videos": [[4, 60, 90]], "apart": [5], "question": "Is it there?"},
+    {"pictures": [], "videos": [[3, 64, 40]], "apart": [5], "question": "Or not?"},
+]
+MIXING = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 FPS = 25.0
 
 
@@ -76,7 +82,7 @@ def processor_of(kind: str, home: Path) -> Any:
     if video is not None:
         parts["video_processor"] = getattr(transformers, video)(**settings)
     if image is not None:
-        own = settings if video is None else {}
+        own = settings if video is None or kind in MIXING else {}
         parts["image_processor"] = getattr(transformers, image)(**own)
     template = (home / "chat_template.jinja").read_text(encoding="utf-8")
     return getattr(transformers, name)(**parts, **given, chat_template=template)
@@ -86,15 +92,18 @@ def inputs(kind: str, samples: list[dict[str, Any]], home: Path) -> dict[str, Te
     """A prompt for each sample, all in one call."""
     processor = processor_of(kind, home)
     images = PROCESSORS[kind][1] is None
-    texts, videos, metadata, frames = [], [], [], []
+    texts, videos, metadata, frames, pictures = [], [], [], [], []
     for sample in samples:
         shown = [footage(*shape).permute(0, 3, 1, 2) for shape in sample["videos"]]
+        stills = [footage(1, *size)[0].permute(2, 0, 1) for size in sample.get("pictures", [])]
         count = sum(map(len, shown)) if images else len(shown)
         entries = [{"type": "image" if images else "video"}] * count
-        content = [*entries, {"type": "text", "text": sample["question"]}]
+        before = [{"type": "image"}] * len(stills)
+        content = [*before, *entries, {"type": "text", "text": sample["question"]}]
         turn = [{"role": "user", "content": content}]
         texts.append(processor.apply_chat_template(turn, add_generation_prompt=True))
         videos += shown
+        pictures += stills
         frames.append([frame for video in shown for frame in video])
         for video, step in zip(shown, sample["apart"], strict=True):
             number = len(video)
@@ -107,6 +116,8 @@ def inputs(kind: str, samples: list[dict[str, Any]], home: Path) -> dict[str, Te
     common["add_special_tokens"] = not begun
     if images:
         return processor(images=frames, **common)
+    if pictures:
+        common["images"] = pictures
     return processor(videos=videos, video_metadata=metadata, do_sample_frames=False, **common)
 
 
@@ -134,6 +145,8 @@ if __name__ == "__main__":
             cases.append(record(kind, SAMPLES, home))
             if kind in RAGGED:
                 cases.append(record(kind, UNEQUAL, home))
+            if kind in MIXING:
+                cases.append(record(kind, MIXED, home))
     by = {"transformers": transformers.__version__, "torchvision": torchvision.__version__}
     lines = ",\n".join(json.dumps(case) for case in cases)
     text = f'{{"made by": {json.dumps(by)},\n"cases": [\n{lines}\n]}}\n'

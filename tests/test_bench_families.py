@@ -1,0 +1,108 @@
+"""`tokenprune bench` on every registered family: prompts that its model reads, counts that torch
+confirms, and the command itself.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from families import FAMILIES
+from test_families import everywhere
+from torch.utils.flop_counter import FlopCounterMode
+
+from tokenprune import registry
+from tokenprune.adapters import adapt, families
+from tokenprune.bench.candidates import Attached, Dense
+from tokenprune.bench.config import BenchConfig
+from tokenprune.bench.inputs import Inputs, prepare
+from tokenprune.bench.measure import settled
+from tokenprune.bench.operations import exact
+from tokenprune.bench.rows import work_of
+from tokenprune.cli.main import main
+
+TEXT, NEW = 8, 3
+SMALL = {"size": {"shortest_edge": 64, "longest_edge": 20_000}, "patch_size": 4}
+
+
+def material(kind: str, batch: int = 1, frames: int = 4) -> Inputs:
+    model = settled(FAMILIES[kind].build("eager"))
+    config = BenchConfig(
+        strategy=["uniform"], out="x", frames=frames, text=TEXT, repeats=1, batch=batch
+    )
+    settings = SMALL if hasattr(model.config.vision_config, "spatial_merge_size") else {}
+    preparation = families()[kind].preparation(model.config, settings)
+    return prepare(config, adapt(model), preparation)
+
+
+def counted(run: Any) -> int:
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() // 2  # it counts a multiply-add twice
+
+
+@everywhere
+def test_prompts_are_what_the_family_reads(kind: str) -> None:
+    given = material(kind, batch=2)
+    prompts = given.prompts(given.full)
+    placed = (prompts["input_ids"] == given.adapter.video_token_id).sum(1)
+    assert placed.tolist() == [len(given.adapter.pattern(given.video))] * 2
+    assert prompts["attention_mask"].sum(1).tolist() == [TEXT + given.full + given.beside] * 2
+    own = Attached(given, NEW, registry.build("uniform", {"uniform.keep": 0.5}))
+    with own.attached() as session:
+        own.generate(2)
+    (report, other) = session.report.samples
+    assert report.videos == other.videos == (given.video,)
+    assert report.kept == other.kept and 0 < report.kept < report.full == given.full
+
+
+@everywhere
+def test_the_exact_count_is_what_torch_counts(kind: str) -> None:
+    given = material(kind)
+    if kind.endswith("_moe"):  # torch does not count products that are grouped by expert
+        given.adapter.model.set_experts_implementation("eager")
+    for width in (given.full, given.full // 3):
+        dense = Dense(given, NEW, width)
+        work = work_of(dense.turn().seen, given, NEW)
+        expected = exact(given.adapter.model.config, work).total
+        assert counted(lambda dense=dense: dense.generate(NEW)) == expected
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl", "internvl"])
+def test_the_command(kind: str, tmp_path: Path) -> None:
+    FAMILIES[kind].build().config.save_pretrained(tmp_path / "shape")
+    words = ["strategy=visionzip,fastv+dytok", f"model=shape:{tmp_path / 'shape'}", "frames=2"]
+    more = ["keep=0.5", f"text={TEXT}", f"new_tokens={NEW}", "repeats=1", "warmup=1"]
+    assert main(["bench", *words, *more, f"out={tmp_path / 'out'}"]) == 0
+    result = json.loads((tmp_path / "out" / "bench.json").read_text())
+    where, (visionzip, fastv) = result["environment"], result["rows"]
+    frames, cells = where["llm_frames"], where["tokens_per_frame"]
+    assert frames == (2 if kind == "internvl" else 1)
+    full = visionzip["vanilla"]["visual_tokens_per_layer"]
+    assert set(full) == {frames * cells}
+    assert visionzip["strategy"]["layer_average_tokens"] == pytest.approx(full[0] / 2, abs=1)
+    assert fastv["strategy"]["probe_ms"] > 0 < fastv["strategy"]["vision_ms"]
+    for row in result["rows"]:
+        for line in ("vanilla", "oracle", "random", "strategy"):
+            assert row[line]["exact_flops_by_part"]["tower"] > 0 < row[line]["ttft_ms"]
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen3_vl"])
+def test_a_video_of_any_size_is_not_made_up(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    FAMILIES[kind].build().config.save_pretrained(tmp_path / "shape")
+    words = ["strategy=random", f"model=shape:{tmp_path / 'shape'}", "vision=random"]
+    assert main(["bench", *words, f"out={tmp_path / 'out'}"]) == 2
+    assert f"videos of {kind} have sizes of their own" in capsys.readouterr().err
+
+
+def test_a_signal_that_a_tower_lacks_is_refused_before_anything_is_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["strategy=prumerge", "prumerge.proxy=cls", "model=shape:qwen2.5-vl-7b"]
+    assert main(["bench", *words, f"out={tmp_path / 'out'}"]) == 2
+    said = capsys.readouterr().err
+    assert "that of qwen2_5_vl does not give: choose 'received' or 'mean_query'" in said

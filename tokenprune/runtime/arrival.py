@@ -1,0 +1,127 @@
+"""A video prompt before it enters the language model: frames are weighed, vision stages run.
+
+Axes: `b` samples, `m` columns that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from tokenprune import compat
+from tokenprune.adapters import VideoLLM
+from tokenprune.runtime.attention import flat_mask
+from tokenprune.runtime.cache import CompressedLayer, compressed_cache
+from tokenprune.runtime.clock import Clock
+from tokenprune.runtime.compress import Shorter, Weights, compress
+from tokenprune.runtime.guide import weigh
+from tokenprune.runtime.layout import Layout
+from tokenprune.runtime.media import VideoPrompt
+from tokenprune.runtime.partitioned_cache import PartitionedLayer
+from tokenprune.runtime.prefill import Attached, Prefill, kept_blocks
+from tokenprune.runtime.prompt_state import PromptState
+from tokenprune.runtime.report import Report, SampleReport
+from tokenprune.runtime.tower import Sight, TowerReading, matching
+from tokenprune.strategy import DecodeStage, VisionStage
+
+
+def cache_to_fill(
+    adapter: VideoLLM, given: dict[str, Any], stage: DecodeStage | None
+) -> Cache | None:
+    """The cache that a prompt fills: the caller's own, or a new one. None if nothing is cached."""
+    use_cache, cache = given.get("use_cache"), compat.given_cache(given)
+    if use_cache is None:
+        use_cache = adapter.text_config.use_cache
+    wanted = cache is not None or use_cache
+    if not wanted or compat.checkpoints(adapter.layers[0]):
+        return None
+    layer = CompressedLayer if stage is None else partial(PartitionedLayer, stage.offload)
+    windows = [adapter.window(number) for number in range(adapter.depth)]
+    return compressed_cache(cache, adapter.depth, layer, windows)
+
+
+def begin(
+    attached: Attached,
+    video: VideoPrompt,
+    given: dict[str, Any],
+    readings: Sequence[TowerReading],
+    clock: Clock,
+    cache: Cache | None,
+) -> tuple[Prefill, dict[str, Any]]:
+    """Weighs frames and runs the vision stages of a prompt that is about to enter.
+
+    Returns the pass, and the language model's arguments in place of `given`.
+    """
+    adapter, pipeline = attached.adapter, attached.pipeline
+    layout = _layout(adapter, video, given, readings)
+    blocks = adapter.blocks(video.given)
+    report = Report(empty_reports(layout), clock)
+    reading = matching(readings, layout)
+    weights: Weights = {}
+    if (allocator := pipeline.allocator) is not None:
+
+        def inputs() -> dict[str, Any]:
+            return guide.see(given, video.input_ids, reading, layout.videos, blocks)
+
+        guide = attached.guide
+        weights, report.probe_layers = weigh(allocator, guide, layout, inputs, clock)
+    if not pipeline.of(VisionStage):
+        prompt = PromptState(layout, report)
+        return Prefill(attached, prompt, given, blocks, weights, cache), _masked(
+            adapter, given, blocks
+        )
+    sight = Sight(given["inputs_embeds"], layout, reading, pipeline)
+    left, done = compress(pipeline, given["inputs_embeds"], layout, sight, weights)
+    for sample, samples_report in enumerate(report.samples):
+        if samples_report is not None:
+            samples_report.note([done[unit] for unit in layout.units if unit.sample == sample])
+    anew = adapter.positions == "contiguous"
+    shift = left.removed if anew else None
+    prompt = PromptState(left.layout, report, layout.valid.shape[1], left.columns, shift)
+    given = _shorter(adapter, given, left, anew)
+    blocks = kept_blocks(blocks, left.columns, left.layout)
+    return Prefill(attached, prompt, given, blocks, weights, cache), _masked(adapter, given, blocks)
+
+
+def _masked(
+    adapter: VideoLLM, given: dict[str, Any], blocks: Int[Tensor, "b m"] | None
+) -> dict[str, Any]:
+    """With the mask in the form that the language model takes."""
+    mask = adapter.prompt_mask(given["inputs_embeds"], given.get("attention_mask"), blocks)
+    return {**given, "attention_mask": mask}
+
+
+def _shorter(adapter: VideoLLM, given: dict[str, Any], left: Shorter, anew: bool) -> dict[str, Any]:
+    """Arguments of the language model for what is left, its positions counted `anew` or not."""
+    positions = given.get("position_ids")
+    narrowed = adapter.narrow(given, left.columns, left.layout.valid)
+    given = {**given, **narrowed, "inputs_embeds": left.embeds}
+    if left.removed is not None:
+        given["attention_mask"] = left.layout.mask
+    if anew:
+        given["position_ids"] = positions if left.removed is None else left.layout.row
+    return given
+
+
+def _layout(
+    adapter: VideoLLM, video: VideoPrompt, given: dict[str, Any], readings: Sequence[TowerReading]
+) -> Layout:
+    """The uncompressed layout, on the device of the embeddings."""
+    placeholder = video.placeholder.to(given["inputs_embeds"].device)
+    mask = flat_mask(given.get("attention_mask"))
+    valid = torch.ones_like(placeholder) if mask is None else mask.bool()
+    shown = [reading.videos for reading in readings]
+    rows = adapter.rows(placeholder & valid, video.given, shown)
+    adapter.check(given, rows)
+    return Layout.of(rows, valid)
+
+
+def empty_reports(layout: Layout) -> list[SampleReport | None]:
+    """One for every sample that holds a video."""
+    return [SampleReport(videos) if videos else None for videos in layout.videos]
