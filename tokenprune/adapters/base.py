@@ -115,13 +115,14 @@ class VideoLLM(LanguageRows):
         """The kinds of saliency that the tower gives."""
         return ("received", "mean_query", "cls") if cls.cls else ("received", "mean_query")
 
-    def check_signals(self, signals: Signals, asking: str) -> None:
+    @classmethod
+    def check_signals(cls, signals: Signals, asking: str) -> None:
         """Raises StrategyError where the pipeline `asking` reads what the tower does not give."""
-        wanted, given = signals.saliency, self.saliency()
+        wanted, given = signals.saliency, cls.saliency()
         if wanted is not None and wanted not in given:
             raise StrategyError(
                 f"{asking} reads saliency={wanted!r} of the vision tower, which that of "
-                f"{self.model_type} does not give: choose {' or '.join(map(repr, given))}"
+                f"{cls.model_type} does not give: choose {' or '.join(map(repr, given))}"
             )
 
     @property

@@ -27,6 +27,8 @@ from tokenprune.pixels import Pixels
 class Gemma3(Images, model_type="gemma3"):
     """`Gemma3ForConditionalGeneration` of any size."""
 
+    refuses = ("a stage that reads a sliding layer: the nearest full ones are named",)
+
     @classmethod
     def side(cls, config: PreTrainedConfig) -> int:
         return math.isqrt(config.mm_tokens_per_image)

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedConfig
 
 from tokenprune import ops
-from tokenprune.adapters.llava import Llava
+from tokenprune.adapters.llava import Llava, patches_of, size_of
 from tokenprune.adapters.preparation import Frames, fit
 from tokenprune.pixels import Pixels
 from tokenprune.tokens import TEXT, Video
@@ -23,15 +23,16 @@ class LlavaVideo(Llava, model_type="llava_video"):
     """`LlavaVideoForConditionalGeneration` of `tokenprune.loading`, of any size."""
 
     @classmethod
-    def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Frames:
-        seen, side = config.vision_config.image_size, _side(config)
-        pixels = fit(Pixels.of(settings, seen), seen)
-        newlines = {"grid": side, "frame": 1, "one_token": 0}[config.newline]
-        return Frames(pixels, side, beside=newlines, behind=int(config.newline == "one_token"))
+    def side(cls, config: PreTrainedConfig) -> int:
+        side = patches_of(config) / config.pool_stride
+        return math.ceil(side) if config.pool == "bilinear" else math.floor(side)
 
-    @property
-    def cells(self) -> int:
-        return _side(self.model.config) ** 2
+    @classmethod
+    def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Frames:
+        size, side = size_of(config), cls.side(config)
+        newlines = {"grid": side, "frame": 1, "one_token": 0}[config.newline]
+        behind = int(config.newline == "one_token")
+        return Frames(fit(Pixels.of(settings, size), size), side, newlines, behind)
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         return ops.pool2d(maps, self.model.config.pool, self.model.config.pool_stride)
@@ -41,10 +42,3 @@ class LlavaVideo(Llava, model_type="llava_video"):
         run = {"grid": video.width, "frame": video.cells, "one_token": video.tokens}
         lines = torch.arange(video.tokens).unflatten(0, (-1, run[self.model.config.newline]))
         return pad(lines, (0, 1), value=TEXT).flatten()
-
-
-def _side(config: PreTrainedConfig) -> int:
-    """Tokens along one side of a pooled frame."""
-    vision = config.vision_config
-    side = vision.image_size // vision.patch_size / config.pool_stride
-    return math.ceil(side) if config.pool == "bilinear" else math.floor(side)
