@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from tokenprune import compat
 from tokenprune.adapters.language import Given, LanguageRows
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Rows, placed, shared
@@ -238,4 +239,10 @@ class VideoLLM(LanguageRows):
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        """Where prompts go."""
+        return self.devices[0]
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """Those that the model computes on; several where accelerate has spread it."""
+        return compat.places(self.model)

@@ -55,7 +55,7 @@ class Passes:
         self._attached = prefill.Attached(adapter, pipeline, self._guide)
         # what is known of the prompts whose caches live
         self._prompts: weakref.WeakKeyDictionary[Cache, PromptState] = weakref.WeakKeyDictionary()
-        self._pass = Pass(adapter.device, timed)
+        self._pass = Pass(adapter.devices, timed)
         self._under_way: set[Phase] = set()
         self._over = False
 
@@ -96,7 +96,7 @@ class Passes:
 
     def _before_tower(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         now = self._pass
-        clock = now.clock = Clock(self._adapter.device, self._timed)
+        clock = now.clock = Clock(self._adapter.devices, self._timed)
         now.since = clock.now()
         given = named(module, args, kwargs)
         reading = TowerReading(given, self._adapter.shown(given))
@@ -176,7 +176,7 @@ class Passes:
         if now.readings:
             now.clock.add("vision", now.since)
         else:
-            now.clock = Clock(self._adapter.device, self._timed)
+            now.clock = Clock(self._adapter.devices, self._timed)
         ours = None
         if self.pipeline.strategies:
             ours = arrival.cache_to_fill(self._adapter, given, self._decode_stage)
