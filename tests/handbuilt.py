@@ -46,7 +46,7 @@ class Removal:
     Args:
         rows: indices into the whole sample, by layer; layer 0 has all unless it says
         embeds: in place of the whole sample's, for stages that change features
-        unseen: rows that words generated do not see, and from which layer up
+        unseen: rows that words generated do not see in full layers, and from which layer up
     """
 
     rows: Mapping[int, Tensor] = field(default_factory=dict)
@@ -130,7 +130,8 @@ def logits(
         window = config.sliding_window if kind == "sliding_attention" else None
         bidirectional = blocks[rows] if config.model_type.startswith("gemma3") else None
         visible = _visible(len(rows), window, bidirectional)
-        if removed.unseen is not None and number >= removed.unseen[0]:
+        hides = removed.unseen is not None and number >= removed.unseen[0] and window is None
+        if removed.unseen is not None and hides:
             visible &= ~((rows >= length)[:, None] & torch.isin(rows, removed.unseen[1]))
         least = torch.finfo(hidden.dtype).min
         mask = torch.zeros(visible.shape).masked_fill(~visible, least)[None, None]

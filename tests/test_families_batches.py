@@ -137,12 +137,14 @@ def test_beams(kind: str, spec: str) -> None:
 
 
 @everywhere
-@pytest.mark.parametrize("which", ["input", "early", "late+decode"])
-def test_one_video_and_no_padding(kind: str, which: str) -> None:
-    """`generate` drops a mask of ones, so there is none."""
+@pytest.mark.parametrize(
+    ("which", "cached"), [("input", True), ("input", False), ("early", True), ("late+decode", True)]
+)
+def test_one_video_and_no_padding(kind: str, which: str, cached: bool) -> None:
+    """`generate` drops a mask of ones, so there is none; perhaps no cache either."""
     family = FAMILIES[kind]
     model, prompt = family.model(), family.prompt([Ask(3, (family.clips[1],), 4)])
     stages = stages_of(family, which)
     with attach(model, Pipeline(stages)):
-        answer = generated(model, prompt)
+        answer = generated(model, prompt, use_cache=cached)
     check(model, family, prompt, answer, lambda number: left(prompt, number, stages))

@@ -50,7 +50,7 @@ class Asked(Allocator):
     told: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list, hash=False)
 
     def weigh(self, probe: Probe) -> Tensor:
-        queries, keys = probe.last_row(range(probe.depth))
+        queries, keys = probe.last_row(range(probe.depth))  # of full layers
         self.told.append((queries, keys, probe.frame))
         return torch.ones(probe.frames)
 
@@ -58,7 +58,7 @@ class Asked(Allocator):
 @everywhere
 @torch.no_grad()
 def test_a_guide_reads_the_uncompressed_prompt(kind: str) -> None:
-    """Its queries and keys give the attention maps of the stock model, in every layer."""
+    """Its queries and keys give the attention maps of the stock model, in every full layer."""
     family = FAMILIES[kind]
     prompt, asked = family.prompt(), Asked()
     model = family.model()
@@ -71,10 +71,9 @@ def test_a_guide_reads_the_uncompressed_prompt(kind: str) -> None:
         rows = frames_of(prompt, number)
         assert torch.equal(frame, rows[rows != TEXT])
         visual = prompt.frame[number] != TEXT
-        for layer in full:
-            group = len(queries[layer]) // len(keys[layer])
-            key = keys[layer].repeat_interleave(group, dim=0)
-            scores = torch.einsum("he,hne->hn", queries[layer], key) * key.shape[-1] ** -0.5
+        for layer, query, key in zip(full, queries, keys, strict=True):
+            key = key.repeat_interleave(len(query) // len(key), dim=0)
+            scores = torch.einsum("he,hne->hn", query, key) * key.shape[-1] ** -0.5
             attention = maps[layer][number, :, -1, visual]
             expected = attention / attention.sum(-1, keepdim=True)
             assert torch.allclose(scores.softmax(-1), expected, atol=1e-5), (number, layer)

@@ -9,8 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 
+from tokenprune.adapters import families
 from tokenprune.bench.operations import Work, exact
 from tokenprune.bench.published import SHAPES, published
+from tokenprune.bench.shapes import shape_frames
 from tokenprune.bench.towers import Grid, Tower, own_grid, project, window_pairs
 from tokenprune.flops import Decoder
 
@@ -188,3 +190,19 @@ def test_shapes_have_as_many_parameters_as_their_cards_say(name: str, billions: 
     assert round(sum(part.numel() for part in model.parameters()) / 1e9, 2) == billions
     sizes = SHAPES[name]
     assert Decoder.of(model.config.get_text_config()).layers == sizes.layers
+
+
+@pytest.mark.parametrize(
+    ("name", "video"),
+    [
+        ("llava-onevision-7b", (32, 14, 14)),
+        ("qwen2.5-vl-7b", (16, 13, 23)),  # 364 x 644
+        ("qwen3-vl-8b", (16, 11, 20)),  # 352 x 640
+        ("internvl3-8b", (32, 16, 16)),
+    ],
+)
+def test_what_a_shape_makes_of_32_frames_of_640x360(name: str, video: tuple[int, int, int]) -> None:
+    config = published(name)
+    family = families()[config.model_type]
+    preparation = family.preparation(config, shape_frames(f"shape:{name}", family.reads))
+    assert preparation.video(32, 360, 640) == video

@@ -34,6 +34,8 @@ class VideoLLM(LanguageRows):
     separators: ClassVar[int] = 0
     # whether videos come as videos, or frames as images: those of one sample are then one video
     modality: ClassVar[Literal["video", "image"]] = "video"
+    # whether images beside videos, or without any, can be compressed as videos of one frame
+    compresses_images: ClassVar[bool] = False
     # whether the tower puts a CLS row before the patches of a frame
     cls: ClassVar[bool] = False
     # what is refused for this family alone, in words: its documentation
@@ -116,13 +118,14 @@ class VideoLLM(LanguageRows):
         """The kinds of saliency that the tower gives."""
         return ("received", "mean_query", "cls") if cls.cls else ("received", "mean_query")
 
-    def check_signals(self, signals: Signals, asking: str) -> None:
+    @classmethod
+    def check_signals(cls, signals: Signals, asking: str) -> None:
         """Raises StrategyError where the pipeline `asking` reads what the tower does not give."""
-        wanted, given = signals.saliency, self.saliency()
+        wanted, given = signals.saliency, cls.saliency()
         if wanted is not None and wanted not in given:
             raise StrategyError(
                 f"{asking} reads saliency={wanted!r} of the vision tower, which that of "
-                f"{self.model_type} does not give: choose {' or '.join(map(repr, given))}"
+                f"{cls.model_type} does not give: choose {' or '.join(map(repr, given))}"
             )
 
     @property
@@ -147,10 +150,19 @@ class VideoLLM(LanguageRows):
         self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None
     ) -> Bool[Tensor, "b s"]:
         """Marks the rows that video features replace."""
+        return self.marked(self.video_token_id, input_ids, inputs_embeds)
+
+    def marked(
+        self,
+        token_id: int,
+        input_ids: Int[Tensor, "b s"] | None,
+        inputs_embeds: Float[Tensor, "b s d"] | None,
+    ) -> Bool[Tensor, "b s"]:
+        """The rows that are a token, or its embedding."""
         if input_ids is not None:
-            return input_ids == self.video_token_id
+            return input_ids == token_id
         assert inputs_embeds is not None
-        token = torch.tensor(self.video_token_id, device=inputs_embeds.device)
+        token = torch.tensor(token_id, device=inputs_embeds.device)
         return (inputs_embeds == self.model.get_input_embeddings()(token)).all(-1)
 
     @abstractmethod
@@ -190,6 +202,15 @@ class VideoLLM(LanguageRows):
         """Where the visual tokens of a call's prompt are. Raises LayoutError."""
         counts = placeholder.sum(1).tolist()
         return placed(placeholder, self.videos(given, counts, shown), self.pattern)
+
+    def image_rows(
+        self,
+        placeholder: Bool[Tensor, "b s"],
+        given: Given,
+        shown: Sequence[tuple[Video, ...]],
+    ) -> Rows:
+        """As `rows`, of images that are videos of one frame each."""
+        raise UnsupportedModelError(f"images of {self.model_type} are not compressed")
 
     @abstractmethod
     def see(

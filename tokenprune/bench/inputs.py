@@ -36,7 +36,7 @@ class Inputs:
     rows: list[bool]  # those of the video in a prompt: True where a placeholder stands
     texts: list[int]  # text tokens of each sample
     seed: int
-    # idle: bytes of an assistant's weights, which lie on an accelerator while others are measured
+    # bytes of an assistant's weights, which lie on an accelerator while others are measured, too
     idle: int = 0
     media: dict[str, Tensor] = field(default_factory=dict)  # what brings it; empty if made up
     features: Encoded | None = None  # None where the tower makes them

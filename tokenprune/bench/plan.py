@@ -17,7 +17,7 @@ from tokenprune.adapters.preparation import Preparation
 from tokenprune.bench.clip import size_of
 from tokenprune.bench.config import RANDOM, BenchConfig
 from tokenprune.bench.prompts import marks_of
-from tokenprune.bench.shapes import build, is_shape, shape_configuration
+from tokenprune.bench.shapes import build, is_shape, shape_configuration, shape_frames
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.extent import Uncompressed, check_context
 from tokenprune.loading.checkpoint import load, outline
@@ -26,6 +26,7 @@ from tokenprune.loading.device import pick_device, pick_dtype
 from tokenprune.loading.processor import Processor
 from tokenprune.plugins import load_plugins
 from tokenprune.registry import resolve, resolved_fields
+from tokenprune.runtime.attachable import check_layers
 from tokenprune.strategy import Extent, Pipeline, TowerReader
 
 
@@ -73,6 +74,7 @@ def plan_bench(config: BenchConfig) -> Plan:
     adapter, seen = outline(settings), Uncompressed(settings, preparation, size_of(config))
     for pipeline in named.values():
         adapter.check_signals(pipeline.signals, str(pipeline))
+        check_layers(adapter, pipeline.check(adapter.depth))
     extent = seen.extent(config.frames)
     pipelines = {spec: _adjusted(one, config.keep, extent) for spec, one in named.items()}
     text = config.text + marks_of(preparation, seen.video(config.frames))
@@ -106,10 +108,9 @@ def _refuse_tower_readers(pipelines: Iterable[Pipeline]) -> None:
 
 def _adjusted(pipeline: Pipeline, keep: float | None, extent: Extent) -> Pipeline:
     """With the budget `keep`, if there is one and the pipeline is not the full model."""
-    checked = pipeline.check(extent.depth)
-    if keep is None or not checked.strategies:
-        return checked
-    return checked.retaining(keep, extent)
+    if keep is None or not pipeline.strategies:
+        return pipeline
+    return pipeline.retaining(keep, extent)
 
 
 def _check_room(
@@ -155,16 +156,17 @@ def _preparation(config: BenchConfig, settings: PreTrainedConfig) -> Preparation
 
     ConfigError where made-up features cannot stand for a video.
     """
-    family = families()[settings.model_type]
-    own = family.preparation(settings, {})
-    if config.vision == RANDOM and own.sized:
+    if is_shape(config.model):
+        family = families()[settings.model_type]
+        found = family.preparation(settings, shape_frames(config.model, family.reads))
+    else:
+        found = Processor.load(config.model, config).preparation
+    if config.vision == RANDOM and found.sized:
         raise ConfigError(
             f"videos of {settings.model_type} have sizes of their own, which the vision tower is "
             f"told: leave vision={RANDOM} out"
         )
-    if is_shape(config.model):
-        return own
-    return Processor.load(config.model, config).preparation
+    return found
 
 
 def load_average() -> list[float] | None:

@@ -99,12 +99,29 @@ _INTERN_VIT: Settings = {
 }
 
 
+# what the checkpoints' preprocessor configurations say about the size of videos, where frames have
+# no size of their own: transformers' own values are much smaller
+_FRAMES: dict[str, Settings] = {
+    "qwen2.5-vl": {"min_pixels": 3136, "max_pixels": 12_845_056},
+    "qwen3-vl": {"size": {"shortest_edge": 4096, "longest_edge": 25_165_824}},
+}
+
+
 def published(name: str) -> PreTrainedConfig:
     """The configuration of a name in SHAPES."""
-    sizes, family = SHAPES[name], name.rpartition("-")[0]
-    kind, settings = _FAMILIES[family](sizes)
+    sizes = SHAPES[name]
+    kind, settings = _FAMILIES[_family_of(name)](sizes)
     common = {"tie_word_embeddings": sizes.tied, "dtype": torch.bfloat16}
     return AutoConfig.for_model(kind, **settings, **common)
+
+
+def published_frames(name: str) -> Settings:
+    """How the checkpoint of a name in SHAPES prepares frames; empty: as its tower sees them."""
+    return _FRAMES.get(_family_of(name), {})
+
+
+def _family_of(name: str) -> str:
+    return name.rpartition("-")[0]
 
 
 def _text(sizes: Backbone, context: int, theta: float, **more: Any) -> Settings:

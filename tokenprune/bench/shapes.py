@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from tokenprune.bench.config import SHAPE
-from tokenprune.bench.published import SHAPES, published
+from tokenprune.bench.published import SHAPES, published, published_frames
 from tokenprune.errors import ConfigError
-from tokenprune.loading.checkpoint import configuration
+from tokenprune.loading.configuration import configuration, frame_settings
+from tokenprune.loading.hub import folder
 
 
 def is_shape(name: str) -> bool:
@@ -37,6 +39,19 @@ def shape_configuration(name: str) -> PreTrainedConfig:
         f"model={name} is not a shape: {hint}Known: {', '.join(SHAPES)}, and a folder with a "
         "config.json"
     )
+
+
+def shape_frames(name: str, reads: str) -> dict[str, Any]:
+    """How the model behind `shape:NAME` prepares frames; empty where nothing says so.
+
+    `reads` is the kind of processor that a folder is asked about.
+    """
+    wanted = name.removeprefix(SHAPE)
+    if wanted in SHAPES:
+        return published_frames(wanted)
+    home = folder(wanted, weights=False)
+    written = any(home.glob("*processor_config.json"))
+    return frame_settings(home, reads) if written else {}
 
 
 def build(

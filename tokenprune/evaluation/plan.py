@@ -120,6 +120,8 @@ def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
     """Raises TokenpruneError where the run would fail later."""
     settings = configuration(config.model, config)
     pipeline.check(settings.get_text_config().num_hidden_layers)
+    family = families()[settings.model_type]
+    family.check_signals(pipeline.signals, str(pipeline))
     if config.assistant is not None:
         configuration(config.assistant, config)
     _check_clock(config)
@@ -134,7 +136,6 @@ def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
     extent = seen.extent(frames)
     if config.keep is not None:
         pipeline = retaining(pipeline, config.keep, extent, config.options)
-    family = families()[settings.model_type]
     strategies = provenance.code_of_pipeline(pipeline) | provenance.code_of(registry.get(RANDOM))
     around = provenance.code_of_package() | provenance.code_of(type(task), family)
     return Plan(config, pipeline, task, frames, extent, longest, strategies, around)

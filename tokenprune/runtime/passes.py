@@ -43,12 +43,13 @@ class Passes:
         pipeline: Pipeline,
         assistant: VideoLLM | None,
         timed: bool,
+        images: bool,
         reports: list[Report],
         remark: Remarks,
     ) -> None:
         self.pipeline, self.reports = pipeline, reports
         self._adapter, self._timed, self._remark = adapter, timed, remark
-        self._decode_stage = pipeline.decode_stage
+        self._images, self._decode_stage = images, pipeline.decode_stage
         self._taps = attention.Taps()
         self._guide = Guide(adapter, assistant, self._taps)
         self._attached = prefill.Attached(adapter, pipeline, self._guide)
@@ -109,12 +110,12 @@ class Passes:
         """Sees the prompt while its ids are known, and finds the video."""
         now, given = self._pass, named(module, args, kwargs)
         cache, images = compat.given_cache(given), media.images_in(self._adapter, given)
-        if images:
+        if images and not self._images:
             self._remark("images", media.IMAGES)
         now.arrived = now.phase = now.passed = None
         now.mask = given.get("attention_mask")
         self._check()
-        video = media.video_prompt(self._adapter, given)
+        video = media.video_prompt(self._adapter, given, self._images)
         if video is None:
             return (), given
         if cache is not None and cache.get_seq_length():
