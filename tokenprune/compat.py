@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 if TYPE_CHECKING:
@@ -163,3 +164,14 @@ def rotation(frame: VideoFrame) -> float:
     if not across or not down:
         return 0.0
     return -math.degrees(math.atan2(b / down, a / across))  # FFmpeg's av_display_rotation_get
+
+
+def places(model: Any) -> list[torch.device]:
+    """The devices that a model computes on, the one that takes prompts first.
+
+    Of a model that accelerate has spread they are what its own hooks say.
+    """
+    hooks = [getattr(module, "_hf_hook", None) for module in model.modules()]
+    said = [getattr(hook, "execution_device", None) for hook in hooks]
+    found = [torch.device(place) for place in said if place is not None]
+    return list(dict.fromkeys(found)) or [model.device]

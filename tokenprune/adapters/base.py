@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from tokenprune import compat
 from tokenprune.adapters.language import Given, LanguageRows
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Rows, placed, shared
@@ -33,6 +34,8 @@ class VideoLLM(LanguageRows):
     separators: ClassVar[int] = 0
     # whether videos come as videos, or frames as images: those of one sample are then one video
     modality: ClassVar[Literal["video", "image"]] = "video"
+    # whether images beside videos, or without any, can be compressed as videos of one frame
+    compresses_images: ClassVar[bool] = False
     # whether the tower puts a CLS row before the patches of a frame
     cls: ClassVar[bool] = False
     # what is refused for this family alone, in words: its documentation
@@ -147,10 +150,19 @@ class VideoLLM(LanguageRows):
         self, input_ids: Int[Tensor, "b s"] | None, inputs_embeds: Float[Tensor, "b s d"] | None
     ) -> Bool[Tensor, "b s"]:
         """Marks the rows that video features replace."""
+        return self.marked(self.video_token_id, input_ids, inputs_embeds)
+
+    def marked(
+        self,
+        token_id: int,
+        input_ids: Int[Tensor, "b s"] | None,
+        inputs_embeds: Float[Tensor, "b s d"] | None,
+    ) -> Bool[Tensor, "b s"]:
+        """The rows that are a token, or its embedding."""
         if input_ids is not None:
-            return input_ids == self.video_token_id
+            return input_ids == token_id
         assert inputs_embeds is not None
-        token = torch.tensor(self.video_token_id, device=inputs_embeds.device)
+        token = torch.tensor(token_id, device=inputs_embeds.device)
         return (inputs_embeds == self.model.get_input_embeddings()(token)).all(-1)
 
     @abstractmethod
@@ -191,6 +203,15 @@ class VideoLLM(LanguageRows):
         counts = placeholder.sum(1).tolist()
         return placed(placeholder, self.videos(given, counts, shown), self.pattern)
 
+    def image_rows(
+        self,
+        placeholder: Bool[Tensor, "b s"],
+        given: Given,
+        shown: Sequence[tuple[Video, ...]],
+    ) -> Rows:
+        """As `rows`, of images that are videos of one frame each."""
+        raise UnsupportedModelError(f"images of {self.model_type} are not compressed")
+
     @abstractmethod
     def see(
         self, input_ids: Int[Tensor, "b s"], given: Given, videos: Sequence[Sequence[Video]]
@@ -218,4 +239,10 @@ class VideoLLM(LanguageRows):
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        """Where prompts go."""
+        return self.devices[0]
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """Those that the model computes on; several where accelerate has spread it."""
+        return compat.places(self.model)

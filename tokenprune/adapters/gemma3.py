@@ -21,13 +21,14 @@ from tokenprune.adapters.base import Given
 from tokenprune.adapters.images import Images
 from tokenprune.adapters.llava import size_of
 from tokenprune.adapters.preparation import Announced, fit
-from tokenprune.pixels import Pixels
+from tokenprune.pixels import BILINEAR, HALF, Pixels
 
 
 class Gemma3(Images, model_type="gemma3"):
     """`Gemma3ForConditionalGeneration` of any size."""
 
     refuses = ("a stage that reads a sliding layer: the nearest full ones are named",)
+    reads = "image_processor"
 
     @classmethod
     def side(cls, config: PreTrainedConfig) -> int:
@@ -36,7 +37,8 @@ class Gemma3(Images, model_type="gemma3"):
     @classmethod
     def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Announced:
         size = size_of(config)
-        return Announced(fit(Pixels.of(settings, size), size), cls.side(config))
+        pixels = Pixels.of(settings, size, mean=HALF, std=HALF, resample=BILINEAR)
+        return Announced(fit(pixels, size), cls.side(config))
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         patches, side = math.isqrt(maps.shape[1]), self.side(self.model.config)

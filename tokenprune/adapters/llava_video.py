@@ -15,7 +15,6 @@ from transformers import PreTrainedConfig
 from tokenprune import ops
 from tokenprune.adapters.llava import Llava, patches_of, size_of
 from tokenprune.adapters.preparation import Frames, fit
-from tokenprune.pixels import Pixels
 from tokenprune.tokens import TEXT, Video
 
 
@@ -24,15 +23,15 @@ class LlavaVideo(Llava, model_type="llava_video"):
 
     @classmethod
     def side(cls, config: PreTrainedConfig) -> int:
-        side = patches_of(config) / config.pool_stride
-        return math.ceil(side) if config.pool == "bilinear" else math.floor(side)
+        rounded = math.ceil if config.pool == "bilinear" else math.floor
+        return rounded(patches_of(config) / config.pool_stride)
 
     @classmethod
     def preparation(cls, config: PreTrainedConfig, settings: Mapping[str, Any]) -> Frames:
         size, side = size_of(config), cls.side(config)
-        newlines = {"grid": side, "frame": 1, "one_token": 0}[config.newline]
-        behind = int(config.newline == "one_token")
-        return Frames(fit(Pixels.of(settings, size), size), side, newlines, behind)
+        beside = {"grid": side, "frame": 1, "one_token": 0}[config.newline]
+        pixels = fit(cls.prepares.of(settings, size), size)
+        return Frames(pixels, side, beside, behind=int(config.newline == "one_token"))
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         return ops.pool2d(maps, self.model.config.pool, self.model.config.pool_stride)

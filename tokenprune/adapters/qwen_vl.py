@@ -19,7 +19,7 @@ from transformers.vision_utils import get_vision_window_index
 from tokenprune import compat
 from tokenprune.adapters.base import Given, VideoLLM
 from tokenprune.adapters.grids import Pictures, fit_patches, pictures_of
-from tokenprune.adapters.rows import Rows, sources
+from tokenprune.adapters.rows import Rows, placed, shared, sources
 from tokenprune.errors import UnsupportedGenerationError, UnsupportedModelError
 from tokenprune.tokens import Video
 
@@ -28,6 +28,7 @@ class QwenVL(VideoLLM):
     """A `...ForConditionalGeneration` whose `model` holds `visual` and `language_model`."""
 
     positions = "original"
+    compresses_images = True
     refuses = ("a prompt without `mm_token_type_ids`", "features without `video_grid_thw`")
 
     @classmethod
@@ -101,15 +102,34 @@ class QwenVL(VideoLLM):
     def known_videos(
         self, given: Given, counts: Sequence[int], shown: Sequence[tuple[Video, ...]]
     ) -> Sequence[Video]:
-        if (sizes := given.get("video_grid_thw")) is not None:
+        return self._known("video", given, counts, [*reversed(shown)])  # images come before videos
+
+    def image_rows(
+        self,
+        placeholder: Bool[Tensor, "b s"],
+        given: Given,
+        shown: Sequence[tuple[Video, ...]],
+    ) -> Rows:
+        counts = placeholder.sum(1).tolist()
+        images = self._known("image", given, counts, shown) if any(counts) else ()
+        return placed(placeholder, shared(counts, images, self.pattern), self.pattern)
+
+    def _known(
+        self, kind: str, given: Given, counts: Sequence[int], shown: Sequence[tuple[Video, ...]]
+    ) -> Sequence[Video]:
+        """Sizes of what a call brings: its own, or those of a call of the tower that fits.
+
+        `generate` encodes beforehand, and keeps them.
+        """
+        if (sizes := given.get(f"{kind}_grid_thw")) is not None:
             return self.grid(sizes)
-        for videos in reversed(shown):  # `generate` encodes beforehand, and keeps the grid
+        for videos in shown:
             tokens = sum(video.tokens for video in videos)
             if tokens and sum(counts) % tokens == 0:
                 return videos
         raise UnsupportedGenerationError(
-            "the features of a video come without its size: pass pixels, or video_grid_thw with "
-            "the features"
+            f"the features of a {kind} come without its size: pass pixels, or {kind}_grid_thw "
+            "with the features"
         )
 
     def see(

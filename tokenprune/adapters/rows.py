@@ -29,6 +29,18 @@ class Rows(NamedTuple):
     slot: Int[Tensor, "b s"]  # cell of its frame; 0 elsewhere
     videos: tuple[tuple[Video, ...], ...]  # by sample
 
+    def with_images(self, images: Rows) -> Rows:
+        """With the images of each sample as videos of one frame behind its own."""
+        frames = [sum(video.frames for video in own) for own in self.videos]
+        first = torch.tensor(frames).unsqueeze(-1).to(self.frame.device)
+        image = images.frame != TEXT
+        both = zip(self.videos, images.videos, strict=True)
+        return Rows(
+            frame=torch.where(image, images.frame + first, self.frame),
+            slot=torch.where(image, images.slot, self.slot),
+            videos=tuple(videos + pictures for videos, pictures in both),
+        )
+
 
 def shared(counts: Sequence[int], videos: Sequence[Video], pattern: Pattern) -> list[list[Video]]:
     """The videos of each sample, from its number of placeholders and all videos in order.
@@ -36,6 +48,8 @@ def shared(counts: Sequence[int], videos: Sequence[Video], pattern: Pattern) -> 
     Beams and returned sequences share the videos of one sample: then there are several samples, one
     behind another, for each. Raises LayoutError where videos and placeholders do not fit.
     """
+    if not any(counts):
+        return [[] for _ in counts]
     lengths = [len(pattern(video)) for video in videos]
     copies, rest = divmod(sum(counts), max(1, sum(lengths)))
     if rest or not copies or len(counts) % copies:

@@ -46,7 +46,7 @@ class Dense(Candidate):
 @contextmanager
 def _laps(adapter: VideoLLM) -> Iterator[dict[str, float]]:
     """Seconds from the tower's entry to the LLM's, and in its first pass, as timed sessions do."""
-    clock = Clock(adapter.device, on=True)
+    clock = Clock(adapter.devices, on=True)
     since: dict[str, float] = {}
     laps: dict[str, float] = {}
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
@@ -30,7 +29,7 @@ class _Stamps(BaseStreamer):
 
     def __init__(self) -> None:
         self.at: list[float] = []
-        self.clock = Clock(torch.device("cpu"), on=True)
+        self.clock = Clock([], on=True)
 
     def put(self, value: Tensor) -> None:
         self.at.append(self.clock.now())
@@ -104,8 +103,8 @@ class Candidate(ABC):
         if self._peak is None and self.device.type == "cpu":
             self.warm_up()
         parts: Parts = {} if self.at_once else self._parts()
-        memory.reset(self.device)
-        stamps, clock = _Stamps(), Clock(self.device, on=True)
+        memory.reset(self.inputs.adapter.devices)
+        stamps, clock = _Stamps(), Clock(self.inputs.adapter.devices, on=True)
         with self.attached(timed=self.at_once) as held:
             since = clock.now()
             done = self.generate(self.tokens, stamps)
@@ -123,7 +122,7 @@ class Candidate(ABC):
             return self.split(held)
 
     def _reached_peak(self) -> float | None:
-        reached = memory.reached(self.device)
+        reached = memory.reached(self.inputs.adapter.devices)
         if reached is None:
             return self._peak
         # an assistant's weights lie on the device while others are measured, too

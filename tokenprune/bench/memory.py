@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,11 +86,14 @@ def _quiet() -> Iterator[None]:
             os.environ[_LOG] = before
 
 
-def reset(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+def reset(devices: Sequence[torch.device]) -> None:
+    for device in devices:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
 
 
-def reached(device: torch.device) -> int | None:
-    """Bytes at the peak since `reset`; None where the device does not say."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+def reached(devices: Sequence[torch.device]) -> int | None:
+    """Bytes at the peaks since `reset`, of all devices; None where they do not say."""
+    if any(device.type != "cuda" for device in devices):
+        return None
+    return sum(torch.cuda.max_memory_allocated(device) for device in devices)

@@ -81,7 +81,8 @@ def plan_bench(config: BenchConfig) -> Plan:
     check_context(config.model, seen, config.frames, text, config.new_tokens)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device, settings)
-    _check_room(config.model, adapter.model, dtype, device)
+    if config.device_map is None:  # else accelerate counts
+        _check_room(config, adapter.model, dtype, device)
     return Plan(config, pipelines, settings, preparation, assistant, device, dtype)
 
 
@@ -113,17 +114,18 @@ def _adjusted(pipeline: Pipeline, keep: float | None, extent: Extent) -> Pipelin
 
 
 def _check_room(
-    name: str, model: PreTrainedModel, dtype: torch.dtype, device: torch.device
+    config: BenchConfig, model: PreTrainedModel, dtype: torch.dtype, device: torch.device
 ) -> None:
     """ConfigError where the weights alone are more than the device's whole memory.
 
     A CPU would swap, or be killed.
     """
-    needed = sum(part.numel() for part in model.parameters()) * dtype.itemsize
+    each = dtype.itemsize if config.bits is None else config.bits / 8
+    needed = sum(part.numel() for part in model.parameters()) * each
     there = _room(device)
     if there is not None and needed > there:
         raise ConfigError(
-            f"the weights of model={name} in {str(dtype).removeprefix('torch.')} are "
+            f"the weights of model={config.model} in {str(dtype).removeprefix('torch.')} are "
             f"{needed / 1e9:.1f} GB, "
             f"and {device} has {there / 1e9:.1f} GB: choose a smaller one, or another dtype"
         )
@@ -140,6 +142,11 @@ def _room(device: torch.device) -> int | None:
 
 def _settings(name: str, config: BenchConfig) -> PreTrainedConfig:
     if is_shape(name):
+        if config.device_map is not None or config.bits is not None:
+            raise ConfigError(
+                f"device_map= and bits= are of checkpoints, and model={name} is made up on one "
+                "device: leave them out"
+            )
         return varied(name, shape_configuration(name), config)
     return configuration(name, config)
 

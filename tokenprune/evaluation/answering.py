@@ -19,6 +19,7 @@ from tokenprune.evaluation.generate import Generated, generate, guide_of
 from tokenprune.flops import Decoder, flops_ratio
 from tokenprune.guards import blame
 from tokenprune.loading.processor import GREEDY, Processor
+from tokenprune.loading.spread import is_placed
 from tokenprune.results.answer import Answer
 from tokenprune.results.journal import Journal
 from tokenprune.storage import first_process
@@ -28,6 +29,9 @@ from tokenprune.tasks import Task
 
 class Answering(LightningModule):
     """Greedy, without gradients; every answer is in the journal when its batch ends."""
+
+    model: PreTrainedModel
+    guide: PreTrainedModel | None
 
     def __init__(
         self,
@@ -43,10 +47,10 @@ class Answering(LightningModule):
         stop_on_error: bool,
     ) -> None:
         super().__init__()
-        self.model = model
+        self._hold("model", model)
+        self._hold("guide", guide_of(pipeline, assistant))
         self.processor, self.task = processor, task
         self.role, self.pipeline, self.journal = role, pipeline, journal
-        self.guide = guide_of(pipeline, assistant)
         self.settings = {"max_new_tokens": max_new_tokens, **GREEDY}
         self.stop_on_error = stop_on_error
         parts = (model, self.guide or model)
@@ -55,11 +59,20 @@ class Answering(LightningModule):
         self.parent = os.getppid()
         self.scores = CategoryScores(
             task.categories,
-            torch.float32 if model.device.type == "mps" else torch.float64,
+            torch.float32 if adapt(model).device.type == "mps" else torch.float64,
             sync_on_compute=False,  # each process shows its own
         )
         for answer in journal.read(role).values():
             self._count(answer)
+
+    def _hold(self, name: str, model: PreTrainedModel | None) -> None:
+        """Lightning moves every model it knows of, so it does not know of one on several
+        devices.
+        """
+        if model is not None and is_placed(model):
+            vars(self)[name] = model
+        else:
+            setattr(self, name, model)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> int:
         """Records what the model makes of a batch; returns how many samples that were."""

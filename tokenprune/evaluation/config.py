@@ -31,7 +31,7 @@ FILE_FRAMES = 32
 LONGEST = 48  # new tokens, where neither the task nor the user says
 TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")  # of Lightning's Trainer
 # what a resumed run may do otherwise; of a plug-in its code is compared, wherever it lies
-_FREE = ("out", "resume", "workers", "trainer", "on_error", "device", "plugin")
+_FREE = ("out", "resume", "workers", "trainer", "on_error", "device", "device_map", "plugin")
 _TASK_ONLY = ("task", "samples", "limit", "batch_size", "include_path")
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tokenprune.adapters import adapt
 from tokenprune.loading.processor import Processor
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.report import Report
@@ -41,7 +42,7 @@ def generate(
 
     The report has no decoding steps beyond a sample's own answer.
     """
-    guide, clock = guide_of(pipeline, assistant), Clock(model.device, timed)
+    guide, clock = guide_of(pipeline, assistant), Clock(adapt(model).devices, timed)
     with attach(model, pipeline, assistant=guide, timed=timed) as session:
         since = clock.now()
         ids = model.generate(  # pyright: ignore[reportCallIssue]

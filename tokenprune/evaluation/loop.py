@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from tokenprune.adapters import adapt
 from tokenprune.adapters.context import context_of
 from tokenprune.evaluation.answering import Answering
 from tokenprune.evaluation.control import control
@@ -74,7 +75,7 @@ def evaluate(
     bar, done = Bar(), []
     evaluation = _Evaluation(model, assistant, processor, task, Readable(task), journal, loop)
     with quiet():
-        trainer = trainer_of(model.device, loop.trainer, [bar])
+        trainer = trainer_of(adapt(model).device, loop.trainer, [bar])
         for number, system in enumerate(systems, 1):
             bar.label = f"{number}/{len(systems)} {system.label}"
             pipeline = system.pipeline or _control(done, loop.seed)

@@ -85,6 +85,8 @@ class Plan:
             template=config.template,
             pool=config.pool,
             newline=config.newline,
+            device_map=config.device_map,
+            bits=config.bits,
             note=note(config.model, config.assistant),
         )
 

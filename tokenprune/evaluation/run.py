@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenprune.adapters import adapt
 from tokenprune.errors import PromptError
 from tokenprune.evaluation.config import RunConfig
 from tokenprune.evaluation.known import Known
@@ -34,6 +35,7 @@ from tokenprune.strategy import Pipeline
 from tokenprune.tasks.choice import asked
 
 # of an environment: what the full model's answers may depend on
+_CHOSEN = ("template", "pool", "newline", "device_map", "bits")
 _MACHINE = ("versions", "platform", "device", "device_name", "dtype", "threads")
 
 
@@ -70,7 +72,7 @@ def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
         if config.assistant is not None:
             assistant, _ = load(config.assistant, where.dtype, where.device, config)
         # now: Lightning takes the model back to the CPU
-        place = environment(model.device, model.dtype, command)
+        place = environment(adapt(model).device, model.dtype, command)
         place["packages"] = plan.code.versions()
         if first_process():
             begun.sit_down(folder, place, count(folder))
@@ -103,6 +105,7 @@ def _begin(plan: Plan, folder: Path) -> _Begun:
         dtype=config.dtype,
         device=config.device,
         trainer=config.trainer,
+        spread=config.device_map is not None,
         begun=None if before is None else before["dtype"],
     )
     check(where.trainer, pick_device(where.device))
@@ -127,7 +130,7 @@ def _vanilla_key(plan: Plan, made: _Begun, place: Mapping[str, Any]) -> str:
         "batch_size": plan.config.batch_size,
         "max_new_tokens": plan.max_new_tokens,
         "trainer": plan.config.trainer,
-        **{name: getattr(plan.config, name) for name in ("template", "pool", "newline")},
+        **{name: getattr(plan.config, name) for name in _CHOSEN},
     }
     return content_key(
         weights(plan.config.model, plan.config.template),

@@ -49,13 +49,15 @@ def placement(
     dtype: str,
     device: str,
     trainer: Mapping[str, Any],
+    spread: bool = False,
     begun: str | None = None,
 ) -> Placement:
     """Where a model goes and in which precision. ConfigError where two of the keys contradict.
 
     The dtype is settled here, so that it can be written down: `auto` is `begun`, if a run goes on
     that was begun so, else what `pick_dtype` picks on the device. Where Lightning spreads the model
-    it is loaded on the CPU: only its processes know which device is theirs.
+    it is loaded on the CPU: only its processes know which device is theirs. `spread`: accelerate
+    puts the model on several devices.
     """
     options = dict(trainer)
     if whole := _WHOLE.get(str(options.get("precision"))):
@@ -70,6 +72,12 @@ def placement(
         dtype = begun
     if not _SPREAD & set(options):
         return Placement(_settled(model, dtype, pick_device(device)), device, options)
+    if spread:
+        names = " ".join(f"trainer.{name}=" for name in trainer if name in _SPREAD)
+        raise ConfigError(
+            f"device_map= spreads one model over the devices that {names} would give one model "
+            "each: leave one of them out"
+        )
     if device not in ("auto", "cpu"):
         raise ConfigError(
             f"device={device} is one device: leave it out, and write trainer.accelerator=gpu "

@@ -50,7 +50,9 @@ class Processor:
         self.tokenizer, self.template, self.preparation = tokenizer, template, preparation
         self.template_name = template_name  # as `template=` has it
         self.video_token_id = video_token_id  # token id of a video placeholder
-        mark = templates.mark_of(template, tokenizer, video_token_id)
+        mark = None
+        if preparation.marker is None:  # else the template writes no placeholders
+            mark = templates.mark_of(template, tokenizer, video_token_id)
         self.spelling = Spelling(tokenizer, video_token_id, mark)
         self.videos = self._way(preparation, video_token_id)
         self.images = None if pictures is None else self._way(*pictures)

@@ -24,9 +24,10 @@ def arguments(
     found: dict[str, Any] = {}
     if variant.bits is not None:
         _needs("bitsandbytes", f"bits={variant.bits}")
-        few = {8: "load_in_8bit", 4: "load_in_4bit"}[variant.bits]
         found["quantization_config"] = BitsAndBytesConfig(
-            **{few: True}, bnb_4bit_compute_dtype=dtype
+            load_in_8bit=variant.bits == 8,
+            load_in_4bit=variant.bits == 4,
+            bnb_4bit_compute_dtype=dtype,
         )
     if variant.device_map is not None:
         _needs("accelerate", "device_map=")

@@ -9,9 +9,9 @@ the size that it gives a frame.
 
 from tokenprune.pixels.cropped import Cropped
 from tokenprune.pixels.patches import Patches
-from tokenprune.pixels.settings import CLIP_MEAN, CLIP_STD, HALF
+from tokenprune.pixels.settings import BILINEAR, CLIP_MEAN, CLIP_STD, HALF
 from tokenprune.pixels.whole import Pixels
 
 Kind = Pixels | Cropped | Patches
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "HALF", "Cropped", "Kind", "Patches", "Pixels"]
+__all__ = ["BILINEAR", "CLIP_MEAN", "CLIP_STD", "HALF", "Cropped", "Kind", "Patches", "Pixels"]

@@ -16,7 +16,8 @@ from tokenprune.errors import LoadingError
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)  # mean and spread of SigLIP and of Qwen3-VL
-_RESAMPLE = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
+BILINEAR, BICUBIC = 2, 3  # PIL's numbers
+_RESAMPLE = {0: "nearest-exact", BILINEAR: "bilinear", BICUBIC: "bicubic"}
 _PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
@@ -56,7 +57,7 @@ def levels_of(
     return Levels(mean, std, factor)
 
 
-def mode_of(settings: Mapping[str, Any], default: int = 3) -> str:
+def mode_of(settings: Mapping[str, Any], default: int = BICUBIC) -> str:
     """How frames are resampled, in torch's words; `default` is PIL's number.
 
     LoadingError where frames are not resized, or by a rule that is not reproduced here.

@@ -10,7 +10,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from tokenprune.errors import LoadingError
-from tokenprune.pixels.settings import CLIP_MEAN, CLIP_STD, Levels, levels_of, mode_of, resized
+from tokenprune.pixels.settings import (
+    BICUBIC,
+    CLIP_MEAN,
+    CLIP_STD,
+    Levels,
+    levels_of,
+    mode_of,
+    resized,
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Pixels:
         side: int = 384,
         mean: tuple[float, ...] = CLIP_MEAN,
         std: tuple[float, ...] = CLIP_STD,
-        resample: int = 3,
+        resample: int = BICUBIC,
     ) -> Pixels:
         """From the contents of a (video) preprocessor configuration; the other arguments hold where
         it says nothing.

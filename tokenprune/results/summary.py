@@ -33,6 +33,8 @@ class Setting:
     template: str | None = None  # of prompts, and what else was chosen about the model
     pool: str | None = None
     newline: str | None = None
+    device_map: str | None = None
+    bits: int | None = None
     note: str | None = None  # what to beware of with these models
 
 

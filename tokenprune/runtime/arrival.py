@@ -76,7 +76,7 @@ def begin(
         return Prefill(attached, prompt, given, blocks, weights, cache), _masked(
             adapter, given, blocks
         )
-    sight = Sight(given["inputs_embeds"], layout, reading, pipeline)
+    sight = Sight(given["inputs_embeds"], layout, readings, pipeline)
     left, done = compress(pipeline, given["inputs_embeds"], layout, sight, weights)
     for sample, samples_report in enumerate(report.samples):
         if samples_report is not None:
@@ -117,9 +117,12 @@ def _layout(
     mask = flat_mask(given.get("attention_mask"))
     valid = torch.ones_like(placeholder) if mask is None else mask.bool()
     shown = [reading.videos for reading in readings]
-    rows = adapter.rows(placeholder & valid, video.given, shown)
+    rows, images = adapter.rows(placeholder & valid, video.given, shown), None
+    if video.images is not None:
+        pictures = video.images.to(placeholder.device) & valid
+        images = adapter.image_rows(pictures, video.given, shown)
     adapter.check(given, rows)
-    return Layout.of(rows, valid)
+    return Layout.of(rows, valid, images)
 
 
 def empty_reports(layout: Layout) -> list[SampleReport | None]:

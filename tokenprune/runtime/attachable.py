@@ -51,6 +51,21 @@ def check_layers(model: VideoLLM, pipeline: Pipeline) -> None:
         )
 
 
+def check_images(model: VideoLLM, images: bool) -> None:
+    """Raises StrategyError where images are asked for that cannot be compressed."""
+    if not images or model.compresses_images:
+        return
+    if model.modality == "image":
+        raise StrategyError(
+            f"the images of a prompt are the frames of its video for {model.model_type}, and "
+            "always compressed: leave out images=True"
+        )
+    raise StrategyError(
+        f"images of {model.model_type} come as tiles of several sizes, which strategies for videos "
+        "do not know: leave out images=True, and images are kept whole"
+    )
+
+
 def guide_of(model: VideoLLM, assistant: Any, pipeline: Pipeline) -> VideoLLM | None:
     """The adapter of an assistant that weighs frames; None where `model` does so itself.
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 
 class Clock:
-    """Laps in seconds by name; waits for the device, so it is off unless timing is asked for.
+    """Laps in seconds by name; waits for its devices, so it is off unless timing is asked for.
 
     A lap inside another is not counted twice: a strategy that runs within the prefill is taken out
     of it.
     """
 
-    def __init__(self, device: torch.device, on: bool) -> None:
-        self.device, self.on = device, on
+    def __init__(self, devices: Sequence[torch.device], on: bool) -> None:
+        self.on = on
+        self._awaited = [device for device in devices if device.type != "cpu"]
         self.laps: dict[str, list[float]] = {}
         self._inner = 0.0
 
     def now(self) -> float:
-        if self.on and self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
+        if self.on:
+            for device in self._awaited:
+                torch.accelerator.synchronize(device)
         return time.perf_counter()
 
     def add(self, name: str, since: float) -> None:

@@ -22,6 +22,7 @@ class Unit(NamedTuple):
     sample: int
     first: int  # its first frame, counted through all videos of the sample
     video: Video
+    image: bool = False  # a video of one frame that came as an image
 
     def frame(self, frame: Int[Tensor, "*r"]) -> Int[Tensor, "*r"]:
         """Frames of the sample's rows as this video counts them; what belongs to none is text."""
@@ -38,21 +39,27 @@ class Layout:
     slot: Int[Tensor, "b s"]  # cell of the uncompressed grid, of visual rows
     row: Int[Tensor, "b s"]  # place in the sample's own sequence that entered layer 0
     videos: tuple[tuple[Video, ...], ...]  # by sample, uncompressed
+    images: tuple[int, ...]  # how many of the last ones of each sample came as images
 
     @classmethod
-    def of(cls, rows: Rows, valid: Bool[Tensor, "b s"]) -> Layout:
-        """The layout of an uncompressed prompt."""
+    def of(cls, rows: Rows, valid: Bool[Tensor, "b s"], images: Rows | None = None) -> Layout:
+        """The layout of an uncompressed prompt, its `images` behind its videos."""
         row = (valid.cumsum(1) - 1).clamp(min=0)
-        return cls(valid, rows.frame, rows.slot, row, rows.videos)
+        if images is None:
+            none = (0,) * len(rows.videos)
+            return cls(valid, rows.frame, rows.slot, row, rows.videos, none)
+        both = rows.with_images(images)
+        numbers = tuple(len(own) for own in images.videos)
+        return cls(valid, both.frame, both.slot, row, both.videos, numbers)
 
     @property
     def units(self) -> list[Unit]:
         """All videos, sample after sample."""
         units: list[Unit] = []
         for sample, own in enumerate(self.videos):
-            first = 0
-            for video in own:
-                units.append(Unit(sample, first, video))
+            first, videos = 0, len(own) - self.images[sample]
+            for number, video in enumerate(own):
+                units.append(Unit(sample, first, video, number >= videos))
                 first += video.frames
         return units
 

@@ -26,6 +26,7 @@ class VideoPrompt:
 
     given: dict[str, Any]  # the call to the model
     placeholder: Bool[Tensor, "b s"]  # rows that features of videos replace
+    images: Bool[Tensor, "b s"] | None  # those of images, where they are compressed, too
     modality: str  # what its frames come as
 
     @property
@@ -38,12 +39,21 @@ class VideoPrompt:
         return compat.encoded_media(self.given, self.modality)
 
 
-def video_prompt(adapter: VideoLLM, given: dict[str, Any]) -> VideoPrompt | None:
-    """The prompt in the arguments of a call to the model, None if it brings no video."""
-    if not adapter.brings(given):
+def video_prompt(
+    adapter: VideoLLM, given: dict[str, Any], images: bool = False
+) -> VideoPrompt | None:
+    """The prompt in the arguments of a call to the model, None if it brings no video.
+
+    With `images` those are videos of one frame.
+    """
+    pictures = images and images_in(adapter, given)
+    if not adapter.brings(given) and not pictures:
         return None
-    placeholder = adapter.placeholders(given.get("input_ids"), given.get("inputs_embeds"))
-    return VideoPrompt(given, placeholder, adapter.modality)
+    prompt = given.get("input_ids"), given.get("inputs_embeds")
+    placeholder, images_at = adapter.placeholders(*prompt), None
+    if pictures:
+        images_at = adapter.marked(adapter.model.config.image_token_id, *prompt)
+    return VideoPrompt(given, placeholder, images_at, adapter.modality)
 
 
 def images_in(adapter: VideoLLM, given: dict[str, Any]) -> bool:

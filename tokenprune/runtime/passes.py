@@ -43,18 +43,19 @@ class Passes:
         pipeline: Pipeline,
         assistant: VideoLLM | None,
         timed: bool,
+        images: bool,
         reports: list[Report],
         remark: Remarks,
     ) -> None:
         self.pipeline, self.reports = pipeline, reports
         self._adapter, self._timed, self._remark = adapter, timed, remark
-        self._decode_stage = pipeline.decode_stage
+        self._images, self._decode_stage = images, pipeline.decode_stage
         self._taps = attention.Taps()
         self._guide = Guide(adapter, assistant, self._taps)
         self._attached = prefill.Attached(adapter, pipeline, self._guide)
         # what is known of the prompts whose caches live
         self._prompts: weakref.WeakKeyDictionary[Cache, PromptState] = weakref.WeakKeyDictionary()
-        self._pass = Pass(adapter.device, timed)
+        self._pass = Pass(adapter.devices, timed)
         self._under_way: set[Phase] = set()
         self._over = False
 
@@ -95,7 +96,7 @@ class Passes:
 
     def _before_tower(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         now = self._pass
-        clock = now.clock = Clock(self._adapter.device, self._timed)
+        clock = now.clock = Clock(self._adapter.devices, self._timed)
         now.since = clock.now()
         given = named(module, args, kwargs)
         reading = TowerReading(given, self._adapter.shown(given))
@@ -109,12 +110,12 @@ class Passes:
         """Sees the prompt while its ids are known, and finds the video."""
         now, given = self._pass, named(module, args, kwargs)
         cache, images = compat.given_cache(given), media.images_in(self._adapter, given)
-        if images:
+        if images and not self._images:
             self._remark("images", media.IMAGES)
         now.arrived = now.phase = now.passed = None
         now.mask = given.get("attention_mask")
         self._check()
-        video = media.video_prompt(self._adapter, given)
+        video = media.video_prompt(self._adapter, given, self._images)
         if video is None:
             return (), given
         if cache is not None and cache.get_seq_length():
@@ -175,7 +176,7 @@ class Passes:
         if now.readings:
             now.clock.add("vision", now.since)
         else:
-            now.clock = Clock(self._adapter.device, self._timed)
+            now.clock = Clock(self._adapter.devices, self._timed)
         ours = None
         if self.pipeline.strategies:
             ours = arrival.cache_to_fill(self._adapter, given, self._decode_stage)

@@ -11,7 +11,13 @@ from tokenprune import registry
 from tokenprune.adapters import VideoLLM
 from tokenprune.declaration import check_classes
 from tokenprune.errors import StrategyError
-from tokenprune.runtime.attachable import attachable, check_free, check_layers, guide_of
+from tokenprune.runtime.attachable import (
+    attachable,
+    check_free,
+    check_images,
+    check_layers,
+    guide_of,
+)
 from tokenprune.runtime.passes import Passes
 from tokenprune.runtime.remarks import Remarks, warn
 from tokenprune.runtime.report import Report
@@ -29,15 +35,18 @@ def attach(
     options: registry.Options | None = None,
     assistant: Any = None,
     timed: bool = False,
+    images: bool = False,
 ) -> Session:
     """Compresses every video prompt of `model` inside `with attach(model, "a+b") as session:`.
 
     Stock `generate` and `forward` work as always: greedy search, sampling, beams (without a decode
     stage), streamers, stopping criteria, padded batches. Text-only prompts and second turns pass
-    through untouched, and so do images, with a warning. `model` and `assistant` are stock models of
-    transformers: of wrapped ones (PEFT, DDP, torch.compile) pass what is inside. `assistant`, a
-    smaller model of the same family, weighs frames for an allocator in place of `model` itself.
-    `timed` fills `report.time`.
+    through untouched, and so do images, with a warning, unless asked for. `model` and `assistant`
+    are stock models of transformers: of wrapped ones (PEFT, DDP, torch.compile) pass what is
+    inside. `assistant`, a smaller model of the same family, weighs frames for an allocator in place
+    of `model` itself.
+    `timed` fills `report.time`. `images` compresses images, too, each as a video of one frame that
+    stands behind the videos in the report.
 
     Raises StrategyError for a pipeline or an assistant that cannot work on this model,
     UnsupportedModelError for anything that is not a model of a known family; both say what to pass
@@ -51,7 +60,8 @@ def attach(
     pipeline.check(adapter.depth)
     check_layers(adapter, pipeline)
     adapter.check_signals(pipeline.signals, str(pipeline))
-    return Session(adapter, pipeline, guide_of(adapter, assistant, pipeline), timed)
+    check_images(adapter, images)
+    return Session(adapter, pipeline, guide_of(adapter, assistant, pipeline), timed, images)
 
 
 class Session:
@@ -63,9 +73,14 @@ class Session:
     """
 
     def __init__(
-        self, adapter: VideoLLM, pipeline: Pipeline, assistant: VideoLLM | None, timed: bool
+        self,
+        adapter: VideoLLM,
+        pipeline: Pipeline,
+        assistant: VideoLLM | None,
+        timed: bool,
+        images: bool,
     ) -> None:
-        self.pipeline = pipeline
+        self.pipeline, self._images = pipeline, images
         self._adapter, self._assistant, self._timed = adapter, assistant, timed
         self._reports: list[Report] = []
         self._remark = Remarks()
@@ -109,6 +124,7 @@ class Session:
                 self.pipeline,
                 self._assistant,
                 self._timed,
+                self._images,
                 self._reports,
                 self._remark,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from tokenprune.runtime.uncached import Uncached
 class Pass(threading.local):
     """The forward pass under way in the current thread; every thread begins with an empty one."""
 
-    def __init__(self, device: torch.device, timed: bool) -> None:
+    def __init__(self, devices: Sequence[torch.device], timed: bool) -> None:
         # on its way from the model's inputs to its language model
         self.arrived: VideoPrompt | None = None
         self.mask: Any = None  # as the model was given it
@@ -28,5 +29,5 @@ class Pass(threading.local):
         self.passed: PromptState | None = None
         self.readings: list[TowerReading] = []
         self.uncached: Uncached | None = None  # what `generate` may send again
-        self.clock = Clock(device, timed)
+        self.clock = Clock(devices, timed)
         self.since = 0.0

@@ -94,14 +94,18 @@ def attended(
     return weights[:, first:]
 
 
-def matching(readings: Sequence[TowerReading], layout: Layout) -> TowerReading | None:
-    """The tower's last call on as many tokens as a prompt has.
+def matching(
+    readings: Sequence[TowerReading], layout: Layout, images: bool = False
+) -> TowerReading | None:
+    """The tower's last call on as many tokens as the videos of a prompt have.
 
-    Or on a whole fraction of them: beams share one.
+    Or on a whole fraction of them: beams share one. `images` instead: the first call on those.
     """
-    tokens = sum(unit.video.tokens for unit in layout.units)
+    tokens = sum(unit.video.tokens for unit in layout.units if unit.image is images)
     fitting = [reading for reading in readings if tokens % max(1, reading.tokens) == 0]
-    return fitting[-1] if fitting else None
+    if not tokens or not fitting:
+        return None
+    return fitting[0 if images else -1]
 
 
 class Sight:
@@ -111,35 +115,36 @@ class Sight:
         self,
         embeds: Float[Tensor, "b s d"],
         layout: Layout,
-        reading: TowerReading | None,
+        readings: Sequence[TowerReading],
         pipeline: Pipeline,
     ) -> None:
         self._embeds, self._layout = embeds, layout
-        self._keys = self._saliency = None
-        self._begins: dict[Unit, int] = {}
+        # of each video, its part of a reading
+        self._keys: dict[Unit, Tensor] = {}
+        self._saliency: dict[Unit, Tensor] = {}
         if not any(pipeline.signals):
             return
-        if reading is None:
-            raise UnsupportedGenerationError(
-                f"{pipeline} reads the vision tower, which did not run inside the block: pass raw "
-                "pixels to generate"
-            )
-        self._keys, self._saliency = _joined(reading.keys), _joined(reading.saliency)
-        self._begins = _begins(layout, reading.tokens)
+        for images in sorted({unit.image for unit in layout.units}):
+            reading = matching(readings, layout, images)
+            if reading is None:
+                raise UnsupportedGenerationError(
+                    f"{pipeline} reads the vision tower, which did not run inside the block: pass "
+                    "raw pixels to generate"
+                )
+            parts = _parts(layout, images, reading.tokens)
+            keys, saliency = _joined(reading.keys), _joined(reading.saliency)
+            if keys is not None:
+                self._keys |= {unit: keys[part] for unit, part in parts.items()}
+            if saliency is not None:
+                self._saliency |= {unit: saliency[part] for unit, part in parts.items()}
 
     def tokens(self, unit: Unit) -> VisualTokens:
         columns, video = self._layout.columns(unit), unit.video
-        keys = saliency = None
-        if self._begins:
-            begin = self._begins[unit]
-            own = slice(begin, begin + video.tokens)
-            keys = None if self._keys is None else self._keys[own]
-            saliency = None if self._saliency is None else self._saliency[own]
         frame, slot = self._layout.frame[unit.sample], self._layout.slot[unit.sample]
         return VisualTokens(
             features=self._embeds[unit.sample].index_select(0, columns),
-            keys=keys,
-            saliency=saliency,
+            keys=self._keys.get(unit),
+            saliency=self._saliency.get(unit),
             frame=frame.index_select(0, columns) - unit.first,
             slot=slot.index_select(0, columns),
             frames=video.frames,
@@ -154,12 +159,16 @@ def _joined(parts: Sequence[Tensor]) -> Tensor | None:
     return torch.cat([*parts]) if parts else None
 
 
-def _begins(layout: Layout, shown: int) -> dict[Unit, int]:
-    """Where the tokens of each video begin in a reading that has `shown` tokens."""
-    begins: list[int] = []
-    numbers, at = sources(layout.videos, shown), 0
-    for unit, number in zip(layout.units, numbers, strict=True):
-        if number == len(begins):  # the first that shows it
-            begins.append(at)
+def _parts(layout: Layout, images: bool, shown: int) -> dict[Unit, slice]:
+    """Where each video, or each image, is in a reading that has `shown` tokens."""
+    units = [unit for unit in layout.units if unit.image is images]
+    held: list[list[Video]] = [[] for _ in layout.videos]
+    for unit in units:
+        held[unit.sample].append(unit.video)
+    parts: list[slice] = []
+    numbers, at = sources(held, shown), 0
+    for unit, number in zip(units, numbers, strict=True):
+        if number == len(parts):  # the first that shows it
+            parts.append(slice(at, at + unit.video.tokens))
             at += unit.video.tokens
-    return dict(zip(layout.units, (begins[number] for number in numbers), strict=True))
+    return {unit: parts[number] for unit, number in zip(units, numbers, strict=True)}

@@ -39,6 +39,8 @@ _SHARED = (
     "template",
     "pool",
     "newline",
+    "device_map",
+    "bits",
     "device",
     "plugin",
 )

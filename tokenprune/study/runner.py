@@ -16,6 +16,7 @@ from tokenprune.evaluation.run import prompt_of
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import pick_device
 from tokenprune.loading.processor import Processor
+from tokenprune.loading.spread import is_placed
 from tokenprune.results.answer import Answer
 from tokenprune.results.system import System
 from tokenprune.study.cell_files import role_of
@@ -69,7 +70,7 @@ class Runner:
         model, processor = self.subject
         assistant, device = self._assistant(cell.guided_by), pick_device(config.device)
         for moved in (model, assistant):
-            if moved is not None:
+            if moved is not None and not is_placed(moved):
                 moved.to(device)  # pyright: ignore[reportArgumentType]  Lightning left it on the CPU
         longest, seed = config.max_new_tokens, config.seed
         loop = Loop(config.batch_size, alike=True, max_new_tokens=longest, seed=seed)
