@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import natives
 import pytest
 import torch
+from clips import write_video
 from natives import IMAGE, TOWER
 from running import FAST, read
 from torch import Tensor
@@ -20,10 +22,15 @@ from tokenprune import attach, ops
 from tokenprune.adapters import adapt
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError, LoadingError, UnsupportedModelError
+from tokenprune.evaluation.data import Readable, Samples
 from tokenprune.loading import native
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.llava_video import LlavaVideoForConditionalGeneration
-from tokenprune.loading.variant import NEWLINES, POOLS, Variant
+from tokenprune.loading.processor import Processor
+from tokenprune.loading.variant import NEWLINES, POOLS, STOCK, Prompted, Variant
+from tokenprune.loading.video import read_clip
+from tokenprune.tasks import Sample
+from tokenprune.tasks.clip import Clip
 from tokenprune.tokens import Video
 
 VIDEO = IMAGE + 1
@@ -142,7 +149,7 @@ def test_what_was_saved_is_loaded_again(home: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["pool", "newline"])
 def test_layouts_that_there_are_not(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}=none is unknown: write "):
-        Variant(**{name: "none"})
+        replace(STOCK, **{name: "none"})
 
 
 def test_images_are_untouched(home: str) -> None:
@@ -214,3 +221,40 @@ def test_other_families_have_no_such_choice(tmp_path: Path) -> None:
     Qwen2VLConfig().save_pretrained(tmp_path)
     with pytest.raises((LoadingError, UnsupportedModelError), match="qwen2_vl"):
         configuration(str(tmp_path), Variant(pool="average"))
+
+
+def test_the_time_instruction_is_said_before_the_question(home: str, tmp_path: Path) -> None:
+    """As `load_video` and the model card of the original have it: 40 frames at 10 per second."""
+    file = write_video(tmp_path / "clip.mp4", 40)
+    words = ["run", "strategy=uniform", f"model={home}", f"video={file}", "question=What moves?"]
+    words += ["device=cpu", "frames=3", "max_new_tokens=2"]
+    assert main([*words, "time_instruction=true", f"out={tmp_path / 'told'}"]) == 0
+    summary, records = read(tmp_path / "told")
+    assert summary["time_instruction"] is True
+    assert records[0]["duration"] == pytest.approx(4.0)
+    told = (
+        "The video lasts for 4.00 seconds, and 3 frames are uniformly sampled from it. These "
+        "frames are located at 0.00s,1.90s,3.90s.Please answer the following questions related to "
+        "this video.\nWhat moves?"
+    )
+    assert f"<image>\n{told}<|im_end|>" in records[0]["prompt"]
+    assert main([*words, f"out={tmp_path / 'plain'}"]) == 0
+    assert "<image>\nWhat moves?" in read(tmp_path / "plain")[1][0]["prompt"]
+
+    clip = read_clip(file, 3)
+    sample = Sample("a", "What moves?", "", "", clip.frames, times=clip.times, duration=4.0)
+    processor = Processor.load(home, Prompted(time_instruction=True))
+    data = Samples(
+        Readable(Clip(str(file), "What moves?", 3)), [0], processor, batch_size=1, workers=0
+    )
+    batch = data.encode([(0, sample)])
+    asked = Processor.load(home).encode([(clip.frames, told)])
+    assert torch.equal(batch.groups[0].inputs["input_ids"], asked["input_ids"])
+
+
+def test_a_video_without_a_clock_has_no_time_instruction(
+    home: str, tmp_path: Path, capsys: Any
+) -> None:
+    words = ["run", "strategy=uniform", f"model={home}", *FAST, "limit=1", "time_instruction=true"]
+    assert main([*words, f"out={tmp_path / 'out'}"]) == 2
+    assert "leave time_instruction= out" in " ".join(capsys.readouterr().err.split())

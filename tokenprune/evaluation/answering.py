@@ -140,6 +140,7 @@ class Answering(LightningModule):
             answer=sample.answer,
             group=sample.group,
             frame_times=None if sample.times is None else list(sample.times),
+            duration=sample.duration,
             evidence=list(sample.evidence) or None,
             prediction=text,
             score=None if math.isnan(score) else score,

@@ -144,7 +144,11 @@ class Samples(LightningDataModule):
 
     def _group(self, members: Sequence[tuple[int, Sample]]) -> Group:
         indices, samples = [index for index, _ in members], [sample for _, sample in members]
-        asked = [(Medium(one.frames, one.times), one.full_question) for one in samples]
+        told = self.processor.told
+        asked = [
+            (Medium(one.frames, one.times), told(one.full_question, one.times, one.duration))
+            for one in samples
+        ]
         inputs = self.processor.encode(asked)
         longest = inputs["input_ids"].shape[1]
         if self._context is not None and longest > self._context:

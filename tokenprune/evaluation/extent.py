@@ -99,7 +99,9 @@ def longest_text(
     alone = max(
         itertools.islice((text for text in longest if 0 < text < room), _MEASURED), default=0
     )
-    between = _text(processor, ".", seen.video(frames)) - _text(processor, ".")
+    times = [100.0 + number for number in range(frames)]  # as long to write as those of minutes
+    written = processor.told(".", times, 100.0 + frames)
+    between = _text(processor, written, seen.video(frames)) - _text(processor, ".")
     return alone + between
 
 

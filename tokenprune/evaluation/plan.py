@@ -9,6 +9,7 @@ from typing import Any
 from tokenprune import registry, tasks
 from tokenprune.adapters import families
 from tokenprune.checkpoints import note
+from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import LONGEST, RunConfig
 from tokenprune.evaluation.extent import check_context, longest_text, questions_of, uncompressed
 from tokenprune.evaluation.loop import Loop
@@ -83,6 +84,7 @@ class Plan:
             seed=config.seed,
             sampling=None if drawn else config.sampling,
             template=config.template,
+            time_instruction=config.time_instruction,
             pool=config.pool,
             newline=config.newline,
             device_map=config.device_map,
@@ -122,6 +124,7 @@ def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
     family.check_signals(pipeline.signals, str(pipeline))
     if config.assistant is not None:
         configuration(config.assistant, config)
+    _check_clock(config)
     task = task_of(config)
     frames = len(task[0].frames) if config.video is not None else config.frames_requested
     longest = config.max_new_tokens or task.max_new_tokens or LONGEST
@@ -136,6 +139,15 @@ def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
     strategies = provenance.code_of_pipeline(pipeline) | provenance.code_of(registry.get(RANDOM))
     around = provenance.code_of_package() | provenance.code_of(type(task), family)
     return Plan(config, pipeline, task, frames, extent, longest, strategies, around)
+
+
+def _check_clock(config: RunConfig) -> None:
+    """ConfigError where frames are asked for their times and have none."""
+    if config.time_instruction and config.video is None and tasks.draws(config.task):
+        raise ConfigError(
+            f"the frames of {config.task} are drawn and have no times: leave time_instruction= "
+            "out, or ask about video files"
+        )
 
 
 def task_of(config: RunConfig) -> Task:

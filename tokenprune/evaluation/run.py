@@ -35,7 +35,7 @@ from tokenprune.strategy import Pipeline
 from tokenprune.tasks.choice import asked
 
 # of an environment: what the full model's answers may depend on
-_CHOSEN = ("template", "pool", "newline", "device_map", "bits")
+_CHOSEN = ("template", "time_instruction", "pool", "newline", "device_map", "bits")
 _MACHINE = ("versions", "platform", "device", "device_name", "dtype", "threads")
 
 
@@ -178,6 +178,7 @@ def _summary(
 def prompt_of(processor: Processor, answer: Answer) -> str:
     """The chat turn; empty where there is none, which is why that sample has an error."""
     try:
-        return processor.prompt(asked(answer.question, answer.options))
+        question = asked(answer.question, answer.options)
+        return processor.prompt(processor.told(question, answer.frame_times, answer.duration))
     except PromptError:
         return ""

@@ -175,7 +175,8 @@ class TokenPrune(lmms):
                 logger.error(f"{task}/{doc_id} gets an empty answer: {error}")
                 continue
             alike = 0 if ragged else len(clip.frames)
-            groups[alike].append((number, Medium(clip.frames, clip.times), context))
+            question = self.processor.told(context, clip.times, clip.duration)
+            groups[alike].append((number, Medium(clip.frames, clip.times), question))
         return list(groups.values())
 
     def _answer(

@@ -36,6 +36,7 @@ class Processor:
     """Tokenizer, chat template and the family's preparation of videos, of one checkpoint.
 
     `pictures` is how images beside videos are prepared, and the token id of their placeholder.
+    `time_instruction`: whether questions follow one on the video's times.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class Processor:
         video_token_id: int,
         template_name: str = templates.OWN,
         pictures: tuple[Preparation, int] | None = None,
+        time_instruction: bool = False,
     ) -> None:
+        self.time_instruction = time_instruction
         self.tokenizer, self.template, self.preparation = tokenizer, template, preparation
         self.template_name = template_name  # as `template=` has it
         self.video_token_id = video_token_id  # token id of a video placeholder
@@ -90,7 +93,8 @@ class Processor:
         preparation = family.preparation(config, settings)
         images = family.pictures(config, lambda: frame_settings(home, "image_processor"))
         pictures = None if images is None else (images, config.image_token_id)
-        return cls(tokenizer, text, preparation, placeholder, chosen, pictures)
+        times = variant.time_instruction
+        return cls(tokenizer, text, preparation, placeholder, chosen, pictures, times)
 
     def _way(self, preparation: Preparation, token: int) -> Way:
         return Way(preparation, token, preparation.marker or self.spelling.written(token))
@@ -98,6 +102,20 @@ class Processor:
     @property
     def pixels(self) -> Kind:
         return self.preparation.pixels
+
+    def told(self, question: str, times: Sequence[float] | None, duration: float | None) -> str:
+        """The question behind what it has to say of the video's times, if anything.
+
+        PromptError where they are not known.
+        """
+        if not self.time_instruction:
+            return question
+        if times is None or duration is None:
+            raise PromptError(
+                "the times of the frames are not known: leave time_instruction= out, or ask about "
+                "video files"
+            )
+        return f"{templates.time_instruction(times, duration)}\n{question}"
 
     def prompt(self, question: str, media: Sequence[str] = ("video",)) -> str:
         """The chat turn that asks `question` about one video, up to where the answer begins.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -62,6 +63,18 @@ def named(template: str, model_type: str) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise LoadingError(f"template={template} cannot be read: {error}") from None
+
+
+def time_instruction(times: Sequence[float], duration: float) -> str:
+    """What LLaVA-Video was trained to read before a question: seconds of the video and its
+    frames.
+    """
+    frames = ",".join(f"{moment:.2f}s" for moment in times)
+    return (
+        f"The video lasts for {duration:.2f} seconds, and {len(times)} frames are uniformly "
+        f"sampled from it. These frames are located at {frames}.Please answer the following "
+        "questions related to this video."
+    )
 
 
 def mark_of(template: str, tokenizer: PreTrainedTokenizerBase, video_token_id: int) -> str | None:

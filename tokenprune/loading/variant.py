@@ -20,7 +20,9 @@ MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 class Variant:
     """How a model is read; None is the checkpoint's own everywhere."""
 
-    template: ClassVar[str | None] = None  # of prompts, where a command makes any
+    # of prompts, where a command makes any
+    template: ClassVar[str | None] = None
+    time_instruction: ClassVar[bool] = False
     pool: str | None = key(
         None, "pooling of LLaVA-Video's frames: bilinear, average or max; the checkpoint's own"
     )
@@ -61,6 +63,9 @@ class Prompted(Variant):
     template: str | None = key(  # pyright: ignore[reportIncompatibleVariableOverride]
         None,
         "chat template: qwen_1_5 (the llava package's), hf, or a .jinja file; the checkpoint's own",
+    )
+    time_instruction: bool = key(  # pyright: ignore[reportIncompatibleVariableOverride]
+        False, "true: say before a question how long the video is and when its frames are"
     )
 
 

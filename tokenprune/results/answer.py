@@ -19,6 +19,7 @@ ASKED = (
     "options",
     "answer",
     "frame_times",
+    "duration",
     "evidence",
 )
 
@@ -51,6 +52,7 @@ class Answer:
     options: tuple[str, ...] = ()  # of a multiple-choice question
     # seconds at which the frames appear in their file, where known
     frame_times: list[float] | None = None
+    duration: float | None = None  # seconds of the whole video, where known
     # frames that show what was asked for, where the task knows
     evidence: list[int] | None = None
 

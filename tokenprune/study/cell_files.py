@@ -37,6 +37,7 @@ _SHARED = (
     "max_new_tokens",
     "batch_size",
     "template",
+    "time_instruction",
     "pool",
     "newline",
     "device_map",

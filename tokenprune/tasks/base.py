@@ -38,6 +38,7 @@ class Sample:
     group: str | None = None
     # seconds at which the frames appear in their video file, where known
     times: tuple[float, ...] | None = None
+    duration: float | None = None  # seconds of the whole video, where known
 
     @property
     def full_question(self) -> str:

@@ -19,7 +19,13 @@ class Clip(Task):
     def __init__(self, path: str, question: str, frames: int, sampling: str = "index") -> None:
         clip = read_clip(path, frames, sampling)
         self._sample = Sample(
-            Path(path).name, question, "", self.name, clip.frames, times=clip.times
+            Path(path).name,
+            question,
+            "",
+            self.name,
+            clip.frames,
+            times=clip.times,
+            duration=clip.duration,
         )
 
     def __len__(self) -> int:

@@ -100,6 +100,7 @@ class Files(Task):
             options=entry.options,
             group=entry.group,
             times=clip.times,
+            duration=clip.duration,
         )
 
 

@@ -29,6 +29,17 @@ class Clip(NamedTuple):
     times: tuple[float, ...] | None
     indices: tuple[int, ...]  # the frames' numbers in the video
 
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the first picture to the end of the last one shown, at the mean rate.
+
+        Of frames spread evenly by number that is the whole video. None where `times` is.
+        """
+        if self.times is None:
+            return None
+        last = self.indices[-1]
+        return self.times[-1] * (last + 1) / last if last else 0.0
+
 
 @dataclass(frozen=True)
 class _Decoded:

@@ -95,6 +95,7 @@ class LmmsTask(Task):
             metric=self.name,
             group=shown[0] if isinstance(shown[0], str) else None,  # the video's path
             times=clip.times,
+            duration=clip.duration,
         )
 
     def score(self, prediction: str, sample: Sample) -> float:
