@@ -32,6 +32,20 @@ _NAMES = {
 }
 
 
+GENERATION = {  # as published: sampling, which an evaluation does not do
+    "attn_implementation": "flash_attention_2",
+    "bos_token_id": 1,
+    "do_sample": True,
+    "eos_token_id": [2, 1],
+    "pad_token_id": 0,
+    "repetition_penalty": 1.1,
+    "temperature": 0.7,
+    "top_k": 20,
+    "top_p": 0.8,
+    "transformers_version": "4.40.0.dev0",
+}
+
+
 def model(**changes: Any) -> Any:
     return llava_onevision(words=WORDS, side=TOWER["image_size"], **changes)
 
@@ -104,6 +118,7 @@ def save(folder: Path, model: Any, *, files: int = 1, **changes: Any) -> Path:
         written = {"metadata": {}, "weight_map": index}
         (folder / "model.safetensors.index.json").write_text(json.dumps(written))
     (folder / "config.json").write_text(json.dumps(settings(model, **changes)))
+    (folder / "generation_config.json").write_text(json.dumps(GENERATION))
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(checkpoints.path("tiny") / file, folder)
     return folder

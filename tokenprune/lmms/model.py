@@ -73,7 +73,7 @@ class TokenPrune(lmms):
         self._assistant = None
         if arguments.assistant is not None:
             self._assistant, _ = load(arguments.assistant, arguments.dtype, place, arguments)
-        self._device = self._model.device
+        self._device = adapt(self._model).device
         logger.info(f"--model {MODEL} --model_args {self.arguments.line()}")
 
     def _check_context(self) -> None:

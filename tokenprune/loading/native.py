@@ -87,7 +87,7 @@ def configuration_of(
             image_grid_pinpoints=settings.get("image_grid_pinpoints"),
             vision_aspect_ratio=settings.get("image_aspect_ratio", "anyres_max_9"),
             tie_word_embeddings=text.tie_word_embeddings,
-            dtype=settings.get("torch_dtype"),
+            dtype=settings.get("dtype", settings.get("torch_dtype")),
         )
         return variant_of(
             config,
