@@ -47,7 +47,6 @@ def test_none_is_stock_token_for_token(kind: str, attention: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "options"),
     [
-        ("uniform", {"uniform.keep": 1.0}),
         ("fastv+dytok", {"fastv.drop": 0.0}),
         ("dycoke", {"dycoke.merge": 0.0, "dycoke.prune": 0.0}),
     ],
@@ -73,10 +72,10 @@ def test_a_sample_of_a_batch_is_itself_alone(kind: str, spec: str) -> None:
     family = FAMILIES[kind]
     model, prompt = family.model(), family.prompt()
     with attach(model, spec, deep(family, spec)) as session:
-        words, found = generated(model, prompt, max_new_tokens=3)
+        words, found = generated(model, prompt, max_new_tokens=2)
         report = session.report
         for number, inputs in enumerate(prompt.alone):
-            one = generated(model, alone(prompt, inputs), max_new_tokens=3)
+            one = generated(model, alone(prompt, inputs), max_new_tokens=2)
             assert torch.equal(one[0][0], words[number]), number
             assert torch.allclose(one[1][0], found[number], atol=2e-5), number
             if number in prompt.videos():
@@ -92,7 +91,7 @@ def alone(prompt: Prompt, inputs: Inputs) -> Prompt:
 
 
 @everywhere
-@pytest.mark.parametrize("spec", ["uniform", "fastv", "visionzip+dytok"])
+@pytest.mark.parametrize("spec", ["fastv", "visionzip+dytok"])
 @torch.no_grad()
 def test_padding_on_the_right_changes_nothing(kind: str, spec: str) -> None:
     """In a single forward pass, which alone can take it."""
@@ -106,7 +105,7 @@ def test_padding_on_the_right_changes_nothing(kind: str, spec: str) -> None:
 
 
 @everywhere
-@pytest.mark.parametrize("which", ["input", "early", "input+early+late"])
+@pytest.mark.parametrize("which", ["early", "input+early+late"])
 def test_several_answers_to_one_prompt(kind: str, which: str) -> None:
     """Drawn ones: each is the hand-built one after its own words."""
     family = FAMILIES[kind]
@@ -124,9 +123,8 @@ def test_several_answers_to_one_prompt(kind: str, which: str) -> None:
 
 
 @everywhere
-@pytest.mark.parametrize("spec", ["random", "visionzip+fastv"])
-def test_beams(kind: str, spec: str) -> None:
-    family = FAMILIES[kind]
+def test_beams(kind: str) -> None:
+    family, spec = FAMILIES[kind], "visionzip+fastv"
     model, prompt = family.model(), family.prompt()
     with attach(model, spec, deep(family, spec)) as session:
         beams = model.generate(**prompt.inputs, **GREEDY, num_beams=2)

@@ -4,12 +4,14 @@ instead.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import random_models
 import torch
 import towers
 from families import FAMILIES
-from family_stages import Early, Thin, left
+from family_stages import Early, Hide, Thin, left
 from test_families import REGISTERED, check, everywhere, generated
 from test_families_towers import Reader
 
@@ -84,3 +86,17 @@ def test_a_placeholder_too_few(kind: str) -> None:
     refused = pytest.raises((LayoutError, ValueError), match=r"placeholder|tokens")
     with attach(model, Pipeline((Thin(), Early(2)))), refused:
         model(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("stage", "nearest"),
+    [
+        (Early(1), r"write Early\.layer=2 or Early\.layer=4"),
+        (Early(3), r"write Early\.layer=2 or Early\.layer=4"),
+        (Hide(3), r"write Hide\.layer=2 or Hide\.layer=4"),
+    ],
+)
+def test_a_stage_that_would_read_a_sliding_layer(stage: Any, nearest: str) -> None:
+    """Far frames have no attention there."""
+    with pytest.raises(StrategyError, match=rf"of this gemma3, which looks back 12 .*{nearest}"):
+        attach(FAMILIES["gemma3"].model(), Pipeline((stage,)))

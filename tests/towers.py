@@ -88,6 +88,7 @@ def _places(frames: int, height: int, width: int) -> Tensor:
 # of towers of square frames: the attention below the features, and whether CLS goes first
 SQUARE = {
     "llava_onevision": ("vision_tower.encoder.layers.2.self_attn", False),
+    "llava_video": ("vision_tower.encoder.layers.2.self_attn", False),
     "llava_next_video": ("vision_tower.encoder.layers.1.self_attn", True),
     "video_llava": ("video_tower.encoder.layers.1.self_attn", True),
     "internvl": ("vision_tower.encoder.layer.2.attention", True),
@@ -125,8 +126,10 @@ def pooled(model: Any, maps: Tensor) -> Tensor:
         return body.apply_pooling(maps)
     if kind == "video_llava":
         return maps
-    side = int(maps.shape[1] ** 0.5) // 2
-    return maps.unflatten(1, (side, 2, side, 2)).mean((2, 4)).flatten(1, 2)
+    patches = int(maps.shape[1] ** 0.5)
+    side = patches // 2  # an odd one's last patches are in no cell
+    whole = maps.unflatten(1, (patches, patches))[:, : 2 * side, : 2 * side]
+    return whole.unflatten(2, (side, 2)).unflatten(1, (side, 2)).mean((2, 4)).flatten(1, 2)
 
 
 def of_cells(

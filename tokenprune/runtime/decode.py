@@ -51,17 +51,19 @@ class Turn(Phase):
             self._shown = self._mask(layer)
         if not self._acted:
             return None
-        window, number = self._adapter.window(layer), self.prompt.at(layer)
+        window = self._adapter.window(layer)
         if window not in self._masks:
-            # a decode stage hides nothing in a layer with a window
-            shown = self._shown if window is None else self.prompt.mask(number)
-            seen = self.prompt.visible(shown, number)
-            self._masks[window] = self._adapter.layer_mask(
-                layer, given["hidden_states"], seen, self.cache
-            )
+            self._masks[window] = self._made(layer, window, given["hidden_states"])
         given = {**given, "attention_mask": self._masks[window]}
         # reentrant checkpointing passes gradients on to positional arguments only
         return (given.pop("hidden_states"),), given
+
+    def _made(self, layer: int, window: int | None, hidden: Float[Tensor, "b q d"]) -> Any:
+        """The mask of `layer`; in one with a window a decode stage hides nothing."""
+        number = self.prompt.at(layer)
+        shown = self._shown if window is None else self.prompt.mask(number)
+        seen = self.prompt.visible(shown, number)
+        return self._adapter.layer_mask(layer, hidden, seen, self.cache)
 
     def finish(self) -> None:
         """Nothing: reports count steps of one token."""
