@@ -118,11 +118,13 @@ class Processor:
             )
         return f"{templates.time_instruction(times, duration)}\n{question}"
 
-    def prompt(self, question: str, media: Sequence[str] = ("video",)) -> str:
+    def prompt(self, question: str, media: Sequence[str] | None = None) -> str:
         """The chat turn that asks `question` about one video, up to where the answer begins.
 
-        `media`: what it announces, in order, `video` or `image`. Raises PromptError.
+        `media`: what it announces, in order, `video` or `image`; None: one video, or one of its
+        frames in a family whose frames are images. Raises PromptError.
         """
+        media = [self.preparation.entry] if media is None else media
         content = [*({"type": kind} for kind in media), {"type": "text", "text": question}]
         turn: Any = {"role": "user", "content": content}
         try:
