@@ -92,7 +92,10 @@ class Processor:
             else templates.named(chosen, config.model_type)
         )
         preparation = family.preparation(config, settings)
-        images = family.pictures(config, lambda: frame_settings(home, "image_processor"))
+        try:
+            images = family.pictures(config, lambda: frame_settings(home, "image_processor"))
+        except LoadingError:  # videos need none
+            images = None
         pictures = None if images is None else (images, config.image_token_id)
         times = variant.time_instruction
         return cls(tokenizer, text, preparation, placeholder, chosen, pictures, times)
@@ -181,7 +184,7 @@ class Processor:
         if frames.ndim == 4:
             return Seen(self.videos, self.preparation.prepared(frames, times))
         if self.images is None:
-            raise PromptError("this family is asked about videos only: leave out images")
+            raise PromptError("this checkpoint is asked about videos only: leave out images")
         return Seen(self.images, self.images.preparation.prepared(frames.unsqueeze(0), times))
 
     def _ids(self, seen: Sequence[Seen], question: str) -> Int[Tensor, "s"]:
