@@ -20,7 +20,8 @@ from tokenprune.errors import LoadingError, PromptError
 from tokenprune.loading import native, templates
 from tokenprune.loading.configuration import configuration, contents, frame_settings
 from tokenprune.loading.hub import folder
-from tokenprune.loading.prompts import Media, Medium, Seen, Slot, Way, filled, media_of
+from tokenprune.loading.media import Media, Medium, media_of
+from tokenprune.loading.prompts import Seen, Slot, Way, filled
 from tokenprune.loading.spelling import Run, Spelling, padded, shorten
 from tokenprune.loading.variant import STOCK, Variant
 from tokenprune.pixels import Kind
