@@ -20,6 +20,7 @@ from tokenprune.errors import LoadingError, PromptError, UnsupportedModelError
 from tokenprune.loading import native
 from tokenprune.loading.checkpoint import configuration, load, outline
 from tokenprune.loading.processor import Processor
+from tokenprune.loading.templates import named
 from tokenprune.loading.variant import Prompted
 
 VIDEO = IMAGE + 1
@@ -257,6 +258,13 @@ def test_other_templates(model: Any, tmp_path: Path) -> None:
 def test_templates_that_there_are_not(name: str) -> None:
     with pytest.raises(LoadingError, match=f"template={name} (is unknown|cannot be read)"):
         Processor.load("tiny", Prompted(template=name))
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "llava_next_video"])
+def test_named_templates_are_of_llava_onevision_and_llava_video(kind: str) -> None:
+    with pytest.raises(LoadingError, match=f"and this is a {kind}: leave it out"):
+        named("qwen_1_5", kind)
+    assert named("qwen_1_5", "llava_video") == named("qwen_1_5", "llava_onevision")
 
 
 def test_none_is_the_stock_model(model: Any, tmp_path: Path) -> None:

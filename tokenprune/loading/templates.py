@@ -33,6 +33,7 @@ QWEN_1_5 = (
 )
 NAMED = {"qwen_1_5": QWEN_1_5, "hf": HF}
 NATIVE, OWN = "qwen_1_5", "checkpoint"  # what a checkpoint that names none is asked with
+_FAMILIES = ("llava_onevision", "llava_video")  # that the named ones are for
 _MARKS = ("<video>", "<image>")  # of templates, whether a tokenizer knows them or not
 
 
@@ -48,10 +49,10 @@ def own(home: Path, tokenizer: PreTrainedTokenizerBase) -> str:
 def named(template: str, model_type: str) -> str:
     """The text of `template`: a name of `NAMED`, or a file of a user. Raises LoadingError."""
     if template in NAMED:
-        if not model_type.startswith("llava"):
+        if model_type not in _FAMILIES:
             raise LoadingError(
-                f"template={template} is a prompt of LLaVA models, and this is a {model_type}: "
-                "leave it out, or write a .jinja file"
+                f"template={template} is a prompt of {' and '.join(_FAMILIES)}, and this is a "
+                f"{model_type}: leave it out, or write a .jinja file"
             )
         return NAMED[template]
     file = Path(template).expanduser()
