@@ -114,7 +114,7 @@ def pruned(
     run[:, BEFORE:-AFTER] = True
     rows = placed(run, [[Video(frames, 14, 14)]], adapt(model).pattern)
     layout = Layout.of(rows, torch.ones_like(run))
-    report = Report(empty_reports(layout), Clock([], False))
+    report = Report(empty_reports(layout, adapt(model).pattern), Clock([], False))
     prompt = PromptState(layout, report)
     cache = filled(compressed_cache(None, layers, PartitionedLayer), [run.shape[1]] * layers)
     report[0].layers = prompt.visual_rows(0, layers)

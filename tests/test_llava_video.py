@@ -260,3 +260,43 @@ def test_a_video_without_a_clock_has_no_time_instruction(
     words = ["run", "strategy=uniform", f"model={home}", *FAST, "limit=1", "time_instruction=true"]
     assert main([*words, f"out={tmp_path / 'out'}"]) == 2
     assert "leave time_instruction= out" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("newline", NEWLINES)
+def test_a_newline_goes_with_the_last_token_before_it(home: str, newline: str) -> None:
+    """As in FastVID's and HoliTom's releases; the logits are those of the rows that are left."""
+    variant = Variant(pool="average", newline=newline, newline_rule="row")
+    loaded: Any
+    loaded, processor = load(home, device="cpu", variant=variant)
+    clip = torch.randint(0, 256, (FRAMES, 40, 60, 3), dtype=torch.uint8)
+    inputs = processor.encode([(clip, "How many?")])
+    with torch.no_grad(), attach(loaded, "random", {"random.keep": 0.25}) as session:
+        found = loaded(**inputs).logits[0, -1]
+    slots, adapter = session.report[0].slots, adapt(loaded)
+    cells = {frame * 9 + slot for frame, own in enumerate(slots) for slot in own}
+    run = {"grid": 3, "frame": 9, "one_token": 9 * FRAMES}[newline]
+    spent = [
+        line
+        for line in range(9 * FRAMES // run)
+        if cells.isdisjoint(range(line * run, line * run + run))
+    ]
+    before = 9 * FRAMES // run
+    assert session.report[0].beside == (before, before - len(spent))
+    assert bool(spent) == (newline == "grid"), "a quarter of the cells leaves no frame empty"
+    pattern = adapter.pattern(Video(FRAMES, 3, 3))
+    line = torch.arange(before).repeat_interleave(run + 1)
+    stays = torch.isin(pattern, torch.tensor(sorted(cells)))
+    stays |= (pattern == -1) & ~torch.isin(line, torch.tensor(spent, dtype=torch.long))
+    video = inputs["input_ids"][0] == processor.video_token_id
+    kept = torch.ones_like(video)
+    kept[video] = stays
+    with torch.no_grad():
+        embeds = adapter.see(
+            inputs["input_ids"],
+            {"pixel_values": inputs["pixel_values_videos"][0]},
+            [[Video(FRAMES, 3, 3)]],
+        )["inputs_embeds"]
+        expected = loaded.lm_head(
+            loaded.model.language_model(inputs_embeds=embeds[:, kept]).last_hidden_state
+        )[0, -1]
+    assert torch.allclose(found, expected, atol=2e-5)

@@ -193,6 +193,14 @@ class VideoLLM(LanguageRows):
         tokens = torch.arange(video.tokens)
         return torch.cat([tokens, tokens.new_full((self.separators,), TEXT)])
 
+    def lines(self, video: Video) -> Int[Tensor, "r"] | None:
+        """Of each placeholder row of a video, the line that it belongs to.
+
+        Rows that are no tokens go from the prompt with the last token of their line. None: they
+        stay whatever goes, as text does.
+        """
+        return None
+
     def rows(
         self,
         placeholder: Bool[Tensor, "b s"],

@@ -38,6 +38,17 @@ class LlavaVideo(Llava, model_type="llava_video"):
 
     def pattern(self, video: Video) -> Int[Tensor, "r"]:
         """A newline behind each row, each frame or the last one is text for every stage."""
-        run = {"grid": video.width, "frame": video.cells, "one_token": video.tokens}
-        lines = torch.arange(video.tokens).unflatten(0, (-1, run[self.model.config.newline]))
+        lines = torch.arange(video.tokens).unflatten(0, (-1, self._run(video)))
         return pad(lines, (0, 1), value=TEXT).flatten()
+
+    def lines(self, video: Video) -> Int[Tensor, "r"] | None:
+        """FastVID's and HoliTom's releases drop a newline with the last token before it."""
+        if self.model.config.newline_rule == "keep":
+            return None
+        run = self._run(video)
+        return torch.arange(video.tokens // run).repeat_interleave(run + 1)
+
+    def _run(self, video: Video) -> int:
+        """Tokens from one newline to the next."""
+        runs = {"grid": video.width, "frame": video.cells, "one_token": video.tokens}
+        return runs[self.model.config.newline]

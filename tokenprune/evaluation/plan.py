@@ -87,6 +87,7 @@ class Plan:
             time_instruction=config.time_instruction,
             pool=config.pool,
             newline=config.newline,
+            newline_rule=config.newline_rule,
             device_map=config.device_map,
             bits=config.bits,
             note=note(config.model, config.assistant),

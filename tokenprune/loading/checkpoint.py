@@ -41,7 +41,7 @@ def settled(variant: Chosen, config: PreTrainedConfig, processor: Processor) -> 
     if isinstance(variant, Prompted):
         found["template"] = processor.template_name
     if isinstance(config, LlavaVideoConfig):
-        found.update(pool=config.pool, newline=config.newline)
+        found.update(pool=config.pool, newline=config.newline, newline_rule=config.newline_rule)
     return replace(variant, **found)
 
 

@@ -48,14 +48,19 @@ def varied(name: str, config: PreTrainedConfig, variant: Variant) -> PreTrainedC
 
     Raises LoadingError where it has none.
     """
-    if variant.pool is None and variant.newline is None:
+    chosen = {
+        "pool": variant.pool,
+        "newline": variant.newline,
+        "newline_rule": variant.newline_rule,
+    }
+    if not any(chosen.values()):
         return config
     if not isinstance(config, LlavaOnevisionConfig):
         raise LoadingError(
-            f"pool= and newline= are choices of LLaVA-Video and LLaVA-OneVision, and {name} is a "
-            f"{config.model_type}: leave them out"
+            "pool=, newline= and newline_rule= are choices of LLaVA-Video and LLaVA-OneVision, and "
+            f"{name} is a {config.model_type}: leave them out"
         )
-    return variant_of(config, pool=variant.pool, newline=variant.newline)
+    return variant_of(config, **chosen)
 
 
 def contents(home: Path, name: str) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class LlavaVideoConfig(LlavaOnevisionConfig):
     pool_stride: int = 2
     # behind the video, behind each frame, or behind each row of a frame
     newline: Literal["one_token", "frame", "grid"] = "one_token"
+    # whether vision stages keep every newline, or "row": those before which a token is left
+    newline_rule: Literal["keep", "row"] = "keep"
 
 
 class LlavaVideoModel(LlavaOnevisionModel):

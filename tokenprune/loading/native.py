@@ -94,6 +94,7 @@ def configuration_of(
             pool=variant.pool or settings.get("mm_spatial_pool_mode"),
             pool_stride=settings.get("mm_spatial_pool_stride"),
             newline=variant.newline or settings.get("mm_newline_position"),
+            newline_rule=variant.newline_rule,
         )
     except (ValueError, TypeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())

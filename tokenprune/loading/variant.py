@@ -13,6 +13,7 @@ from tokenprune.options import key, read_value
 
 POOLS = ("bilinear", "average", "max")
 NEWLINES = ("grid", "frame", "one_token")
+RULES = ("keep", "row")
 MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -31,6 +32,11 @@ class Variant:
         "LLaVA-Video's newline tokens: grid (one per row of a frame), frame or one_token (one in "
         "all); the checkpoint's own",
     )
+    newline_rule: str | None = key(
+        None,
+        "LLaVA-Video's newlines in a compressed prompt: keep, or row: one goes with the last token "
+        "before it, as in FastVID's and HoliTom's releases",
+    )
     device_map: str | None = key(
         None,
         "one model over several devices, by accelerate: auto, balanced, sequential, or "
@@ -41,7 +47,8 @@ class Variant:
     )
 
     def __post_init__(self) -> None:
-        for name, allowed in (("pool", POOLS), ("newline", NEWLINES)):
+        choices = (("pool", POOLS), ("newline", NEWLINES), ("newline_rule", RULES))
+        for name, allowed in choices:
             chosen = getattr(self, name)
             if chosen is not None and chosen not in allowed:
                 raise ConfigError(f"{name}={chosen} is unknown: write {', '.join(allowed)}")

@@ -34,6 +34,7 @@ class Setting:
     time_instruction: bool = False
     pool: str | None = None
     newline: str | None = None
+    newline_rule: str | None = None
     device_map: str | None = None
     bits: int | None = None
     note: str | None = None  # what to beware of with these models

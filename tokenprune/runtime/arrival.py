@@ -16,6 +16,7 @@ from transformers.cache_utils import Cache
 
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
+from tokenprune.adapters.rows import Pattern
 from tokenprune.runtime.attention import flat_mask
 from tokenprune.runtime.cache import CompressedLayer, compressed_cache
 from tokenprune.runtime.clock import Clock
@@ -29,6 +30,7 @@ from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.report import Report, SampleReport
 from tokenprune.runtime.tower import Sight, TowerReading, matching
 from tokenprune.strategy import DecodeStage, VisionStage
+from tokenprune.tokens import TEXT
 
 
 def cache_to_fill(
@@ -61,7 +63,7 @@ def begin(
     adapter, pipeline = attached.adapter, attached.pipeline
     layout = _layout(adapter, video, given, readings)
     blocks = adapter.blocks(video.given)
-    report = Report(empty_reports(layout), clock)
+    report = Report(empty_reports(layout, adapter.pattern), clock)
     reading = matching(readings, layout)
     weights: Weights = {}
     if (allocator := pipeline.allocator) is not None:
@@ -77,10 +79,12 @@ def begin(
             adapter, given, blocks
         )
     sight = Sight(given["inputs_embeds"], layout, readings, pipeline)
-    left, done = compress(pipeline, given["inputs_embeds"], layout, sight, weights)
+    left, done = compress(pipeline, given["inputs_embeds"], layout, sight, weights, adapter.lines)
     for sample, samples_report in enumerate(report.samples):
         if samples_report is not None:
             samples_report.note([done[unit] for unit in layout.units if unit.sample == sample])
+            beside = samples_report.beside[0]
+            samples_report.beside = beside, beside - layout.text(sample) + left.layout.text(sample)
     anew = adapter.positions == "contiguous"
     shift = left.removed if anew else None
     prompt = PromptState(left.layout, report, layout.valid.shape[1], left.columns, shift)
@@ -125,6 +129,10 @@ def _layout(
     return Layout.of(rows, valid, images)
 
 
-def empty_reports(layout: Layout) -> list[SampleReport | None]:
+def empty_reports(layout: Layout, pattern: Pattern) -> list[SampleReport | None]:
     """One for every sample that holds a video."""
-    return [SampleReport(videos) if videos else None for videos in layout.videos]
+    reports: list[SampleReport | None] = []
+    for videos in layout.videos:
+        beside = sum(int((pattern(video) == TEXT).sum()) for video in videos)
+        reports.append(SampleReport(videos, (beside, beside)) if videos else None)
+    return reports

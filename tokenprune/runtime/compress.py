@@ -6,11 +6,12 @@ the language model's width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune.guards import contract, vision
@@ -19,9 +20,13 @@ from tokenprune.runtime.layout import Layout, Unit, take
 from tokenprune.runtime.report import StageReport
 from tokenprune.runtime.tower import Sight
 from tokenprune.strategy import Pipeline, VisionStage
-from tokenprune.tokens import VisualTokens
+from tokenprune.tokens import Video, VisualTokens
 
 Weights = Mapping[Unit, Float[Tensor, "f"]]  # an allocator's
+
+
+# of each row of a video, the line with whose last token it goes; None: text stays
+Lines = Callable[[Video], Int[Tensor, "r"] | None]
 
 
 class Shorter(NamedTuple):
@@ -40,6 +45,7 @@ def compress(
     layout: Layout,
     sight: Sight,
     weights: Weights,
+    lines: Lines,
 ) -> tuple[Shorter, dict[Unit, list[StageReport]]]:
     """The prompt that the vision stages leave, and what each of them did to each video."""
     left: dict[Unit, VisualTokens] = {}
@@ -49,7 +55,7 @@ def compress(
         with full_precision():
             left[unit], done[unit] = _run(pipeline, tokens, weights.get(unit), unit.sample)
     with full_precision():
-        return _shortened(embeds, layout, left), done
+        return _shortened(embeds, layout, left, lines), done
 
 
 def _run(
@@ -67,7 +73,10 @@ def _run(
 
 
 def _shortened(
-    embeds: Float[Tensor, "b s d"], before: Layout, left: Mapping[Unit, VisualTokens]
+    embeds: Float[Tensor, "b s d"],
+    before: Layout,
+    left: Mapping[Unit, VisualTokens],
+    lines: Lines,
 ) -> Shorter:
     """A prompt with the tokens that are `left` in the rows of their frames.
 
@@ -77,8 +86,11 @@ def _shortened(
     address: dict[Unit, Int[Tensor, "n"]] = {}
     for unit, tokens in left.items():
         cell = tokens.frame * unit.video.cells + tokens.slot
-        address[unit] = before.columns(unit).index_select(0, cell)
+        every = before.columns(unit)
+        address[unit] = every.index_select(0, cell)
         kept[unit.sample].index_fill_(0, address[unit], True)
+        if (line := lines(unit.video)) is not None:
+            _drop_spent(kept[unit.sample], every[0], line, address[unit])
     after, columns = before.keep(kept)
     places = {unit: after.columns(unit) for unit in left}
     for unit, place in places.items():
@@ -91,3 +103,15 @@ def _shortened(
     row = (after.valid.cumsum(1) - 1).clamp(min=0)
     layout = replace(after, slot=slot, row=row)
     return Shorter(packed, layout, columns, removed if bool(removed.any()) else None)
+
+
+def _drop_spent(
+    kept: Bool[Tensor, "s"], first: Int[Tensor, ""], line: Int[Tensor, "r"], left: Int[Tensor, "n"]
+) -> None:
+    """Takes from `kept` the rows of lines of which no token is `left`.
+
+    `first` is the column of the video's first row.
+    """
+    line = line.to(kept.device)
+    alive = kept.new_zeros(len(line)).index_fill(0, line[left - first], True)
+    kept[first + torch.arange(len(line), device=kept.device)] &= alive[line]

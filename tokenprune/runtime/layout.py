@@ -87,6 +87,10 @@ class Layout:
         frame = self.frame[sample]
         return torch.bincount(frame[frame != TEXT], minlength=self.frames(sample))
 
+    def text(self, sample: int) -> int:
+        """Rows of a sample that are not visual."""
+        return int((self.valid[sample] & ~self.visual[sample]).sum())
+
     def columns(self, unit: Unit) -> Int[Tensor, "n"]:
         """The columns that hold tokens of a video, in order."""
         return (unit.frame(self.frame[unit.sample]) != TEXT).nonzero().squeeze(-1)

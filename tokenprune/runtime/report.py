@@ -45,6 +45,8 @@ class SampleReport:
     """
 
     videos: tuple[Video, ...]
+    # rows of the videos that are no tokens of theirs (newlines, CLS), and how many entered the LLM
+    beside: tuple[int, int] = (0, 0)
     stages: list[StageReport] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)  # visual tokens each LLM layer saw at prefill
     # per frame, cells whose token reached the last layer
@@ -133,6 +135,7 @@ class SampleReport:
         weights = {} if self.frame_weights is None else {"frame_weights": self.frame_weights}
         return {
             "videos": [list(video) for video in self.videos],  # frames, height, width in tokens
+            "beside": list(self.beside),
             "full": self.full,
             "kept": self.kept,
             "requested_ratio": self.requested_ratio,

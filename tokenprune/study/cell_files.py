@@ -40,6 +40,7 @@ _SHARED = (
     "time_instruction",
     "pool",
     "newline",
+    "newline_rule",
     "device_map",
     "bits",
     "device",
