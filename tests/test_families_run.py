@@ -10,13 +10,15 @@ from families import FAMILIES
 from footage import footage
 from running import read
 from test_families import everywhere
+from traces import remarks
 from weighted import saved
 
 from tokenprune import attach
 from tokenprune.adapters import adapt
 from tokenprune.cli.main import main
 from tokenprune.loading.checkpoint import load
-from tokenprune.loading.processor import Medium
+from tokenprune.loading.media import Medium
+from tokenprune.loading.processor import Processor
 
 FAST = ["device=cpu", "task=tinyvqa", "samples=2", "frames=8", "max_new_tokens=2"]
 
@@ -55,3 +57,66 @@ def test_a_run(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert len(lines) == 2
     ratio = summary["systems"]["strategy"]["layer_average_ratio"]
     assert 0.4 < ratio < 0.6
+
+
+SEVERAL = '''
+import torch
+from footage import footage
+from tokenprune.loading.media import Medium
+from tokenprune.tasks import Label, Sample, Task
+
+
+class Several(Task, name="several"):
+    """A picture, then two videos of different length and size; and one video alone."""
+
+    def __init__(self, *, samples=None, frames, seed):
+        self.frames = frames
+
+    def __len__(self):
+        return 2
+
+    def label(self, index):
+        return Label(f"several-{index}", "several", "What is in both?", "grey")
+
+    def __getitem__(self, index):
+        long, short = footage(self.frames, 40, 60), footage(2, 50, 40)
+        media = (footage(1, 48, 40)[0], Medium(long), Medium(short, (0.0, 2.0)))
+        return Sample(**self.label(index)._asdict(), frames=long, media=() if index else media)
+
+    def fingerprint(self):
+        return {"task": "several", "frames": self.frames}
+'''
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_run_on_several_videos_and_images(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images are kept whole, or lose as much as videos where that is asked for."""
+    home, plugin = saved(kind, tmp_path / "model"), tmp_path / "several.py"
+    plugin.write_text(SEVERAL)
+    words = [f"model={home}", f"plugin={plugin}", "strategy=random", "keep=0.5", "batch_size=2"]
+    words += ["task=several", "frames=4", "device=cpu", "max_new_tokens=2"]
+    full = {}
+    for images in ("false", "true"):
+        out = tmp_path / images
+        with remarks():
+            code = main(["run", *words, f"images={images}", f"out={out}"])
+        assert code == 0, capsys.readouterr().err
+        _, lines = read(out)
+        tokens = [line["random"]["tokens"] for line in lines]
+        assert [one["layer_average_ratio"] for one in tokens] == pytest.approx([0.5] * 2, abs=0.03)
+        full[images] = [one["full"] for one in tokens]
+    preparation = Processor.load(str(home)).preparation
+    long, short = (preparation.video(*shape) for shape in ((4, 40, 60), (2, 50, 40)))
+    assert full["false"] == [long.tokens + short.tokens, long.tokens]
+    assert full["true"][0] > full["false"][0] and full["true"][1] == full["false"][1]
+
+
+def test_a_family_without_images_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = saved("llava_onevision", tmp_path / "model")
+    words = [f"model={home}", "strategy=random", f"out={tmp_path / 'out'}", *FAST]
+    assert main(["run", *words, "images=true"]) == 2
+    assert "leave out images" in capsys.readouterr().err

@@ -4,13 +4,19 @@ processes.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from clips import bad_files, write_video
 from running import FAST, annotate, read
 
 from tokenprune.cli.main import main
+from tokenprune.errors import TaskError
+from tokenprune.loading.media import Medium
+from tokenprune.tasks.files import Files
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +96,44 @@ def test_a_batch_gives_each_sample_what_it_gets_alone(
                     round(weight, 4) for weight in weights
                 ]
         assert one == other
+
+
+def annotated(folder: Path, **fields: Any) -> Path:
+    """One sample, with these fields besides."""
+    sample = {"id": "1", "question": "What is in both?", "answer": "red", **fields}
+    (folder / "samples.jsonl").write_text(json.dumps(sample))
+    return folder / "samples.jsonl"
+
+
+def test_a_sample_may_show_several_videos_and_images(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for name, frames in (("a.mp4", 9), ("b.mp4", 4)):
+        write_video(tmp_path / name, frames=frames)
+    image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "p.png")
+    alone = Files(annotated(tmp_path, video="a.mp4"), frames=6)
+    assert alone[0].media == () and isinstance(alone[0].shown, Medium)
+    both = Files(annotated(tmp_path, video=["a.mp4", "b.mp4"], images=["p.png"]), frames=6)
+    picture, first, second = both[0].media
+    assert isinstance(picture, torch.Tensor) and picture.shape == (20, 30, 3)
+    assert picture[5, 5].tolist() == [200, 10, 10]
+    assert isinstance(first, Medium) and torch.equal(first.frames, alone[0].frames)
+    assert isinstance(second, Medium) and len(second.frames) == 4
+    assert first.times == alone[0].times == both[0].times
+    assert both.label(0).group == "a.mp4"
+    assert both.fingerprint()["videos"] != alone.fingerprint()["videos"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"video": []}, "video is a file, or a list of files"),
+        ({"video": ["a.mp4", 3]}, "video is a file, or a list of files"),
+        ({"video": ["a.mp4", "gone.mp4"]}, "there is no video .*gone.mp4"),
+        ({"video": "a.mp4", "images": "gone.png"}, "images: there is no file .*gone.png"),
+        ({"images": ["a.mp4"]}, "the field 'video' is missing"),
+    ],
+)
+def test_lists_of_files_are_checked(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", frames=4)
+    with pytest.raises(TaskError, match=said):
+        Files(annotated(tmp_path, **fields), frames=4)

@@ -23,7 +23,7 @@ import torch
 from weighted import saved
 
 from tokenprune import registry, tasks
-from tokenprune.errors import LmmsError, VideoError
+from tokenprune.errors import LmmsError, PromptError, VideoError
 from tokenprune.loading.checkpoint import load
 from tokenprune.runtime.session import attach
 from tokenprune.tasks import Task
@@ -388,6 +388,25 @@ def test_other_families_answer(kind: str, folder: Path, tmp_path: Path) -> None:
     both = [evaluate(folder, f"{said},max_frames_num=6", batch_size=size) for size in (1, 3)]
     assert answers(both[0]) == answers(both[1])
     assert both[0]["throughput"]["avg_layer_average_ratio"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_pictures_beside_videos(tmp_path: Path) -> None:
+    """Both ways; kept whole, or compressed, too."""
+    other, model = lmms_tasks.write(tmp_path / "tasks"), saved("qwen2_5_vl", tmp_path / "model")
+    code = (other / "made.py").read_text()
+    shown = "return [__import__('PIL.Image').Image.new('RGB', (40, 30)), str(video)]"
+    (other / "made.py").write_text(code.replace("return [str(video)]", shown))
+    sample = build("shapes_open", other)[0]
+    picture, video = sample.media
+    assert picture.shape == (30, 40, 3) and torch.equal(video.frames, sample.frames)
+    said = f"pretrained={model},strategy=random,random.keep=0.5,max_frames_num=6"
+    with pytest.warns(UserWarning, match="images are not compressed"):
+        given = answers(evaluate(other, said, limit=2))
+    made = evaluate(other, f"{said},images=true", limit=2)
+    assert len(answers(made)) == len(given) == 4
+    assert made["throughput"]["avg_layer_average_ratio"] == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(PromptError, match="asked about videos only"):
+        evaluate(other, ARGUMENTS, limit=2)
 
 
 # ---- the command

@@ -13,6 +13,7 @@ from folders import FOLDERS
 from footage import footage
 
 from tokenprune.adapters import families
+from tokenprune.errors import PromptError
 from tokenprune.loading.processor import Medium, Processor
 
 FILE = Path(__file__).parent / "golden" / "processors" / "ids.json"
@@ -49,6 +50,15 @@ def test_prompts_are_transformers_own(case: dict[str, Any], tmp_path: Path) -> N
             assert digest == case[name]["sha256"]
         else:
             assert torch.equal(value, torch.tensor(case[name])), name
+
+
+def test_videos_need_no_settings_of_images(tmp_path: Path) -> None:
+    home = FOLDERS["qwen3_vl"].write("qwen3_vl", tmp_path)
+    (home / "preprocessor_config.json").rename(home / "video_preprocessor_config.json")
+    processor = Processor.load(home)
+    assert "pixel_values_videos" in processor.encode([(footage(2, 64, 64), "What?")])
+    with pytest.raises(PromptError, match="videos only: leave out images"):
+        processor.encode([([footage(2, 64, 64), footage(1, 64, 64)[0]], "What?")])
 
 
 def test_every_family_is_recorded() -> None:

@@ -45,6 +45,7 @@ class Answering(LightningModule):
         *,
         max_new_tokens: int,
         stop_on_error: bool,
+        images: bool = False,
     ) -> None:
         super().__init__()
         self._hold("model", model)
@@ -52,7 +53,7 @@ class Answering(LightningModule):
         self.processor, self.task = processor, task
         self.role, self.pipeline, self.journal = role, pipeline, journal
         self.settings = {"max_new_tokens": max_new_tokens, **GREEDY}
-        self.stop_on_error = stop_on_error
+        self.stop_on_error, self.images = stop_on_error, images
         parts = (model, self.guide or model)
         self.decoders = [Decoder.of(adapt(part).text_config) for part in parts]
         self.on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -92,6 +93,7 @@ class Answering(LightningModule):
                     self.settings,
                     assistant=self.guide,
                     timed=True,
+                    images=self.images,
                 )
             for row in range(len(group.samples)):
                 self._record(self._answer(group, row, made))

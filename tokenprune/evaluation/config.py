@@ -84,6 +84,9 @@ class RunConfig(Prompted):
     resume: str | None = key(
         None, "folder of a run that did not finish: goes on with it, needs nothing else"
     )
+    images: bool = key(
+        False, "compress images beside videos, too, where the family can; else they are kept whole"
+    )
     on_error: str = key("record", "record a video that cannot be read and go on, or stop")
     reuse: bool = key(
         True, "take the full model's answers from a run beside this one, if nothing has changed"

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tokenprune.errors import PromptError, TokenpruneError
-from tokenprune.loading.processor import Medium, Processor
+from tokenprune.loading.processor import Processor
 from tokenprune.tasks import Sample, Task
 from tokenprune.tasks.cached import Kept
 
@@ -145,10 +145,7 @@ class Samples(LightningDataModule):
     def _group(self, members: Sequence[tuple[int, Sample]]) -> Group:
         indices, samples = [index for index, _ in members], [sample for _, sample in members]
         told = self.processor.told
-        asked = [
-            (Medium(one.frames, one.times), told(one.full_question, one.times, one.duration))
-            for one in samples
-        ]
+        asked = [(one.shown, told(one.full_question, one.times, one.duration)) for one in samples]
         inputs = self.processor.encode(asked)
         longest = inputs["input_ids"].shape[1]
         if self._context is not None and longest > self._context:

@@ -37,13 +37,16 @@ def generate(
     *,
     assistant: PreTrainedModel | None = None,
     timed: bool = False,
+    images: bool = False,
 ) -> Generated:
     """Answers to a batch inside an `attach` of its own; `settings` are those of `generate`.
+
+    `timed` and `images` are as in `attach`.
 
     The report has no decoding steps beyond a sample's own answer.
     """
     guide, clock = guide_of(pipeline, assistant), Clock(adapt(model).devices, timed)
-    with attach(model, pipeline, assistant=guide, timed=timed) as session:
+    with attach(model, pipeline, assistant=guide, timed=timed, images=images) as session:
         since = clock.now()
         ids = model.generate(  # pyright: ignore[reportCallIssue]
             **inputs,

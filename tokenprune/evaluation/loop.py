@@ -36,7 +36,7 @@ from tokenprune.tasks import Task
 
 @dataclass(frozen=True)
 class Loop:
-    """How samples go through the model; none of it changes an answer."""
+    """How samples go through the model; none of it but `images` changes an answer."""
 
     batch_size: int = 1
     alike: bool = False  # samples of a category together: a batch ends with its longest answer
@@ -45,6 +45,7 @@ class Loop:
     seed: int = 0
     workers: int = 0  # processes that decode videos; 0: this one
     stop_on_error: bool = False
+    images: bool = False  # whether images beside videos are compressed, too
     trainer: Mapping[str, Any] = field(default_factory=dict)  # Lightning's own options
 
 
@@ -71,7 +72,7 @@ def evaluate(
     # all of it now: once the first process writes, the others would share out something else
     waiting = {system.name: _waiting(journal, system.name, size) for system in systems}
     for system in systems:
-        _try(model, system.pipeline, assistant)
+        _try(model, system.pipeline, assistant, loop.images)
     bar, done = Bar(), []
     evaluation = _Evaluation(model, assistant, processor, task, Readable(task), journal, loop)
     with quiet():
@@ -93,11 +94,14 @@ def _waiting(journal: Journal, role: str, size: int) -> list[int]:
 
 
 def _try(
-    model: PreTrainedModel, pipeline: Pipeline | None, assistant: PreTrainedModel | None
+    model: PreTrainedModel,
+    pipeline: Pipeline | None,
+    assistant: PreTrainedModel | None,
+    images: bool,
 ) -> None:
     """Says what does not fit the models before any of them answers."""
     if pipeline is not None:
-        with attach(model, pipeline, assistant=guide_of(pipeline, assistant)):
+        with attach(model, pipeline, assistant=guide_of(pipeline, assistant), images=images):
             pass
 
 
@@ -156,6 +160,7 @@ class _Evaluation:
             self.journal,
             max_new_tokens=self.loop.max_new_tokens,
             stop_on_error=self.loop.stop_on_error,
+            images=self.loop.images,
         )
         data = Samples(
             self.samples,

@@ -111,6 +111,7 @@ class Plan:
             max_new_tokens=self.max_new_tokens,
             seed=config.seed,
             workers=_workers(config),
+            images=config.images,
             stop_on_error=config.on_error == "stop" or config.video is not None,
             trainer=trainer,
         )

@@ -35,7 +35,7 @@ from tokenprune.strategy import Pipeline
 from tokenprune.tasks.choice import asked
 
 # of an environment: what the full model's answers may depend on
-_CHOSEN = ("template", "time_instruction", "pool", "newline", "device_map", "bits")
+_CHOSEN = ("template", "time_instruction", "pool", "newline", "device_map", "bits", "images")
 _MACHINE = ("versions", "platform", "device", "device_name", "dtype", "threads")
 
 

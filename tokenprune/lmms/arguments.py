@@ -40,6 +40,7 @@ class Arguments(Prompted):
     dtype: str = "auto"
     seed: int = 0
     assistant: str | None = None
+    images: bool = False  # compress images beside videos, too, where the family can
     plugin: list[str] = field(default_factory=list)  # as in plugin=[a.py,b.py]
     on_error: str = (
         "stop"  # what a video that cannot be read does; `empty` answers nothing and goes on

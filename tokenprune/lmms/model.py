@@ -24,9 +24,10 @@ from tokenprune.evaluation.generate import generate
 from tokenprune.lmms import MODEL
 from tokenprune.lmms.arguments import Arguments
 from tokenprune.loading.checkpoint import configuration, load
-from tokenprune.loading.processor import GREEDY, Medium
+from tokenprune.loading.media import Media, Medium
+from tokenprune.loading.processor import GREEDY
 from tokenprune.strategy import VisionStage
-from tokenprune.tasks.lmms.media import clip_of, visuals_of
+from tokenprune.tasks.lmms.media import shown_of, visuals_of
 
 # what a task may set; the rest of its generation_kwargs is for other models, and `until` is what
 # ends their answers
@@ -154,17 +155,19 @@ class TokenPrune(lmms):
 
     def _alike(
         self, numbers: Sequence[int], requests: Sequence[Any]
-    ) -> list[list[tuple[int, Medium, str]]]:
-        """(number, video, question) of the readable ones, apart by the number of frames where a
+    ) -> list[list[tuple[int, Media, str]]]:
+        """(number, media, question) of the readable ones, apart by the number of frames where a
         batch has one.
         """
-        groups: dict[int, list[tuple[int, Medium, str]]] = defaultdict(list)
+        groups: dict[int, list[tuple[int, Media, str]]] = defaultdict(list)
         ragged = self.processor.preparation.ragged
         for number in numbers:
             context, _, doc_to_visual, doc_id, task, split = requests[number].args
             try:
                 visuals = visuals_of(doc_to_visual, self.task_dict[task][split][doc_id])
-                clip = clip_of(visuals, self.arguments.max_frames_num, self.arguments.sampling)
+                clip, media = shown_of(
+                    visuals, self.arguments.max_frames_num, self.arguments.sampling
+                )
             except LmmsError as error:
                 raise LmmsError(f"{task}/{doc_id}: {error}") from None
             except (VideoError, OSError) as error:
@@ -176,11 +179,12 @@ class TokenPrune(lmms):
                 continue
             alike = 0 if ragged else len(clip.frames)
             question = self.processor.told(context, clip.times, clip.duration)
-            groups[alike].append((number, Medium(clip.frames, clip.times), question))
+            shown = media or Medium(clip.frames, clip.times)
+            groups[alike].append((number, shown, question))
         return list(groups.values())
 
     def _answer(
-        self, members: Sequence[tuple[int, Medium, str]], settings: Mapping[str, Any]
+        self, members: Sequence[tuple[int, Media, str]], settings: Mapping[str, Any]
     ) -> tuple[list[str], list[float], int]:
         """Texts, measured layer-average ratios, and how many tokens were generated."""
         encoded = self.processor.encode([(shown, question) for _, shown, question in members])
@@ -193,6 +197,7 @@ class TokenPrune(lmms):
                 inputs,
                 settings,
                 assistant=self._assistant,
+                images=self.arguments.images,
             )
         ratios = [made.report[row].layer_average_ratio for row in range(len(members))]
         return made.texts, ratios, sum(made.lengths)

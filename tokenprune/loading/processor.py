@@ -20,7 +20,8 @@ from tokenprune.errors import LoadingError, PromptError
 from tokenprune.loading import native, templates
 from tokenprune.loading.configuration import configuration, contents, frame_settings
 from tokenprune.loading.hub import folder
-from tokenprune.loading.prompts import Media, Medium, Seen, Slot, Way, filled, media_of
+from tokenprune.loading.media import Media, Medium, media_of
+from tokenprune.loading.prompts import Seen, Slot, Way, filled
 from tokenprune.loading.spelling import Run, Spelling, padded, shorten
 from tokenprune.loading.variant import STOCK, Variant
 from tokenprune.pixels import Kind
@@ -91,7 +92,10 @@ class Processor:
             else templates.named(chosen, config.model_type)
         )
         preparation = family.preparation(config, settings)
-        images = family.pictures(config, lambda: frame_settings(home, "image_processor"))
+        try:
+            images = family.pictures(config, lambda: frame_settings(home, "image_processor"))
+        except LoadingError:  # videos need none
+            images = None
         pictures = None if images is None else (images, config.image_token_id)
         times = variant.time_instruction
         return cls(tokenizer, text, preparation, placeholder, chosen, pictures, times)
@@ -117,11 +121,13 @@ class Processor:
             )
         return f"{templates.time_instruction(times, duration)}\n{question}"
 
-    def prompt(self, question: str, media: Sequence[str] = ("video",)) -> str:
+    def prompt(self, question: str, media: Sequence[str] | None = None) -> str:
         """The chat turn that asks `question` about one video, up to where the answer begins.
 
-        `media`: what it announces, in order, `video` or `image`. Raises PromptError.
+        `media`: what it announces, in order, `video` or `image`; None: one video, or one of its
+        frames in a family whose frames are images. Raises PromptError.
         """
+        media = [self.preparation.entry] if media is None else media
         content = [*({"type": kind} for kind in media), {"type": "text", "text": question}]
         turn: Any = {"role": "user", "content": content}
         try:
@@ -178,7 +184,7 @@ class Processor:
         if frames.ndim == 4:
             return Seen(self.videos, self.preparation.prepared(frames, times))
         if self.images is None:
-            raise PromptError("this family is asked about videos only: leave out images")
+            raise PromptError("this checkpoint is asked about videos only: leave out images")
         return Seen(self.images, self.images.preparation.prepared(frames.unsqueeze(0), times))
 
     def _ids(self, seen: Sequence[Seen], question: str) -> Int[Tensor, "s"]:

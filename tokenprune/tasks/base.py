@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from tokenprune.errors import TaskError
+from tokenprune.loading.media import Media, Medium, media_of
 from tokenprune.lookup import TASKS
 from tokenprune.tasks.choice import asked, chosen, multiple_choice
 from tokenprune.tasks.metrics import METRICS
@@ -39,6 +40,20 @@ class Sample:
     # seconds at which the frames appear in their video file, where known
     times: tuple[float, ...] | None = None
     duration: float | None = None  # seconds of the whole video, where known
+    # where the prompt shows more than one video: all of it in order, images [h w 3] too; `frames`,
+    # `times` and `duration` are those of the first video
+    media: tuple[Tensor | Medium, ...] = ()
+
+    @property
+    def shown(self) -> Media:
+        """What the prompt shows."""
+        return self.media or Medium(self.frames, self.times)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all its pixels."""
+        parts = (one.frames if isinstance(one, Medium) else one for one in media_of(self.shown))
+        return sum(part.nbytes for part in parts)
 
     @property
     def full_question(self) -> str:

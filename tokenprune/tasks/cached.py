@@ -28,9 +28,9 @@ class Kept(Task):
         if index in self._made:
             return self._made[index]
         sample = self._task[index]
-        if sample.frames.nbytes <= self._spare:
+        if sample.nbytes <= self._spare:
             self._made[index] = sample
-            self._spare -= sample.frames.nbytes
+            self._spare -= sample.nbytes
         return sample
 
     def label(self, index: int) -> Label:

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tokenprune.errors import LmmsError, VideoError
+from tokenprune.loading.media import Medium
 from tokenprune.loading.video import Clip, frame_indices, read_clip
 
 
@@ -20,6 +22,31 @@ def visuals_of(doc_to_visual: Callable[[Any], Any], doc: Any) -> list[Any]:
         return list(doc_to_visual(doc) or [])
     except SystemExit as leaving:
         raise VideoError(str(leaving)) from None
+
+
+def shown_of(
+    visuals: list[Any], frames: int, sampling: str = "index"
+) -> tuple[Clip, tuple[Tensor | Medium, ...]]:
+    """The first video; and, where there is more than one file, all videos and images in order.
+
+    Raises as `clip_of`.
+    """
+    from PIL.Image import Image
+
+    files = [visual for visual in visuals if isinstance(visual, str)]
+    images = [visual for visual in visuals if isinstance(visual, Image)]
+    if not files or len(visuals) < 2 or len(files) + len(images) < len(visuals):
+        return clip_of(visuals, frames, sampling), ()
+    clips = [read_clip(file, frames, sampling) for file in files]
+    waiting = iter(clips)
+    media: list[Tensor | Medium] = []
+    for visual in visuals:
+        if isinstance(visual, str):
+            clip = next(waiting)
+            media.append(Medium(clip.frames, clip.times))
+        else:
+            media.append(torch.from_numpy(np.array(visual.convert("RGB"))))
+    return clips[0], tuple(media)
 
 
 def clip_of(visuals: list[Any], frames: int, sampling: str = "index") -> Clip:
@@ -48,6 +75,6 @@ def clip_of(visuals: list[Any], frames: int, sampling: str = "index") -> Clip:
         )
     shown = ", ".join(sorted({type(visual).__name__ for visual in visuals})) or "nothing"
     raise LmmsError(
-        f"the document shows {len(visuals)} visuals ({shown}): tokenprune takes one video file, or "
-        "a video's frames"
+        f"the document shows {len(visuals)} visuals ({shown}): tokenprune takes video files, "
+        "images beside them, or a video's frames"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import tokenprune.tasks.lmms.benchmark as benchmark
 from tokenprune.errors import LmmsError, VideoError
 from tokenprune.tasks.base import EMPTY, GUESSED, READ, UNPARSED, Label, Sample, Task
-from tokenprune.tasks.lmms.media import clip_of, visuals_of
+from tokenprune.tasks.lmms.media import shown_of, visuals_of
 
 LONGEST = 1024  # new tokens where a task names none: what lmms-eval gives LLaVA-OneVision
 _SOURCES = {".py", ".yaml", ".yml", ""}  # of a task; lmms-eval's shared templates have no suffix
@@ -83,7 +83,7 @@ class LmmsTask(Task):
         label = self.label(index)
         try:
             shown = visuals_of(subtask.task.doc_to_visual, subtask.task.eval_docs[doc])
-            clip = clip_of(shown, self._frames, self._sampling)
+            clip, media = shown_of(shown, self._frames, self._sampling)
         except LmmsError as error:
             raise LmmsError(f"{label.id}: {error}") from None
         return Sample(
@@ -95,6 +95,7 @@ class LmmsTask(Task):
             metric=self.name,
             group=shown[0] if isinstance(shown[0], str) else None,  # the video's path
             times=clip.times,
+            media=media,
             duration=clip.duration,
         )
 
