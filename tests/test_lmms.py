@@ -397,7 +397,8 @@ def test_pictures_beside_videos(tmp_path: Path) -> None:
     shown = "return [__import__('PIL.Image').Image.new('RGB', (40, 30)), str(video)]"
     (other / "made.py").write_text(code.replace("return [str(video)]", shown))
     sample = build("shapes_open", other)[0]
-    picture, video = sample.media
+    media: list[Any] = [*sample.media]
+    picture, video = media
     assert picture.shape == (30, 40, 3) and torch.equal(video.frames, sample.frames)
     said = f"pretrained={model},strategy=random,random.keep=0.5,max_frames_num=6"
     with pytest.warns(UserWarning, match="images are not compressed"):
