@@ -57,7 +57,6 @@ class Removal:
 NOTHING = Removal()
 
 
-@torch.no_grad()
 def whole(model: Any, family: Family, inputs: Inputs) -> Sample:
     """The sample that `inputs`, unpadded, are for the language model."""
     ids = inputs["input_ids"]
@@ -100,7 +99,6 @@ def _rows(features: Any) -> Tensor:
     return torch.cat(parts)
 
 
-@torch.no_grad()
 def logits(
     model: Any,
     sample: Sample,

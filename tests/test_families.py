@@ -43,6 +43,7 @@ def generated(model: Any, prompt: Prompt, **settings: Any) -> tuple[Tensor, Tens
     return out.sequences[:, -len(out.logits) : -1], torch.stack(out.logits, dim=1)
 
 
+@torch.no_grad()
 def check(
     model: Any,
     family: Family,

@@ -48,6 +48,7 @@ def behind(rows: Tensor, ids: Tensor, value: int) -> Tensor:
     return torch.cat([rows, rows.new_full((len(rows), more), value)], dim=1)
 
 
+@torch.no_grad()
 def check_turn(
     model: Any, family: Family, prompt: Prompt, second: Any, stages: tuple[Any, ...]
 ) -> None:

@@ -58,9 +58,10 @@ def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def _in_raster_order(tower: Any, values: Tensor, grids: Tensor) -> tuple[Tensor, Any]:
     """What enters the last block of Qwen2.5-VL's tower, and its rotation."""
-    places = torch.cat([_places(*grid) for grid in grids.tolist()])
+    begins = grids[:, 0].cumsum(0) - grids[:, 0]
+    parts = zip(begins.tolist(), grids.tolist(), strict=True)
+    places = torch.cat([_places(first, *grid) for first, grid in parts])
     frame, row, column = places.unbind(1)
-    frame = torch.cat([torch.zeros(1, dtype=torch.long), frame.diff().ne(0)]).cumsum(0)
     window = torch.stack([frame, row // (2 * SIDE), column // (2 * SIDE)], dim=1)
     beside = (window[:, None] == window).all(-1)
     together = frame[:, None] == frame
@@ -76,13 +77,14 @@ def _in_raster_order(tower: Any, values: Tensor, grids: Tensor) -> tuple[Tensor,
     return hidden, rotary
 
 
-def _places(frames: int, height: int, width: int) -> Tensor:
-    """Frame, row and column of every patch of a video, cell by cell `[n 3]`."""
-    axes = torch.arange(frames), torch.arange(height), torch.arange(width)
+def _places(first: int, frames: int, height: int, width: int) -> Tensor:
+    """Frame, row and column of every patch of a video, cell by cell `[n 3]`.
+
+    Frames are counted from `first`.
+    """
+    axes = torch.arange(first, first + frames), torch.arange(height), torch.arange(width)
     places = torch.cartesian_prod(*axes).view(frames, height // 2, 2, width // 2, 2, 3)
-    places = places.transpose(2, 3).reshape(-1, 3)
-    places[:, 0] += 1  # frames begin with another number than the video before ended with
-    return places
+    return places.transpose(2, 3).reshape(-1, 3)
 
 
 # of towers of square frames: the attention below the features, and whether CLS goes first

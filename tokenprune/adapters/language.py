@@ -102,10 +102,10 @@ class LanguageRows(ABC):
         every = positions.expand(*positions.shape[:-2], len(columns), -1)
         return {"position_ids": every.gather(-1, index)}
 
-    def narrow_within(  # noqa: B027  most hand out nothing
-        self, given: Given, columns: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"]
-    ) -> None:
-        """Narrows, in place, what the language model hands out between its layers.
+    def withheld(self, given: Given, layer: int) -> dict[int, Float[Tensor, "b s d"]]:
+        """What the language model would add to its rows between its layers from `layer` on.
 
-        `given` is its running call.
+        By the layer that would see it first. `given` is the model's running call, which adds none
+        of it any more.
         """
+        return {}

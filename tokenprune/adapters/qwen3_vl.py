@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedConfig
 
@@ -51,13 +51,16 @@ class Qwen3VL(QwenVL, model_type="qwen3_vl"):
         deepstack = dict(zip(DEEPSTACK, (mask, layers), strict=True))
         return {**super().narrow(given, columns, valid), **deepstack}
 
-    def narrow_within(
-        self, given: Given, columns: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"]
-    ) -> None:
-        """The text model reads mask and list anew behind every layer."""
-        mask, layers = _narrowed(given, columns, valid)
-        given["visual_pos_masks"].set_(mask)
-        given["deepstack_visual_embeds"][:] = layers
+    def withheld(self, given: Given, layer: int) -> dict[int, Float[Tensor, "b s d"]]:
+        """The text model looks behind every layer whether its list has features for it."""
+        visual, layers = given["visual_pos_masks"], given["deepstack_visual_embeds"]
+        left = layers[layer:]
+        del layers[layer:]
+        added: dict[int, Tensor] = {}
+        for number, features in enumerate(left, layer + 1):
+            added[number] = features.new_zeros(*visual.shape, features.shape[-1])
+            added[number][visual.to(features.device)] = features
+        return added
 
 
 def _narrowed(

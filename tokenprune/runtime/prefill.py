@@ -62,6 +62,8 @@ class Prefill(Phase):
         self._columns: Int[Tensor, "b m"] | None = None
         # arguments of the layers from here up, by the window of their attention
         self._narrowed: dict[int | None, dict[str, Any]] = {}
+        # what goes to the rows of the last layout before a layer: the model would add it to others
+        self._added: dict[int, Float[Tensor, "b m d"]] = {}
 
     def taps(self) -> dict[nn.Module, Tap]:
         """Taps that record the last row's attention in the layers below those that drop rows."""
@@ -85,6 +87,9 @@ class Prefill(Phase):
             yield
 
     def enter_layer(self, layer: int, given: dict[str, Any]) -> LayerArguments | None:
+        if (added := self._added.pop(layer, None)) is not None:
+            hidden = given["hidden_states"]
+            given = {**given, "hidden_states": hidden + added.to(hidden.device, hidden.dtype)}
         if stages := self._pruners.get(layer):
             given = {**given, "hidden_states": self._prune(layer, given["hidden_states"], stages)}
         if self._columns is None:
@@ -105,7 +110,8 @@ class Prefill(Phase):
             kept = self._survivors(layer, stages, before)
             after, columns = before.keep(kept)
             self.prompt.begin_layout(layer, after, columns)
-        self._adapter.narrow_within(self._given, columns, after.valid)
+        added = self._added or self._adapter.withheld(self._given, layer)
+        self._added = {later: take(part, columns) for later, part in added.items()}
         self._blocks = kept_blocks(self._blocks, columns, after)
         last = self._columns
         self._columns = columns if last is None else last.gather(1, columns)
@@ -159,6 +165,8 @@ class Prefill(Phase):
     def finish(self) -> PromptState:
         """Writes down what every layer saw; a promised reduction that did not happen raises."""
         depth = self._adapter.depth
+        if self._added:
+            raise RuntimeError(f"what layers {[*self._added]} were to see was added nowhere")
         for sample, report in enumerate(self.prompt.report.samples):
             if report is not None:
                 report.layers = self.prompt.visual_rows(sample, depth)
