@@ -162,11 +162,15 @@ class HidingStep(Turn):
             view = _view(layout, unit, frame, here, attention[sample])
             visual = view.visual
             shown = self._ask(unit, view) | ~visual
-            visible[sample, here] = visible[sample, here] & shown
-            seen[sample] = seen.get(sample, 0) + (shown & visual).sum()
+            rows = (shown & visual).sum()
+            if first := sample not in seen:
+                visible[sample, here], seen[sample] = shown, rows
+            else:  # another of its videos hides its own rows
+                visible[sample, here] &= shown
+                seen[sample] = seen[sample] + rows
             if (before := self.prompt.shown.get(unit)) is not None:
                 differs = (shown[: len(before)] != before).any()
-                changed[sample] = changed.get(sample, False) | differs
+                changed[sample] = differs if first else changed[sample] | differs
             self.prompt.shown[unit] = shown
         self._note(seen, changed)
         return visible
