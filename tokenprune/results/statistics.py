@@ -238,7 +238,9 @@ def _strata(
         return []
     categories = 1 + int(member.max())
     size = categories + 1 + int(group.max())
-    linked = coo_array((np.ones(len(member)), (member, categories + group)), shape=(size, size))
+    # the oldest scipy we allow reads indices of this width only, and is silent about others
+    pairs = member.astype(np.int32), (categories + group).astype(np.int32)
+    linked = coo_array((np.ones(len(member)), pairs), shape=(size, size))
     _, part = connected_components(linked, directed=False)
     numbers = dict.fromkeys(part[:categories].tolist())
     return [np.flatnonzero(part[categories:] == one) for one in numbers]
