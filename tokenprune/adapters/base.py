@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -77,17 +77,26 @@ class VideoLLM(LanguageRows):
         return config.video_token_id
 
     def __init__(self, model: PreTrainedModel) -> None:
+        if not hasattr(model, "lm_head"):
+            name = type(model).__name__
+            whole = name.removesuffix("Model") + "ForConditionalGeneration"
+            raise UnsupportedModelError(f"{name} is not a whole model: load {whole}")
         self.model = model
 
     @property
-    @abstractmethod
     def body(self) -> nn.Module:
         """The module that merges `input_ids` and pixels and calls the language model."""
+        return self.model.get_submodule("model")
 
     @property
-    @abstractmethod
+    def language_model(self) -> PreTrainedModel:
+        """Receives `inputs_embeds`, `position_ids`, `attention_mask` and a key/value cache."""
+        return cast(PreTrainedModel, self.body.get_submodule("language_model"))
+
+    @property
     def layers(self) -> nn.ModuleList:
         """The decoder layers."""
+        return cast(nn.ModuleList, self.language_model.get_submodule("layers"))
 
     @property
     @abstractmethod

@@ -56,25 +56,6 @@ class Llava(VideoLLM):
         pixels = fit(cls.prepares.of(settings, size), size)
         return Frames(pixels, cls.side(config), cls.beside, cls.separators)
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        if not hasattr(model, "lm_head"):
-            name = type(model).__name__
-            whole = name.removesuffix("Model") + "ForConditionalGeneration"
-            raise UnsupportedModelError(f"{name} is not a whole model: load {whole}")
-        super().__init__(model)
-
-    @property
-    def body(self) -> nn.Module:
-        return self.model.get_submodule("model")
-
-    @property
-    def language_model(self) -> PreTrainedModel:
-        return cast(PreTrainedModel, self.body.get_submodule("language_model"))
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        return cast(nn.ModuleList, self.language_model.get_submodule("layers"))
-
     @property
     def tower(self) -> PreTrainedModel:
         return cast(PreTrainedModel, self.body.get_submodule("vision_tower"))

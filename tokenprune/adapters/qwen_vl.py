@@ -38,18 +38,6 @@ class QwenVL(VideoLLM):
         return Pictures(fit_patches(pictures_of(settings()), config.vision_config))
 
     @property
-    def body(self) -> nn.Module:
-        return self.model.get_submodule("model")
-
-    @property
-    def language_model(self) -> PreTrainedModel:
-        return cast(PreTrainedModel, self.body.get_submodule("language_model"))
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        return cast(nn.ModuleList, self.language_model.get_submodule("layers"))
-
-    @property
     def tower(self) -> PreTrainedModel:
         return cast(PreTrainedModel, self.body.get_submodule("visual"))
 
