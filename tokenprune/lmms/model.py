@@ -18,6 +18,7 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics  # pyright: ign
 from loguru import logger  # pyright: ignore[reportMissingImports]
 from tqdm import tqdm
 
+from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
 from tokenprune.evaluation.extent import check_context, seen_by
 from tokenprune.evaluation.generate import generate
