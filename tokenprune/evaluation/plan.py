@@ -17,6 +17,7 @@ from tokenprune.evaluation.retention import retaining
 from tokenprune.loading.checkpoint import configuration, settled
 from tokenprune.loading.device import cores
 from tokenprune.loading.processor import Processor
+from tokenprune.loading.variant import CHOICES
 from tokenprune.results import provenance
 from tokenprune.results.answer import RANDOM, STRATEGY, VANILLA
 from tokenprune.results.summary import Setting
@@ -83,14 +84,8 @@ class Plan:
             frames=self.frames,
             seed=config.seed,
             sampling=None if drawn else config.sampling,
-            template=config.template,
-            time_instruction=config.time_instruction,
-            pool=config.pool,
-            newline=config.newline,
-            newline_rule=config.newline_rule,
-            device_map=config.device_map,
-            bits=config.bits,
             note=note(config.model, config.assistant),
+            **{name: getattr(config, name) for name in CHOICES},
         )
 
     @property

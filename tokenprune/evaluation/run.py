@@ -20,6 +20,7 @@ from tokenprune.evaluation.trainer import Placement, check, placement
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import pick_device
 from tokenprune.loading.processor import Processor
+from tokenprune.loading.variant import CHOICES
 from tokenprune.results import begun, copies
 from tokenprune.results.answer import VANILLA, Answer
 from tokenprune.results.differences import moved
@@ -35,16 +36,7 @@ from tokenprune.strategy import Pipeline
 from tokenprune.tasks.choice import asked
 
 # of an environment: what the full model's answers may depend on
-_CHOSEN = (
-    "template",
-    "time_instruction",
-    "pool",
-    "newline",
-    "newline_rule",
-    "device_map",
-    "bits",
-    "images",
-)
+_CHOSEN = (*CHOICES, "images")
 _MACHINE = ("versions", "platform", "device", "device_name", "dtype", "threads")
 
 

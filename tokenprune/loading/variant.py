@@ -5,7 +5,7 @@ Light to import: the command line reads its help from here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from tokenprune.errors import ConfigError
@@ -77,6 +77,7 @@ class Prompted(Variant):
 
 
 STOCK = Variant()
+CHOICES = tuple(one.name for one in fields(Prompted))  # what is written down about a model
 
 
 def _check_map(text: str) -> None:

@@ -83,8 +83,10 @@ def begin(
     for sample, samples_report in enumerate(report.samples):
         if samples_report is not None:
             samples_report.note([done[unit] for unit in layout.units if unit.sample == sample])
-            beside = samples_report.beside[0]
-            samples_report.beside = beside, beside - layout.text(sample) + left.layout.text(sample)
+            if any(adapter.lines(video) is not None for video in layout.videos[sample]):
+                beside = samples_report.beside[0]
+                spent = layout.text(sample) - left.layout.text(sample)
+                samples_report.beside = beside, beside - spent
     anew = adapter.positions == "contiguous"
     shift = left.removed if anew else None
     prompt = PromptState(left.layout, report, layout.valid.shape[1], left.columns, shift)

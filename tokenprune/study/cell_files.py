@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import ConfigError
+from tokenprune.loading.variant import CHOICES
 from tokenprune.registry import resolved_fields
 from tokenprune.results import begun, record
 from tokenprune.results.answer import RANDOM, STRATEGY, VANILLA, Answer
@@ -36,13 +37,7 @@ _SHARED = (
     "seed",
     "max_new_tokens",
     "batch_size",
-    "template",
-    "time_instruction",
-    "pool",
-    "newline",
-    "newline_rule",
-    "device_map",
-    "bits",
+    *CHOICES,
     "device",
     "plugin",
 )
