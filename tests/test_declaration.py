@@ -68,7 +68,7 @@ CLASSES: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: made(frozen, (Strategy,)),
-        "has no stage: inherit one or more of Allocator, VisionStage, PrefillStage",
+        "has no stage: inherit one or more of Allocator, VisionStage, Condenser, PrefillStage",
     ),
     (
         lambda: made(frozen, (PrefillStage,), prune=Pruner.prune),

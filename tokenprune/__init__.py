@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tokenprune.runtime.session import attach as attach
     from tokenprune.strategy import Adjustable as Adjustable
     from tokenprune.strategy import Allocator as Allocator
+    from tokenprune.strategy import Condenser as Condenser
     from tokenprune.strategy import DecodeStage as DecodeStage
     from tokenprune.strategy import Extent as Extent
     from tokenprune.strategy import Pipeline as Pipeline
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from tokenprune.tokens import Probe as Probe
     from tokenprune.tokens import SequenceView as SequenceView
     from tokenprune.tokens import Signals as Signals
+    from tokenprune.tokens import Survivors as Survivors
     from tokenprune.tokens import VisualTokens as VisualTokens
 
 _HOME = {
@@ -45,6 +47,7 @@ _HOME = {
     "tokenprune.strategy": (
         "Adjustable",
         "Allocator",
+        "Condenser",
         "DecodeStage",
         "Extent",
         "Pipeline",
@@ -52,7 +55,7 @@ _HOME = {
         "TowerReader",
         "VisionStage",
     ),
-    "tokenprune.tokens": ("Probe", "SequenceView", "Signals", "VisualTokens"),
+    "tokenprune.tokens": ("Probe", "SequenceView", "Signals", "Survivors", "VisualTokens"),
 }
 _LAZY = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_LAZY)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -14,6 +14,7 @@ from tokenprune.errors import StrategyError
 from tokenprune.guards import blame
 from tokenprune.strategy import (
     Allocator,
+    Condenser,
     DecodeStage,
     Pipeline,
     PrefillStage,
@@ -21,7 +22,7 @@ from tokenprune.strategy import (
     VisionStage,
 )
 
-_STAGES = (Allocator, VisionStage, PrefillStage, DecodeStage)
+_STAGES = (Allocator, VisionStage, Condenser, PrefillStage, DecodeStage)
 _VALUES = (bool, int, float, str, bytes, type(None), tuple, list, dict, set, frozenset, Enum)
 
 
@@ -46,11 +47,11 @@ def check_class(kind: type[Strategy]) -> None:
     for owner in kind.__mro__:
         if blame.foreign(owner) and issubclass(owner, Strategy):
             _check_fields(kind, owner, fields)
-    if (
-        issubclass(kind, (PrefillStage, DecodeStage))
-        and "layer" not in fields
-        and not hasattr(kind, "layer")
-    ):
+    # a prefill stage may say it in `layers` instead
+    silent = issubclass(kind, DecodeStage) or (
+        issubclass(kind, PrefillStage) and kind.layers is PrefillStage.layers
+    )
+    if silent and "layer" not in fields and not hasattr(kind, "layer"):
         raise _breach(
             kind, "does not say before which LLM layer it acts", "add a field, as in layer: int = 2"
         )

@@ -113,6 +113,26 @@ def cosine_of(
     return (product / norms).clamp(-1, 1)
 
 
+def attended(
+    queries: Float[Tensor, "r h e"],
+    keys: Float[Tensor, "s g e"],
+    scale: float,
+    rows: Int[Tensor, "r"],
+    heads: Literal["mean", "max"] = "mean",
+) -> Float[Tensor, "s"]:
+    """Attention of `rows` of a sequence, each its causal softmax over the keys, in float32.
+
+    Mean over rows and query heads, or the largest of any of them. Zeros if no row asks.
+    """
+    if not len(rows):
+        return keys.new_zeros(len(keys), dtype=torch.float32)
+    later = torch.arange(len(keys), device=keys.device) > rows.unsqueeze(-1)
+    grouped = queries.float().unflatten(1, (keys.shape[1], -1))  # [r g j e]
+    scores = torch.einsum("rgje,sge->gjrs", grouped, keys.float()) * scale
+    weights = scores.masked_fill_(later, -torch.inf).softmax(dim=-1)
+    return weights.mean(dim=(0, 1, 2)) if heads == "mean" else weights.amax(dim=(0, 1, 2))
+
+
 def apportion(
     weights: Float[Tensor, "f"],
     total: int,

@@ -1,7 +1,8 @@
 """What flows between the stages: immutable views of one sample, unpadded and frame-major.
 
-Axes: `n` visual tokens, `s` sequence rows, `f` frames, `d` LLM width, `k` key width, `l` layers,
-`h` query heads, `g` key/value heads, `e` head width.
+Axes: `n` visual tokens, `i` those that a stage was given, `t` text rows, `f` frames, `d` LLM width,
+`k` key width, `c` width of the projector's input, `w` width of a frame's summary, `l` layers, `h`
+query heads, `g` key/value heads, `e` head width.
 """
 
 from __future__ import annotations
@@ -15,26 +16,38 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-TEXT = -1  # the frame of a row that is not visual
+from tokenprune.sequence import TEXT as TEXT
+from tokenprune.sequence import SequenceView as SequenceView
+from tokenprune.sequence import Survivors as Survivors
 
-
-Saliency = Literal["received", "mean_query", "cls"]
+Saliency = Literal["received", "mean_query", "cls", "pseudo_cls", "pooling_head"]
 
 
 class Signals(NamedTuple):
     """What a vision stage reads in the vision-tower layer whose output the projector takes.
 
+    Everything lies on the grid of the visual tokens, pooled as they are.
+
     Args:
         saliency: `"received"` attention received by a patch, mean over heads and query rows
             (VisionZip on towers without CLS); `"mean_query"` softmax of the mean query over all
             keys, one head over the full width (PruMerge, AIM port); `"cls"` that of the CLS row,
-            mean over heads, in towers that have one
+            mean over heads, in towers that have one; `"pseudo_cls"` softmax of the mean query of
+            the frame in each head, mean over heads (FastVID without a pooling head);
+            `"pooling_head"` that of the probe token of a tower's attention pooling head
         keys: `"head_mean"` key projections averaged over heads (VisionZip), or `"full"`, all heads
             side by side (PruMerge)
+        tower: `"projector_input"` what the projector takes (VisPruner)
+        summary: `"pooling_head"` one vector per frame, the output of that head (FastVID)
+        text: `"behind"` embeddings of the text rows behind the video, without its newlines
+            (CDPruner)
     """
 
     saliency: Saliency | None = None
     keys: Literal["head_mean", "full"] | None = None
+    tower: Literal["projector_input"] | None = None
+    summary: Literal["pooling_head"] | None = None
+    text: Literal["behind"] | None = None
 
 
 class Extent(NamedTuple):
@@ -74,6 +87,12 @@ class VisualTokens:
         slot: cell of the uncompressed grid: provenance, coordinates, overlays
         frames: how many there are, also those without a token
         cells: how many a frame has
+        tower: what the projector took, if a strategy asks
+        summary: one vector per frame, if a strategy asks
+        text: embeddings of the text rows behind the video, if a strategy asks
+        members: of a merging stage's result: into which of its tokens each token of its input went,
+            -1 if it was dropped. None: a token stands for itself, others were dropped. Where one
+            goes into several, the first of them
     """
 
     features: Float[Tensor, "n d"]
@@ -83,6 +102,10 @@ class VisualTokens:
     slot: Int[Tensor, "n"]
     frames: int
     cells: int
+    tower: Float[Tensor, "n c"] | None = None
+    summary: Float[Tensor, "f w"] | None = None
+    text: Float[Tensor, "t d"] | None = None
+    members: Int[Tensor, "i"] | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -93,7 +116,7 @@ class VisualTokens:
         return torch.bincount(self.frame, minlength=self.frames)
 
     def __getitem__(self, rows: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> VisualTokens:
-        """The tokens at `rows`, a mask or indices in the wanted order.
+        """The tokens at `rows`, a mask or indices in the wanted order; without `members`.
 
         No copy when a mask keeps everything.
         """
@@ -101,15 +124,12 @@ class VisualTokens:
             if bool(rows.all()):
                 return self
             rows = rows.nonzero().squeeze(-1)
-        return VisualTokens(
-            features=self.features.index_select(0, rows),
-            keys=None if self.keys is None else self.keys.index_select(0, rows),
-            saliency=None if self.saliency is None else self.saliency.index_select(0, rows),
-            frame=self.frame.index_select(0, rows),
-            slot=self.slot.index_select(0, rows),
-            frames=self.frames,
-            cells=self.cells,
-        )
+        parts = {name: getattr(self, name) for name in PER_TOKEN}
+        chosen = {
+            name: part if part is None else part.index_select(0, rows)
+            for name, part in parts.items()
+        }
+        return replace(self, members=None, **chosen)
 
     def dense(self) -> Float[Tensor, "f c d"]:
         """Features on the full grid, zero where no token is (similar to nothing); read only."""
@@ -119,39 +139,14 @@ class VisualTokens:
         full = self.features.new_zeros(self.frames, self.cells, self.features.shape[-1])
         return full.index_put_((self.frame, self.slot), self.features)
 
-    def with_features(self, features: Float[Tensor, "n d"]) -> VisualTokens:
+    def with_features(
+        self, features: Float[Tensor, "n d"], members: Int[Tensor, "i"] | None = None
+    ) -> VisualTokens:
         """The same tokens with new features, for methods that merge."""
-        return replace(self, features=features.to(self.features.dtype))
+        return replace(self, features=features.to(self.features.dtype), members=members)
 
 
-@dataclass(frozen=True)
-class SequenceView:
-    """What one LLM layer is about to see of one sample: text and visual rows in sequence order.
-
-    Args:
-        frame: of each row, -1 on text
-        position: row in the sequence that entered layer 0
-        attention: the last token's, in the layer below, mean over heads, fp32
-        frames: how many there are, since a frame may have lost all its rows; 0: as `frame` has it
-    """
-
-    frame: Int[Tensor, "s"]
-    position: Int[Tensor, "s"]
-    attention: Float[Tensor, "s"]
-    frames: int = 0
-
-    def __post_init__(self) -> None:
-        if self.frames == 0 and len(self.frame):
-            object.__setattr__(self, "frames", int(self.frame.max()) + 1)
-
-    @property
-    def visual(self) -> Bool[Tensor, "s"]:
-        return self.frame != TEXT
-
-    @property
-    def counts(self) -> Int[Tensor, "f"]:
-        """Visual rows per frame."""
-        return torch.bincount(self.frame[self.visual], minlength=self.frames)
+PER_TOKEN = ("features", "keys", "saliency", "frame", "slot", "tower")  # one row for each
 
 
 class LastRow(NamedTuple):

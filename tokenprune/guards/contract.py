@@ -30,6 +30,7 @@ _QUOTA = (
 _BUDGET = "a stage keeps exactly its budget"
 _WEIGHTS = "an allocator returns one weight per frame, finite, not negative and not all zero"
 _KEPT = "from 0 to all of them"
+_LAYERS = "layers are a tuple of ascending whole numbers, each once"
 
 Counts = tuple[list[int], list[int], list[int]]  # per frame: before a stage, its budget, after it
 
@@ -53,6 +54,17 @@ def ask(strategy: Any, method: str, *arguments: Any, sample: int | None = None) 
     if harm:
         raise breach(strategy, method, *harm[0])
     return result
+
+
+def layers(stage: Any, depth: int | None) -> tuple[int, ...]:
+    """The LLM layers before which a prefill stage acts; with unknown depth those of its field."""
+    if depth is None:
+        return (stage.layer,) if hasattr(stage, "layer") else ()
+    asked = ask(stage, "layers", depth)
+    whole = isinstance(asked, tuple) and all(type(layer) is int for layer in asked)
+    if not whole or sorted({*asked}) != [*asked]:
+        raise breach(stage, "layers", f"returned {asked!r}", _LAYERS)
+    return asked
 
 
 def signals(reader: Any) -> Signals:

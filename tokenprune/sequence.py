@@ -1,0 +1,239 @@
+"""What a stage inside the language model sees, and what it returns: rows of one sample.
+
+Axes: `l` LLM layers below, `s` rows of the sequence, `p` rows of the prompt that entered layer 0,
+`r` rows that are asked for, `m` rows that are left, `f` frames, `d` LLM width, `h` query heads, `g`
+key/value heads, `e` head width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenprune import ops
+from tokenprune.errors import StrategyError
+
+TEXT = -1  # the frame of a row that is not visual
+BESIDE = -1  # the slot of a row that belongs to a video without being a token of it: a newline
+
+Heads = Literal["mean", "max"]
+
+
+class Reading(ABC):
+    """What the language model says of a view's rows; nothing is computed until it is read."""
+
+    @property
+    @abstractmethod
+    def hidden(self) -> Float[Tensor, "s d"]:
+        """Hidden states that are about to enter the layer."""
+
+    @property
+    @abstractmethod
+    def normed(self) -> Float[Tensor, "s d"]:
+        """The same behind the language model's final norm, as its head reads hidden states."""
+
+    @property
+    @abstractmethod
+    def keys(self) -> Float[Tensor, "s g e"]:
+        """Keys of the layer below, after RoPE."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Float[Tensor, "p d"]:
+        """What entered layer 0, all rows of the prompt; a view's `position` counts them."""
+
+    @abstractmethod
+    def attend(self, rows: Int[Tensor, "r"], heads: Heads = "mean") -> Float[Tensor, "s"]:
+        """Attention of `rows` in the layer below, see `SequenceView.attend`."""
+
+
+class Recorded(Reading):
+    """A reading that is written out, for a stage that is tried without a model.
+
+    What was left out raises StrategyError when it is read. `queries` are what `attend` needs beside
+    `keys`.
+    """
+
+    def __init__(
+        self,
+        hidden: Float[Tensor, "s d"] | None = None,
+        normed: Float[Tensor, "s d"] | None = None,
+        keys: Float[Tensor, "s g e"] | None = None,
+        inputs: Float[Tensor, "p d"] | None = None,
+        queries: Float[Tensor, "s h e"] | None = None,
+    ) -> None:
+        self._hidden, self._normed, self._inputs = hidden, normed, inputs
+        self._keys, self._queries = keys, queries
+
+    @property
+    def hidden(self) -> Float[Tensor, "s d"]:
+        return _present("hidden", self._hidden)
+
+    @property
+    def normed(self) -> Float[Tensor, "s d"]:
+        return _present("normed", self._normed)
+
+    @property
+    def keys(self) -> Float[Tensor, "s g e"]:
+        return _present("keys", self._keys)
+
+    @property
+    def inputs(self) -> Float[Tensor, "p d"]:
+        return _present("inputs", self._inputs)
+
+    def attend(self, rows: Int[Tensor, "r"], heads: Heads = "mean") -> Float[Tensor, "s"]:
+        queries = _present("queries", self._queries)
+        return ops.attended(queries[rows], self.keys, queries.shape[-1] ** -0.5, rows, heads)
+
+
+@dataclass(frozen=True)
+class SequenceView:
+    """What one LLM layer is about to see of one sample: text and visual rows in sequence order.
+
+    Visual rows stand frame after frame. What is not handed in is read from `reading` when it is
+    asked for, so that a model computes and keeps only what a stage looks at.
+
+    Args:
+        frame: of each row, -1 on text
+        position: row in the sequence that entered layer 0
+        attention: the last token's, in the layer below, mean over heads, fp32
+        frames: how many there are, since a frame may have lost all its rows; 0: as `frame` has it
+        slot: cell of each visual row; left out: numbered within each frame
+        cells: how many a frame had at first
+        layer: the LLM layer (0-based) that the rows are about to enter
+        depth: how many LLM layers there are
+        seen: how many visual rows each layer below `layer` saw, on the host; left out: not known
+        reading: where everything else is read
+    """
+
+    frame: Int[Tensor, "s"]
+    position: Int[Tensor, "s"]
+    attention: Float[Tensor, "s"] = field(default_factory=lambda: _UNREAD)
+    frames: int = 0
+    slot: Int[Tensor, "s"] = field(default_factory=lambda: _UNREAD)
+    cells: int = 0
+    layer: int = 0
+    depth: int = 0
+    seen: Int[Tensor, "l"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    reading: Reading | None = None
+
+    def __post_init__(self) -> None:
+        _forget_unread(self)
+        if self.frames == 0 and len(self.frame):
+            object.__setattr__(self, "frames", int(self.frame.max()) + 1)
+
+    def __getattr__(self, name: str) -> Any:
+        # only what is not there yet comes here
+        if name == "attention":
+            last = torch.tensor([len(self.frame) - 1], device=self.frame.device)
+            value = self.attend(last)
+        elif name == "slot":
+            value = self._numbered()
+        else:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        object.__setattr__(self, name, value)
+        return value
+
+    def _numbered(self) -> Int[Tensor, "s"]:
+        """The place of each visual row among those of its frame; 0 on text."""
+        visual = self.visual
+        own, counts = self.frame[visual], self.counts
+        before = counts.cumsum(0) - counts
+        place = torch.arange(len(own), device=own.device)
+        slot = torch.zeros_like(self.frame)
+        slot[visual] = place - before[own]
+        return slot
+
+    @property
+    def visual(self) -> Bool[Tensor, "s"]:
+        return self.frame != TEXT
+
+    @property
+    def behind(self) -> Bool[Tensor, "s"]:
+        """Text rows behind the last visual row: the question. Newlines of the video are not."""
+        place = torch.arange(len(self.frame), device=self.frame.device)
+        last = torch.where(self.visual, place, -1).max()
+        return (place > last) & (self.slot != BESIDE)
+
+    @property
+    def counts(self) -> Int[Tensor, "f"]:
+        """Visual rows per frame."""
+        return torch.bincount(self.frame[self.visual], minlength=self.frames)
+
+    @property
+    def full(self) -> int:
+        """Visual rows that entered layer 0; those of the view where `seen` is not known."""
+        return int(self.seen[0] if len(self.seen) else self.visual.sum())
+
+    @property
+    def hidden(self) -> Float[Tensor, "s d"]:
+        """Hidden states that are about to enter the layer."""
+        return self._read("hidden").hidden
+
+    @property
+    def normed(self) -> Float[Tensor, "s d"]:
+        """The same behind the language model's final norm."""
+        return self._read("normed").normed
+
+    @property
+    def keys(self) -> Float[Tensor, "s g e"]:
+        """Keys of the layer below, after RoPE."""
+        return self._read("keys").keys
+
+    @property
+    def inputs(self) -> Float[Tensor, "p d"]:
+        """What entered layer 0, of all rows of the prompt; `position` counts them."""
+        return self._read("inputs").inputs
+
+    def attend(
+        self, rows: Int[Tensor, "r"] | Bool[Tensor, "s"], heads: Heads = "mean"
+    ) -> Float[Tensor, "s"]:
+        """Attention of some rows (indices or a mask) over all rows in the layer below, fp32.
+
+        Each is its causal softmax over the sequence that the layer saw, of which the view's rows
+        are shown. `"mean"`: mean over heads and rows; `"max"`: the largest of any head and row.
+        """
+        index = rows.nonzero().squeeze(-1) if rows.dtype == torch.bool else rows
+        return self._read("attention").attend(index, heads)
+
+    def _read(self, what: str) -> Reading:
+        if self.reading is None:
+            raise StrategyError(
+                f"this view has no {what}: make it with reading=Recorded(...) where no model runs"
+            )
+        return self.reading
+
+
+class Survivors(NamedTuple):
+    """What a prefill stage leaves, where a mask does not say it.
+
+    Args:
+        rows: indices of the rows that live, in the order in which they go on: all text rows in
+            their order, and of frame f exactly `budget[f]`. A merged token is carried by one of the
+            rows that went into it
+        hidden: what they become, in the dtype of `view.hidden`; text rows as they are. None:
+            nothing changes
+    """
+
+    rows: Int[Tensor, "m"]
+    hidden: Float[Tensor, "m d"] | None = None
+
+
+_UNREAD: Any = object()
+
+
+def _present(name: str, part: Tensor | None) -> Tensor:
+    if part is None:
+        raise StrategyError(f"this reading has no {name}: write Recorded(..., {name}=...)")
+    return part
+
+
+def _forget_unread(value: Any) -> None:
+    for name, part in [*vars(value).items()]:
+        if part is _UNREAD:
+            del vars(value)[name]
