@@ -1,22 +1,18 @@
 """Outputs of the methods' released code, case by case: every case of every file in the golden
-folder is one test.
-
-`TOKENPRUNE_GOLDEN` names another folder with files of the same formats (`golden/README.md`).
+folder is one test, here or in a file beside this one.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import importlib
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from arbitrary import TableProbe, decode_attention, draws, later, video
+from golden_cases import FILES, FOUND, array, close, listed, named
 from torch import Tensor
 
 from tokenprune import ops
@@ -26,55 +22,6 @@ from tokenprune.strategies.fastv import FastV
 from tokenprune.strategies.prumerge import PruMerge
 from tokenprune.strategies.visionzip import VisionZip, core, split
 from tokenprune.tokens import TEXT, LastRow, SequenceView, VisualTokens
-
-FOLDER = Path(os.environ.get("TOKENPRUNE_GOLDEN") or Path(__file__).parent / "golden")
-close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
-
-
-def load(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.suffix == ".json" else dict(np.load(path))
-
-
-FILES = {
-    path.stem: load(path) for path in sorted(FOLDER.glob("*")) if path.suffix in (".json", ".npz")
-}
-FOUND: set[str] = set()
-
-
-def listed(key: str | None = None) -> list[Any]:
-    """One parameter for every entry of a list in the JSON files: of a key, or the file itself."""
-    cases = []
-    for file, content in FILES.items():
-        entries = content if isinstance(content, list) else content.get(key, [])
-        if isinstance(content, list) == (key is None) and len(entries):
-            FOUND.add(file)
-            cases += [
-                pytest.param(case, id=f"{file}-{key or 'case'}{i}")
-                for i, case in enumerate(entries)
-            ]
-    return cases
-
-
-def named(pattern: str) -> list[Any]:
-    """One parameter for every array of an archive whose name matches: the file, and the groups of
-    the match.
-    """
-    cases = []
-    for file, content in FILES.items():
-        matches = (
-            [re.fullmatch(pattern, name) for name in content] if isinstance(content, dict) else []
-        )
-        cases += [
-            pytest.param(file, *match.groups(), id=f"{file}-{match.string}")
-            for match in matches
-            if match
-        ]
-        FOUND.update({file} if any(matches) else ())
-    return cases
-
-
-def array(file: str, name: str) -> Tensor:
-    return torch.from_numpy(FILES[file][name])
 
 
 @pytest.mark.parametrize("case", listed("ttm"))
@@ -248,4 +195,6 @@ def test_visionzip_with_cls(file: str, case: str) -> None:
 
 
 def test_every_file_is_covered() -> None:
+    for beside in sorted(Path(__file__).parent.glob("test_golden_*.py")):
+        importlib.import_module(beside.stem)
     assert set(FILES) == FOUND
