@@ -71,8 +71,16 @@ def check_strategy(
     """
     one = _instance(strategy)
     with single_thread():
-        findings = [*on_inputs(one, seed, cases)]
+        findings = [*on_inputs(one, seed, cases), *_on_models(one, tuple(models))]
     return together(f"{one.name} ({type(one).__name__})", findings).settled(show)
+
+
+def _on_models(one: Strategy, models: tuple[str, ...]) -> Iterator[Finding]:
+    """What comes of the laws on models; transformers is not needed for the others."""
+    if models:
+        from tokenprune.testing.live import on_models
+
+        yield from on_models(one, models)
 
 
 def _instance(strategy: Strategy | type[Strategy] | str) -> Strategy:

@@ -140,8 +140,6 @@ def _event(
     )
     budget = stage.quota(view)
     check_quota(budget, view)
-    if torch.equal(budget, view.counts):  # nobody asks a stage that keeps all
-        return rows
     left = stage.prune(view, budget)
     check_event(left, view, budget)
     hidden = left.hidden if isinstance(left, Survivors) else None
