@@ -5,6 +5,8 @@ Axes as in `ops`, and `c` centres, `k` key width, `b` members of a centre, `q` s
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -107,3 +109,29 @@ def sums_by_frame(
     """The weighted sum of all features of each frame."""
     every = torch.arange(len(features), device=features.device)
     return sums_of_runs(features, every, counts.cumsum(0) - counts, weight)
+
+
+class Gathered(NamedTuple):
+    """Tokens that went to their leaders.
+
+    rows: the leaders, ascending
+    members: the place among them where each token went, -1 of none
+    sums: of the features of each leader and its followers, in float32
+    """
+
+    rows: Int[Tensor, "q"]
+    members: Int[Tensor, "n"]
+    sums: Float[Tensor, "q d"]
+
+
+def to_leaders(features: Float[Tensor, "n d"], leader: Int[Tensor, "n"]) -> Gathered:
+    """Every token goes to the row of its `leader`, a leader to itself, and -1 nowhere."""
+    rows = (leader == torch.arange(len(leader), device=leader.device)).nonzero().squeeze(-1)
+    place = torch.full_like(leader, -1).scatter(
+        0, rows, torch.arange(len(rows), device=rows.device)
+    )
+    members = torch.where(leader < 0, -1, place[leader])
+    going = (leader >= 0).nonzero().squeeze(-1)
+    target, order = members[going].sort(stable=True)
+    start = torch.searchsorted(target, torch.arange(len(rows), device=rows.device))
+    return Gathered(rows, members, sums_of_runs(features.float(), going[order], start))
