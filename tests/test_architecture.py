@@ -21,7 +21,8 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-PURE = {name: MODULES[name] for name in ("tokenprune.ops", "tokenprune.merging", *STRATEGIES)}
+SHARED = ("tokenprune.ops", "tokenprune.merging", "tokenprune.clustering")
+PURE = {name: MODULES[name] for name in (*SHARED, *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 

@@ -15,27 +15,37 @@ from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-Rounding = Literal["even", "down"]
+Rounding = Literal["even", "down", "up"]
 
 
 @overload
-def count(n: int, keep: float, rounding: Rounding = "even") -> int: ...
+def count(n: int, keep: float, rounding: Rounding = "even", times: float = 1.0) -> int: ...
 @overload
-def count(n: Tensor, keep: float, rounding: Rounding = "even") -> Tensor: ...
-def count(n: int | Tensor, keep: float, rounding: Rounding = "even") -> int | Tensor:
+def count(
+    n: Tensor, keep: float | Tensor, rounding: Rounding = "even", times: float = 1.0
+) -> Tensor: ...
+def count(
+    n: int | Tensor, keep: float | Tensor, rounding: Rounding = "even", times: float = 1.0
+) -> int | Tensor:
     """How many of `n` tokens a kept fraction means: the one place where a ratio becomes a number.
 
     `"even"` rounds half to even, so `count(n, k / n) == k` for every k; FastV's released rule and
     the default. `"down"` truncates the double-precision product, DyCoke's published `int((1 - K) *
     n)`: where the product is not exact in binary it loses one, `count(100, 1 - 0.55, "down") ==
-    44`, and the published counts contain that loss.
+    44`, and the published counts contain that loss. `"up"` is the ceiling of that product, which
+    may gain one the same way.
+
+    `times` multiplies the product last, at most to all `n`. A tensor of doubles is a fraction for
+    each entry.
     """
-    if not 0.0 <= keep <= 1.0:
+    if not isinstance(keep, Tensor) and not 0.0 <= keep <= 1.0:
         raise ValueError(f"a kept fraction lies between 0 and 1, got {keep}")
     if isinstance(n, Tensor):
-        exact = n.double() * keep
-        return (exact.trunc() if rounding == "down" else exact.round()).long()
-    return int(keep * n) if rounding == "down" else round(keep * n)
+        exact = n.double() * keep * times
+        rounded = {"even": exact.round, "down": exact.trunc, "up": exact.ceil}[rounding]()
+        return rounded.long().minimum(n)
+    product = n * float(keep) * times
+    return min(n, {"even": round, "down": int, "up": math.ceil}[rounding](product))
 
 
 def fraction(name: str, value: float | None) -> None:
