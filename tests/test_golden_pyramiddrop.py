@@ -21,7 +21,9 @@ def rows(start: int, visual: int, behind: int) -> Tensor:
     return torch.cat([torch.full((start,), TEXT), video, torch.full((behind,), TEXT)])
 
 
-def view_of(file: str, name: str, event: int, frame: Tensor, seen: Tensor, layer: int) -> Tensor:
+def view_of(
+    file: str, name: str, event: int, frame: Tensor, seen: Tensor, layer: int
+) -> SequenceView:
     queries, keys = array(file, f"p{name}_q{event}"), array(file, f"p{name}_k{event}")
     table = torch.zeros(len(frame), *queries.shape)
     table[-1] = queries  # only the last row may be asked for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from tokenprune.tokens import SequenceView
 def retained(keep: float, layers: tuple[int, ...], depth: int) -> float:
     """Mean over layers of the fraction that lives: `keep ** p` from the p-th of `layers` up."""
     steps = torch.tensor([0, *layers, depth]).diff().double()
-    alive = torch.tensor(keep).double() ** torch.arange(len(steps))
+    alive = torch.tensor(keep, dtype=torch.double) ** torch.arange(len(steps))
     return float((steps * alive).sum() / depth)
 
 
@@ -63,13 +64,11 @@ class PyramidDrop(PrefillStage, Adjustable, name="pyramiddrop"):
         return tuple(first.clamp(min=1).unique().tolist())
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
-        counts, visual = view.counts, view.visual
         event = bisect_right(self.layers(view.depth), view.layer)
-        kept, frame = ops.count(view.full, self.keep**event, "down"), view.frame[visual]
-        if kept >= len(frame):  # attention is computed when it is read
-            return counts
-        top = ops.keep_top(view.attention[visual], kept)
-        return torch.bincount(frame[top], minlength=view.frames)
+        kept = ops.count(view.full, self.keep**event, "down")
+        if kept >= int(view.counts.sum()):
+            return view.counts  # and the attention, computed when it is read, is not
+        return view.quota_of(view.attention, kept)
 
     def retaining(self, ratio: float, extent: Extent) -> PyramidDrop:
         layers = self.layers(extent.depth)
@@ -80,14 +79,9 @@ class PyramidDrop(PrefillStage, Adjustable, name="pyramiddrop"):
                 f"pyramiddrop.stages={self.stages} all tokens live below layer {layers[0]} of "
                 f"{extent.depth}"
             )
-        return replace(
-            self, keep=ops.solve(lambda keep: retained(keep, layers, extent.depth), ratio)
-        )
+        keep = ops.solve(lambda keep: retained(keep, layers, extent.depth), ratio)
+        # a hair more: truncation loses a token where the product falls short of it
+        return replace(self, keep=min(1.0, math.ceil(round(keep * 1e9, 2)) / 1e9))
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
-        visual = view.visual
-        kept = ~visual
-        if torch.equal(budget, view.counts):
-            return torch.ones_like(kept)
-        kept[visual] = ops.keep_within(view.attention[visual], view.frame[visual], budget)
-        return kept
+        return view.keep_top(view.attention, budget)
