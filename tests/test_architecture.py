@@ -59,8 +59,10 @@ def loops(path: Path) -> list[str]:
     return found
 
 
-# windows of some frames
-LOOPS = {"tokenprune.merging": ["for in range(0, len(features), window)"]}
+LOOPS = {
+    "tokenprune.merging": ["for in range(0, len(features), window)"],  # windows of some frames
+    "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+}
 
 
 @pytest.mark.parametrize("name", PURE)
