@@ -152,3 +152,8 @@ def leaders(
     place = found.centre.gather(1, found.member.clamp(min=0))
     row = place + (counts.cumsum(0) - counts).unsqueeze(-1)
     return torch.where(found.member == NOBODY, NOBODY, row)[valid]
+
+
+def totals(number: Int[Tensor, "f"], segment: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+    """The sum of `number` over each segment, the first segment's first; zeros behind the last."""
+    return torch.zeros_like(number).scatter_add_(0, segment, number)

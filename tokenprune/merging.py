@@ -123,6 +123,11 @@ class Gathered(NamedTuple):
     members: Int[Tensor, "n"]
     sums: Float[Tensor, "q d"]
 
+    @property
+    def means(self) -> Float[Tensor, "q d"]:
+        number = torch.bincount(self.members[self.members >= 0], minlength=len(self.rows))
+        return self.sums / number.unsqueeze(-1)
+
 
 def to_leaders(features: Float[Tensor, "n d"], leader: Int[Tensor, "n"]) -> Gathered:
     """Every token goes to the row of its `leader`, a leader to itself, and -1 nowhere."""
