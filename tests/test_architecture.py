@@ -21,7 +21,7 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-SHARED = ("tokenprune.ops", "tokenprune.merging", "tokenprune.clustering", "tokenprune.trees")
+SHARED = [f"tokenprune.{name}" for name in ("ops", "merging", "clustering", "trees", "scenes")]
 PURE = {name: MODULES[name] for name in (*SHARED, *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
@@ -62,6 +62,8 @@ def loops(path: Path) -> list[str]:
 LOOPS = {
     "tokenprune.merging": ["for in range(0, len(features), window)"],  # windows of some frames
     "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+    # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
+    "tokenprune.scenes": ["for in range(frames)", "while end > 0"],
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     "tokenprune.strategies.flashvid": ["for in range(int(number.max()))"],  # picks
 }

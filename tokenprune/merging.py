@@ -124,13 +124,23 @@ class Gathered(NamedTuple):
     sums: Float[Tensor, "q d"]
 
     @property
+    def sizes(self) -> Int[Tensor, "q"]:
+        return torch.bincount(self.members[self.members >= 0], minlength=len(self.rows))
+
+    @property
     def means(self) -> Float[Tensor, "q d"]:
-        number = torch.bincount(self.members[self.members >= 0], minlength=len(self.rows))
-        return self.sums / number.unsqueeze(-1)
+        return self.sums / self.sizes.unsqueeze(-1)
 
 
-def to_leaders(features: Float[Tensor, "n d"], leader: Int[Tensor, "n"]) -> Gathered:
-    """Every token goes to the row of its `leader`, a leader to itself, and -1 nowhere."""
+def to_leaders(
+    features: Float[Tensor, "n d"],
+    leader: Int[Tensor, "n"],
+    weight: Float[Tensor, "n"] | None = None,
+) -> Gathered:
+    """Every token goes to the row of its `leader`, a leader to itself, and -1 nowhere.
+
+    Sums are those of `weight` times feature where there is one.
+    """
     rows = (leader == torch.arange(len(leader), device=leader.device)).nonzero().squeeze(-1)
     place = torch.full_like(leader, -1).scatter(
         0, rows, torch.arange(len(rows), device=rows.device)
@@ -139,4 +149,36 @@ def to_leaders(features: Float[Tensor, "n d"], leader: Int[Tensor, "n"]) -> Gath
     going = (leader >= 0).nonzero().squeeze(-1)
     target, order = members[going].sort(stable=True)
     start = torch.searchsorted(target, torch.arange(len(rows), device=rows.device))
-    return Gathered(rows, members, sums_of_runs(features.float(), going[order], start))
+    token = going[order]
+    weight = None if weight is None else weight[token]
+    return Gathered(rows, members, sums_of_runs(features.float(), token, start, weight))
+
+
+def onwards(members: Int[Tensor, "m"], first: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """Where tokens end that went to `first` and from there to `members`; -1 was lost on the way."""
+    return functional.pad(members, (0, 1), value=-1)[first]
+
+
+@exact
+def absorbed(
+    features: Float[Tensor, "n d"],
+    priority: Float[Tensor, "n"],
+    kept: Bool[Tensor, "n"],
+    halving: bool = False,
+) -> Float[Tensor, "q d"]:
+    """The kept tokens, each the mean of itself and the others to which it is the nearest by cosine.
+
+    Ties: the kept token with more priority. `halving`: the others are averaged with it one after
+    the other, so that later ones weigh more.
+    """
+    number = kept.sum().view(1)
+    centre = ops.ranking(priority, kept)[: int(number)]
+    nearest = nearest_centre(features.unsqueeze(0), centre.unsqueeze(0), number)[0]
+    own = torch.arange(len(kept), device=kept.device)
+    leader = torch.where(kept, own, centre[nearest])
+    if not halving:
+        return to_leaders(features, leader).means
+    run, order = (2 * leader + ~kept).sort(stable=True)  # a kept token before its followers
+    turn = (own - torch.searchsorted(run // 2, run // 2))[order.argsort()]
+    halvings = torch.bincount(leader)[leader] - turn - kept.long()
+    return to_leaders(features, leader, 0.5 ** halvings.float()).sums
