@@ -87,3 +87,21 @@ def longest_savings(saved: Int[Tensor, "f w"], longest: int) -> tuple[Int[Tensor
         lengths.append(last[end - 1])
         end -= lengths[-1]
     return torch.tensor(lengths[::-1], dtype=torch.long), int(best[-1])
+
+
+def turns(
+    counted: Bool[Tensor, "f"], segment: Int[Tensor, "f"]
+) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"]]:
+    """The place of each frame among those `counted` in its segment, and how many these are."""
+    one = counted.long()
+    all_of = torch.zeros_like(segment).scatter_add_(0, segment, one)
+    before = one.cumsum(0) - one - (all_of.cumsum(0) - all_of)[segment]
+    return before, all_of[segment]
+
+
+def share(
+    total: Int[Tensor, "f"], parts: Int[Tensor, "f"], turn: Int[Tensor, "f"]
+) -> Int[Tensor, "f"]:
+    """Part number `turn` of `total` in equal `parts`, of which the first ones get one more."""
+    parts = parts.clamp(min=1)
+    return total // parts + (turn < total % parts).long()
