@@ -207,6 +207,20 @@ class SequenceView:
         index = rows.nonzero().squeeze(-1) if rows.dtype == torch.bool else rows
         return self._read("attention").attend(index, heads)
 
+    def quota_of(self, scores: Float[Tensor, "s"], number: int) -> Int[Tensor, "f"]:
+        """How many of each frame are among the `number` visual rows with the largest scores."""
+        visual = self.visual
+        top = ops.keep_top(scores[visual], number)
+        return torch.bincount(self.frame[visual][top], minlength=self.frames)
+
+    def keep_top(self, scores: Float[Tensor, "s"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
+        """Marks all text and, of frame f, the `budget[f]` visual rows with the largest scores."""
+        visual = self.visual
+        padded, valid = ops.by_frame(scores[visual], self.counts)
+        kept = ~visual
+        kept[visual] = ops.keep_top(padded, budget, valid)[valid]
+        return kept
+
     def _read(self, what: str) -> Reading:
         if self.reading is None:
             raise StrategyError(
