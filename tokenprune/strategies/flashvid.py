@@ -15,8 +15,6 @@ from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Condenser, PrefillStage, StrategyError, TowerReader
 from tokenprune.tokens import Extent, SequenceView, Signals, VisualTokens
 
-NEIGHBOURS = 7  # density peaks have at most so many
-
 
 @exact
 @torch.no_grad()  # it ranks, and is written in place
@@ -47,13 +45,13 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
     """FlashVID: Efficient Video Large Language Models via Training-free Tree-based Spatiotemporal Token Merging (Fan et al., ICLR 2026), https://arxiv.org/abs/2602.08024
 
     The video is cut into segments where its frames change. Of every frame ADTS keeps tokens that
-    are attended to, fit the segment and differ. Each of the others follows the most similar one of
-    the frame before; a tree becomes its mean, at its root, and the roots of a frame become clusters
-    (density peaks), as many as fit the budget. Before layer `layer` go the rows that the last
+    are attended to, fit the segment and differ. Each of the others may follow the most similar one
+    of the frame before; a tree becomes its mean, at its root, and the roots of a frame become as
+    many clusters (density peaks) as fit the budget. Before layer `layer` the rows go that the last
     prompt token attends to least.
 
-    Decisions: an address is that of the picked token, or the cluster's centre; tokens of a frame
-    keep their order. Where frames have lost tokens, budgets follow what each has.
+    Decisions: a cluster has the address of its centre, tokens of a frame keep their order. Budgets
+    follow what each frame has.
 
     Differs from the authors' code: `follow="released"` restores that a tree's sum is divided by 1 +
     the root's direct children (a cell that stays the same over P frames becomes P / 2 times its
@@ -85,7 +83,6 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
     follow: Literal["paper", "released"] = "paper"
     mixes_frames: ClassVar[bool] = True
     merges: ClassVar[bool] = True
-    reallocates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         ops.fraction("flashvid.keep", self.keep)
@@ -103,10 +100,10 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
 
         free = (~picked[tree.rows]).nonzero().squeeze(-1)
         roots = torch.bincount(tokens.frame[tree.rows[free]], minlength=tokens.frames)
-        room, all_roots = (clustering.totals(n, segment) for n in (budget - chosen, roots))
-        share = (room.double() / all_roots.clamp(min=1)).clamp(max=1)
+        room = clustering.totals(budget - chosen, segment).double()
+        share = (room / clustering.totals(roots, segment).clamp(min=1)).clamp(max=1)
         centres = ops.count(roots, share[segment], "up")
-        centre = clustering.leaders(value[free], roots, centres, centres.clamp(max=NEIGHBOURS))
+        centre = clustering.leaders(value[free], roots, centres, centres.clamp(max=7))
         leader = torch.arange(len(value), device=value.device)
         leader[free] = torch.where(centre < 0, -1, free[centre])
         cluster = merging.to_leaders(value, leader)
@@ -132,9 +129,8 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
             weight = weight * (features @ whole.unsqueeze(-1)).squeeze(-1)
         unit = functional.normalize(features, dim=-1)
         picked = adts(unit, valid, weight, chosen)
-        least = clustering.totals(budget, segment)
-        rules = segment, least, self.similarity, self.follow
-        return picked[valid], trees.parents(unit, valid, valid & ~picked, *rules), segment
+        rules = clustering.totals(budget, segment), self.similarity, self.follow
+        return picked[valid], trees.parents(unit, valid, valid & ~picked, segment, *rules), segment
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         number = ops.count(int(view.counts.sum()), self.inner, "up")
@@ -144,12 +140,10 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
         return view.keep_top(view.attention, budget)
 
     def retaining(self, ratio: float, extent: Extent) -> FlashVID:
-        depth, layer = extent.depth, min(self.layer, extent.depth)
-        share = (layer + (depth - layer) * self.inner) / depth  # layers' mean of what goes in
-        keep = ratio / max(share * self.expansion, 1e-9)
-        if keep * self.expansion > 1 + 1e-9:
+        share = 1.0 - max(0.0, 1.0 - self.layer / extent.depth) * (1.0 - self.inner)
+        if ratio > (most := min(1.0, self.expansion) * share) + 1e-9:
             raise StrategyError(
-                f"flashvid retains at most {share:.1%} here, not {ratio:.1%}: flashvid.inner="
-                f"{self.inner:g} of its tokens live from flashvid.layer={self.layer} on"
+                f"flashvid retains at most {most:.1%} here, not {ratio:.1%}: raise flashvid.inner, "
+                "flashvid.layer or flashvid.expansion"
             )
-        return replace(self, keep=min(1.0, keep))
+        return replace(self, keep=min(1.0, ratio / (self.expansion * share)))
