@@ -63,6 +63,7 @@ LOOPS = {
     "tokenprune.merging": ["for in range(0, len(features), window)"],  # windows of some frames
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     "tokenprune.strategies.flashvid": ["for in range(int(number.max()))"],  # picks
+    "tokenprune.ops": ["for in range(60)"],  # halves of an interval
 }
 
 

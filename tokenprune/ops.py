@@ -7,6 +7,7 @@ Scores are float32, ties go to the lower index, every ratio becomes a number in 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, overload
 
 import torch
@@ -53,6 +54,16 @@ def fraction(name: str, value: float | None) -> None:
         raise ValueError(f"{name}={value} is not a fraction: write a number from 0 to 1")
 
 
+def solve(
+    rises: Callable[[float], float], target: float, low: float = 0.0, high: float = 1.0
+) -> float:
+    """The smallest number, to the last bits, at which `rises` reaches `target`, or else `high`."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rises(middle) >= target else (middle, high)
+    return high
+
+
 def ranking(
     scores: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"] | None = None
 ) -> Int[Tensor, "*b n"]:
@@ -88,6 +99,32 @@ def keep_top(
     number = k if isinstance(k, int) else k.unsqueeze(-1)
     first = torch.arange(order.shape[-1], device=order.device) < number
     return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, first.expand_as(order))
+
+
+def keep_within(
+    scores: Float[Tensor, "n"],
+    frame: Int[Tensor, "n"],
+    room: Int[Tensor, "f"],
+    total: int | None = None,
+    valid: Bool[Tensor, "n"] | None = None,
+) -> Bool[Tensor, "n"]:
+    """Marks the `total` largest scores, at most `room[f]` of frame f; without a total, all of them.
+
+    Ties go to the lower index; what is not `valid` is never marked. Frames may stand in any order.
+    """
+    order = ranking(scores, valid)
+    mine = frame[order]
+    together = mine.argsort(stable=True)
+    counts = torch.bincount(frame, minlength=len(room))
+    start = (counts.cumsum(0) - counts)[mine[together]]
+    place = torch.empty_like(order)  # in its frame, from the best
+    place[together] = torch.arange(len(order), device=order.device) - start
+    fits = place < room[mine]
+    if valid is not None:
+        fits &= valid[order]
+    if total is not None:
+        fits &= fits.cumsum(0) <= total
+    return torch.zeros_like(fits).scatter(0, order, fits)
 
 
 def evenly_spaced(valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "f m"]:
