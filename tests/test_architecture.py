@@ -21,7 +21,10 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-PURE = {name: MODULES[name] for name in ("tokenprune.ops", "tokenprune.merging", *STRATEGIES)}
+PURE = {
+    name: MODULES[name]
+    for name in ("tokenprune.ops", "tokenprune.merging", "tokenprune.picking", *STRATEGIES)
+}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 
@@ -58,8 +61,15 @@ def loops(path: Path) -> list[str]:
     return found
 
 
-# windows of some frames
-LOOPS = {"tokenprune.merging": ["for in range(0, len(features), window)"]}
+# windows of some frames; picks, of which each depends on those before it
+LOOPS = {
+    "tokenprune.merging": ["for in range(0, len(features), window)"],
+    "tokenprune.picking": [
+        "for in range(number)",
+        "for in range(0, len(vectors), BLOCK)",
+        "while left > 0",
+    ],
+}
 
 
 @pytest.mark.parametrize("name", PURE)
