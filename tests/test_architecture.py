@@ -21,8 +21,8 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-SHARED = ("tokenprune.ops", "tokenprune.merging", "tokenprune.clustering", "tokenprune.trees")
-PURE = {name: MODULES[name] for name in (*SHARED, *STRATEGIES)}
+SHARED = ("ops", "merging", "clustering", "trees", "picking")
+PURE = {name: MODULES[name] for name in (*(f"tokenprune.{part}" for part in SHARED), *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 
@@ -62,8 +62,12 @@ def loops(path: Path) -> list[str]:
 LOOPS = {
     "tokenprune.merging": ["for in range(0, len(features), window)"],  # windows of some frames
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
-    "tokenprune.strategies.flashvid": ["for in range(int(number.max()))"],  # picks
     "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+    "tokenprune.picking": [  # picks, of which each depends on those before it
+        "for in range(number)",
+        "for in range(0, len(vectors), BLOCK)",
+        "while left > 0",
+    ],
 }
 
 

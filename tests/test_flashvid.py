@@ -245,6 +245,7 @@ def test_ragged_videos_by_hand(tokens: VisualTokens, follow: Any, data: st.DataO
         tokens,
         features=features.to(tokens.features.device),
         saliency=saliency.to(tokens.features.device),
+        text=None,
     )
     strategy = FlashVID(
         keep=data.draw(arbitrary.fractions),

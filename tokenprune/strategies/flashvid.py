@@ -8,9 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
-from tokenprune import clustering, merging, ops, trees
+from tokenprune import clustering, merging, ops, picking, trees
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Condenser, PrefillStage, StrategyError, TowerReader
 from tokenprune.tokens import Extent, SequenceView, Signals, VisualTokens
@@ -28,16 +27,18 @@ def adts(
     distance to those before (to all others, at first), times its weight, is largest.
     """
     far = (unit @ unit.mT).neg_().add_(1).mul_(weight.unsqueeze(1))  # [f i j], the weight of j
-    far.masked_fill_(~valid.unsqueeze(2), torch.inf).masked_fill_(~valid.unsqueeze(1), -torch.inf)
+    far.masked_fill_(~valid.unsqueeze(2), torch.inf)
     itself = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
-    pick = far.masked_fill(itself, torch.inf).amin(1).argmax(-1, keepdim=True)
-    worth, picked = torch.full_like(weight, torch.inf), torch.zeros_like(valid)
-    frame = torch.arange(len(far), device=far.device).unsqueeze(-1)
-    for step in range(int(number.max())):  # what a token is worth depends on all picks before
-        picked[frame, pick] |= (step < number).unsqueeze(-1)
-        worth = worth.minimum(far[frame, pick].squeeze(1)).scatter_(1, pick, -torch.inf)
-        pick = worth.argmax(-1, keepdim=True)
-    return picked
+    lonely = far.masked_fill(itself, torch.inf).amin(1)
+    frame = torch.arange(len(far), device=far.device)
+    group = frame.unsqueeze(-1).expand(valid.shape)
+
+    def nearer(worth: Tensor, pick: Tensor, step: int) -> Tensor:
+        distance = far[frame, pick]
+        return worth.minimum(distance) if step else distance
+
+    picks = picking.greedily(lonely, nearer, int(number.max()), group, number, valid)
+    return picking.marked(picks, valid.shape[1])
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
         if self.relevance:
             whole = (segment.unsqueeze(-1) == segment).float() @ mean  # only proportions matter
             weight = weight * (features @ whole.unsqueeze(-1)).squeeze(-1)
-        unit = functional.normalize(features, dim=-1)
+        unit = picking.unit(features)
         picked = adts(unit, valid, weight, chosen)
         rules = clustering.totals(budget, segment), self.similarity, self.follow
         return picked[valid], trees.parents(unit, valid, valid & ~picked, segment, *rules), segment
