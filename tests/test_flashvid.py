@@ -16,7 +16,6 @@ from torch import Tensor
 
 from tokenprune import Extent, ops
 from tokenprune.clustering import leaders
-from tokenprune.errors import StrategyError
 from tokenprune.strategies.flashvid import FlashVID
 from tokenprune.tokens import VisualTokens
 
@@ -60,9 +59,15 @@ def test_retaining_is_the_mean_over_layers(ratio: float) -> None:
     assert mean / (8 * 49) == pytest.approx(ratio, abs=2 / 49)
 
 
-def test_retaining_more_than_the_inner_stage_leaves_is_refused() -> None:
-    with pytest.raises(StrategyError, match=r"retains at most 80\.0% here, not 90\.0%"):
-        FlashVID().retaining(0.9, Extent(8, 49, 28))
+def test_retaining_more_than_the_inner_stage_leaves_raises_its_share() -> None:
+    extent = Extent(8, 49, 28)
+    strategy = FlashVID().retaining(0.9, extent)
+    assert strategy.inner == pytest.approx(1 - 0.1 * 28 / 8)
+    kept = len(strategy.condense(random_video(8, 49)))
+    assert kept == 8 * 49
+    assert (20 * kept + 8 * ops.count(kept, strategy.inner, "up")) / 28 == pytest.approx(
+        0.9 * 8 * 49, abs=1
+    )
 
 
 @given(st.integers(1, 6), st.integers(2, 20), st.floats(0, 1), st.floats(0, 1), arbitrary.seeds)

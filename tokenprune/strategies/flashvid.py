@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tokenprune import clustering, merging, ops, picking, trees
 from tokenprune.precision import exact
-from tokenprune.strategy import Adjustable, Condenser, PrefillStage, StrategyError, TowerReader
+from tokenprune.strategy import Adjustable, Condenser, PrefillStage, TowerReader
 from tokenprune.tokens import Extent, SequenceView, Signals, VisualTokens
 
 
@@ -141,10 +141,10 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
         return view.keep_top(view.attention, budget)
 
     def retaining(self, ratio: float, extent: Extent) -> FlashVID:
-        share = 1.0 - max(0.0, 1.0 - self.layer / extent.depth) * (1.0 - self.inner)
-        if ratio > (most := min(1.0, self.expansion) * share) + 1e-9:
-            raise StrategyError(
-                f"flashvid retains at most {most:.1%} here, not {ratio:.1%}: raise flashvid.inner, "
-                "flashvid.layer or flashvid.expansion"
-            )
-        return replace(self, keep=min(1.0, ratio / (self.expansion * share)))
+        most = max(0.0, 1.0 - self.layer / extent.depth)  # share of layers with dropped rows
+        inner = self.inner if not most else max(self.inner, 1.0 - (1.0 - ratio) / most)
+        share = 1.0 - most * (1.0 - inner)  # of what enters the LLM, averaged over layers
+        expansion = self.expansion if self.expansion * share >= ratio else 1.0
+        # a hair less than whole tokens: rounding up adds one where the product exceeds them
+        keep = min(1.0, ratio / (expansion * share)) * (1.0 - 1e-12)
+        return replace(self, keep=keep, expansion=expansion, inner=inner)
