@@ -62,6 +62,8 @@ def loops(path: Path) -> list[str]:
 LOOPS = {
     "tokenprune.merging": ["for in range(0, len(features), window)"],  # windows of some frames
     "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+    # a few pivots, of which each chooses from what those before it left
+    "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
 }
 
 
