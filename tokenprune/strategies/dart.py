@@ -20,7 +20,7 @@ from tokenprune.tokens import SequenceView
 def resemblance(states: Float[Tensor, "s d"], pivots: Int[Tensor, "p"]) -> Float[Tensor, "p s"]:
     """Cosine in float32 of every pivot with every row."""
     states = states.float()
-    product, squared = states[pivots] @ states.T, torch.einsum("sd,sd->s", states, states)
+    product, squared = states[pivots] @ states.T, states.norm(dim=-1).square()
     own = squared[pivots].unsqueeze(-1).expand_as(product)
     return ops.cosine_of(product, own, squared.expand_as(product))
 
