@@ -185,8 +185,9 @@ def test_rows_of_zeros_resemble_nobody() -> None:
 
 def test_everything_or_nothing_reads_nothing() -> None:
     silent = SequenceView(torch.tensor([0, 0, 1, TEXT]), torch.arange(4))
-    assert DART(keep=1.0).quota(silent).tolist() == [2, 1]
-    assert DART(keep=0.0).quota(silent).tolist() == [0, 0]
+    for keep, quota in ((1.0, [2, 1]), (0.0, [0, 0])):
+        assert DART(keep=keep).quota(silent).tolist() == quota
+        assert DART(keep=keep).prune(silent, torch.tensor(quota)).sum() == 1 + sum(quota)
     text = SequenceView(torch.full((3,), TEXT), torch.arange(3))
     assert DART().quota(text).tolist() == []
 

@@ -94,8 +94,6 @@ class DART(PrefillStage, Adjustable, name="dart"):
             pivots = min(self.visual_pivots, total)
             together = pivots + min(self.text_pivots, int(view.behind.sum()))
             number = min(total, pivots + number // together * together)
-        if number == total:
-            return counts
         kept = self._select(view, counts, number)
         return torch.bincount(view.frame[view.visual][kept], minlength=view.frames)
 
@@ -121,8 +119,8 @@ class DART(PrefillStage, Adjustable, name="dart"):
     def _select(self, view: SequenceView, room: Int[Tensor, "f"], total: int) -> Bool[Tensor, "v"]:
         """`total` of the visual rows, at most `room[f]` of frame f."""
         rows, behind = view.visual.nonzero().squeeze(-1), view.behind.nonzero().squeeze(-1)
-        if total == 0:
-            return torch.zeros_like(rows, dtype=torch.bool)
+        if total in (0, len(rows)):  # nothing is read for that
+            return torch.full_like(rows, total > 0, dtype=torch.bool)
         norm, frame = view.keys.float().abs().sum(dim=(1, 2)), view.frame[rows]
         kept = ops.keep_within(norm[rows], frame, room, min(self.visual_pivots, total))
         order = ops.ranking(norm[rows])
