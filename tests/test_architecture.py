@@ -70,6 +70,8 @@ LOOPS = {
         "for in range(0, len(vectors), BLOCK)",
         "while left > 0",
     ],
+    # a few pivots, of which each chooses from what those before it left
+    "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
 }
 
 
