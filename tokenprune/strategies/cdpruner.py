@@ -58,7 +58,7 @@ def picks(
     def left(gain: Tensor, place: Tensor, before: int) -> Tensor:
         if before + 1 >= width:  # no more dimensions
             return spanned
-        row = (weighted @ weighted[group, place].unsqueeze(-1)).squeeze(-1)
+        row = (weighted[group, place].unsqueeze(1) @ weighted.mT).squeeze(1)
         known = basis[:, :before]
         row = row - (known[group, :, place].unsqueeze(1) @ known).squeeze(1)
         new = row / gain.gather(1, place.unsqueeze(1)).clamp(min=FLOOR).sqrt()
