@@ -51,6 +51,10 @@ class Reading(ABC):
     def attend(self, rows: Int[Tensor, "r"], heads: Heads = "mean") -> Float[Tensor, "s"]:
         """Attention of `rows` in the layer below, see `SequenceView.attend`."""
 
+    @abstractmethod
+    def last(self) -> Float[Tensor, "s"]:
+        """That of the last row, mean over heads."""
+
 
 class Recorded(Reading):
     """A reading that is written out, for a stage that is tried without a model.
@@ -89,6 +93,9 @@ class Recorded(Reading):
     def attend(self, rows: Int[Tensor, "r"], heads: Heads = "mean") -> Float[Tensor, "s"]:
         queries = _present("queries", self._queries)
         return ops.attended(queries[rows], self.keys, queries.shape[-1] ** -0.5, rows, heads)
+
+    def last(self) -> Float[Tensor, "s"]:
+        return self.attend(torch.tensor([len(self.keys) - 1], device=self.keys.device))
 
 
 @dataclass(frozen=True)
@@ -130,8 +137,7 @@ class SequenceView:
     def __getattr__(self, name: str) -> Any:
         # only what is not there yet comes here
         if name == "attention":
-            last = torch.tensor([len(self.frame) - 1], device=self.frame.device)
-            value = self.attend(last)
+            value = self._read("attention").last()
         elif name == "slot":
             value = self._numbered()
         else:

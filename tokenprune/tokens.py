@@ -49,6 +49,16 @@ class Signals(NamedTuple):
     summary: Literal["pooling_head"] | None = None
     text: Literal["behind"] | None = None
 
+    @property
+    def attends(self) -> bool:
+        """Whether something of the tower's attention is read."""
+        return self.saliency is not None or self.keys is not None
+
+    @property
+    def sees(self) -> bool:
+        """Whether anything of the tower is read."""
+        return self.attends or self.tower is not None
+
 
 class Extent(NamedTuple):
     """An uncompressed prompt: its frames, the visual tokens of each, and the LLM's layers."""

@@ -5,6 +5,7 @@ An adapter knows no strategy.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
@@ -125,7 +126,8 @@ class VideoLLM(LanguageRows):
     @classmethod
     def saliency(cls) -> tuple[Saliency, ...]:
         """The kinds of saliency that the tower gives."""
-        return ("received", "mean_query", "cls") if cls.cls else ("received", "mean_query")
+        everywhere = ("received", "mean_query", "pseudo_cls")
+        return (*everywhere, "cls") if cls.cls else everywhere
 
     @classmethod
     def check_signals(cls, signals: Signals, asking: str) -> None:
@@ -136,6 +138,23 @@ class VideoLLM(LanguageRows):
                 f"{asking} reads saliency={wanted!r} of the vision tower, which that of "
                 f"{cls.model_type} does not give: choose {' or '.join(map(repr, given))}"
             )
+        if signals.summary is not None:
+            raise StrategyError(
+                f"{asking} reads the output of a pooling head, which checkpoints of "
+                f"{cls.model_type} do not carry: choose the mean of a frame's tokens"
+            )
+
+    @property
+    def projector(self) -> nn.Module:
+        """What takes the tower's output to the language model's width."""
+        return self.body.get_submodule("multi_modal_projector")
+
+    def projected_cells(
+        self, states: Tensor, videos: Sequence[Video]
+    ) -> list[Float[Tensor, "f c w"]]:
+        """What the projector takes in a call that shows `videos`, averaged to their cells."""
+        first = int(self.cls and math.isqrt(states.shape[1]) ** 2 != states.shape[1])
+        return [self.to_cells(states[:, first:], videos[0])]
 
     @property
     @abstractmethod

@@ -49,6 +49,12 @@ class Gemma3(Images, model_type="gemma3"):
         sliding = self.text_config.layer_types[layer] == "sliding_attention"
         return self.text_config.sliding_window if sliding else None
 
+    def rotation(
+        self, layer: int, hidden: Float[Tensor, "b s d"], positions: Int[Tensor, "b s"]
+    ) -> tuple[Tensor, ...]:
+        rotate = self.language_model.get_submodule("rotary_emb")
+        return rotate(hidden, positions.to(hidden.device), self.text_config.layer_types[layer])
+
     def blocks(self, given: Given) -> Int[Tensor, "b s"] | None:
         """Numbered before anything is left out; none without token types, as the stock model."""
         types = given.get("token_type_ids")

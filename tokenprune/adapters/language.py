@@ -45,6 +45,17 @@ class LanguageRows(ABC):
         `given` is the call of the language model.
         """
 
+    def norm(self, hidden: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """What stands between the last decoder layer and the head."""
+        return self.language_model.get_submodule("norm")(hidden)
+
+    def rotation(
+        self, layer: int, hidden: Float[Tensor, "b s d"], positions: Int[Tensor, "b s"]
+    ) -> tuple[Tensor, ...]:
+        """What a decoder layer takes as `position_embeddings` of rows at `positions`."""
+        rotate = self.language_model.get_submodule("rotary_emb")
+        return rotate(hidden, positions.to(hidden.device))
+
     # masks
 
     def window(self, layer: int) -> int | None:

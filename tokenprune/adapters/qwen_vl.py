@@ -83,6 +83,20 @@ class QwenVL(VideoLLM):
         order, _ = get_vision_window_index(size, self.merge, vision.window_size, vision.patch_size)
         return cells[:, order.argsort().to(cells.device)]
 
+    @property
+    def projector(self) -> nn.Module:
+        return self.tower.get_submodule("merger")
+
+    def projected_cells(
+        self, states: Float[Tensor, "p w"], videos: Sequence[Video]
+    ) -> list[Float[Tensor, "f c w"]]:
+        """Patches of all videos of a call, one behind another."""
+        patches = [video.tokens * self.merge**2 for video in videos]
+        parts = zip(states.split(patches), videos, strict=True)
+        return [
+            self.to_cells(part.unflatten(0, (video.frames, -1)), video) for part, video in parts
+        ]
+
     def brings(self, given: Given) -> bool:
         pixels = given.get("pixel_values_videos")
         return pixels is not None or compat.encoded_media(given, "video") is not None

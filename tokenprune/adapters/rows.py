@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tokenprune.errors import LayoutError
-from tokenprune.tokens import TEXT, Video
+from tokenprune.sequence import BESIDE, TEXT
+from tokenprune.tokens import Video
 
 # of every placeholder row of a video, the number of its visual token (frame * cells + slot)
 Pattern = Callable[[Video], Int[Tensor, "r"]]
@@ -26,7 +27,7 @@ class Rows(NamedTuple):
     """Where the visual tokens of an uncompressed, padded batch are."""
 
     frame: Int[Tensor, "b s"]  # counted through all videos of a sample; TEXT elsewhere
-    slot: Int[Tensor, "b s"]  # cell of its frame; 0 elsewhere
+    slot: Int[Tensor, "b s"]  # cell of its frame; BESIDE on its newlines, 0 elsewhere
     videos: tuple[tuple[Video, ...], ...]  # by sample
 
     def with_images(self, images: Rows) -> Rows:
@@ -112,7 +113,7 @@ def _table(videos: Sequence[Video], pattern: Pattern) -> tuple[Int[Tensor, "r"],
     for video in videos:
         token = pattern(video)
         frames.append(torch.where(token == TEXT, TEXT, token // video.cells + first))
-        slots.append(torch.where(token == TEXT, 0, token % video.cells))
+        slots.append(torch.where(token == TEXT, BESIDE, token % video.cells))
         first += video.frames
     if not videos:
         return torch.tensor([TEXT]), torch.tensor([0])

@@ -10,28 +10,89 @@ from torch import Tensor
 
 from tokenprune.guards import blame
 from tokenprune.guards.contract import Counts, ask, breach, described, exact, read_at_once
-from tokenprune.tokens import SequenceView
+from tokenprune.tokens import SequenceView, Survivors
 
 _MASK = "a mask has one true or false per row of the view, a bool tensor on its device"
+_ROWS = "Survivors(rows=...) are int64 indices of the view's rows, each at most once"
+_HIDDEN = "Survivors(hidden=...) has a row for each survivor, in the dtype of view.hidden"
+_IN_ORDER = "text rows keep their order"
+_BITS = "text rows go on as they are"
 _TEXT = "text rows always survive"
 _STATE = "attend returns a mask and the next state"
 _SEEN = "every step sees all text"
 _ANEW = "every sample starts anew"
 
 
-def survivors(stage: Any, view: SequenceView, budget: Int[Tensor, "f"], mask: Any) -> Counts:
-    """Holds the mask of a prefill stage to its rules.
+def survivors(
+    stage: Any, view: SequenceView, budget: Int[Tensor, "f"], left: Any
+) -> tuple[Counts, bool]:
+    """Holds what a prefill stage leaves, a mask or `Survivors`, to its rules.
 
-    Returns rows per frame before it, its budget, and rows per frame after it.
+    Returns rows per frame before it, its budget, and rows per frame after it; and whether the rows
+    go on in another order.
     """
-    _check_form(stage, "prune", view, mask)
+    if isinstance(left, Survivors):
+        return _survivors(stage, view, budget, left)
+    _check_form(stage, "prune", view, left)
     visual = view.visual
-    before, after = (_tally(view, rows) for rows in (visual, mask & visual))
-    text = ~mask & ~visual
+    before, after = (_tally(view, rows) for rows in (visual, left & visual))
+    text = ~left & ~visual
     (dropped,), counts = read_at_once(text.any().view(1), [before, budget, after], view.frames)
     if dropped:
         raise breach(stage, "prune", f"dropped {int(text.sum())} text rows", _TEXT)
-    return exact(stage, "prune", counts)
+    return exact(stage, "prune", counts), False
+
+
+def _survivors(
+    stage: Any, view: SequenceView, budget: Int[Tensor, "f"], left: Survivors
+) -> tuple[Counts, bool]:
+    rows, hidden = left
+    if not _indices(rows, view):
+        raise breach(stage, "prune", f"returned {described(rows)} as rows", _ROWS)
+    if hidden is not None:
+        _check_hidden(stage, view, rows, hidden)
+    visual, number = view.visual, len(view.frame)
+    outside = ((rows < 0) | (rows >= number)).any()
+    inside = rows.clamp(0, number - 1)
+    used = torch.zeros_like(view.frame).index_add(0, inside, torch.ones_like(inside))
+    text = torch.where(visual[inside], -1, inside)
+    mixed = (~visual[inside] & (text < text.cummax(0).values)).any()
+    flags = torch.stack(
+        [outside, (used > 1).any(), (~visual & (used == 0)).any(), mixed, (inside.diff() < 0).any()]
+    )
+    before, after = (_tally(view, marked) for marked in (visual, (used > 0) & visual))
+    (strange, twice, dropped, mixed, moved), counts = read_at_once(
+        flags, [before, budget, after], view.frames
+    )
+    if strange:
+        raise breach(stage, "prune", f"returned rows that are not among the {number}", _ROWS)
+    if twice:
+        raise breach(stage, "prune", f"returned row {int(used.argmax())} twice", _ROWS)
+    if dropped:
+        lost = int((~visual & (used == 0)).sum())
+        raise breach(stage, "prune", f"dropped {lost} text rows", _TEXT)
+    if mixed:
+        raise breach(stage, "prune", "moved text rows", _IN_ORDER)
+    return exact(stage, "prune", counts), bool(moved)
+
+
+def _indices(rows: Any, view: SequenceView) -> bool:
+    if not isinstance(rows, Tensor) or rows.dtype != torch.int64 or rows.ndim != 1:
+        return False
+    return rows.device == view.frame.device and len(rows) > 0
+
+
+def _check_hidden(stage: Any, view: SequenceView, rows: Int[Tensor, "m"], hidden: Any) -> None:
+    """A third party's text rows are looked at; the laws have shown it of the built-in ones."""
+    old = view.hidden
+    form = (old.dtype, old.device, (len(rows), *old.shape[1:]))
+    if not isinstance(hidden, Tensor) or (hidden.dtype, hidden.device, tuple(hidden.shape)) != form:
+        did = f"returned {described(hidden)} as hidden for {len(rows)} rows of {described(old)}"
+        raise breach(stage, "prune", did, _HIDDEN)
+    if blame.foreign(type(stage)):
+        text = ~view.visual[rows.clamp(0, len(old) - 1)]
+        if not torch.equal(hidden[text], old[rows.clamp(0, len(old) - 1)[text]]):
+            raise breach(stage, "prune", "changed text rows", _BITS)
 
 
 def start(stage: Any, sample: int | None = None) -> Any:

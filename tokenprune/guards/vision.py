@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tokenprune.errors import StrategyError
 from tokenprune.guards.contract import INTEGERS, Counts, breach, described, exact, read_at_once
-from tokenprune.tokens import VisualTokens
+from tokenprune.tokens import PER_TOKEN, VisualTokens
 
 _TOKENS = (
     "a vision stage returns VisualTokens of its input's frames and cells: select with tokens[...]"
@@ -21,6 +20,10 @@ _FEATURES = "features keep width, dtype and device (tokens.with_features casts)"
 _ORDER = "frames stay in order"
 _SLOTS = "every slot of a frame at most once, and only slots that the input has in that frame"
 _FINITE = "features are finite"
+_MEMBERS = (
+    "members have the row of the result for each token that came, -1 where it was dropped, and "
+    "each row of the result holds the token of its own slot"
+)
 _FLOAT16 = ", and float16 ends at 65,504: write dtype=bfloat16"
 
 
@@ -29,51 +32,66 @@ def kept(stage: Any, tokens: VisualTokens, budget: Int[Tensor, "f"], after: Any)
 
     Returns tokens per frame before it, its budget, and tokens per frame after it.
     """
-    _check_form(stage, tokens, after)
+    return exact(stage, "compress", _held(stage, "compress", tokens, budget, after))
+
+
+def condensed(stage: Any, tokens: VisualTokens, after: Any) -> Counts:
+    """The same for a condenser, whose budget is what it kept."""
+    before, _, left = _held(stage, "condense", tokens, tokens.counts, after)
+    return before, left, left
+
+
+def _held(
+    stage: Any, method: str, tokens: VisualTokens, budget: Int[Tensor, "f"], after: Any
+) -> Counts:
+    _check_form(stage, method, tokens, after)
     flags, counts = read_at_once(*_figures(tokens, after, budget), tokens.frames)
-    unordered, strange, infinite = flags
+    unordered, strange, infinite, lost = flags
     if unordered:
-        raise _breach(stage, f"returned frames {_shown(after.frame)}", _ORDER)
+        raise breach(stage, method, f"returned frames {_shown(after.frame)}", _ORDER)
     if strange:
-        raise _breach(stage, _wrong_slot(tokens, after), _SLOTS)
+        raise breach(stage, method, _wrong_slot(tokens, after), _SLOTS)
     if infinite and bool(tokens.features.isfinite().all()):  # else it is the model's doing
         row = int((~after.features.isfinite()).any(1).nonzero()[0])
         where = f"slot {int(after.slot[row])} of frame {int(after.frame[row])}"
         narrow = _FLOAT16 if tokens.features.dtype == torch.float16 else ""
-        raise _breach(stage, f"returned nan or inf at {where}", _FINITE + narrow)
-    return exact(stage, "compress", counts)
+        raise breach(stage, method, f"returned nan or inf at {where}", _FINITE + narrow)
+    if lost:
+        raise breach(stage, method, "returned members that name other tokens", _MEMBERS)
+    return counts
 
 
-def _breach(stage: Any, did: str, rule: str) -> StrategyError:
-    return breach(stage, "compress", did, rule)
-
-
-def _check_form(stage: Any, tokens: VisualTokens, after: Any) -> None:
+def _check_form(stage: Any, method: str, tokens: VisualTokens, after: Any) -> None:
     """What can be seen without a look at the device."""
     if not isinstance(after, VisualTokens):
-        raise _breach(stage, f"returned {described(after)}", _TOKENS)
+        raise breach(stage, method, f"returned {described(after)}", _TOKENS)
     if (after.frames, after.cells) != (tokens.frames, tokens.cells):
         was = f"{tokens.frames} of {tokens.cells}"
-        raise _breach(
-            stage, f"returned {after.frames} frames of {after.cells} cells for {was}", _TOKENS
-        )
+        did = f"returned {after.frames} frames of {after.cells} cells for {was}"
+        raise breach(stage, method, did, _TOKENS)
     old, new = tokens.features, after.features
     form = (old.dtype, old.device, old.shape[1:])
     if not isinstance(new, Tensor) or (new.dtype, new.device, new.shape[1:]) != form:
-        raise _breach(stage, f"returned {described(new)} for {described(old)}", _FEATURES)
-    for name in ("frame", "slot", "keys", "saliency"):
-        _check_part(stage, name, getattr(after, name), new)
+        raise breach(stage, method, f"returned {described(new)} for {described(old)}", _FEATURES)
+    for name in PER_TOKEN[1:]:
+        _check_part(stage, method, name, getattr(after, name), new)
+    if (members := after.members) is not None:
+        did = f"returned {described(members)} as members for {len(old)} tokens"
+        if not isinstance(members, Tensor) or members.shape != old.shape[:1]:
+            raise breach(stage, method, did, _MEMBERS)
+        if members.dtype not in INTEGERS or members.device != old.device:
+            raise breach(stage, method, did, _MEMBERS)
 
 
-def _check_part(stage: Any, name: str, part: Any, features: Tensor) -> None:
+def _check_part(stage: Any, method: str, name: str, part: Any, features: Tensor) -> None:
     """A tensor that goes with the features, row by row."""
-    if part is None and name in ("keys", "saliency"):
+    if part is None and name not in ("frame", "slot"):
         return
     did = f"returned {described(part)} as {name}"
     if not isinstance(part, Tensor) or len(part) != len(features) or part.device != features.device:
-        raise _breach(stage, f"{did} for {described(features)}", _SIZES)
+        raise breach(stage, method, f"{did} for {described(features)}", _SIZES)
     if name in ("frame", "slot") and (part.ndim != 1 or part.dtype not in INTEGERS):
-        raise _breach(stage, did, _WHOLE)
+        raise breach(stage, method, did, _WHOLE)
 
 
 @torch.no_grad()
@@ -92,9 +110,25 @@ def _figures(
     used = empty.index_add(0, here, torch.ones_like(here))[:-1]
     known = empty.index_fill(0, tokens.frame * tokens.cells + tokens.slot, 1)[:-1]
     strange = outside.any() | (used > known).any()  # not one of the input's, or again
-    broken = [(frame.diff() < 0).any(), strange, ~_ends(after.features).isfinite().all()]
+    infinite = ~_ends(after.features).isfinite().all()
+    broken = [(frame.diff() < 0).any(), strange, infinite, _misnamed(tokens, after, here)]
     before, left = (marked.view(tokens.frames, -1).sum(1) for marked in (known, used))
     return torch.stack(broken), [before, budget, left]
+
+
+def _misnamed(
+    tokens: VisualTokens, after: VisualTokens, here: Int[Tensor, "n"]
+) -> Bool[Tensor, ""]:
+    """Whether members are not rows of the result, or a row does not hold its own slot's token."""
+    if after.members is None or not len(after):
+        return here.new_zeros((), dtype=torch.bool)
+    members, address = after.members.long(), tokens.frame * tokens.cells + tokens.slot
+    outside = ((members < -1) | (members >= len(after))).any()
+    # the row that stands at each token's own address; none: -1
+    row = here.new_full((tokens.frames * tokens.cells + 1,), -1)
+    row[here] = torch.arange(len(after), device=here.device)
+    own = row[address]
+    return outside | ((own >= 0) & (own != members)).any()
 
 
 def _ends(features: Tensor) -> Tensor:

@@ -27,7 +27,6 @@ from tokenprune.lmms.arguments import Arguments
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.media import Media, Medium
 from tokenprune.loading.processor import GREEDY
-from tokenprune.strategy import VisionStage
 from tokenprune.tasks.lmms.media import shown_of, visuals_of
 
 # what a task may set; the rest of its generation_kwargs is for other models, and `until` is what
@@ -81,7 +80,7 @@ class TokenPrune(lmms):
     def _check_context(self) -> None:
         """Frames alone, before weights are read: prompts are known later, to `attach`."""
         guided = self.pipeline.allocator is not None  # by a model that sees every token
-        if guided or not self.pipeline.of(VisionStage):
+        if guided or not self.pipeline.at_input:
             name, frames = self.arguments.pretrained, self.arguments.max_frames_num
             seen = seen_by(configuration(name, self.arguments))
             if not seen.preparation.sized:  # else how many tokens there are, videos tell

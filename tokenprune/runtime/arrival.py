@@ -29,7 +29,7 @@ from tokenprune.runtime.prefill import Attached, Prefill, kept_blocks
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.report import Report, SampleReport
 from tokenprune.runtime.tower import Sight, TowerReading, matching
-from tokenprune.strategy import DecodeStage, VisionStage
+from tokenprune.strategy import DecodeStage
 from tokenprune.tokens import TEXT
 
 
@@ -73,7 +73,7 @@ def begin(
 
         guide = attached.guide
         weights, report.probe_layers = weigh(allocator, guide, layout, inputs, clock)
-    if not pipeline.of(VisionStage):
+    if not pipeline.at_input:
         prompt = PromptState(layout, report)
         return Prefill(attached, prompt, given, blocks, weights, cache), _masked(
             adapter, given, blocks
@@ -87,10 +87,13 @@ def begin(
                 beside = samples_report.beside[0]
                 spent = layout.text(sample) - left.layout.text(sample)
                 samples_report.beside = beside, beside - spent
-    anew = adapter.positions == "contiguous"
+            own = [unit for unit in layout.units if unit.sample == sample]
+            samples_report.members = [left.members[u] for u in own if u in left.members]
+    anew = pipeline.input_positions(adapter.positions) == "contiguous"
     shift = left.removed if anew else None
     prompt = PromptState(left.layout, report, layout.valid.shape[1], left.columns, shift)
-    given = _shorter(adapter, given, left, anew)
+    prompt.tokens[0] = left.tokens
+    given = _shorter(adapter, given, layout, left, anew)
     blocks = kept_blocks(blocks, left.columns, left.layout)
     return Prefill(attached, prompt, given, blocks, weights, cache), _masked(adapter, given, blocks)
 
@@ -103,9 +106,13 @@ def _masked(
     return {**given, "attention_mask": mask}
 
 
-def _shorter(adapter: VideoLLM, given: dict[str, Any], left: Shorter, anew: bool) -> dict[str, Any]:
+def _shorter(
+    adapter: VideoLLM, given: dict[str, Any], before: Layout, left: Shorter, anew: bool
+) -> dict[str, Any]:
     """Arguments of the language model for what is left, its positions counted `anew` or not."""
     positions = given.get("position_ids")
+    if not anew and positions is None:  # the model would count what is left
+        given = {**given, "position_ids": before.row}
     narrowed = adapter.narrow(given, left.columns, left.layout.valid)
     given = {**given, **narrowed, "inputs_embeds": left.embeds}
     if left.removed is not None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from tokenprune.adapters import VideoLLM, adapt
 from tokenprune.errors import StrategyError, UnsupportedModelError
+from tokenprune.guards import contract
 from tokenprune.runtime import attention
 from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage
 
@@ -39,15 +40,34 @@ def check_layers(model: VideoLLM, pipeline: Pipeline) -> None:
     """Raises StrategyError for a stage that reads a layer in which far frames have no attention."""
     whole = [layer for layer in range(model.depth) if model.window(layer) is None]
     fitting = [layer + 1 for layer in whole if layer + 1 < model.depth]
-    for stage in (*pipeline.of(PrefillStage), *pipeline.of(DecodeStage)):
-        if stage.layer in fitting:
+    acting: list[tuple[PrefillStage | DecodeStage[Any], int]] = []
+    for stage in pipeline.of(PrefillStage):
+        acting += [(stage, layer) for layer in contract.layers(stage, model.depth)]
+    acting += [(stage, stage.layer) for stage in pipeline.of(DecodeStage)]
+    for stage, layer in acting:
+        if layer in fitting:
             continue
-        nearest = sorted(fitting, key=lambda layer: abs(layer - stage.layer))[:2]
-        named = " or ".join(f"{stage.name}.layer={layer}" for layer in sorted(nearest))
+        nearest = sorted(fitting, key=lambda other: abs(other - layer))[:2]
+        named = " or ".join(f"{stage.name}.layer={other}" for other in sorted(nearest))
+        single = layer == getattr(stage, "layer", None)
+        instead = (named if single else "") or "another strategy"
         raise StrategyError(
-            f"{stage.name}.layer={stage.layer} reads LLM layer {stage.layer - 1} of this "
-            f"{model.model_type}, which looks back {model.window(stage.layer - 1)} rows only and "
-            f"gives farther frames no attention: write {named or 'another strategy'}"
+            f"{stage.name}.layer={layer} reads LLM layer {layer - 1} of this "
+            f"{model.model_type}, which looks back {model.window(layer - 1)} rows only and "
+            f"gives farther frames no attention: write {instead}"
+        )
+
+
+def check_positions(model: VideoLLM, pipeline: Pipeline) -> None:
+    """Raises StrategyError for positions that the language model's rotation cannot have."""
+    anew = [s for s in pipeline.of(PrefillStage) if pipeline.counts_anew(s, model.positions)]
+    if pipeline.input_positions(model.positions) != model.positions:
+        anew += [stage for stage in pipeline.at_input if stage.positions == "contiguous"]
+    if anew and model.positions == "original":
+        raise StrategyError(
+            f"{anew[0].name} counts positions anew along one axis, and {model.model_type} has "
+            "three (M-RoPE): choose its options so that rows keep their positions, or another "
+            "strategy"
         )
 
 

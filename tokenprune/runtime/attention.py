@@ -224,6 +224,14 @@ def mean_query(
     return scores.softmax(-1)
 
 
+@exact
+def mean_query_of_heads(
+    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b h t e"], scale: float
+) -> Float[Tensor, "b t"]:
+    """Softmax of the mean query over all keys in each head, mean over heads (FastVID)."""
+    return last_row(query.float().mean(2), key, scale, None)
+
+
 def side_by_side(key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s k"]:
     """Keys of all heads as one vector."""
     return key.transpose(1, 2).flatten(2)

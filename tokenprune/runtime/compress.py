@@ -1,4 +1,4 @@
-"""The vision stages of a prompt: its videos get shorter before it enters the language model.
+"""Vision stages and condensers: a prompt's videos get shorter before the language model's input.
 
 Axes: `b` samples, `s` columns of the uncompressed prompt, `m` those that are left, `f` frames, `d`
 the language model's width.
@@ -19,7 +19,7 @@ from tokenprune.precision import full_precision
 from tokenprune.runtime.layout import Layout, Unit, take
 from tokenprune.runtime.report import StageReport
 from tokenprune.runtime.tower import Sight
-from tokenprune.strategy import Pipeline, VisionStage
+from tokenprune.strategy import Condenser, Pipeline
 from tokenprune.tokens import Video, VisualTokens
 
 Weights = Mapping[Unit, Float[Tensor, "f"]]  # an allocator's
@@ -37,6 +37,9 @@ class Shorter(NamedTuple):
     # in the layout before: of a visual row, that of its token's address
     columns: Int[Tensor, "b m"]
     removed: Int[Tensor, "b"] | None  # rows that each sample lost; None if none lost any
+    tokens: dict[Unit, int]  # that are left of each video
+    # of merged videos, into which of the tokens that are left each token went; -1: dropped
+    members: dict[Unit, Int[Tensor, "n"]]
 
 
 def compress(
@@ -47,7 +50,7 @@ def compress(
     weights: Weights,
     lines: Lines,
 ) -> tuple[Shorter, dict[Unit, list[StageReport]]]:
-    """The prompt that the vision stages leave, and what each of them did to each video."""
+    """The prompt that the stages at the input leave, and what each did to each video."""
     left: dict[Unit, VisualTokens] = {}
     done: dict[Unit, list[StageReport]] = {}
     for unit in layout.units:
@@ -61,15 +64,43 @@ def compress(
 def _run(
     pipeline: Pipeline, tokens: VisualTokens, weights: Float[Tensor, "f"] | None, sample: int
 ) -> tuple[VisualTokens, list[StageReport]]:
-    """What the vision stages leave of one video."""
+    """What the stages leave of one video; `members` are of its uncompressed tokens."""
     done: list[StageReport] = []
-    for stage in pipeline.of(VisionStage):
-        budget = pipeline.budget(stage, tokens, weights, sample)
-        after = contract.ask(stage, "compress", tokens, budget, sample=sample)
-        counts = vision.kept(stage, tokens, budget, after)
-        done.append(StageReport(stage.name, None, *counts))
-        tokens = after
-    return tokens, done
+    members: Tensor | None = None
+    merged, first = False, tokens
+    for stage in pipeline.at_input:
+        if isinstance(stage, Condenser):
+            after = contract.ask(stage, "condense", tokens, sample=sample)
+            counts = vision.condensed(stage, tokens, after)
+        else:
+            budget = pipeline.budget(stage, tokens, weights, sample)
+            after = contract.ask(stage, "compress", tokens, budget, sample=sample)
+            counts = vision.kept(stage, tokens, budget, after)
+        merged = merged or stage.merges or after.members is not None
+        condensed = isinstance(stage, Condenser)
+        done.append(StageReport(stage.name, None, *counts, condensed=condensed, merged=merged))
+        if after.members is not None or members is not None:
+            members = _joined(
+                _members(first, tokens) if members is None else members, tokens, after
+            )
+        tokens = replace(after, members=None, text=first.text, summary=first.summary)
+    return replace(tokens, members=members), done
+
+
+def _members(before: VisualTokens, after: VisualTokens) -> Int[Tensor, "i"]:
+    """Of each token that came, its row in what a stage left; -1 where it has none of its own."""
+    row = after.frame.new_full((before.frames * before.cells,), -1)
+    row[after.frame.long() * after.cells + after.slot] = torch.arange(len(after), device=row.device)
+    return row[before.frame * before.cells + before.slot]
+
+
+def _joined(
+    members: Int[Tensor, "n"], before: VisualTokens, after: VisualTokens
+) -> Int[Tensor, "n"]:
+    """Of each uncompressed token its row after one more stage."""
+    later = _members(before, after) if after.members is None else after.members.long()
+    gone = later.new_full((1,), -1)  # where a dropped one, -1, looks
+    return torch.cat([later, gone])[members]
 
 
 def _shortened(
@@ -102,7 +133,10 @@ def _shortened(
     removed = before.valid.sum(1) - after.valid.sum(1)
     row = (after.valid.cumsum(1) - 1).clamp(min=0)
     layout = replace(after, slot=slot, row=row)
-    return Shorter(packed, layout, columns, removed if bool(removed.any()) else None)
+    members = {unit: part.members for unit, part in left.items() if part.members is not None}
+    tokens = {unit: len(part) for unit, part in left.items()}
+    shorter = removed if bool(removed.any()) else None
+    return Shorter(packed, layout, columns, shorter, tokens, members)
 
 
 def _drop_spent(

@@ -95,12 +95,14 @@ class Layout:
         """The columns that hold tokens of a video, in order."""
         return (unit.frame(self.frame[unit.sample]) != TEXT).nonzero().squeeze(-1)
 
-    def keep(self, kept: Bool[Tensor, "b s"]) -> tuple[Layout, Int[Tensor, "b m"]]:
+    def keep(
+        self, kept: Bool[Tensor, "b s"], place: Int[Tensor, "b s"] | None = None
+    ) -> tuple[Layout, Int[Tensor, "b m"]]:
         """The layout of the surviving rows, and the columns they come from.
 
-        They are packed to the side they were packed to.
+        They are packed to the side they were packed to, in their order or by `place`.
         """
-        columns, valid = pack(kept & self.valid, right=self._ends_padded())
+        columns, valid = pack(kept & self.valid, self._ends_padded(), place)
         chosen = {name: getattr(self, name).gather(1, columns) for name in ("frame", "slot", "row")}
         chosen["frame"] = chosen["frame"].masked_fill(~valid, TEXT)
         return replace(self, valid=valid, **chosen), columns
@@ -109,17 +111,21 @@ class Layout:
         return not bool(self.valid[:, -1].all())
 
 
-def pack(kept: Bool[Tensor, "b s"], right: bool) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
-    """Columns that bring the kept rows of every sample together, in order, and which are real.
+def pack(
+    kept: Bool[Tensor, "b s"], right: bool, place: Int[Tensor, "b s"] | None = None
+) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
+    """Columns that bring the kept rows of every sample together, and which of them are real.
 
-    Padding goes to the left, where `generate` wants it, or to the `right` if the batch came padded
-    there.
+    In their order, or by `place`. Padding goes to the left, where `generate` wants it, or to the
+    `right` if the batch came padded there.
     """
     width = int(kept.sum(1).max())
-    if right:
-        order = (~kept).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
+    if place is not None:  # what is not kept goes to the side of the padding
+        key = torch.where(kept, place, place.shape[1] if right else -1)
     else:
-        order = kept.to(torch.int8).argsort(dim=1, stable=True)[:, kept.shape[1] - width :]
+        key = (~kept if right else kept).to(torch.int8)
+    order = key.argsort(dim=1, stable=True)
+    order = order[:, :width] if right else order[:, kept.shape[1] - width :]
     return order, kept.gather(1, order)
 
 

@@ -73,6 +73,8 @@ class Passes:
         ]
         for layer in self._hooked_layers():
             before.append((adapter.layers[layer], partial(self._before_layer, layer)))
+        if self.pipeline.signals.tower is not None:
+            before.append((adapter.projector, self._before_projector))
         for module, function in before:
             handle = module.register_forward_pre_hook(Hook(function), with_kwargs=True)
             stack.callback(handle.remove)
@@ -89,7 +91,7 @@ class Passes:
 
     def _hooked_layers(self) -> range:
         """From the lowest layer at which anything happens: what is narrowed stays so above it."""
-        depth, acting = self._adapter.depth, [*prefill.by_layer(self.pipeline)]
+        depth, acting = self._adapter.depth, [*prefill.by_layer(self.pipeline, self._adapter.depth)]
         if self._decode_stage is not None:
             acting.append(self._decode_stage.layer)
         return range(min(acting, default=depth), depth)
@@ -102,9 +104,16 @@ class Passes:
         reading = TowerReading(given, self._adapter.shown(given))
         # a prompt needs at most its images' and its video's
         now.readings = [*now.readings[-1:], reading]
-        if any(self.pipeline.signals):
+        if self.pipeline.signals.attends:
             tap = tower_tap(self._adapter, self.pipeline.signals, reading, clock)
             self._taps[self._adapter.tower_attention] = tap
+
+    def _before_projector(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Keeps what the projector takes, on the grid of the tokens."""
+        now, states = self._pass, named(module, args, kwargs)
+        if now.readings:
+            with now.clock.inner("strategy"):
+                now.readings[-1].note_projected(self._adapter, next(iter(states.values())))
 
     def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
         """Sees the prompt while its ids are known, and finds the video."""
@@ -171,7 +180,7 @@ class Passes:
     ) -> tuple[Phase, dict[str, Any]]:
         """A video prompt is about to enter the language model."""
         now, uncompressed = self._pass, given
-        if any(self.pipeline.signals):
+        if self.pipeline.signals.attends:
             self._taps.pop(self._adapter.tower_attention, None)
         if now.readings:
             now.clock.add("vision", now.since)

@@ -10,22 +10,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from tokenprune.adapters import VideoLLM
-from tokenprune.guards import contract, masks
+from tokenprune.guards import contract
 from tokenprune.precision import full_precision
-from tokenprune.runtime.attention import Tap, last_row, rows_at
+from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.compress import Weights
 from tokenprune.runtime.guide import Guide
-from tokenprune.runtime.layout import Layout, take
+from tokenprune.runtime.layout import take
 from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
-from tokenprune.runtime.report import StageReport
+from tokenprune.runtime.pruning import Around, Event
+from tokenprune.runtime.reading import Below
 from tokenprune.strategy import Pipeline, PrefillStage
-from tokenprune.tokens import TEXT, SequenceView
+from tokenprune.tokens import TEXT
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,10 @@ class Prefill(Phase):
         self._blocks = blocks  # pictures of the last layout
         self._adapter, self._pipeline = attached.adapter, attached.pipeline
         self._weights = weights
-        self._pruners = by_layer(self._pipeline)
-        self._rows: dict[int, Float[Tensor, "b s"]] = {}  # last row's attention, by layer
+        self._pruners = by_layer(self._pipeline, self._adapter.depth)
+        self._below: dict[int, Below] = {}  # what the attention below an event was made of
+        # positions of the rows of the last layout, where a stage has counted them anew
+        self._positions: Int[Tensor, "b m"] | None = None
         # of the last layout, in the one that entered; None while they are one
         self._columns: Int[Tensor, "b m"] | None = None
         # arguments of the layers from here up, by the window of their attention
@@ -66,17 +69,15 @@ class Prefill(Phase):
         self._added: dict[int, Float[Tensor, "b m d"]] = {}
 
     def taps(self) -> dict[nn.Module, Tap]:
-        """Taps that record the last row's attention in the layers below those that drop rows."""
+        """Taps that remember queries and keys of the layers below those that drop rows."""
         below = [layer - 1 for layer in self._pruners]
         return {self._adapter.attention(layer): self._reader(layer) for layer in below}
 
     def _reader(self, layer: int) -> Tap:
         def tap(query: Tensor, key: Tensor, scale: float) -> None:
-            with self._pruning():
-                number = self.prompt.at(layer)
-                layout, mask = self.prompt.layouts[number], self.prompt.mask(number)
-                row = last_row(rows_at(query, layout.last), key, scale, mask)
-                self._rows[layer] = row.to(layout.valid.device)
+            number = self.prompt.at(layer)
+            layout, mask = self.prompt.layouts[number], self.prompt.mask(number)
+            self._below[layer] = Below(query.detach(), key.detach(), scale, layout, mask)
 
         return tap
 
@@ -104,63 +105,52 @@ class Prefill(Phase):
     def _prune(
         self, layer: int, hidden: Float[Tensor, "b s d"], stages: Sequence[PrefillStage]
     ) -> Float[Tensor, "b m d"]:
-        """Begins a layout at `layer`; returns the hidden states that are left."""
+        """Begins a layout at `layer` if rows go; returns the hidden states that are left."""
         with self._pruning():
-            before = self.prompt.layouts[-1]
-            kept = self._survivors(layer, stages, before)
-            after, columns = before.keep(kept)
-            self.prompt.begin_layout(layer, after, columns)
+            adapter = self._adapter
+            below = self._below.pop(layer - 1)
+            around = Around(below, self._inputs, adapter.norm, adapter.depth, adapter.positions)
+            event = Event(self._pipeline, self.prompt, layer, hidden, around)
+            event.run(stages, self._weights)
+            if not event.changes:
+                return hidden
+            after, columns = self.prompt.layouts[-1].keep(event.kept, event.place)
+            self.prompt.begin_layout(layer, after, columns, event.tokens, event.moved, event.anew)
         added = self._added or self._adapter.withheld(self._given, layer)
         self._added = {later: take(part, columns) for later, part in added.items()}
         self._blocks = kept_blocks(self._blocks, columns, after)
         last = self._columns
         self._columns = columns if last is None else last.gather(1, columns)
+        if event.anew:
+            self._positions = (after.valid.cumsum(1) - 1).clamp(min=0)
+        elif self._positions is not None:
+            self._positions = self._positions.gather(1, columns)
         self._narrowed.clear()
-        return take(hidden, columns)
+        return take(event.hidden, columns)
+
+    def _inputs(self, sample: int) -> Float[Tensor, "p d"]:
+        """What entered layer 0 of one sample."""
+        embeds: Tensor = self._given["inputs_embeds"]
+        return embeds[sample][self.prompt.layouts[0].valid[sample].to(embeds.device)]
 
     def _arguments(
         self, layer: int, given: dict[str, Any], columns: Int[Tensor, "b m"]
     ) -> dict[str, Any]:
         """What `layer` and those like it get in place of the language model's arguments."""
         hidden, valid = given["hidden_states"], self.prompt.layouts[-1].mask
-        narrowed = {
-            "attention_mask": self._adapter.layer_mask(
-                layer, hidden, valid, self.cache, self._blocks
-            ),
-            "position_embeddings": tuple(
-                take(part, columns) for part in given["position_embeddings"]
-            ),
-        }
+        mask = self._adapter.layer_mask(layer, hidden, valid, self.cache, self._blocks)
+        if (positions := self._positions) is not None:
+            embeddings = self._adapter.rotation(layer, hidden, positions)
+            return {
+                "attention_mask": mask,
+                "position_embeddings": embeddings,
+                "position_ids": positions,
+            }
+        embeddings = tuple(take(part, columns) for part in given["position_embeddings"])
+        narrowed = {"attention_mask": mask, "position_embeddings": embeddings}
         if given.get("position_ids") is not None:
             narrowed["position_ids"] = take(given["position_ids"], columns)
         return narrowed
-
-    def _survivors(
-        self, layer: int, stages: Sequence[PrefillStage], before: Layout
-    ) -> Bool[Tensor, "b s"]:
-        """Runs the stages of a layer one after another, sample by sample, without padding."""
-        attention, kept = self._rows[layer - 1], before.valid.clone()
-        done: dict[int, list[list[StageReport]]] = {}
-        for unit in self.prompt.units:
-            reports: list[StageReport] = []
-            for stage in stages:
-                here = kept[unit.sample].nonzero().squeeze(-1)
-                frame = self.prompt.frame(unit, len(self.prompt.layouts) - 1)
-                view = SequenceView(
-                    frame[here],
-                    before.row[unit.sample, here],
-                    attention[unit.sample, here],
-                    unit.video.frames,
-                )
-                budget = self._pipeline.budget(stage, view, self._weights.get(unit), unit.sample)
-                survives = contract.ask(stage, "prune", view, budget, sample=unit.sample)
-                counts = masks.survivors(stage, view, budget, survives)
-                reports.append(StageReport(stage.name, layer, *counts))
-                kept[unit.sample, here] = survives
-            done.setdefault(unit.sample, []).append(reports)
-        for sample, parts in done.items():
-            self.prompt.report[sample].note(parts)
-        return kept
 
     def finish(self) -> PromptState:
         """Writes down what every layer saw; a promised reduction that did not happen raises."""
@@ -201,9 +191,10 @@ def kept_blocks(
     return blocks.gather(1, columns).masked_fill(~layout.valid, TEXT)
 
 
-def by_layer(pipeline: Pipeline) -> dict[int, list[PrefillStage]]:
-    """The prefill stages, by the layer before which they drop rows."""
+def by_layer(pipeline: Pipeline, depth: int) -> dict[int, list[PrefillStage]]:
+    """The prefill stages, by the layers before which they may drop rows."""
     stages: dict[int, list[PrefillStage]] = {}
     for stage in pipeline.of(PrefillStage):
-        stages.setdefault(stage.layer, []).append(stage)
+        for layer in contract.layers(stage, depth):
+            stages.setdefault(layer, []).append(stage)
     return stages

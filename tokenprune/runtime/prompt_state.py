@@ -7,6 +7,7 @@ columns, `p` rows of positions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -41,6 +42,11 @@ class PromptState:
         self.units = layout.units
         self.layouts = [layout]
         self.starts = [0]  # first LLM layer of each layout
+        # of each layout, how many tokens it has of each video, known without a look at the device
+        self.tokens: list[Mapping[Unit, int]] = [{unit: unit.video.tokens for unit in layout.units}]
+        # of each layout, the one whose rows its positions count; 0: the caller's, or `shift`
+        self.counted = [0]
+        self.moved = False  # whether a stage has put rows in another order
         self.columns: list[Tensor] = []  # of each later layout, in the layout before
         # of the last layout, in the caller's; None while they are one
         self.origin = origin
@@ -66,11 +72,26 @@ class PromptState:
         """The LLM layer past the last one that runs on a layout."""
         return [*self.starts, depth][number + 1]
 
-    def begin_layout(self, layer: int, layout: Layout, columns: Int[Tensor, "b m"]) -> None:
-        """From `layer` up the prompt is `columns` of the layout before."""
+    def begin_layout(
+        self,
+        layer: int,
+        layout: Layout,
+        columns: Int[Tensor, "b m"],
+        tokens: Mapping[Unit, int],
+        moved: bool = False,
+        anew: bool = False,
+    ) -> None:
+        """From `layer` up the prompt is `columns` of the layout before.
+
+        It has so many `tokens` of each video. `moved`: its rows are in another order. `anew`: its
+        positions are counted from 0.
+        """
         self.layouts.append(layout)
         self.starts.append(layer)
         self.columns.append(columns)
+        self.tokens.append(tokens)
+        self.moved = self.moved or moved
+        self.counted.append(len(self.counted) if anew else self.counted[-1])
         self.origin = columns if self.origin is None else self.origin.gather(1, columns)
 
     def carry(self, values: Shaped[Tensor, "b t"], number: int) -> Shaped[Tensor, "b u"]:
@@ -146,14 +167,21 @@ class PromptState:
 
     # what is left of a video
 
+    def seen_below(self, unit: Unit, layer: int) -> Int[Tensor, "l"]:
+        """How many tokens of a video each LLM layer below `layer` saw."""
+        return torch.tensor([self.tokens[self.at(below)][unit] for below in range(layer)])
+
     def visual_rows(self, sample: int, depth: int) -> list[int]:
         """How many every LLM layer sees at prefill."""
-        seen = [int(layout.counts(sample).sum()) for layout in self.layouts]
+        own = [unit for unit in self.units if unit.sample == sample]
+        seen = [sum(tokens[unit] for unit in own) for tokens in self.tokens]
         return [seen[self.at(layer)] for layer in range(depth)]
 
     def slots(self, sample: int) -> list[list[int]]:
         """Per frame, the cells whose token reached the last layer."""
         last = self.layouts[-1]
         visual = last.visual[sample]
-        counts = torch.bincount(last.frame[sample][visual], minlength=last.frames(sample)).tolist()
-        return [cells.tolist() for cells in last.slot[sample][visual].split(counts)]
+        # a merging stage may have put frames in another order
+        frame, order = last.frame[sample][visual].sort(stable=True)
+        counts = torch.bincount(frame, minlength=last.frames(sample)).tolist()
+        return [cells.tolist() for cells in last.slot[sample][visual][order].split(counts)]

@@ -27,6 +27,8 @@ class StageReport:
     before: list[int]
     budget: list[int]
     after: list[int]
+    condensed: bool = False  # whether the counts are its result, so that the budget is what it kept
+    merged: bool = False  # whether a row that is left may stand for several tokens
 
     @classmethod
     def joined(cls, parts: Sequence[StageReport]) -> StageReport:
@@ -34,7 +36,13 @@ class StageReport:
         before = [*chain(*(part.before for part in parts))]
         budget = [*chain(*(part.budget for part in parts))]
         after = [*chain(*(part.after for part in parts))]
-        return cls(parts[0].strategy, parts[0].layer, before, budget, after)
+        merged = any(part.merged for part in parts)
+        first = parts[0]
+        return cls(first.strategy, first.layer, before, budget, after, first.condensed, merged)
+
+    @property
+    def acted(self) -> bool:
+        return self.before != self.after or self.merged
 
 
 @dataclass
@@ -49,6 +57,9 @@ class SampleReport:
     beside: tuple[int, int] = (0, 0)
     stages: list[StageReport] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)  # visual tokens each LLM layer saw at prefill
+    # of each video that was merged at the LLM's input, the row that each of its tokens went into,
+    # counted through the tokens that were left of it; -1: dropped
+    members: list[Tensor] = field(default_factory=list)
     # per frame, cells whose token reached the last layer
     slots: list[list[int]] = field(default_factory=list)
     frame_weights: list[float] | None = None  # of an allocator
@@ -72,14 +83,25 @@ class SampleReport:
         return sum(video.tokens for video in self.videos)
 
     def note(self, done: Sequence[Sequence[StageReport]]) -> None:
-        """Takes down what the same stages did to each of the videos, in order."""
+        """Takes down what the same stages did to each of the videos, in order.
+
+        Of a stage that comes by again and again only what it did.
+        """
         for parts in zip(*done, strict=True):
-            self.stages.append(StageReport.joined(parts))
+            report = StageReport.joined(parts)
+            known = any(stage.strategy == report.strategy for stage in self.stages)
+            if report.acted or not known:
+                self.stages.append(report)
 
     @property
     def kept(self) -> int:
-        """Visual tokens at the LLM's input."""
+        """Visual tokens at the LLM's input; `merged` says whether some stand for several."""
         return self.layers[0]
+
+    @property
+    def merged(self) -> bool:
+        """Whether kept rows may be merged ones."""
+        return any(stage.merged for stage in self.stages)
 
     @property
     def requested_ratio(self) -> float:
@@ -138,6 +160,7 @@ class SampleReport:
             "beside": list(self.beside),
             "full": self.full,
             "kept": self.kept,
+            "merged": self.merged,
             "requested_ratio": self.requested_ratio,
             "input_ratio": self.input_ratio,
             "layer_average_ratio": self.layer_average_ratio,

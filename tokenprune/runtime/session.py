@@ -16,6 +16,7 @@ from tokenprune.runtime.attachable import (
     check_free,
     check_images,
     check_layers,
+    check_positions,
     guide_of,
 )
 from tokenprune.runtime.passes import Passes
@@ -59,6 +60,7 @@ def attach(
     adapter = attachable(model)
     pipeline.check(adapter.depth)
     check_layers(adapter, pipeline)
+    check_positions(adapter, pipeline)
     adapter.check_signals(pipeline.signals, str(pipeline))
     check_images(adapter, images)
     return Session(adapter, pipeline, guide_of(adapter, assistant, pipeline), timed, images)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenprune.adapters import VideoLLM
@@ -16,6 +16,7 @@ from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.runtime import attention
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Layout, Unit
+from tokenprune.sequence import BESIDE, TEXT
 from tokenprune.strategy import Pipeline
 from tokenprune.tokens import Saliency, Signals, Video, VisualTokens
 
@@ -29,11 +30,17 @@ class TowerReading:
     # of as many frames as the attention had in one call: all of them, or one after another
     saliency: list[Float[Tensor, "n"]] = field(default_factory=list)
     keys: list[Float[Tensor, "n k"]] = field(default_factory=list)
+    projected: list[Float[Tensor, "n c"]] = field(default_factory=list)  # what the projector took
     read: int = 0  # frames so far
 
     @property
     def tokens(self) -> int:
         return sum(video.tokens for video in self.videos)
+
+    def note_projected(self, adapter: VideoLLM, states: Tensor) -> None:
+        """Keeps what the projector is about to take of all frames of this call."""
+        for maps in adapter.projected_cells(states, self.videos):
+            self.projected.append(maps.flatten(0, 1))
 
     def next(self, frames: int) -> Video:
         """The video that the next `frames` belong to."""
@@ -89,6 +96,8 @@ def attended(
         weights = attention.last_row(query[:, :, 0], key, scale, None)
     elif kind == "received":
         weights = attention.received(patches, key, scale)
+    elif kind == "pseudo_cls":
+        weights = attention.mean_query_of_heads(patches, key, scale)
     else:
         weights = attention.mean_query(patches, key)
     return weights[:, first:]
@@ -119,10 +128,10 @@ class Sight:
         pipeline: Pipeline,
     ) -> None:
         self._embeds, self._layout = embeds, layout
+        self._signals = pipeline.signals
         # of each video, its part of a reading
-        self._keys: dict[Unit, Tensor] = {}
-        self._saliency: dict[Unit, Tensor] = {}
-        if not any(pipeline.signals):
+        self._parts: dict[str, dict[Unit, Tensor]] = {"keys": {}, "saliency": {}, "tower": {}}
+        if not self._signals.sees:
             return
         for images in sorted({unit.image for unit in layout.units}):
             reading = matching(readings, layout, images)
@@ -131,25 +140,36 @@ class Sight:
                     f"{pipeline} reads the vision tower, which did not run inside the block: pass "
                     "raw pixels to generate"
                 )
-            parts = _parts(layout, images, reading.tokens)
-            keys, saliency = _joined(reading.keys), _joined(reading.saliency)
-            if keys is not None:
-                self._keys |= {unit: keys[part] for unit, part in parts.items()}
-            if saliency is not None:
-                self._saliency |= {unit: saliency[part] for unit, part in parts.items()}
+            self._share(reading, _parts(layout, images, reading.tokens))
+
+    def _share(self, reading: TowerReading, parts: Mapping[Unit, slice]) -> None:
+        read = {"keys": reading.keys, "saliency": reading.saliency, "tower": reading.projected}
+        for name, pieces in read.items():
+            if (whole := _joined(pieces)) is not None:
+                self._parts[name] |= {unit: whole[part] for unit, part in parts.items()}
 
     def tokens(self, unit: Unit) -> VisualTokens:
         columns, video = self._layout.columns(unit), unit.video
         frame, slot = self._layout.frame[unit.sample], self._layout.slot[unit.sample]
         return VisualTokens(
             features=self._embeds[unit.sample].index_select(0, columns),
-            keys=self._keys.get(unit),
-            saliency=self._saliency.get(unit),
+            keys=self._parts["keys"].get(unit),
+            saliency=self._parts["saliency"].get(unit),
+            tower=self._parts["tower"].get(unit),
+            text=None if self._signals.text is None else self._text(unit, columns),
             frame=frame.index_select(0, columns) - unit.first,
             slot=slot.index_select(0, columns),
             frames=video.frames,
             cells=video.cells,
         )
+
+    def _text(self, unit: Unit, columns: Int[Tensor, "n"]) -> Float[Tensor, "t d"]:
+        """Embeddings of the text behind a video; its newlines, and other videos, are none."""
+        layout, sample = self._layout, unit.sample
+        place = torch.arange(layout.valid.shape[1], device=columns.device)
+        words = layout.valid[sample] & (layout.frame[sample] == TEXT)
+        words &= layout.slot[sample] != BESIDE
+        return self._embeds[sample][words & (place > columns.max())]
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.runtime.media import VideoPrompt
 from tokenprune.runtime.tower import TowerReading
-from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage
+from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, Strategy, TowerReader
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Uncached:
 
         Other ones, that is, than the prompt's last token has chosen.
         """
-        choosing = [*pipeline.of(PrefillStage), *pipeline.of(DecodeStage)]
+        choosing: list[Strategy] = [*pipeline.of(PrefillStage), *pipeline.of(DecodeStage)]
+        # an answer's words are text behind the video
+        choosing += [reader for reader in pipeline.of(TowerReader) if reader.signals().text]
         if pipeline.allocator is not None:
             choosing.append(pipeline.allocator)
         if self.longer and choosing:

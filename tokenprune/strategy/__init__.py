@@ -11,6 +11,7 @@ from tokenprune.strategy.stages import Condenser as Condenser
 from tokenprune.strategy.stages import DecodeStage as DecodeStage
 from tokenprune.strategy.stages import Placed as Placed
 from tokenprune.strategy.stages import PrefillStage as PrefillStage
+from tokenprune.strategy.stages import Settled as Settled
 from tokenprune.strategy.stages import Strategy as Strategy
 from tokenprune.strategy.stages import TowerReader as TowerReader
 from tokenprune.strategy.stages import VisionStage as VisionStage

@@ -19,6 +19,7 @@ from tokenprune.strategy.stages import (
     Condenser,
     DecodeStage,
     PrefillStage,
+    Settled,
     Strategy,
     TowerReader,
     VisionStage,
@@ -75,6 +76,23 @@ class Pipeline:
     def signals(self) -> Signals:
         """What the vision tower has to record for all stages together."""
         return contract.agreed_signals(self.of(TowerReader))
+
+    def input_positions(self, preferred: Settled) -> Settled:
+        """How the rows behind tokens that are gone at the LLM's input are counted.
+
+        `preferred` by the family; one stage that needs the original positions decides.
+        """
+        said = {stage.positions or "model" for stage in self.at_input}
+        if "original" in said or said == {"model"}:
+            return "original" if "original" in said else preferred
+        return "contiguous" if said else preferred
+
+    def counts_anew(self, stage: PrefillStage, preferred: Settled) -> bool:
+        """Whether rows behind those that `stage` drops inside the LLM are counted from 0."""
+        if stage in self.at_input:
+            return False
+        said = stage.positions or "original"
+        return (preferred if said == "model" else said) == "contiguous"
 
     def check(self, depth: int | None = None) -> Pipeline:
         """Itself, or StrategyError for what cannot work; `depth` LLM layers also check layers."""

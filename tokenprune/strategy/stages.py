@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokenprune.strategy.pipeline import Pipeline
 
 State = TypeVar("State")
+Settled = Literal["contiguous", "original"]
 Positions = Literal["contiguous", "original", "model"]
 
 REGISTERED: dict[str, type[Strategy]] = STRATEGIES.defined
@@ -76,10 +77,11 @@ class Placed(Strategy):
 
     `positions` are those of the rows that live, and of the text behind them: `"contiguous"` counts
     anew, `"original"` keeps the gaps, `"model"` is what the family prefers (contiguous for LLaVA,
-    original with M-RoPE).
+    original with M-RoPE). None: `"model"` at the LLM's input, `"original"` inside it. A class with
+    stages in both places says it for the input; inside its rows keep what they have.
     """
 
-    positions: ClassVar[Positions] = "model"
+    positions: ClassVar[Positions | None] = None
 
 
 class VisionStage(Placed):
@@ -136,7 +138,6 @@ class PrefillStage(Placed):
     """
 
     layer: int
-    positions: ClassVar[Positions] = "original"
     reallocates: ClassVar[bool] = True
     # whether the layers below lose the dropped rows, too, once the prompt is through
     forgets: ClassVar[bool] = False
