@@ -61,7 +61,7 @@ def loops(path: Path) -> list[str]:
     return found
 
 
-# windows of some frames; picks, of which each depends on those before it
+# windows of some frames; picks and rounds, of which each depends on those before it
 LOOPS = {
     "tokenprune.merging": ["for in range(0, len(features), window)"],
     "tokenprune.picking": [
@@ -69,6 +69,7 @@ LOOPS = {
         "for in range(0, len(vectors), BLOCK)",
         "while left > 0",
     ],
+    "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
 }
 
 
