@@ -51,7 +51,8 @@ def picks(
     The kernel is the cosine of two tokens times the relevance of both. Where nothing is left that
     the picks of a group do not span, the most relevant come next.
     """
-    group, width, spanned = torch.arange(len(vectors)), vectors.shape[-1], -1 / relevance
+    group = torch.arange(len(vectors), device=vectors.device)
+    width, spanned = vectors.shape[-1], -1 / relevance
     basis = vectors.new_empty(len(vectors), min(number, width), vectors.shape[1])
 
     def left(gain: Tensor, place: Tensor, before: int) -> Tensor:

@@ -36,7 +36,7 @@ def diverse(
     the nearest twin go; the others, nearest first, now stand in front of those between, and that
     decides who is compared in the next round.
     """
-    similar, frame = vectors @ vectors.mT, torch.arange(len(vectors)).view(-1, 1, 1)
+    similar, width = (vectors @ vectors.mT).flatten(1), vectors.shape[1]
     # how many go in which round depends on nothing but numbers, which the host has
     left, numbers, device = left.cpu(), wanted.cpu(), rest.device
     while int((lost := gone(left, numbers)).max()):
@@ -45,7 +45,8 @@ def diverse(
         last = torch.stack([left - left // 2, left // 2, lost]).to(device).unsqueeze(-1)
         place = torch.arange(even.shape[1], device=device)
         real, between = place < last[0], place[: odd.shape[1]] < last[1]
-        twins = similar[frame, even.unsqueeze(2), odd.unsqueeze(1)]
+        pairs = even.unsqueeze(2) * width + odd.unsqueeze(1)
+        twins = similar.gather(1, pairs.flatten(1)).view_as(pairs)
         nearest = twins.masked_fill_(~between.unsqueeze(1), -torch.inf).amax(-1)
         even = even.gather(1, ops.ranking(nearest, real))
         stays = torch.cat([real & (place >= last[2]), between], dim=1)
