@@ -72,6 +72,7 @@ LOOPS = {
     ],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
+    "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
 }
 
 

@@ -37,6 +37,9 @@ ROOMS = {
     "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
     "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
     "tasks": "errors lookup options storage loading",
+    "testing": (
+        "errors tokens sequence guards strategy declaration adapters registry loading runtime tasks"
+    ),
     "results": "errors lookup options storage strategy registry plugins loading",
     "evaluation": (
         "errors options storage flops checkpoints tokens guards strategy adapters registry "
