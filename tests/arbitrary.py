@@ -18,9 +18,11 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
+from hypothesis import reject
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tokenprune.errors import TokenpruneError
 from tokenprune.strategy import PrefillStage, Strategy
 from tokenprune.testing.equal import moved
 from tokenprune.testing.inputs import (
@@ -189,11 +191,15 @@ def _values(hint: Any) -> st.SearchStrategy[Any] | None:
 @st.composite
 def configured(draw: st.DrawFn, kind: type[Strategy]) -> Strategy:
     """A strategy with fractions anywhere in [0, 1] and switches in any position; integers stay as
-    they are.
+    they are. Options that the strategy refuses are drawn anew.
     """
     hints = get_type_hints(kind)
     choices = {field.name: _values(hints[field.name]) for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    return kind(**{name: draw(values) for name, values in choices.items() if values is not None})
+    options = {name: draw(values) for name, values in choices.items() if values is not None}
+    try:
+        return kind(**options)
+    except TokenpruneError:
+        reject()
 
 
 def decode_attention(case: dict[str, Any], step: int) -> Tensor:
