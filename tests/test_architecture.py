@@ -21,10 +21,9 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-PURE = {
-    name: MODULES[name]
-    for name in ("tokenprune.ops", "tokenprune.merging", "tokenprune.picking", *STRATEGIES)
-}
+_ROOMS = ("ops", "merging", "clustering", "trees", "scenes", "picking")
+SHARED = [f"tokenprune.{name}" for name in _ROOMS]
+PURE = {name: MODULES[name] for name in (*SHARED, *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 
@@ -61,14 +60,19 @@ def loops(path: Path) -> list[str]:
     return found
 
 
-# windows of some frames; picks and rounds, of which each depends on those before it
 LOOPS = {
-    "tokenprune.merging": ["for in range(0, len(features), window)"],
+    "tokenprune.merging": ["for in range(0, len(features), window)"],  # windows of some frames
+    "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+    # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
+    "tokenprune.scenes": ["for in range(frames)", "while end > 0"],
+    "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
+    "tokenprune.strategies.flashvid": ["for in range(int(number.max()))"],  # picks
     "tokenprune.picking": [
-        "for in range(number)",
-        "for in range(0, len(vectors), BLOCK)",
-        "while left > 0",
+        "for in range(number)",  # picks
+        "for in range(0, len(vectors), BLOCK)",  # blocks of columns
+        "while left > 0",  # rounds of picks
     ],
+    # rounds
     "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
 }
 

@@ -105,6 +105,17 @@ def test_count_inverts_exact_fractions() -> None:
             range(cells + 1)
         )
     assert [ops.count(n, 0.5) for n in (1, 3, 575, 577)] == [0, 2, 288, 288]  # half to even
+
+
+@pytest.mark.parametrize(("keep", "whole"), [(0.25, 62), (0.2, 49), (0.15, 37), (0.1, 25)])
+def test_a_ratio_may_round_up_and_have_a_factor(keep: float, whole: int) -> None:
+    """FlashVID's vision budgets: products from left to right, in doubles."""
+    assert ops.count(196, keep, "up", 1.25) == whole
+    assert ops.count(torch.tensor([196, 0]), keep, "up", 1.25).tolist() == [whole, 0]
+    assert ops.count(196, 1.0, "up", 1.25) == 196  # never more than there are
+    each = torch.tensor([keep, 1.0], dtype=torch.float64)
+    assert ops.count(torch.tensor([196, 7]), each, "up", 1.25).tolist() == [whole, 7]
+    assert ops.count(25, 0.28, "up") == 8  # the double lies above 7
     assert ops.count(torch.tensor([1, 3, 575, 577]), 0.5).tolist() == [0, 2, 288, 288]
     assert ops.count(576, 1 - 0.778) == 128
     with pytest.raises(ValueError, match="between 0 and 1"):

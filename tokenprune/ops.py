@@ -7,6 +7,7 @@ Scores are float32, ties go to the lower index, every ratio becomes a number in 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, overload
 
 import torch
@@ -14,33 +15,53 @@ from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-Rounding = Literal["even", "down"]
+Rounding = Literal["even", "down", "up"]
 
 
 @overload
-def count(n: int, keep: float, rounding: Rounding = "even") -> int: ...
+def count(n: int, keep: float, rounding: Rounding = "even", times: float = 1.0) -> int: ...
 @overload
-def count(n: Tensor, keep: float, rounding: Rounding = "even") -> Tensor: ...
-def count(n: int | Tensor, keep: float, rounding: Rounding = "even") -> int | Tensor:
+def count(
+    n: Tensor, keep: float | Tensor, rounding: Rounding = "even", times: float = 1.0
+) -> Tensor: ...
+def count(
+    n: int | Tensor, keep: float | Tensor, rounding: Rounding = "even", times: float = 1.0
+) -> int | Tensor:
     """How many of `n` tokens a kept fraction means: the one place where a ratio becomes a number.
 
     `"even"` rounds half to even, so `count(n, k / n) == k` for every k; FastV's released rule and
     the default. `"down"` truncates the double-precision product, DyCoke's published `int((1 - K) *
     n)`: where the product is not exact in binary it loses one, `count(100, 1 - 0.55, "down") ==
-    44`, and the published counts contain that loss.
+    44`, and the published counts contain that loss. `"up"` is the ceiling of that product, which
+    may gain one the same way.
+
+    `times` multiplies the product last, at most to all `n`. A tensor of doubles is a fraction for
+    each entry.
     """
-    if not 0.0 <= keep <= 1.0:
+    if not isinstance(keep, Tensor) and not 0.0 <= keep <= 1.0:
         raise ValueError(f"a kept fraction lies between 0 and 1, got {keep}")
     if isinstance(n, Tensor):
-        exact = n.double() * keep
-        return (exact.trunc() if rounding == "down" else exact.round()).long()
-    return int(keep * n) if rounding == "down" else round(keep * n)
+        exact = n.double() * keep * times
+        rounded = {"even": exact.round, "down": exact.trunc, "up": exact.ceil}[rounding]()
+        return rounded.long().minimum(n)
+    product = n * float(keep) * times
+    return min(n, {"even": round, "down": int, "up": math.ceil}[rounding](product))
 
 
 def fraction(name: str, value: float | None) -> None:
     """Raises ValueError unless the hyper-parameter `name` is a fraction, or None (adaptive)."""
     if value is not None and not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}={value} is not a fraction: write a number from 0 to 1")
+
+
+def solve(
+    rises: Callable[[float], float], target: float, low: float = 0.0, high: float = 1.0
+) -> float:
+    """The smallest number, to the last bits, at which `rises` reaches `target`, or else `high`."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rises(middle) >= target else (middle, high)
+    return high
 
 
 def ranking(
@@ -78,6 +99,32 @@ def keep_top(
     number = k if isinstance(k, int) else k.unsqueeze(-1)
     first = torch.arange(order.shape[-1], device=order.device) < number
     return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, first.expand_as(order))
+
+
+def keep_within(
+    scores: Float[Tensor, "n"],
+    frame: Int[Tensor, "n"],
+    room: Int[Tensor, "f"],
+    total: int | None = None,
+    valid: Bool[Tensor, "n"] | None = None,
+) -> Bool[Tensor, "n"]:
+    """Marks the `total` largest scores, at most `room[f]` of frame f; without a total, all of them.
+
+    Ties go to the lower index; what is not `valid` is never marked. Frames may stand in any order.
+    """
+    order = ranking(scores, valid)
+    mine = frame[order]
+    together = mine.argsort(stable=True)
+    counts = torch.bincount(frame, minlength=len(room))
+    start = (counts.cumsum(0) - counts)[mine[together]]
+    place = torch.empty_like(order)  # in its frame, from the best
+    place[together] = torch.arange(len(order), device=order.device) - start
+    fits = place < room[mine]
+    if valid is not None:
+        fits &= valid[order]
+    if total is not None:
+        fits &= fits.cumsum(0) <= total
+    return torch.zeros_like(fits).scatter(0, order, fits)
 
 
 def evenly_spaced(valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "f m"]:

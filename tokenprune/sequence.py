@@ -102,8 +102,8 @@ class Recorded(Reading):
 class SequenceView:
     """What one LLM layer is about to see of one sample: text and visual rows in sequence order.
 
-    Visual rows stand frame after frame. What is not handed in is read from `reading` when it is
-    asked for, so that a model computes and keeps only what a stage looks at.
+    Visual rows stand frame after frame, as they entered layer 0. What is not handed in is read from
+    `reading` when it is asked for, so that a model computes and keeps only what a stage looks at.
 
     Args:
         frame: of each row, -1 on text
@@ -206,6 +206,20 @@ class SequenceView:
         """
         index = rows.nonzero().squeeze(-1) if rows.dtype == torch.bool else rows
         return self._read("attention").attend(index, heads)
+
+    def quota_of(self, scores: Float[Tensor, "s"], number: int) -> Int[Tensor, "f"]:
+        """How many of each frame are among the `number` visual rows with the largest scores."""
+        visual = self.visual
+        top = ops.keep_top(scores[visual], number)
+        return torch.bincount(self.frame[visual][top], minlength=self.frames)
+
+    def keep_top(self, scores: Float[Tensor, "s"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
+        """Marks all text and, of frame f, the `budget[f]` visual rows with the largest scores."""
+        visual = self.visual
+        padded, valid = ops.by_frame(scores[visual], self.counts)
+        kept = ~visual
+        kept[visual] = ops.keep_top(padded, budget, valid)[valid]
+        return kept
 
     def _read(self, what: str) -> Reading:
         if self.reading is None:

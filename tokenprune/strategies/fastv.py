@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -44,10 +43,8 @@ class FastV(PrefillStage, Adjustable, name="fastv"):
         ops.fraction("fastv.drop", self.drop)
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
-        visual = view.visual
-        scores, frame = view.attention[visual], view.frame[visual]
-        top = ops.keep_top(scores, ops.count(len(scores), 1.0 - self.drop))
-        return torch.bincount(frame[top], minlength=view.frames)
+        number = ops.count(int(view.counts.sum()), 1.0 - self.drop)
+        return view.quota_of(view.attention, number)
 
     def retaining(self, ratio: float, extent: Extent) -> FastV:
         whole = self.layer / extent.depth  # of the layers, those below see every token
@@ -60,7 +57,4 @@ class FastV(PrefillStage, Adjustable, name="fastv"):
         return replace(self, drop=min(1.0, (1.0 - ratio) / (1.0 - whole)))
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
-        scores, valid = ops.by_frame(view.attention[view.visual], view.counts)
-        kept = ~view.visual
-        kept[view.visual] = ops.keep_top(scores, budget, valid)[valid]
-        return kept
+        return view.keep_top(view.attention, budget)

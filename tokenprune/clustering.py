@@ -1,0 +1,159 @@
+"""Clusters of tokens and scenes of frames: pure parts of methods that merge over a whole video.
+
+Axes: `g` groups padded to `m` tokens, `c` centres of the largest group, `d` width, `f` frames, `t`
+transitions from one frame to the next.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenprune import ops
+from tokenprune.precision import exact
+
+NOBODY = -1  # the cluster of what belongs to none
+
+
+class Clusters(NamedTuple):
+    """The clusters of every group.
+
+    Args:
+        centre: places of the centres; what stands behind the last real one of a group is arbitrary
+        real: which of them are centres
+        member: column in `centre` of each token's cluster, -1 on padding and without any centre
+    """
+
+    centre: Int[Tensor, "g c"]
+    real: Bool[Tensor, "g c"]
+    member: Int[Tensor, "g m"]
+
+
+@exact
+@torch.no_grad()  # it ranks, and is written in place
+def density_peaks(
+    features: Float[Tensor, "g m d"],
+    valid: Bool[Tensor, "g m"],
+    centres: Int[Tensor, "g"],
+    neighbours: Int[Tensor, "g"] | int,
+    order: Literal["score", "place"] = "score",
+) -> Clusters:
+    """Clusters around `centres[g]` tokens of each group, dense ones far from any denser one.
+
+    DPC-KNN (Du et al., 2016). A density is `exp(-mean of the squared distances to the nearest
+    neighbours[g] tokens)`, of which the token itself is one; distances are Euclidean over
+    `sqrt(d)`. A score is density times the distance to the nearest denser token, or to the farthest
+    pair of the group for the densest. Where densities or scores tie, the lower place wins. Every
+    token joins its nearest centre, the first in `order` of those equally near, and a centre itself.
+
+    Groups of any size, also empty ones; numbers a group cannot hold are cut to its size.
+    """
+    count = valid.sum(-1)
+    distance = _distances(features, valid)
+    density = _densities(distance, count, neighbours)
+    # who is denser: the rank holds the rule for ties
+    rank = ops.ranking(density, valid).argsort(dim=-1)
+    denser = rank.unsqueeze(1) < rank.unsqueeze(2)
+    pairs = valid.unsqueeze(1) & valid.unsqueeze(2)
+    farthest = distance.masked_fill(~pairs, 0).amax(dim=(1, 2))
+    apart = distance.masked_fill(~denser, torch.inf).amin(dim=-1).minimum(farthest.unsqueeze(-1))
+
+    centres = centres.minimum(count)
+    width = max(1, int(centres.max()) if len(centres) else 0)
+    real = torch.arange(width, device=centres.device) < centres.unsqueeze(-1)
+    centre = ops.ranking(density * apart, valid)[:, :width]
+    if order == "place":
+        behind = (~real).to(centre.dtype) * valid.shape[1]
+        centre = centre.gather(-1, (centre + behind).argsort(dim=-1))
+    return Clusters(centre, real, _joined(distance, valid, centre, real))
+
+
+def _distances(
+    features: Float[Tensor, "g m d"], valid: Bool[Tensor, "g m"]
+) -> Float[Tensor, "g m m"]:
+    """Euclidean over the square root of the width, infinite to padding.
+
+    Exactly symmetric, and exactly zero between equal tokens: densities that tie have to tie.
+    """
+    points = features.float().masked_fill(~valid.unsqueeze(-1), 0)
+    mean = points.sum(1, keepdim=True) / valid.sum(-1).clamp(min=1).view(-1, 1, 1)
+    points -= mean  # a Gram matrix rounds in proportion to the norms, which are smallest so
+    gram = points @ points.mT
+    gram = torch.maximum(gram, gram.mT)
+    square = gram.diagonal(dim1=1, dim2=2)
+    squared = (square.unsqueeze(1) + square.unsqueeze(2)).sub_(gram, alpha=2).clamp_(min=0)
+    distance = squared.div_(features.shape[-1]).sqrt_()
+    return distance.masked_fill_(~valid.unsqueeze(1), torch.inf)
+
+
+def _densities(
+    distance: Float[Tensor, "g m m"], count: Int[Tensor, "g"], neighbours: Int[Tensor, "g"] | int
+) -> Float[Tensor, "g m"]:
+    near = count.clamp(min=1).clamp(max=torch.as_tensor(neighbours, device=count.device))
+    most = max(1, int(near.max()) if len(near) else 0)
+    nearest = distance.topk(most, largest=False).values.square_()
+    behind = torch.arange(most, device=count.device) >= near.unsqueeze(-1)
+    nearest.masked_fill_(behind.unsqueeze(1), 0)
+    return (-nearest.sum(-1) / near.unsqueeze(-1)).exp_()
+
+
+def _joined(
+    distance: Float[Tensor, "g m m"],
+    valid: Bool[Tensor, "g m"],
+    centre: Int[Tensor, "g c"],
+    real: Bool[Tensor, "g c"],
+) -> Int[Tensor, "g m"]:
+    """The column of each token's nearest centre."""
+    group = torch.arange(len(centre), device=centre.device).unsqueeze(-1)
+    near = distance[group, centre].masked_fill_(~real.unsqueeze(-1), torch.inf)  # [g c m]
+    member = near.mT.contiguous().argmin(dim=-1)  # along the last axis it is faster
+    column = torch.arange(centre.shape[1], device=centre.device).expand_as(centre)
+    member.scatter_(1, centre, torch.where(real, column, member.gather(1, centre)))
+    return member.masked_fill_(~(valid & real.any(dim=-1, keepdim=True)), NOBODY)
+
+
+@exact
+def means(
+    features: Float[Tensor, "g m d"], member: Int[Tensor, "g m"], width: int
+) -> Float[Tensor, "g c d"]:
+    """The mean in float32 of the tokens of each of `width` clusters, zero of an empty one."""
+    column = torch.arange(width, device=member.device).unsqueeze(-1)
+    belongs = (member.unsqueeze(1) == column).float()
+    return belongs @ features.float() / belongs.sum(-1, keepdim=True).clamp(min=1)
+
+
+def segments(similarity: Float[Tensor, "t"], threshold: float, least: int) -> Int[Tensor, "f"]:
+    """The segment of every frame, from the similarity of each frame to the next.
+
+    A segment ends where the similarity falls below `threshold`, and where it is smallest until
+    there are `least` segments, as far as frames go. Ties: the earlier cut.
+    """
+    below = (similarity < threshold).sum()
+    cut = ops.keep_top(-similarity, below.clamp(min=min(least - 1, len(similarity))))
+    return torch.cat([cut.new_zeros(1), cut]).cumsum(0)
+
+
+def leaders(
+    features: Float[Tensor, "n d"],
+    counts: Int[Tensor, "g"],
+    centres: Int[Tensor, "g"],
+    neighbours: Int[Tensor, "g"] | int,
+    order: Literal["score", "place"] = "score",
+) -> Int[Tensor, "n"]:
+    """The row of each token's centre, -1 of none, for groups of `counts[g]` rows one after another.
+
+    See `density_peaks`.
+    """
+    padded, valid = ops.by_frame(features, counts)
+    found = density_peaks(padded, valid, centres, neighbours, order)
+    place = found.centre.gather(1, found.member.clamp(min=0))
+    row = place + (counts.cumsum(0) - counts).unsqueeze(-1)
+    return torch.where(found.member == NOBODY, NOBODY, row)[valid]
+
+
+def totals(number: Int[Tensor, "f"], segment: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+    """The sum of `number` over each segment, the first segment's first; zeros behind the last."""
+    return torch.zeros_like(number).scatter_add_(0, segment, number)
