@@ -21,14 +21,8 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-<<<<<<< HEAD
-_ROOMS = ("ops", "merging", "clustering", "trees", "scenes", "picking")
-SHARED = [f"tokenprune.{name}" for name in _ROOMS]
-PURE = {name: MODULES[name] for name in (*SHARED, *STRATEGIES)}
-=======
 SHARED = ("ops", "merging", "clustering", "trees", "scenes", "picking")
 PURE = {name: MODULES[name] for name in (*(f"tokenprune.{part}" for part in SHARED), *STRATEGIES)}
->>>>>>> main
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 
@@ -71,15 +65,6 @@ LOOPS = {
     # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
     "tokenprune.scenes": ["for in range(frames)", "while end > 0"],
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
-<<<<<<< HEAD
-    "tokenprune.strategies.flashvid": ["for in range(int(number.max()))"],  # picks
-    "tokenprune.picking": [
-        "for in range(number)",  # picks
-        "for in range(0, len(vectors), BLOCK)",  # blocks of columns
-        "while left > 0",  # rounds of picks
-    ],
-    # rounds
-=======
     "tokenprune.picking": [  # picks, of which each depends on those before it
         "for in range(number)",
         "for in range(0, len(vectors), BLOCK)",
@@ -87,7 +72,6 @@ LOOPS = {
     ],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
->>>>>>> main
     "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
 }
 
