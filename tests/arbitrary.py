@@ -17,9 +17,11 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
+from hypothesis import reject
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tokenprune.errors import TokenpruneError
 from tokenprune.strategy import Strategy
 from tokenprune.tokens import TEXT, LastRow, Probe, SequenceView, VisualTokens
 
@@ -90,15 +92,17 @@ def visual_tokens(
     cells = draw(st.sampled_from([1, 2, 7, 36]) | st.integers(1, 12))
     frame, slot = draw(frame_slots(frames, cells))
     generator, kind = torch.Generator().manual_seed(draw(seeds)), draw(st.sampled_from(KINDS))
-    device = draw(st.sampled_from(DEVICES))
+    device, width = draw(st.sampled_from(DEVICES)), draw(st.integers(1, 8))
     return VisualTokens(
-        features=numbers(generator, kind, len(frame), draw(st.integers(1, 8))).to(device, dtype),
+        features=numbers(generator, kind, len(frame), width).to(device, dtype),
         keys=numbers(generator, kind, len(frame), draw(st.integers(1, 6))).to(device, dtype),
         saliency=numbers(generator, kind, len(frame)).abs().to(device),
         frame=frame.to(device),
         slot=slot.to(device),
         frames=frames,
         cells=cells,
+        tower=numbers(generator, kind, len(frame), draw(st.integers(1, 6))).to(device, dtype),
+        text=numbers(generator, kind, draw(st.integers(0, 3)), width).to(device, dtype),
     )
 
 
@@ -191,11 +195,15 @@ def _values(hint: Any) -> st.SearchStrategy[Any] | None:
 @st.composite
 def configured(draw: st.DrawFn, kind: type[Strategy]) -> Strategy:
     """A strategy with fractions anywhere in [0, 1] and switches in any position; integers stay as
-    they are.
+    they are. Options that the strategy refuses are drawn anew.
     """
     hints = get_type_hints(kind)
     choices = {field.name: _values(hints[field.name]) for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    return kind(**{name: draw(values) for name, values in choices.items() if values is not None})
+    options = {name: draw(values) for name, values in choices.items() if values is not None}
+    try:
+        return kind(**options)
+    except TokenpruneError:
+        reject()
 
 
 def decode_attention(case: dict[str, Any], step: int) -> Tensor:

@@ -21,8 +21,8 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-SHARED = [f"tokenprune.{name}" for name in ("ops", "merging", "clustering", "trees", "scenes")]
-PURE = {name: MODULES[name] for name in (*SHARED, *STRATEGIES)}
+SHARED = ("ops", "merging", "clustering", "trees", "scenes", "picking")
+PURE = {name: MODULES[name] for name in (*(f"tokenprune.{part}" for part in SHARED), *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 
@@ -60,12 +60,19 @@ def loops(path: Path) -> list[str]:
 
 
 LOOPS = {
-    "tokenprune.merging": ["for in range(0, len(features), window)"],  # windows of some frames
-    "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+    "tokenprune.merging": [
+        "for in range(0, len(features), window)",  # windows of some frames
+        "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
+    ],
+    "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
     "tokenprune.scenes": ["for in range(frames)", "while end > 0"],
-    "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
-    "tokenprune.strategies.flashvid": ["for in range(int(number.max()))"],  # picks
+    "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+    "tokenprune.picking": [  # picks, of which each depends on those before it
+        "for in range(number)",
+        "for in range(0, len(vectors), BLOCK)",
+        "while left > 0",
+    ],
 }
 
 

@@ -26,7 +26,8 @@ SPECS = [*HOSTS, *(f"dycoke+{name}" for name in ALLOCATORS), "visionzip+fastv"]
 def deep(family: Family, spec: str) -> dict[str, Any]:
     """Options by which stages within the language model act before a layer that is full."""
     layer = family.layers[1]
-    return {f"{name}.layer": layer for name in ("fastv", "dycoke") if name in spec}
+    parts = [(name, registry.get(name)) for name in spec.split("+")]
+    return {f"{name}.layer": layer for name, kind in parts if "layer" in vars(kind)}
 
 
 @everywhere

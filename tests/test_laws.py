@@ -37,9 +37,15 @@ def dycoke_references(frame: int) -> set[int]:
     }
 
 
-# Strategies that may look at other frames to decide what a frame keeps, and at which ones.
-# Everything else may not.
+# Of strategies that mix frames, the other frames that each one looks at. The others may look at
+# all of them; a strategy that does not mix may look at none.
 SOURCES: dict[str, Sources] = {"dycoke": dycoke_references}
+
+
+def sources(kind: type[Strategy]) -> Sources:
+    if not kind.mixes_frames:
+        return alone
+    return SOURCES.get(kind.name, lambda frame: {*range(64)})
 
 
 def implementing(stage: type) -> list[Any]:
@@ -81,7 +87,7 @@ def test_vision(kind: type[VisionStage], data: st.DataObject) -> None:
     budget = data.draw(arbitrary.budgets(tokens.counts))
     disturbed = data.draw(st.integers(0, tokens.frames - 1))
     adaptive = kind.name == "prumerge" and getattr(strategy, "keep") is None  # noqa: B009
-    check_vision(strategy, tokens, budget, disturbed, SOURCES.get(kind.name, alone), adaptive)
+    check_vision(strategy, tokens, budget, disturbed, sources(kind), adaptive)
 
 
 @pytest.mark.parametrize("kind", implementing(PrefillStage))

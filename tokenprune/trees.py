@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from tokenprune import merging, ops
 from tokenprune.precision import exact
@@ -67,7 +68,7 @@ def joined(
     over = similar >= threshold if follow == "paper" else similar > threshold
     counts = torch.bincount(segment, minlength=len(least))
     left = counts - torch.bincount(segment[over], minlength=len(least))
-    best = similar[ops.ranking_by_tier(segment, similar)]
+    best = functional.pad(similar[ops.ranking_by_tier(segment, similar)], (0, 1))  # never empty
     last = counts.cumsum(0) - least - 1  # the last that could go, of links in descending order
     bar = best[last.clamp(min=0)].clamp(min=-1 + 1e-6).masked_fill(counts <= least, torch.inf)
     return torch.where((left < least)[segment], similar > bar[segment], over)

@@ -8,14 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
-from tokenprune import clustering, merging, ops, trees
+from tokenprune import clustering, merging, ops, picking, trees
 from tokenprune.precision import exact
-from tokenprune.strategy import Adjustable, Condenser, PrefillStage, StrategyError, TowerReader
+from tokenprune.strategy import Adjustable, Condenser, PrefillStage, TowerReader
 from tokenprune.tokens import Extent, SequenceView, Signals, VisualTokens
-
-NEIGHBOURS = 7  # density peaks have at most so many
 
 
 @exact
@@ -30,16 +27,18 @@ def adts(
     distance to those before (to all others, at first), times its weight, is largest.
     """
     far = (unit @ unit.mT).neg_().add_(1).mul_(weight.unsqueeze(1))  # [f i j], the weight of j
-    far.masked_fill_(~valid.unsqueeze(2), torch.inf).masked_fill_(~valid.unsqueeze(1), -torch.inf)
+    far.masked_fill_(~valid.unsqueeze(2), torch.inf)
     itself = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
-    pick = far.masked_fill(itself, torch.inf).amin(1).argmax(-1, keepdim=True)
-    worth, picked = torch.full_like(weight, torch.inf), torch.zeros_like(valid)
-    frame = torch.arange(len(far), device=far.device).unsqueeze(-1)
-    for step in range(int(number.max())):  # what a token is worth depends on all picks before
-        picked[frame, pick] |= (step < number).unsqueeze(-1)
-        worth = worth.minimum(far[frame, pick].squeeze(1)).scatter_(1, pick, -torch.inf)
-        pick = worth.argmax(-1, keepdim=True)
-    return picked
+    lonely = far.masked_fill(itself, torch.inf).amin(1)
+    frame = torch.arange(len(far), device=far.device)
+    group = frame.unsqueeze(-1).expand(valid.shape)
+
+    def nearer(worth: Tensor, pick: Tensor, step: int) -> Tensor:
+        distance = far[frame, pick]
+        return worth.minimum(distance) if step else distance
+
+    picks = picking.greedily(lonely, nearer, int(number.max()), group, number, valid)
+    return picking.marked(picks, valid.shape[1])
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,13 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
     """FlashVID: Efficient Video Large Language Models via Training-free Tree-based Spatiotemporal Token Merging (Fan et al., ICLR 2026), https://arxiv.org/abs/2602.08024
 
     The video is cut into segments where its frames change. Of every frame ADTS keeps tokens that
-    are attended to, fit the segment and differ. Each of the others follows the most similar one of
-    the frame before; a tree becomes its mean, at its root, and the roots of a frame become clusters
-    (density peaks), as many as fit the budget. Before layer `layer` go the rows that the last
+    are attended to, fit the segment and differ. Each of the others may follow the most similar one
+    of the frame before; a tree becomes its mean, at its root, and the roots of a frame become as
+    many clusters (density peaks) as fit the budget. Before layer `layer` the rows go that the last
     prompt token attends to least.
 
-    Decisions: an address is that of the picked token, or the cluster's centre; tokens of a frame
-    keep their order. Where frames have lost tokens, budgets follow what each has.
+    Decisions: a cluster has the address of its centre, tokens of a frame keep their order. Budgets
+    follow what each frame has.
 
     Differs from the authors' code: `follow="released"` restores that a tree's sum is divided by 1 +
     the root's direct children (a cell that stays the same over P frames becomes P / 2 times its
@@ -85,7 +84,6 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
     follow: Literal["paper", "released"] = "paper"
     mixes_frames: ClassVar[bool] = True
     merges: ClassVar[bool] = True
-    reallocates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         ops.fraction("flashvid.keep", self.keep)
@@ -103,10 +101,10 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
 
         free = (~picked[tree.rows]).nonzero().squeeze(-1)
         roots = torch.bincount(tokens.frame[tree.rows[free]], minlength=tokens.frames)
-        room, all_roots = (clustering.totals(n, segment) for n in (budget - chosen, roots))
-        share = (room.double() / all_roots.clamp(min=1)).clamp(max=1)
+        room = clustering.totals(budget - chosen, segment).double()
+        share = (room / clustering.totals(roots, segment).clamp(min=1)).clamp(max=1)
         centres = ops.count(roots, share[segment], "up")
-        centre = clustering.leaders(value[free], roots, centres, centres.clamp(max=NEIGHBOURS))
+        centre = clustering.leaders(value[free], roots, centres, centres.clamp(max=7))
         leader = torch.arange(len(value), device=value.device)
         leader[free] = torch.where(centre < 0, -1, free[centre])
         cluster = merging.to_leaders(value, leader)
@@ -130,11 +128,10 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
         if self.relevance:
             whole = (segment.unsqueeze(-1) == segment).float() @ mean  # only proportions matter
             weight = weight * (features @ whole.unsqueeze(-1)).squeeze(-1)
-        unit = functional.normalize(features, dim=-1)
+        unit = picking.unit(features)
         picked = adts(unit, valid, weight, chosen)
-        least = clustering.totals(budget, segment)
-        rules = segment, least, self.similarity, self.follow
-        return picked[valid], trees.parents(unit, valid, valid & ~picked, *rules), segment
+        rules = clustering.totals(budget, segment), self.similarity, self.follow
+        return picked[valid], trees.parents(unit, valid, valid & ~picked, segment, *rules), segment
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         number = ops.count(int(view.counts.sum()), self.inner, "up")
@@ -144,12 +141,10 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
         return view.keep_top(view.attention, budget)
 
     def retaining(self, ratio: float, extent: Extent) -> FlashVID:
-        depth, layer = extent.depth, min(self.layer, extent.depth)
-        share = (layer + (depth - layer) * self.inner) / depth  # layers' mean of what goes in
-        keep = ratio / max(share * self.expansion, 1e-9)
-        if keep * self.expansion > 1 + 1e-9:
-            raise StrategyError(
-                f"flashvid retains at most {share:.1%} here, not {ratio:.1%}: flashvid.inner="
-                f"{self.inner:g} of its tokens live from flashvid.layer={self.layer} on"
-            )
-        return replace(self, keep=min(1.0, keep))
+        most = max(0.0, 1.0 - self.layer / extent.depth)  # share of layers with dropped rows
+        inner = self.inner if not most else max(self.inner, 1.0 - (1.0 - ratio) / most)
+        share = 1.0 - most * (1.0 - inner)  # of what enters the LLM, averaged over layers
+        expansion = self.expansion if self.expansion * share >= ratio else 1.0
+        # a hair less than whole tokens: rounding up adds one where the product exceeds them
+        keep = min(1.0, ratio / (expansion * share)) * (1.0 - 1e-12)
+        return replace(self, keep=keep, expansion=expansion, inner=inner)
