@@ -64,15 +64,18 @@ LOOPS = {
         "for in range(0, len(features), window)",  # windows of some frames
         "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
     ],
-    "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
+    "tokenprune.ops": ["for in range(60)"],  # halves of an interval
     # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
     "tokenprune.scenes": ["for in range(frames)", "while end > 0"],
-    "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+    "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     "tokenprune.picking": [  # picks, of which each depends on those before it
         "for in range(number)",
         "for in range(0, len(vectors), BLOCK)",
         "while left > 0",
     ],
+    # a few pivots, of which each chooses from what those before it left
+    "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
+    "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
 }
 
 
