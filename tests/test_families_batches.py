@@ -27,7 +27,12 @@ def deep(family: Family, spec: str) -> dict[str, Any]:
     """Options by which stages within the language model act before a layer that is full."""
     layer = family.layers[1]
     parts = [(name, registry.get(name)) for name in spec.split("+")]
-    return {f"{name}.layer": layer for name, kind in parts if "layer" in vars(kind)}
+    options: dict[str, Any] = {
+        f"{name}.layer": layer for name, kind in parts if "layer" in vars(kind)
+    }
+    if "pyramiddrop" in spec and family.layers[0] > 1:  # the layer below has to look back far
+        options["pyramiddrop.stages"] = 2
+    return options
 
 
 @everywhere

@@ -12,7 +12,15 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from laws import Sources, alone, check_allocator, check_decode, check_prefill, check_vision
+from laws import (
+    Sources,
+    alone,
+    check_allocator,
+    check_condense,
+    check_decode,
+    check_prefill,
+    check_vision,
+)
 from torch import Tensor
 
 from tokenprune import ops, registry
@@ -20,6 +28,7 @@ from tokenprune.strategies.dytok import DyToK
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import (
     Allocator,
+    Condenser,
     DecodeStage,
     Pipeline,
     PrefillStage,
@@ -75,7 +84,7 @@ def capped(data: st.DataObject, kind: type[Allocator]) -> Any:
 
 
 def test_every_strategy_has_a_stage() -> None:
-    stages = (Allocator, VisionStage, PrefillStage, DecodeStage)
+    stages = (Allocator, VisionStage, Condenser, PrefillStage, DecodeStage)
     assert set(registry.names()) == {case.id for stage in stages for case in implementing(stage)}
 
 
@@ -93,9 +102,18 @@ def test_vision(kind: type[VisionStage], data: st.DataObject) -> None:
 @pytest.mark.parametrize("kind", implementing(PrefillStage))
 @given(st.data())
 def test_prefill(kind: type[PrefillStage], data: st.DataObject) -> None:
-    view = data.draw(arbitrary.sequence_views())
+    strategy = configured(data, kind)
+    view = data.draw(arbitrary.sequence_views(stage=strategy))
     budget = data.draw(arbitrary.budgets(view.counts))
-    check_prefill(configured(data, kind), view, budget, data.draw(st.integers(0, view.frames - 1)))
+    check_prefill(strategy, view, budget, data.draw(st.integers(0, view.frames - 1)))
+
+
+@pytest.mark.parametrize("kind", implementing(Condenser))
+@given(st.data())
+def test_condense(kind: type[Condenser], data: st.DataObject) -> None:
+    tokens = data.draw(arbitrary.visual_tokens(data.draw(st.sampled_from(arbitrary.DTYPES))))
+    strategy = configured(data, kind, tokens.frames)
+    check_condense(strategy, tokens, data.draw(st.integers(0, tokens.frames - 1)))
 
 
 @pytest.mark.parametrize("kind", implementing(DecodeStage))

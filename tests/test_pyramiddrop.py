@@ -94,6 +94,7 @@ def test_everything_or_no_video_reads_nothing() -> None:
     frame = torch.tensor([TEXT, 0, 0, 1, TEXT])
     view = silent(frame, layer=2, depth=8, seen=torch.tensor([3, 3]))
     assert PyramidDrop(keep=1.0).quota(view).tolist() == [2, 1]
+    assert PyramidDrop().prune(view, torch.tensor([2, 1])).all()
     text = silent(torch.full((3,), TEXT), layer=2, depth=8, seen=torch.tensor([0, 0]))
     assert PyramidDrop().quota(text).tolist() == []
 

@@ -33,13 +33,14 @@ ADJUSTABLE = [
     if issubclass(kind := registry.get(n), Adjustable)
 ]
 extents = st.builds(Extent, st.integers(1, 40), st.integers(1, 60), st.integers(2, 12))
+LAYERS = {"fastv": {"fastv.layer": 1}, "dart": {"dart.layer": 1}}
 ratios = st.sampled_from([1.0, 0.75, 0.5, 0.25, 1 / 6]) | st.floats(0.01, 1.0)
 
 
 def prompt_of(tokens: VisualTokens) -> tuple[Tensor, Tensor, Tensor]:
     """Frames, slots and hidden states of a prompt that shows the tokens, with text around them."""
-    text = torch.full((3,), TEXT)
-    words = torch.randn(3, tokens.features.shape[1])
+    text = torch.full((5,), TEXT)
+    words = torch.randn(5, tokens.features.shape[1])
     return (
         torch.cat([text, tokens.frame, text]),
         torch.cat([text * 0, tokens.slot, text * 0]),
@@ -131,14 +132,15 @@ def test_whole_tokens_per_frame_are_met_exactly(kind: Any, data: st.DataObject) 
     """
     extent = Extent(4 * data.draw(st.integers(1, 8)), data.draw(st.integers(1, 60)), 6)
     tokens = data.draw(st.integers(1, extent.cells))
-    pipeline = registry.build(kind.name, {"fastv.layer": 1} if kind.name == "fastv" else {})
+    pipeline = registry.build(kind.name, LAYERS.get(kind.name, {}))
     adjusted, _ = reached(pipeline, tokens / extent.cells, extent)
     if adjusted is None:
         assert tokens / extent.cells < 0.25
         return
     token = 1 / (extent.frames * extent.cells)
+    steps = {"dycoke": 0.75 / extent.cells, "fastv": token, "dart": token}
     # pyramiddrop truncates at every event
-    steps = {"dycoke": 0.75 / extent.cells, "fastv": token, "pyramiddrop": 5 / 3 * token}
+    steps["pyramiddrop"] = 5 / 3 * token
     # and flashvid rounds clusters up in doubles, where a whole number may lie above itself
     steps["flashvid"] = 2 / extent.cells
     step = steps.get(kind.name, 0.0)

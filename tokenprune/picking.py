@@ -24,8 +24,18 @@ Update = Callable[[Float[Tensor, "g m"], Int[Tensor, "g"], int], Float[Tensor, "
 
 def unit(features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
     """The vectors in float32 with length 1; what is all zero stays so."""
-    length = torch.linalg.vector_norm(features, dim=-1, keepdim=True, dtype=torch.float32)
-    return features / length.clamp(min=torch.finfo(torch.float32).tiny)
+    return features / _lengths(features).unsqueeze(-1)
+
+
+@exact
+def directed(features: Float[Tensor, "*b d"], direction: Float[Tensor, "d"]) -> Float[Tensor, "*b"]:
+    """The product of `unit(features)` with `direction`, without writing them out."""
+    return (features.float() @ direction) / _lengths(features)
+
+
+def _lengths(features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+    lengths = torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)
+    return lengths.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def greedily(

@@ -29,7 +29,7 @@ def relevances(
     """
     if not len(image) or not len(text):
         return image.new_ones(len(image), dtype=torch.float32)
-    cosine = sign * (picking.unit(image) @ picking.unit(text).mean(0))
+    cosine = sign * picking.directed(image, picking.unit(text).mean(0))
     least, most = cosine.aminmax()
     scaled = (cosine - least + 1e-6) / (most - least)
     scaled = torch.where(most - least > picking.ROUNDING, scaled, 1.0)
@@ -51,14 +51,15 @@ def picks(
     The kernel is the cosine of two tokens times the relevance of both. Where nothing is left that
     the picks of a group do not span, the most relevant come next.
     """
-    weighted, group = vectors * relevance.unsqueeze(-1), torch.arange(len(vectors))
+    group = torch.arange(len(vectors), device=vectors.device)
     width, spanned = vectors.shape[-1], -1 / relevance
-    basis = weighted.new_empty(len(vectors), min(number, width), vectors.shape[1])
+    basis = vectors.new_empty(len(vectors), min(number, width), vectors.shape[1])
 
     def left(gain: Tensor, place: Tensor, before: int) -> Tensor:
         if before + 1 >= width:  # no more dimensions
             return spanned
-        row = (weighted @ weighted[group, place].unsqueeze(-1)).squeeze(-1)
+        weighted = vectors[group, place] * relevance[group, place].unsqueeze(1)
+        row = relevance * (weighted.unsqueeze(1) @ vectors.mT).squeeze(1)
         known = basis[:, :before]
         row = row - (known[group, :, place].unsqueeze(1) @ known).squeeze(1)
         new = row / gain.gather(1, place.unsqueeze(1)).clamp(min=FLOOR).sqrt()
@@ -66,7 +67,7 @@ def picks(
         rest = gain - new.square()
         return torch.where((gain > 0) & (rest > FLOOR), rest, spanned)
 
-    gain = weighted.square().sum(-1)
+    gain = (relevance * torch.linalg.vector_norm(vectors, dim=-1)).square()
     gain = torch.where(gain > FLOOR, gain, spanned)
     return picking.greedily(gain, left, number, frame, room, free)
 
@@ -141,7 +142,7 @@ class CDPruner(VisionStage, TowerReader, Adjustable, name="cdpruner"):
     ) -> Bool[Tensor, "n"]:
         vectors, told = picking.unit(tokens.features), self.relevance == "text"
         text = self.recorded(tokens, "text") if told else tokens.features[:0]
-        weight = relevances(tokens.features, text, theta=self.theta)
+        weight = relevances(vectors, text, theta=self.theta)
         whole = tokens.counts if self.scope == "frame" else tokens.counts.sum().unsqueeze(0)
         (vectors, free), (weight, _) = ops.by_frame(vectors, whole), ops.by_frame(weight, whole)
         frame, _ = ops.by_frame(tokens.frame, whole)

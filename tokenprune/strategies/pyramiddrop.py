@@ -84,4 +84,6 @@ class PyramidDrop(PrefillStage, Adjustable, name="pyramiddrop"):
         return replace(self, keep=min(1.0, math.ceil(round(keep * 1e9, 2)) / 1e9))
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
+        if torch.equal(budget, view.counts):
+            return torch.ones_like(view.visual)
         return view.keep_top(view.attention, budget)
