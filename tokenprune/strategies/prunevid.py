@@ -72,11 +72,12 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         ops.fraction("prunevid.keep", self.keep)
 
     def condense(self, tokens: VisualTokens) -> VisualTokens:
-        window = self._windows(tokens)
+        features = tokens.features.float()  # once, where the model is in half precision
+        window = self._windows(features, tokens.counts)
         cell = window[tokens.frame] * tokens.cells + tokens.slot
         frames = torch.bincount(window)[window][tokens.frame]
-        leader = windows.first_of_still(tokens.features, cell, frames, self.similarity, self.follow)
-        merged = merging.to_leaders(tokens.features, leader)
+        leader = windows.first_of_still(features, cell, frames, self.similarity, self.follow)
+        merged = merging.to_leaders(features, leader)
         value, row = merged.means, torch.arange(len(merged.rows), device=leader.device)
 
         dynamic = torch.bincount(merged.members, minlength=len(row)) == 1
@@ -95,13 +96,14 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         return tokens[merged.rows[rows]].with_features(means, members)
 
     @torch.no_grad()
-    def _windows(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
+    def _windows(
+        self, features: Float[Tensor, "n d"], counts: Int[Tensor, "f"]
+    ) -> Int[Tensor, "f"]:
         """The scene of every frame."""
-        counts = tokens.counts
-        every = torch.ones(len(tokens), device=counts.device)
-        mean = merging.sums_by_frame(tokens.features.float(), counts, every)
+        every = torch.ones(len(features), device=counts.device)
+        mean = merging.sums_by_frame(features, counts, every)
         mean = (mean / counts.clamp(min=1).unsqueeze(-1)).unsqueeze(0)
-        number = counts.new_tensor([max(1, ops.count(tokens.frames, self.scenes, "down"))])
+        number = counts.new_tensor([max(1, ops.count(len(counts), self.scenes, "down"))])
         valid = torch.ones(mean.shape[:2], dtype=torch.bool, device=mean.device)
         label = clustering.density_peaks(mean, valid, number, NEIGHBOURS).member[0]
         length = counts.new_tensor(windows.refined(label.tolist()))[:, 1]
