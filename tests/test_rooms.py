@@ -16,6 +16,7 @@ ROOMS = {
     "merging": "ops precision",
     "clustering": "ops precision",
     "trees": "ops precision merging",
+    "windows": "precision merging",
     "scenes": "ops",
     "picking": "ops precision",
     "flops": "",
@@ -30,7 +31,9 @@ ROOMS = {
     "guards": "errors tokens",
     "strategy": "errors lookup ops tokens guards",
     "declaration": "errors guards strategy",
-    "strategies": "errors ops precision merging clustering trees scenes picking tokens strategy",
+    "strategies": (
+        "errors ops precision merging clustering trees windows scenes picking tokens strategy"
+    ),
     "adapters": "errors lookup ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
