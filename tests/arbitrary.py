@@ -9,22 +9,35 @@ all-zero rows).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
+from hypothesis import reject
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenprune.strategy import Strategy
-from tokenprune.tokens import TEXT, LastRow, Probe, SequenceView, VisualTokens
+from tokenprune.errors import TokenpruneError
+from tokenprune.strategy import PrefillStage, Strategy
+from tokenprune.testing.equal import moved
+from tokenprune.testing.inputs import (
+    KINDS,
+    Widths,
+    sequence_view,
+    table_probe,
+)
+from tokenprune.testing.inputs import TableProbe as TableProbe
+from tokenprune.testing.inputs import later as later
+from tokenprune.testing.inputs import visual_tokens as made_tokens
+from tokenprune.testing.strategy import events, place_of
+from tokenprune.tokens import TEXT, SequenceView, VisualTokens
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-KINDS = ["smooth", "coarse", "sparse"]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 seeds = st.integers(0, 2**31 - 1)
@@ -43,15 +56,6 @@ def draws(seed: int, *shape: int) -> Tensor:
     return torch.from_numpy(values).reshape(shape)
 
 
-def numbers(generator: torch.Generator, kind: str, *shape: int) -> Tensor:
-    values = torch.randn(*shape, generator=generator)
-    if kind == "coarse":
-        return values.round()
-    if kind == "sparse":
-        return values * (torch.rand(shape[0], *[1] * (len(shape) - 1), generator=generator) < 0.5)
-    return values
-
-
 def video(
     features: Tensor, cells: int, saliency: Tensor | None = None, keys: Tensor | None = None
 ) -> VisualTokens:
@@ -64,6 +68,16 @@ def video(
 def blank(frames: int, cells: int) -> VisualTokens:
     """A video of nothing, for what depends on counts alone."""
     return video(torch.zeros(frames * cells, 1), cells)
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Hides from hypothesis that checks of annotations look at random entries of sequences."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 @st.composite
@@ -90,39 +104,44 @@ def visual_tokens(
     cells = draw(st.sampled_from([1, 2, 7, 36]) | st.integers(1, 12))
     frame, slot = draw(frame_slots(frames, cells))
     generator, kind = torch.Generator().manual_seed(draw(seeds)), draw(st.sampled_from(KINDS))
+    widths = Widths(*(draw(st.integers(1, most)) for most in (8, 6, 6, 4, 4)))
     device = draw(st.sampled_from(DEVICES))
-    return VisualTokens(
-        features=numbers(generator, kind, len(frame), draw(st.integers(1, 8))).to(device, dtype),
-        keys=numbers(generator, kind, len(frame), draw(st.integers(1, 6))).to(device, dtype),
-        saliency=numbers(generator, kind, len(frame)).abs().to(device),
-        frame=frame.to(device),
-        slot=slot.to(device),
-        frames=frames,
-        cells=cells,
-    )
+    with checked():
+        tokens = made_tokens(generator, frame, slot, frames, cells, kind, dtype, widths)
+        return moved(tokens, device)
 
 
 @st.composite
-def sequence_views(draw: st.DrawFn, frames: int | None = None) -> SequenceView:
-    """Prompts of text, video and text, where frames may have lost any number of rows."""
+def sequence_views(
+    draw: st.DrawFn, frames: int | None = None, stage: PrefillStage | None = None
+) -> SequenceView:
+    """Prompts of text, video and text, where frames may have lost any number of rows.
+
+    Before one of the layers of `stage`, whose layers before it may have taken rows, too.
+    """
     frames = frames or draw(st.integers(1, 10))
-    counts = torch.tensor(draw(st.lists(st.integers(0, 9), min_size=frames, max_size=frames)))
-    before, after = draw(st.integers(0, 4)), draw(st.integers(1, 4))
-    visual = torch.arange(frames).repeat_interleave(counts)
-    frame = torch.cat([torch.full((before,), TEXT), visual, torch.full((after,), TEXT)])
-    generator = torch.Generator().manual_seed(draw(seeds))
-    scores = numbers(generator, draw(st.sampled_from(KINDS)), len(frame)).softmax(0)
-    device = draw(st.sampled_from(DEVICES))
-    return SequenceView(
-        frame.to(device), torch.arange(len(frame), device=device), scores.to(device), frames
-    )
-
-
-def later(view: SequenceView, step: int, attention: Tensor) -> SequenceView:
-    """The view `step` generated tokens later, with other attention."""
-    text = torch.full((step,), TEXT, device=view.frame.device)
-    position = torch.arange(len(view.frame) + step, device=view.frame.device)
-    return SequenceView(torch.cat([view.frame, text]), position, attention, view.frames)
+    frame, slot = draw(frame_slots(frames, cells := draw(st.integers(1, 9))))
+    before, after = (torch.full((draw(st.integers(least, 4)),), TEXT) for least in (0, 1))
+    with checked():
+        known = [(6, (2,))] if stage is None else events(stage)
+    depth, layers = draw(st.sampled_from(known))
+    which, lost = draw(st.integers(0, len(layers) - 1)), draw(st.sampled_from([0.0, 0.4, 2.0]))
+    generator, kind = torch.Generator().manual_seed(draw(seeds)), draw(st.sampled_from(KINDS))
+    dtype, device = draw(st.sampled_from(DTYPES)), draw(st.sampled_from(DEVICES))
+    with checked():
+        place = place_of(layers, which, depth, len(frame), lost)
+        view = sequence_view(
+            generator,
+            torch.cat([before, frame, after]),
+            torch.cat([before * 0, slot, after * 0]),
+            frames,
+            cells,
+            place,
+            kind,
+            dtype,
+            lost=place.seen[0] - len(frame),
+        )
+        return moved(view, device)
 
 
 @st.composite
@@ -147,33 +166,14 @@ def budgets(draw: st.DrawFn, counts: Tensor) -> Tensor:
     return torch.tensor([draw(st.integers(0, n)) for n in counts.tolist()], device=counts.device)
 
 
-@dataclass(frozen=True)
-class TableProbe(Probe):
-    """A probe that holds the rows of every layer."""
-
-    rows: LastRow
-    frame: Tensor
-    frames: int
-
-    @property
-    def depth(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return len(self.rows.queries)
-
-    def last_row(self, layers: Sequence[int]) -> LastRow:
-        return LastRow(self.rows.queries[list(layers)], self.rows.keys[list(layers)])
-
-
 @st.composite
 def probes(draw: st.DrawFn, frames: int) -> TableProbe:
     """Guides of 1 to 7 layers with grouped heads over frames of equal size."""
     tokens = draw(st.integers(1, 6))
     depth, groups, shared, width = (draw(st.integers(1, most)) for most in (7, 3, 3, 8))
     generator, device = torch.Generator().manual_seed(draw(seeds)), draw(st.sampled_from(DEVICES))
-    rows = LastRow(
-        torch.randn(depth, groups * shared, width, generator=generator).to(device),
-        torch.randn(depth, groups, frames * tokens, width, generator=generator).to(device),
-    )
-    return TableProbe(rows, torch.arange(frames, device=device).repeat_interleave(tokens), frames)
+    with checked():
+        return table_probe(generator, frames, tokens, depth, groups, shared, width, device)
 
 
 def _values(hint: Any) -> st.SearchStrategy[Any] | None:
@@ -191,11 +191,15 @@ def _values(hint: Any) -> st.SearchStrategy[Any] | None:
 @st.composite
 def configured(draw: st.DrawFn, kind: type[Strategy]) -> Strategy:
     """A strategy with fractions anywhere in [0, 1] and switches in any position; integers stay as
-    they are.
+    they are. Options that the strategy refuses are drawn anew.
     """
     hints = get_type_hints(kind)
     choices = {field.name: _values(hints[field.name]) for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    return kind(**{name: draw(values) for name, values in choices.items() if values is not None})
+    options = {name: draw(values) for name, values in choices.items() if values is not None}
+    try:
+        return kind(**options)
+    except TokenpruneError:
+        reject()
 
 
 def decode_attention(case: dict[str, Any], step: int) -> Tensor:

@@ -12,8 +12,6 @@ from hypothesis import HealthCheck, settings
 # models are small and the suite runs on several processes: threads would only wait for each other
 torch.set_num_threads(1)
 
-pytest.register_assert_rewrite("laws")
-
 settings.register_profile(
     "project",
     deadline=None,

@@ -7,7 +7,7 @@ tokenprune.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,11 +47,17 @@ class Removal:
         rows: indices into the whole sample, by layer; layer 0 has all unless it says
         embeds: in place of the whole sample's, for stages that change features
         unseen: rows that words generated do not see in full layers, and from which layer up
+        forgotten: rows that words generated see in no layer
+        becomes: what hidden states of the rows that are there are, before some of them go
+        anew: positions are counted from 0 wherever rows go
     """
 
     rows: Mapping[int, Tensor] = field(default_factory=dict)
     embeds: Tensor | None = None
     unseen: tuple[int, Tensor] | None = None
+    forgotten: Tensor | None = None
+    becomes: Callable[[Tensor, Tensor], Tensor] | None = None  # of rows and their states
+    anew: bool = False
 
 
 NOTHING = Removal()
@@ -123,14 +129,21 @@ def logits(
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * len(text.layers)
     for number, (kind, layer) in enumerate(zip(kinds, text.layers, strict=True)):
         if number and number in removed.rows:
-            left = torch.isin(rows, torch.cat([removed.rows[number], added]))
+            if removed.becomes is not None:
+                hidden = removed.becomes(rows, hidden[0])[None]
+            place = {int(row): here for here, row in enumerate(rows)}
+            left = [place[int(row)] for row in torch.cat([removed.rows[number], added])]
             rows, hidden, positions = rows[left], hidden[:, left], positions[..., left]
+            if removed.anew:
+                positions = torch.arange(len(rows))[None]
         window = config.sliding_window if kind == "sliding_attention" else None
         bidirectional = blocks[rows] if config.model_type.startswith("gemma3") else None
         visible = _visible(len(rows), window, bidirectional)
         hides = removed.unseen is not None and number >= removed.unseen[0] and window is None
         if removed.unseen is not None and hides:
             visible &= ~((rows >= length)[:, None] & torch.isin(rows, removed.unseen[1]))
+        if removed.forgotten is not None:
+            visible &= ~((rows >= length)[:, None] & torch.isin(rows, removed.forgotten))
         least = torch.finfo(hidden.dtype).min
         mask = torch.zeros(visible.shape).masked_fill(~visible, least)[None, None]
         rotary = (kind,) if config.model_type.startswith("gemma3") else ()

@@ -21,8 +21,8 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-SHARED = ("tokenprune.ops", "tokenprune.merging", "tokenprune.clustering")
-PURE = {name: MODULES[name] for name in (*SHARED, *STRATEGIES)}
+SHARED = ("ops", "merging", "clustering", "trees", "scenes", "picking")
+PURE = {name: MODULES[name] for name in (*(f"tokenprune.{part}" for part in SHARED), *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
 
@@ -62,8 +62,17 @@ def loops(path: Path) -> list[str]:
 LOOPS = {
     "tokenprune.merging": ["for in range(0, len(features), window)"],  # windows of some frames
     "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+    # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
+    "tokenprune.scenes": ["for in range(frames)", "while end > 0"],
+    "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
+    "tokenprune.picking": [  # picks, of which each depends on those before it
+        "for in range(number)",
+        "for in range(0, len(vectors), BLOCK)",
+        "while left > 0",
+    ],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
+    "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
 }
 
 

@@ -126,7 +126,7 @@ MISTAKES = {
     "": "nothing to run: write strategy=NAME",
     "strategy=": "strategy= is empty",
     "strategy=fastw": "unknown strategy 'fastw': did you mean 'fastv'?",
-    "strategy=dytok": "write one of dycoke+dytok, fastv+dytok",
+    "strategy=dytok": "dycoke+dytok, fastv+dytok",
     "strategy=fastv fastv.keep=1": "fields of fastv: layer, drop",
     "strategy=fastv fastv.drop=much": "fastv.drop=much",
     "strategy=fastv fastv.drop=2": "fastv.drop=2",

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenprune.clustering import density_peaks, means, segments
+from tokenprune import merging
+from tokenprune.clustering import density_peaks, leaders, means, segments
 
 
 def by_definition(x: Tensor, c: int, k: int) -> tuple[list[int], list[int]]:
@@ -123,3 +124,44 @@ def test_segments(similarity: list[float], threshold: float, least: int) -> None
         expected.append(segment)
         segment += frame in below
     assert segments(torch.tensor(similarity), threshold, least).tolist() == expected
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(0, 2**31 - 1))
+def test_leaders_are_the_rows_of_density_peaks(counts: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(sum(counts), 3, generator=generator)
+    number = [int(torch.randint(0, n + 1, (1,), generator=generator)) for n in counts]
+    found = leaders(x, torch.tensor(counts), torch.tensor(number), 2).split(counts)
+    start = 0
+    for group, rows, c in zip(x.split(counts), found, number, strict=True):
+        if not len(rows) or c == 0:
+            assert rows.tolist() == [-1] * len(rows)
+        else:
+            full = torch.ones(1, len(rows), dtype=torch.bool)
+            centre, _, member = density_peaks(group[None], full, torch.tensor([c]), 2)
+            assert rows.tolist() == (centre[0][member[0]] + start).tolist()
+        start += len(rows)
+
+
+@given(st.lists(st.integers(-1, 8), max_size=9), st.booleans())
+def test_to_leaders(wanted: list[int], half: bool) -> None:
+    """Whoever names one who does not lead himself leads here, so that any list is legal."""
+    leads = [
+        row if row == -1 or (row < len(wanted) and wanted[row] == row) else own
+        for own, row in enumerate(wanted)
+    ]
+    x = torch.randn(len(leads), 2).to(torch.bfloat16 if half else torch.float32)
+    rows, members, sums = merging.to_leaders(x, torch.tensor(leads, dtype=torch.long))
+    assert rows.tolist() == [own for own, row in enumerate(leads) if own == row]
+    assert [-1 if m < 0 else int(rows[m]) for m in members] == leads
+    assert sums.dtype == torch.float32
+    for row, value in zip(rows.tolist(), sums, strict=True):
+        inside = [own for own, leader in enumerate(leads) if leader == row]
+        torch.testing.assert_close(value, x[inside].float().sum(0))
+
+
+def test_gradients_go_to_all_who_follow() -> None:
+    x = torch.ones(3, 2, requires_grad=True)
+    merging.to_leaders(x, torch.tensor([0, 0, -1])).sums.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[1, 1], [1, 1], [0, 0]]

@@ -26,7 +26,10 @@ SPECS = [*HOSTS, *(f"dycoke+{name}" for name in ALLOCATORS), "visionzip+fastv"]
 def deep(family: Family, spec: str) -> dict[str, Any]:
     """Options by which stages within the language model act before a layer that is full."""
     layer = family.layers[1]
-    options: dict[str, Any] = {f"{n}.layer": layer for n in ("fastv", "dycoke") if n in spec}
+    parts = [(name, registry.get(name)) for name in spec.split("+")]
+    options: dict[str, Any] = {
+        f"{name}.layer": layer for name, kind in parts if "layer" in vars(kind)
+    }
     if "pyramiddrop" in spec and family.layers[0] > 1:  # the layer below has to look back far
         options["pyramiddrop.stages"] = 2
     return options

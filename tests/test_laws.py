@@ -12,7 +12,15 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from laws import Sources, alone, check_allocator, check_decode, check_prefill, check_vision
+from laws import (
+    Sources,
+    alone,
+    check_allocator,
+    check_condense,
+    check_decode,
+    check_prefill,
+    check_vision,
+)
 from torch import Tensor
 
 from tokenprune import ops, registry
@@ -20,6 +28,7 @@ from tokenprune.strategies.dytok import DyToK
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import (
     Allocator,
+    Condenser,
     DecodeStage,
     Pipeline,
     PrefillStage,
@@ -37,9 +46,15 @@ def dycoke_references(frame: int) -> set[int]:
     }
 
 
-# Strategies that may look at other frames to decide what a frame keeps, and at which ones.
-# Everything else may not.
+# Of strategies that mix frames, the other frames that each one looks at. The others may look at
+# all of them; a strategy that does not mix may look at none.
 SOURCES: dict[str, Sources] = {"dycoke": dycoke_references}
+
+
+def sources(kind: type[Strategy]) -> Sources:
+    if not kind.mixes_frames:
+        return alone
+    return SOURCES.get(kind.name, lambda frame: {*range(64)})
 
 
 def implementing(stage: type) -> list[Any]:
@@ -69,7 +84,7 @@ def capped(data: st.DataObject, kind: type[Allocator]) -> Any:
 
 
 def test_every_strategy_has_a_stage() -> None:
-    stages = (Allocator, VisionStage, PrefillStage, DecodeStage)
+    stages = (Allocator, VisionStage, Condenser, PrefillStage, DecodeStage)
     assert set(registry.names()) == {case.id for stage in stages for case in implementing(stage)}
 
 
@@ -81,15 +96,24 @@ def test_vision(kind: type[VisionStage], data: st.DataObject) -> None:
     budget = data.draw(arbitrary.budgets(tokens.counts))
     disturbed = data.draw(st.integers(0, tokens.frames - 1))
     adaptive = kind.name == "prumerge" and getattr(strategy, "keep") is None  # noqa: B009
-    check_vision(strategy, tokens, budget, disturbed, SOURCES.get(kind.name, alone), adaptive)
+    check_vision(strategy, tokens, budget, disturbed, sources(kind), adaptive)
 
 
 @pytest.mark.parametrize("kind", implementing(PrefillStage))
 @given(st.data())
 def test_prefill(kind: type[PrefillStage], data: st.DataObject) -> None:
-    view = data.draw(arbitrary.sequence_views())
+    strategy = configured(data, kind)
+    view = data.draw(arbitrary.sequence_views(stage=strategy))
     budget = data.draw(arbitrary.budgets(view.counts))
-    check_prefill(configured(data, kind), view, budget, data.draw(st.integers(0, view.frames - 1)))
+    check_prefill(strategy, view, budget, data.draw(st.integers(0, view.frames - 1)))
+
+
+@pytest.mark.parametrize("kind", implementing(Condenser))
+@given(st.data())
+def test_condense(kind: type[Condenser], data: st.DataObject) -> None:
+    tokens = data.draw(arbitrary.visual_tokens(data.draw(st.sampled_from(arbitrary.DTYPES))))
+    strategy = configured(data, kind, tokens.frames)
+    check_condense(strategy, tokens, data.draw(st.integers(0, tokens.frames - 1)))
 
 
 @pytest.mark.parametrize("kind", implementing(DecodeStage))

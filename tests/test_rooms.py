@@ -15,6 +15,9 @@ ROOMS = {
     "precision": "",
     "merging": "ops precision",
     "clustering": "ops precision",
+    "trees": "ops precision merging",
+    "scenes": "ops",
+    "picking": "ops precision",
     "flops": "",
     "compat": "",
     "lookup": "errors",
@@ -27,13 +30,16 @@ ROOMS = {
     "guards": "errors tokens",
     "strategy": "errors lookup ops tokens guards",
     "declaration": "errors guards strategy",
-    "strategies": "errors ops precision merging clustering tokens strategy",
+    "strategies": "errors ops precision merging clustering trees scenes picking tokens strategy",
     "adapters": "errors lookup ops compat tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
     "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
     "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
     "tasks": "errors lookup options storage loading",
+    "testing": (
+        "errors tokens sequence guards strategy declaration adapters registry loading runtime tasks"
+    ),
     "results": "errors lookup options storage strategy registry plugins loading",
     "evaluation": (
         "errors options storage flops checkpoints tokens guards strategy adapters registry "

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from arbitrary import TableProbe, blank, draws, later, video
-from laws import check_allocator, check_decode, check_prefill, check_vision, copied
+from arbitrary import blank, draws, video
+from laws import check_allocator, check_decode, check_prefill, check_vision
 from torch import Tensor
 
 from tokenprune import ops
 from tokenprune.strategies.fastv import FastV
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import Allocator, DecodeStage, PrefillStage, VisionStage
+from tokenprune.testing.equal import copied
+from tokenprune.testing.inputs import TableProbe, later
 from tokenprune.tokens import TEXT, LastRow, SequenceView, VisualTokens
 
 TOKENS = video(draws(1, 3 * 8, 4), 8, draws(2, 24).abs(), draws(3, 24, 2))

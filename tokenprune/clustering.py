@@ -154,3 +154,26 @@ def segments(similarity: Float[Tensor, "t"], threshold: float, least: int) -> In
     below = (similarity < threshold).sum()
     cut = ops.keep_top(-similarity, below.clamp(min=min(least - 1, len(similarity))))
     return torch.cat([cut.new_zeros(1), cut]).cumsum(0)
+
+
+def leaders(
+    features: Float[Tensor, "n d"],
+    counts: Int[Tensor, "g"],
+    centres: Int[Tensor, "g"],
+    neighbours: Int[Tensor, "g"] | int,
+    order: Literal["score", "place"] = "score",
+) -> Int[Tensor, "n"]:
+    """The row of each token's centre, -1 of none, for groups of `counts[g]` rows one after another.
+
+    See `density_peaks`.
+    """
+    padded, valid = ops.by_frame(features, counts)
+    found = density_peaks(padded, valid, centres, neighbours, order)
+    place = found.centre.gather(1, found.member.clamp(min=0))
+    row = place + (counts.cumsum(0) - counts).unsqueeze(-1)
+    return torch.where(found.member == NOBODY, NOBODY, row)[valid]
+
+
+def totals(number: Int[Tensor, "f"], segment: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+    """The sum of `number` over each segment, the first segment's first; zeros behind the last."""
+    return torch.zeros_like(number).scatter_add_(0, segment, number)

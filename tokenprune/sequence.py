@@ -102,8 +102,8 @@ class Recorded(Reading):
 class SequenceView:
     """What one LLM layer is about to see of one sample: text and visual rows in sequence order.
 
-    Visual rows stand frame after frame. What is not handed in is read from `reading` when it is
-    asked for, so that a model computes and keeps only what a stage looks at.
+    Visual rows stand frame after frame, as they entered layer 0. What is not handed in is read from
+    `reading` when it is asked for, so that a model computes and keeps only what a stage looks at.
 
     Args:
         frame: of each row, -1 on text

@@ -58,6 +58,24 @@ def check_layers(model: VideoLLM, pipeline: Pipeline) -> None:
         )
 
 
+def check_memory(model: VideoLLM, pipeline: Pipeline) -> None:
+    """Raises StrategyError for a stage that makes layers forget what others cannot."""
+    forgetting = [stage for stage in pipeline.of(PrefillStage) if stage.forgets]
+    windowed = any(model.window(layer) is not None for layer in range(model.depth))
+    if forgetting and windowed:
+        raise StrategyError(
+            f"{forgetting[0].name} lets lower layers forget the rows it drops, and layers of "
+            f"{model.model_type} with a sliding window have forgotten others: choose another "
+            "strategy"
+        )
+    anew = [s for s in pipeline.of(PrefillStage) if pipeline.counts_anew(s, model.positions)]
+    if forgetting and anew:
+        raise StrategyError(
+            f"{forgetting[0].name} lets lower layers forget rows, whose positions {anew[0].name} "
+            "counts anew: keep one of them"
+        )
+
+
 def check_positions(model: VideoLLM, pipeline: Pipeline) -> None:
     """Raises StrategyError for positions that the language model's rotation cannot have."""
     anew = [s for s in pipeline.of(PrefillStage) if pipeline.counts_anew(s, model.positions)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import (
@@ -18,6 +19,7 @@ from transformers.cache_utils import (
 )
 
 from tokenprune.errors import UnsupportedGenerationError
+from tokenprune.runtime.layout import take
 
 
 class Guarded(DynamicLayer):
@@ -86,6 +88,11 @@ class CompressedLayer(Guarded):
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.rows + query_length, self.gone
 
+    def keep(self, columns: Int[Tensor, "b m"]) -> None:
+        """Forgets all rows but `columns`."""
+        assert self.keys is not None and self.values is not None
+        self.keys, self.values = chosen(self.keys, columns), chosen(self.values, columns)
+
 
 class WindowLayer(Guarded, DynamicSlidingWindowLayer):
     """A layer with a sliding window, which counts rows as if the shorter prompt had been sent."""
@@ -99,6 +106,11 @@ class HidingLayer(CompressedLayer):
             "beam search cannot be combined with a decode stage",
             "set num_beams=1, or turn the stage off",
         )
+
+
+def chosen(states: Float[Tensor, "b g t e"], columns: Int[Tensor, "b m"]) -> Tensor:
+    """Columns of keys or values."""
+    return take(states.transpose(1, 2), columns).transpose(1, 2)
 
 
 def compressed_cache(

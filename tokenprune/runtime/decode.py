@@ -38,6 +38,8 @@ class Turn(Phase):
         self.prompt, self.cache = prompt, cache
         self._adapter = adapter
         self._acted = False  # whether rows change in this layer or one below
+        # positions in place of the caller's from here up, where a stage has counted them anew
+        self._turned: dict[int | None, dict[str, Any]] = {}
         # masks of the layers from here up, by the window of their attention
         self._masks: dict[int | None, Any] = {}
 
@@ -48,13 +50,15 @@ class Turn(Phase):
         if self._changes(layer):
             self._acted = True
             self._masks.clear()
+            self._turned.clear()
             self._shown = self._mask(layer)
         if not self._acted:
             return None
         window = self._adapter.window(layer)
         if window not in self._masks:
             self._masks[window] = self._made(layer, window, given["hidden_states"])
-        given = {**given, "attention_mask": self._masks[window]}
+            self._turned[window] = self._counted(layer, given["hidden_states"])
+        given = {**given, "attention_mask": self._masks[window], **self._turned[window]}
         # reentrant checkpointing passes gradients on to positional arguments only
         return (given.pop("hidden_states"),), given
 
@@ -64,6 +68,14 @@ class Turn(Phase):
         shown = self._shown if window is None else self.prompt.mask(number)
         seen = self.prompt.visible(shown, number)
         return self._adapter.layer_mask(layer, hidden, seen, self.cache)
+
+    def _counted(self, layer: int, hidden: Float[Tensor, "b q d"]) -> dict[str, Any]:
+        """Positions of this pass in `layer`, if they are not the caller's."""
+        positions = self.prompt.own_positions(self.prompt.at(layer), hidden.shape[1])
+        if positions is None:
+            return {}
+        turned = self._adapter.rotation(layer, hidden, positions)
+        return {"position_embeddings": turned, "position_ids": positions}
 
     def finish(self) -> None:
         """Nothing: reports count steps of one token."""

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune.runtime.cache import HidingLayer
+from tokenprune.runtime.cache import HidingLayer, chosen
 from tokenprune.runtime.layout import take
 
 # rows that fit behind the prompt before the first growth; every growth makes twice as much room as
@@ -169,6 +169,13 @@ class PartitionedLayer(HidingLayer):
         """Length of what the next update returns, and the first slot in it behind those gone."""
         first = self._start if self._showing else 0
         return self._rows - first + query_length, first + self.gone
+
+    def keep(self, columns: Int[Tensor, "b m"]) -> None:
+        """Forgets all rows but `columns`, before any was hidden."""
+        known = [part[:, :, : self._rows] for part in self._device]
+        self._rows = columns.shape[1]
+        self._device = [_joined([chosen(part, columns)], self._room, self.device) for part in known]
+        self._view()
 
     def show(self, swap: Swap | None) -> None:
         """Announces a step that sees the visible rows only, after `swap`."""

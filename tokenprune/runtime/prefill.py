@@ -112,16 +112,16 @@ class Prefill(Phase):
             around = Around(below, self._inputs, adapter.norm, adapter.depth, adapter.positions)
             event = Event(self._pipeline, self.prompt, layer, hidden, around)
             event.run(stages, self._weights)
-            if not event.changes:
-                return hidden
+            if (change := event.change) is None:
+                return event.hidden
             after, columns = self.prompt.layouts[-1].keep(event.kept, event.place)
-            self.prompt.begin_layout(layer, after, columns, event.tokens, event.moved, event.anew)
+            self.prompt.begin_layout(layer, after, columns, change)
         added = self._added or self._adapter.withheld(self._given, layer)
         self._added = {later: take(part, columns) for later, part in added.items()}
         self._blocks = kept_blocks(self._blocks, columns, after)
         last = self._columns
         self._columns = columns if last is None else last.gather(1, columns)
-        if event.anew:
+        if change.anew:
             self._positions = (after.valid.cumsum(1) - 1).clamp(min=0)
         elif self._positions is not None:
             self._positions = self._positions.gather(1, columns)
@@ -178,8 +178,12 @@ class Prefill(Phase):
             raise RuntimeError(
                 f"the layers cached {cached} rows where {self._pipeline} leaves {left}"
             )
-        for layer, number in zip(filled, numbers, strict=True):
-            layer.gone = self.prompt.gone(number)
+        if self.prompt.remembered:
+            for below, columns in self.prompt.forget():
+                for layer in below:
+                    filled[layer].keep(columns)
+        for number, layer in enumerate(filled):
+            layer.gone = self.prompt.gone(self.prompt.at(number))
 
 
 def kept_blocks(

@@ -7,8 +7,8 @@ columns, `p` rows of positions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int, Shaped
@@ -20,6 +20,22 @@ from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
 
 IGNORED = -100  # the label of what counts for no loss, in torch and in transformers
+
+
+class Change(NamedTuple):
+    """What a new layout means besides its rows.
+
+    Args:
+        tokens: how many are left of each video
+        moved: whether rows have changed their order
+        anew: whether positions are counted from 0
+        forgets: whether the layers below lose the other rows, too, once they have run
+    """
+
+    tokens: Mapping[Unit, int]
+    moved: bool
+    anew: bool
+    forgets: bool
 
 
 class PromptState:
@@ -47,6 +63,9 @@ class PromptState:
         # of each layout, the one whose rows its positions count; 0: the caller's, or `shift`
         self.counted = [0]
         self.moved = False  # whether a stage has put rows in another order
+        # the last layout whose rows the layers below it shall lose, too, after the prompt
+        self.remembered = 0
+        self._entered = layout.valid.sum(1)  # rows of each sample that entered layer 0
         self.columns: list[Tensor] = []  # of each later layout, in the layout before
         # of the last layout, in the caller's; None while they are one
         self.origin = origin
@@ -73,26 +92,35 @@ class PromptState:
         return [*self.starts, depth][number + 1]
 
     def begin_layout(
-        self,
-        layer: int,
-        layout: Layout,
-        columns: Int[Tensor, "b m"],
-        tokens: Mapping[Unit, int],
-        moved: bool = False,
-        anew: bool = False,
+        self, layer: int, layout: Layout, columns: Int[Tensor, "b m"], change: Change
     ) -> None:
-        """From `layer` up the prompt is `columns` of the layout before.
-
-        It has so many `tokens` of each video. `moved`: its rows are in another order. `anew`: its
-        positions are counted from 0.
-        """
+        """From `layer` up the prompt is `columns` of the layout before."""
         self.layouts.append(layout)
         self.starts.append(layer)
         self.columns.append(columns)
-        self.tokens.append(tokens)
-        self.moved = self.moved or moved
-        self.counted.append(len(self.counted) if anew else self.counted[-1])
+        self.tokens.append(change.tokens)
+        self.moved = self.moved or change.moved
+        if change.forgets:
+            self.remembered = len(self.layouts) - 1
+        self.counted.append(len(self.counted) if change.anew else self.counted[-1])
         self.origin = columns if self.origin is None else self.origin.gather(1, columns)
+
+    def forget(self) -> Iterator[tuple[range, Int[Tensor, "b m"]]]:
+        """Lets the layers below the remembered layout have its rows only, once they have run.
+
+        Yields them, and the columns that they keep.
+        """
+        last, ends = self.remembered, [*self.starts]
+        columns = torch.arange(self.layouts[last].valid.shape[1], device=self.generated.device)
+        columns = columns.expand(len(self.generated), -1)
+        for number in reversed(range(last)):
+            columns = self.columns[number].gather(1, columns)
+            yield range(ends[number], ends[number + 1]), columns
+        self.layouts, self.tokens = self.layouts[last:], self.tokens[last:]
+        self.starts, self.columns = [0, *ends[last + 1 :]], self.columns[last:]
+        self.counted, self.remembered = [0] * len(self.layouts), 0
+        self._padded.clear()
+        self._frames.clear()
 
     def carry(self, values: Shaped[Tensor, "b t"], number: int) -> Shaped[Tensor, "b u"]:
         """Values on the cached columns of layout `number - 1`, on those of layout `number`."""
@@ -155,7 +183,18 @@ class PromptState:
             return given
         if given is not None:
             return given - self.shift.unsqueeze(-1).to(given.device)
-        return (self.validity(0).long().cumsum(1) - 1)[:, -columns:]
+        return self._behind(self._entered)[:, -columns:]
+
+    def _behind(self, rows: Int[Tensor, "b"]) -> Int[Tensor, "b u"]:
+        """Positions of what was generated behind so many rows of each sample."""
+        return rows.unsqueeze(-1) + self.generated.long().cumsum(1) - 1
+
+    def own_positions(self, number: int, columns: int) -> Int[Tensor, "b q"] | None:
+        """Of the last `columns` in the layers of a layout; None where they are as in layer 0."""
+        counted = self.counted[number]
+        if not counted:
+            return None
+        return self._behind(self.layouts[counted].valid.sum(1))[:, -columns:]
 
     def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
         """Labels of the caller's columns, on those of the last layout; padding has none."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tokenprune.guards import contract, masks
 from tokenprune.runtime.layout import Unit
-from tokenprune.runtime.prompt_state import PromptState
+from tokenprune.runtime.prompt_state import Change, PromptState
 from tokenprune.runtime.reading import Below, LiveReading
 from tokenprune.runtime.report import StageReport
 from tokenprune.sequence import TEXT, SequenceView, Survivors
@@ -48,16 +48,15 @@ class Event:
         self._around, self._before = around, prompt.layouts[-1]
         self._rows = [self._real(sample) for sample in range(len(self._before.valid))]
         self.hidden, self._copied = hidden, False
-        self.tokens: dict[Unit, int] = dict(prompt.tokens[-1])  # that are left of each video
-        self.anew = False  # whether positions are counted from 0 above
-        self.moved = False  # whether rows change their order
-        self.forgets = False  # whether the layers below lose the rows, too
-        self._dropped = False
+        self._tokens = dict(prompt.tokens[-1])
+        self._dropped = self._moved = self._anew = self._forgets = False
 
     @property
-    def changes(self) -> bool:
-        """Whether the rows above are others, or in another order."""
-        return self._dropped or self.moved
+    def change(self) -> Change | None:
+        """What a new layout means; None where the rows and their order stay."""
+        if not self._dropped:
+            return None
+        return Change(self._tokens, self._moved, self._anew, self._forgets)
 
     @property
     def kept(self) -> Bool[Tensor, "b s"]:
@@ -69,7 +68,7 @@ class Event:
     @property
     def place(self) -> Int[Tensor, "b s"] | None:
         """Where each row goes in its sample; None while they stay in order."""
-        if not self.moved:
+        if not self._moved:
             return None
         place = torch.zeros_like(self._before.row)
         for sample, rows in enumerate(self._rows):
@@ -99,37 +98,34 @@ class Event:
     ) -> StageReport:
         view, here = self._view(unit)
         budget = self._pipeline.budget(stage, view, weights, unit.sample)
-        if torch.equal(budget, view.counts):  # nothing to do, and nothing is begun
-            counts = budget.tolist()
-            return StageReport(stage.name, self._layer, counts, counts, counts)
         left = contract.ask(stage, "prune", view, budget, sample=unit.sample)
         counts, moved = masks.survivors(stage, view, budget, left)
-        merged = stage.merges
+        merged = isinstance(left, Survivors) and left.hidden is not None
         if isinstance(left, Survivors):
             self._rows[unit.sample] = here[left.rows]
             if left.hidden is not None:
-                merged = True
                 self._write(unit.sample, here[left.rows], left.hidden)
         else:
             self._drop(unit.sample, here, left)
-        self._dropped, self.moved = True, self.moved or moved
-        self.anew = self.anew or self._pipeline.counts_anew(stage, self._around.preferred)
-        self.forgets = self.forgets or stage.forgets
-        self.tokens[unit] = sum(counts[2])
-        return StageReport(stage.name, self._layer, *counts, merged=merged)
+        if counts[0] != counts[2] or moved:
+            self._dropped, self._moved = True, self._moved or moved
+            self._anew = self._anew or self._pipeline.counts_anew(stage, self._around.preferred)
+            self._forgets = self._forgets or stage.forgets
+        self._tokens[unit] = sum(counts[2])
+        return StageReport(stage.name, self._layer, *counts, merged=merged or stage.merges)
 
     def _view(self, unit: Unit) -> tuple[SequenceView, Int[Tensor, "m"]]:
         """The rows that are left of a video's sample, and their columns.
 
-        Frames stand in order in a view, also where rows do not.
+        Visual rows stand in a view as they entered layer 0, also where they go on otherwise.
         """
         sample, here = unit.sample, self._rows[unit.sample]
         frames = self._prompt.frame(unit, len(self._prompt.layouts) - 1)
         frame = frames[here]
-        if self.moved or self._prompt.moved:
+        if self._moved or self._prompt.moved:
             visual = (frame != TEXT).nonzero().squeeze(-1)
             order = torch.arange(len(here), device=here.device)
-            order[visual] = visual[frame[visual].argsort(stable=True)]
+            order[visual] = visual[self._before.row[sample, here[visual]].argsort()]
             frame, here = frame[order], here[order]
         reading = LiveReading(
             self._around.below,

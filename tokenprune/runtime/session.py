@@ -16,6 +16,7 @@ from tokenprune.runtime.attachable import (
     check_free,
     check_images,
     check_layers,
+    check_memory,
     check_positions,
     guide_of,
 )
@@ -61,6 +62,7 @@ def attach(
     pipeline.check(adapter.depth)
     check_layers(adapter, pipeline)
     check_positions(adapter, pipeline)
+    check_memory(adapter, pipeline)
     adapter.check_signals(pipeline.signals, str(pipeline))
     check_images(adapter, images)
     return Session(adapter, pipeline, guide_of(adapter, assistant, pipeline), timed, images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -79,6 +79,8 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
     reference: Literal["previous", "last_update"] = "previous"
     follow: Literal["paper", "released"] = "paper"
     offload: bool = False
+
+    mixes_frames: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         ops.fraction("dycoke.merge", self.merge)

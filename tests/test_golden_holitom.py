@@ -1,0 +1,54 @@
+"""HoliTom beside its released code: merging at the input, and inside the language model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from arbitrary import video
+from golden_cases import array, close, named
+
+from tokenprune import scenes
+from tokenprune.sequence import TEXT, Recorded, SequenceView, Survivors
+from tokenprune.strategies.holitom import HoliTom
+
+
+@pytest.mark.parametrize(("file", "case"), named(r"holitom(\d+)_features"))
+def test_condense(file: str, case: str) -> None:
+    def of(name: str) -> torch.Tensor:
+        return array(file, f"holitom{case}_{name}")
+
+    x, attention = of("features"), of("attention").flatten()
+    keep, similarity, beta, neighbours, window = of("settings").tolist()
+    strategy = HoliTom(
+        keep, similarity, beta, int(neighbours), int(window), drop=0.0, follow="released"
+    )
+    tokens = video(x.flatten(0, 1), x.shape[1], attention)
+    out = strategy.condense(tokens)
+    assert torch.equal(out.frame, of("frame"))
+    assert torch.equal(out.slot, of("slot"))
+    close(out.features, of("out"), atol=1e-4)
+
+    present = torch.ones(x.shape[:2], dtype=torch.bool)
+    found = scenes.most_static(x, present, similarity, int(window))
+    first = found.first.unique()
+    last = torch.cat([first[1:], torch.tensor([len(x)])]) - 1
+    assert torch.equal(torch.stack([first, last], 1), of("segments"))
+    assert found.saved == of("reduced")
+    assert min(keep / ((len(tokens) - found.saved) / len(tokens)), 1.0) == of("ratio")
+
+
+@pytest.mark.parametrize(("file", "case"), named(r"holimerge(\d+)_hidden"))
+def test_prune(file: str, case: str) -> None:
+    def of(name: str) -> torch.Tensor:
+        return array(file, f"holimerge{case}_{name}")
+
+    hidden, (start, visual) = of("hidden"), of("meta").tolist()
+    frame = torch.full((len(hidden),), TEXT)
+    frame[start : start + visual] = torch.arange(visual) * 3 // visual  # all are one pool
+    attention, position = of("attention").mean(0), torch.arange(len(frame))
+    view = SequenceView(frame, position, attention, reading=Recorded(hidden))
+    strategy = HoliTom(drop=float(of("drop")), follow="released")
+    out = strategy.prune(view, strategy.quota(view))
+    assert isinstance(out, Survivors)
+    assert torch.equal(out.rows, of("keep"))
+    close(hidden[out.rows] if out.hidden is None else out.hidden, of("out"))

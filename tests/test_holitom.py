@@ -1,0 +1,309 @@
+"""HoliTom's properties as its description lists them, and what we decided where it is silent."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import arbitrary
+import pytest
+import torch
+from arbitrary import video
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tokenprune import ops
+from tokenprune.errors import StrategyError
+from tokenprune.merging import absorbed
+from tokenprune.scenes import most_static
+from tokenprune.sequence import TEXT, Recorded, SequenceView
+from tokenprune.strategies.holitom import HoliTom
+from tokenprune.strategy import Extent
+from tokenprune.tokens import VisualTokens
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def clip(seed: int, frames: int, cells: int, width: int = 8) -> VisualTokens:
+    """A video whose cells change now and then, each in its own time."""
+    new = torch.rand(frames, cells, generator=torch.Generator().manual_seed(seed)) < 0.2
+    shown = new.long().cumsum(0)
+    kinds = drawn(seed, frames + 1, cells, width)
+    features = kinds.gather(0, shown.unsqueeze(-1).expand(-1, -1, width))
+    noise = 0.05 * drawn(seed + 1, frames, cells, width)
+    return video((features + noise).flatten(0, 1), cells, drawn(seed + 2, frames * cells).abs())
+
+
+def saved_by(alive: Tensor, lengths: list[int]) -> int:
+    """Rows saved by a partition; `alive` of every transition and cell."""
+    start, saved = 0, 0
+    for length in lengths:
+        inside = alive[start : start + length - 1]
+        saved += (length - 1) * int(inside.all(0).sum()) if length > 1 else 0
+        start += length
+    return saved
+
+
+def partitions(frames: int) -> list[list[int]]:
+    return [
+        [len(list(run)) for _, run in itertools.groupby(itertools.accumulate((0, *cuts)))]
+        for cuts in itertools.product((0, 1), repeat=frames - 1)
+    ]
+
+
+@given(st.integers(1, 8), st.integers(1, 6), st.integers(1, 9), st.integers(0, 99))
+def test_scenes_save_most(frames: int, cells: int, longest: int, seed: int) -> None:
+    tokens = clip(seed, frames, cells)
+    grid = tokens.dense()
+    found = most_static(grid, torch.ones(frames, cells, dtype=torch.bool), 0.8, longest)
+    lengths = torch.bincount(found.of).tolist()
+    alive = ops.cosine(grid[1:], grid[:-1]) > 0.8
+    assert found.of.tolist() == [i for i, length in enumerate(lengths) for _ in range(length)]
+    assert found.first.tolist() == [int((found.of < scene).sum()) for scene in found.of]
+    assert found.saved == saved_by(alive, lengths)
+    allowed = [lengths for lengths in partitions(frames) if max(lengths) <= longest]
+    assert found.saved == max(saved_by(alive, lengths) for lengths in allowed)
+    static = [
+        alive[first : first + lengths[scene] - 1].all(0) & (lengths[scene] > 1)
+        for first, scene in zip(found.first.tolist(), found.of.tolist(), strict=True)
+    ]
+    assert torch.equal(found.static, torch.stack(static))
+
+
+def test_of_equal_savings_the_last_scene_is_the_shortest() -> None:
+    """Four frames, of which one cell stays in the first and in the last transition."""
+    x = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]]).unsqueeze(1)
+    assert most_static(x, torch.ones(4, 1, dtype=torch.bool), 0.8, 9).of.tolist() == [0, 0, 1, 1]
+    still = torch.ones(4, 1, 2)  # a pair twice saves less than all four
+    assert most_static(still, torch.ones(4, 1, dtype=torch.bool), 0.8, 9).of.tolist() == [0] * 4
+    moving = torch.eye(4).unsqueeze(1)  # nothing saves anything: each alone
+    found = most_static(moving, torch.ones(4, 1, dtype=torch.bool), 0.8, 9)
+    assert found.of.tolist() == [0, 1, 2, 3]
+    assert not found.static.any()
+
+
+def test_scenes_are_no_longer_than_allowed() -> None:
+    still, present = torch.ones(5, 3, 2), torch.ones(5, 3, dtype=torch.bool)
+    found = most_static(still, present, 0.8, 2)
+    assert torch.bincount(found.of).max() == 2
+    assert found.saved == 6
+
+
+@pytest.mark.parametrize("follow", ["paper", "released"])
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.25, 0.9, 1.0])
+def test_what_is_kept(keep: float, follow: str) -> None:
+    """Counts, addresses and values, worked out scene by scene."""
+    tokens = clip(5, 9, 12)
+    strategy = HoliTom(keep=keep, follow="released" if follow == "released" else "paper")
+    out = strategy.condense(tokens)
+    present = torch.ones(9, 12, dtype=torch.bool)
+    found = most_static(tokens.dense(), present, strategy.similarity, strategy.window)
+    ratio = min(keep / ((len(tokens) - found.saved) / len(tokens)), 1.0)
+    counts = []
+    for frame in range(9):
+        static = int(found.static[frame].sum())
+        kept = math.ceil((12 - static) * ratio)
+        counts.append(kept + round(static * ratio) * (found.first[frame] == frame))
+    assert found.saved > 0
+    assert out.counts.tolist() == counts
+    moving = ~found.static[out.frame, out.slot]
+    assert torch.equal(out.features[moving], tokens.dense()[out.frame, out.slot][moving])
+    assert torch.equal(out.frame[~moving], found.first[out.frame[~moving]])
+    if follow == "paper":
+        assert torch.equal((out.frame * 12 + out.slot).sort().values, out.frame * 12 + out.slot)
+
+
+def test_a_paper_token_is_the_mean_of_its_members() -> None:
+    tokens = clip(5, 9, 12)
+    out = HoliTom(keep=0.2).condense(tokens)
+    assert out.members is not None
+    assert out.members.shape == (len(tokens),)
+    into = out.members
+    assert int(torch.bincount(into[into >= 0]).max()) > 4
+    for row in range(len(out)):
+        mean = tokens.features[into == row].mean(0)
+        torch.testing.assert_close(out.features[row], mean)
+
+
+def test_released_members_are_those_of_the_paper_in_another_order() -> None:
+    tokens = clip(5, 9, 12)
+    paper, released = (HoliTom(keep=0.2, follow=f).condense(tokens) for f in ("paper", "released"))
+    assert paper.members is not None
+    assert released.members is not None
+    went = paper.members >= 0
+    assert torch.equal(went, released.members >= 0)
+    for name in ("frame", "slot"):
+        there = [getattr(out, name)[out.members[went]] for out in (paper, released)]
+        assert torch.equal(*there)
+    assert not torch.equal(paper.slot, released.slot)
+
+
+def test_a_high_threshold_leaves_every_frame_alone() -> None:
+    tokens = clip(3, 6, 16)
+    out = HoliTom(keep=0.3, similarity=1.0).condense(tokens)
+    salient = tokens.saliency
+    assert salient is not None
+    top = salient.view(6, 16).topk(5).indices.sort().values
+    assert torch.equal(out.slot.view(6, 5), top)
+    assert torch.equal(
+        out.features, tokens.dense().gather(1, top.unsqueeze(-1).expand(-1, -1, 8)).flatten(0, 1)
+    )
+
+
+def test_identical_frames_are_one_scene_and_static() -> None:
+    x = drawn(1, 1, 10, 8).repeat(5, 1, 1)
+    out = HoliTom(keep=0.1).condense(video(x.flatten(0, 1), 10, torch.ones(50)))
+    assert out.frame.tolist() == [0] * 5  # a fifth is left by averaging, of that a half
+    every = HoliTom(keep=0.2).condense(video(x.flatten(0, 1), 10, torch.ones(50)))
+    assert torch.equal(every.slot, torch.arange(10))
+    torch.testing.assert_close(every.features, x[0])
+
+
+def test_static_cells_vanish_where_their_share_rounds_to_none() -> None:
+    x = drawn(1, 1, 4, 8).repeat(3, 1, 1)
+    out = HoliTom(keep=0.04).condense(video(x.flatten(0, 1), 4, torch.ones(12)))
+    assert len(out) == 0  # round(4 * 0.12) is 0, and no cell moves
+    assert out.members is not None
+    assert out.members.tolist() == [-1] * 12
+
+
+def test_counts_are_ceilings_of_double_products() -> None:
+    """49 of 196 cells at a quarter; where the product is a hair above a number, one more."""
+    for keep, expected in [(0.25, 49), (0.2, 40), (0.15, 30), (0.1, 20)]:
+        tokens = video(drawn(0, 196, 4), 196, torch.arange(196.0))
+        assert len(HoliTom(keep=keep).condense(tokens)) == expected
+
+
+def test_a_cell_that_a_frame_lost_is_not_static() -> None:
+    x = drawn(1, 1, 4, 8).repeat(3, 1, 1)
+    whole = video(x.flatten(0, 1), 4, torch.ones(12))
+    tokens = whole[torch.arange(12) != 5]  # cell 1 of frame 1
+    out = HoliTom(keep=1.0, similarity=-1.0).condense(tokens)
+    assert out.counts.tolist() == [4, 0, 1]
+    assert int(out.slot[-1]) == 1
+
+
+@given(arbitrary.visual_tokens(), st.data())
+def test_any_video(tokens: VisualTokens, data: st.DataObject) -> None:
+    """Ragged ones, empty frames, ties and zeros."""
+    strategy = data.draw(arbitrary.configured(HoliTom))
+    out = strategy.condense(tokens)  # pyright: ignore[reportAttributeAccessIssue]
+    assert (out.frames, out.cells) == (tokens.frames, tokens.cells)
+    assert bool((out.frame.diff() >= 0).all())
+    address, known = (t.frame * t.cells + t.slot for t in (out, tokens))
+    assert len(address.unique()) == len(address)
+    assert bool(torch.isin(address, known).all())
+    assert bool((out.counts <= tokens.counts).all())
+    assert bool(out.features.isfinite().all())
+    if len(tokens):
+        assert out.members is not None
+        assert {*out.members.tolist()} - {-1} == {*range(len(out))}
+
+
+def halved(hidden: Tensor, attention: Tensor, kept: list[int], halving: bool) -> Tensor:
+    """The inner merging, row by row."""
+    order = sorted(kept, key=lambda row: (-float(attention[row]), row))
+    joined: dict[int, list[int]] = {row: [] for row in kept}
+    for row in range(len(hidden)):
+        if row not in kept:
+            cosines = ops.cosine(hidden[row].expand(len(order), -1), hidden[order])
+            joined[order[int(cosines.argmax())]].append(row)
+    result = []
+    for row in kept:
+        value = hidden[row]
+        if halving:
+            for other in joined[row]:
+                value = (value + hidden[other]) / 2
+        else:
+            value = hidden[[row, *joined[row]]].mean(0)
+        result.append(value)
+    return torch.stack(result)
+
+
+@pytest.mark.parametrize("halving", [False, True])
+@pytest.mark.parametrize("number", [1, 3, 20])
+def test_rows_absorb_those_that_are_nearest(number: int, halving: bool) -> None:
+    hidden, attention = drawn(1, 40, 6), drawn(2, 40)
+    kept = drawn(3, 40).topk(number).indices.sort().values
+    mask = torch.zeros(40, dtype=torch.bool).index_fill(0, kept, True)
+    found = absorbed(hidden, attention, mask, halving)
+    torch.testing.assert_close(found, halved(hidden, attention, kept.tolist(), halving))
+
+
+def test_of_equal_rows_the_most_attended_absorbs() -> None:
+    hidden = torch.tensor([[1.0, 0], [2, 0], [3, 0], [0, 1]])
+    attention = torch.tensor([0.1, 0.5, 0.2, 0.4])
+    kept = torch.tensor([True, True, False, True])
+    assert absorbed(hidden, attention, kept).tolist() == [[1, 0], [2.5, 0], [0, 1]]
+
+
+def view_of(frame: Tensor, hidden: Tensor, attention: Tensor) -> SequenceView:
+    return SequenceView(frame, torch.arange(len(frame)), attention, reading=Recorded(hidden))
+
+
+FRAME = torch.tensor([TEXT, 0, 0, 0, 1, 1, 1, TEXT, TEXT])
+
+
+def test_inside_the_language_model_text_stays_and_frames_are_one_pool() -> None:
+    hidden, attention = drawn(1, 9, 4).bfloat16(), torch.tensor([0, 6, 1, 2, 0.5, 0.4, 5, 9, 9])
+    view = view_of(FRAME, hidden, attention)
+    quota = HoliTom().quota(view)
+    assert quota.tolist() == [2, 1]
+    out = HoliTom().prune(view, quota)
+    assert out.rows.tolist() == [0, 1, 3, 6, 7, 8]
+    assert out.hidden is not None
+    assert out.hidden.dtype == torch.bfloat16
+    assert torch.equal(out.hidden[[0, 4, 5]], hidden[[0, 7, 8]])
+    merged = halved(hidden[1:7].float(), attention[1:7], [0, 2, 5], halving=False)
+    assert torch.equal(out.hidden[1:4], merged.bfloat16())
+
+
+def test_inside_the_language_model_a_budget_is_kept_by_frames() -> None:
+    view = view_of(FRAME, drawn(1, 9, 4), torch.tensor([0, 6, 1, 2, 0.5, 0.4, 5, 9, 9]))
+    assert HoliTom().prune(view, torch.tensor([0, 2])).rows.tolist() == [0, 4, 6, 7, 8]
+
+
+def test_inside_the_language_model_nothing_is_read_where_nothing_merges() -> None:
+    view = SequenceView(FRAME, torch.arange(9), torch.rand(9))  # has no hidden states
+    assert HoliTom(drop=0.0).quota(view).tolist() == [3, 3]
+    assert HoliTom(drop=1.0).quota(view).tolist() == [0, 0]
+    for budget, rows in [([3, 3], range(9)), ([0, 0], [0, 7, 8])]:
+        out = HoliTom().prune(view, torch.tensor(budget))
+        assert out.rows.tolist() == [*rows]
+        assert out.hidden is None
+
+
+def test_layers() -> None:
+    assert HoliTom().layers(28) == (18,)
+    assert HoliTom(drop=0.0).layers(28) == ()
+
+
+@pytest.mark.parametrize(("depth", "share"), [(28, 1 - 5 / 28), (18, 1.0), (4, 1.0)])
+def test_retaining(depth: int, share: float) -> None:
+    extent = Extent(32, 196, depth)
+    for ratio in (0.1, share):
+        adjusted = HoliTom().retaining(ratio, extent)
+        assert adjusted.keep == pytest.approx(ratio / share)
+    if share < 1:
+        says = r"^holitom retains up to 82\.1% here, not 90\.0%: .* write a smaller holitom\.drop"
+        with pytest.raises(StrategyError, match=says):
+            HoliTom().retaining(0.9, extent)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"keep": 1.5}, "holitom.keep=1.5 is not a fraction"),
+        ({"beta": -0.1}, "holitom.beta=-0.1 is not a fraction"),
+        ({"drop": 2.0}, "holitom.drop=2.0 is not a fraction"),
+        ({"neighbours": 0}, "holitom.neighbours and holitom.window count: write 1 or more"),
+        ({"window": 0}, "holitom.neighbours and holitom.window count: write 1 or more"),
+    ],
+)
+def test_impossible_options(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{says}"):
+        HoliTom(**options)

@@ -1,0 +1,136 @@
+"""Greedy picking, one token after the other: pure parts of methods that keep a diverse set.
+
+Axes as in `ops`, and `g` groups that are picked from side by side: frames, or one whole video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenprune import ops
+from tokenprune.precision import exact
+
+BLOCK = 256  # tokens that are compared with each other at once
+STEPS = 32  # of them that are picked before all others hear of it
+ROUNDING = 1e-6  # two ways of summing up a cosine differ by less
+
+# scores of all tokens of a group, the place that was picked, and how many were before it -> scores
+Update = Callable[[Float[Tensor, "g m"], Int[Tensor, "g"], int], Float[Tensor, "g m"]]
+
+
+def unit(features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    """The vectors in float32 with length 1; what is all zero stays so."""
+    return features / _lengths(features).unsqueeze(-1)
+
+
+@exact
+def directed(features: Float[Tensor, "*b d"], direction: Float[Tensor, "d"]) -> Float[Tensor, "*b"]:
+    """The product of `unit(features)` with `direction`, without writing them out."""
+    return (features.float() @ direction) / _lengths(features)
+
+
+def _lengths(features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+    lengths = torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)
+    return lengths.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def greedily(
+    scores: Float[Tensor, "g m"],
+    update: Update,
+    number: int,
+    frame: Int[Tensor, "g m"],
+    room: Int[Tensor, "f"],
+    free: Bool[Tensor, "g m"],
+    least: Float[Tensor, ""] | None = None,
+) -> Int[Tensor, "g k"]:
+    """Places of up to `number` tokens of each group in the order of picking, -1 behind the last.
+
+    The next one is always the `free` token with the largest score (ties: lower index), and
+    `update` says what its pick makes of the scores. A frame is closed once `room[f]` of its tokens
+    are picked. Picking ends before a score of `least` or lower, but for the first.
+    """
+    order, room = scores.new_full((len(scores), number), -1, dtype=torch.long), room.clone()
+    free = free & (room > 0)[frame]
+    # every pick depends on those before it; on the way nothing is read from the device
+    for step in range(number):
+        if least is not None and step:
+            free = free & (scores > least)
+        best = scores.masked_fill(~free, -torch.inf).argmax(-1, keepdim=True)
+        picked = free.gather(1, best)
+        order[:, step] = torch.where(picked, best, -1).squeeze(1)
+        room.scatter_add_(0, frame.gather(1, best).squeeze(1), -picked.squeeze(1).long())
+        free = free.scatter(1, best, False) & (room > 0)[frame]
+        if step + 1 < number:
+            scores = update(scores, best.squeeze(1), step)
+    return order
+
+
+def marked(order: Int[Tensor, "g k"], width: int) -> Bool[Tensor, "g m"]:
+    """The places in `order` as a mask; -1 is none."""
+    mask = torch.zeros(len(order), width + 1, dtype=torch.bool, device=order.device)
+    return mask.scatter_(1, order.masked_fill(order < 0, width), True)[:, :width]
+
+
+@exact
+@torch.no_grad()  # it ranks
+def loneliest(vectors: Float[Tensor, "n d"], row: Int[Tensor, "q"]) -> Int[Tensor, "1"]:
+    """That of the rows `row` of unit `vectors` whose nearest other vector is farthest.
+
+    A row drops out once it has met a neighbour nearer than the nearest of some other row, so that
+    few of all pairs are looked at. Ties go to the lower index.
+    """
+    nearest = vectors.new_full(row.shape, -torch.inf)
+    # blocks of columns
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK]
+        column = torch.arange(start, start + len(block), device=row.device)
+        similar = vectors[row] @ block.T
+        similar.masked_fill_(row.unsqueeze(1) == column, -torch.inf)
+        nearest = nearest.maximum(similar.amax(1))
+        best = row[nearest.argmin()].unsqueeze(0)
+        others = (vectors @ vectors[best].T).squeeze(1).index_fill_(0, best, -torch.inf)
+        left = nearest <= others.max() + ROUNDING
+        row, nearest = row[left], nearest[left]
+    return row[nearest.argmin()].unsqueeze(0)
+
+
+@exact
+@torch.no_grad()  # it ranks
+def farthest(
+    vectors: Float[Tensor, "n d"], frame: Int[Tensor, "n"], room: Int[Tensor, "f"], number: int
+) -> Int[Tensor, "k"]:
+    """`number` rows of unit `vectors` in the order of picking, at most `room[f]` of frame f.
+
+    First the loneliest, then always the row farthest by cosine from all that are picked.
+    """
+    free = (room > 0)[frame]
+    picks = [loneliest(vectors, free.nonzero().squeeze(1))] if number else [frame[:0]]
+    near, left = torch.full_like(vectors[:, 0], torch.inf), number - 1
+    # A pick changes the distances of all rows, but only few rows can come next. These are compared
+    # with each other once and picked from until one outside could be next; then all rows hear of
+    # the picks, in one product.
+    while left > 0:
+        new = picks[-1]
+        near = near.minimum(1 - (vectors @ vectors[new].T).amax(1))
+        room = room - frame[new].bincount(minlength=len(room))
+        free = free.index_fill(0, new, False) & (room > 0)[frame]
+        order = ops.ranking(near, free)
+        some = order[:BLOCK].sort().values
+        apart = 1 - vectors[some] @ vectors[some].T
+        least = near[order[BLOCK]] if len(order) > BLOCK else None
+        places = greedily(
+            near[some].unsqueeze(0),
+            lambda scores, place, _, apart=apart: scores.minimum(apart[place]),
+            min(STEPS, left),
+            frame[some].unsqueeze(0),
+            room,
+            free[some].unsqueeze(0),
+            least,
+        )
+        picks.append(some[places[places >= 0]])
+        left -= len(picks[-1])
+    return torch.cat(picks)

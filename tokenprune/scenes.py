@@ -1,0 +1,107 @@
+"""Scenes of a video, consecutive frames in which much stays the same: pure parts of methods.
+
+Axes: `f` frames, `n` cells of a frame, `d` width, `w` frames of a scene, less one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenprune import ops
+
+
+class Scenes(NamedTuple):
+    """A partition of the frames.
+
+    Args:
+        of: the scene of each frame, counted from 0
+        first: the first frame of its scene
+        static: cells that stay the same throughout the frame's scene, which has more than one frame
+        saved: rows saved where each scene has a static cell once
+    """
+
+    of: Int[Tensor, "f"]
+    first: Int[Tensor, "f"]
+    static: Bool[Tensor, "f n"]
+    saved: int
+
+
+def most_static(
+    features: Float[Tensor, "f n d"],
+    present: Bool[Tensor, "f n"],
+    similarity: float,
+    longest: int,
+) -> Scenes:
+    """The scenes of at most `longest` frames that save most rows.
+
+    A cell stays the same where the cosine of consecutive frames is above `similarity` in every
+    transition of the scene. Ties: the last frame alone, then the shorter last scene.
+    """
+    run = still(features, present, similarity)
+    length, saved = longest_savings(savings(run), longest)
+    length = length.to(run.device)
+    end = length.cumsum(0)
+    of = torch.arange(len(length), device=run.device).repeat_interleave(length)
+    static = (run[end - 1] >= (length - 1).unsqueeze(-1)) & (length > 1).unsqueeze(-1)
+    return Scenes(of, (end - length)[of], static[of], saved)
+
+
+def still(
+    features: Float[Tensor, "f n d"], present: Bool[Tensor, "f n"], similarity: float
+) -> Int[Tensor, "f n"]:
+    """In how many transitions up to each frame a cell has stayed the same, without a break."""
+    features = features.float()
+    square = features.square().sum(-1)
+    product = (features[1:] * features[:-1]).sum(-1)
+    same = ops.cosine_of(product, square[1:], square[:-1]) > similarity
+    frame = torch.arange(len(present), device=present.device).unsqueeze(-1)
+    changed = frame.expand_as(present).clone()  # the last frame in which it did not, so far
+    changed[1:] *= ~(same & present[1:] & present[:-1])
+    return frame - changed.cummax(dim=0).values
+
+
+def savings(run: Int[Tensor, "f n"]) -> Int[Tensor, "f w"]:
+    """Rows saved by the scene that ends with frame f and has w frames before it."""
+    frames = len(run)
+    number = run.new_zeros(frames, frames).scatter_add_(1, run, torch.ones_like(run))
+    at_least = number.flip(1).cumsum(1).flip(1)  # cells that have been still for w transitions
+    return at_least * torch.arange(frames, device=run.device)
+
+
+def longest_savings(saved: Int[Tensor, "f w"], longest: int) -> tuple[Int[Tensor, "g"], int]:
+    """Lengths of the scenes that save most rows together, and how many these are; on the host."""
+    saved, frames = saved.cpu(), len(saved)
+    best, last = saved.new_zeros(frames + 1), [1] * frames
+    # inherent: what the frames before save at most decides about each frame
+    for frame in range(frames):
+        width = min(frame + 1, longest)
+        total = best[frame + 1 - width : frame + 1].flip(0) + saved[frame, :width]
+        choice = int(total.argmax())
+        best[frame + 1], last[frame] = total[choice], choice + 1
+    lengths, end = [], frames
+    while end > 0:  # scene by scene, from the last
+        lengths.append(last[end - 1])
+        end -= lengths[-1]
+    return torch.tensor(lengths[::-1], dtype=torch.long), int(best[-1])
+
+
+def turns(
+    counted: Bool[Tensor, "f"], segment: Int[Tensor, "f"]
+) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"]]:
+    """The place of each frame among those `counted` in its segment, and how many these are."""
+    one = counted.long()
+    all_of = torch.zeros_like(segment).scatter_add_(0, segment, one)
+    before = one.cumsum(0) - one - (all_of.cumsum(0) - all_of)[segment]
+    return before, all_of[segment]
+
+
+def share(
+    total: Int[Tensor, "f"], parts: Int[Tensor, "f"], turn: Int[Tensor, "f"]
+) -> Int[Tensor, "f"]:
+    """Part number `turn` of `total` in equal `parts`, of which the first ones get one more."""
+    parts = parts.clamp(min=1)
+    return total // parts + (turn < total % parts).long()

@@ -1,0 +1,150 @@
+"""CDPruner keeps tokens that matter to the question and differ from each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenprune import ops, picking
+from tokenprune.precision import exact
+from tokenprune.strategy import Adjustable, Extent, StrategyError, TowerReader, VisionStage
+from tokenprune.tokens import Signals, VisualTokens
+
+FLOOR = 1e-12  # what a token adds to the kept ones, at least, to be picked for it
+
+
+@exact
+@torch.no_grad()  # it ranks
+def relevances(
+    image: Float[Tensor, "n e"], text: Float[Tensor, "t e"], sign: int = 1, theta: float = 0.0
+) -> Float[Tensor, "n"]:
+    """How much tokens matter to texts: their mean cosine, as 0 to 1 over all of the video.
+
+    `sign` -1 turns it round, as dense features of CLIP need it (the released rule). `theta` above 0
+    sharpens it. Without a text, or where none matters more than another, all are 1.
+    """
+    if not len(image) or not len(text):
+        return image.new_ones(len(image), dtype=torch.float32)
+    cosine = sign * picking.directed(image, picking.unit(text).mean(0))
+    least, most = cosine.aminmax()
+    scaled = (cosine - least + 1e-6) / (most - least)
+    scaled = torch.where(most - least > picking.ROUNDING, scaled, 1.0)
+    return (theta / (2 * (1 - theta)) * scaled).exp() if theta else scaled
+
+
+@exact
+@torch.no_grad()  # it ranks
+def picks(
+    vectors: Float[Tensor, "g m d"],
+    relevance: Float[Tensor, "g m"],
+    number: int,
+    frame: Int[Tensor, "g m"],
+    room: Int[Tensor, "f"],
+    free: Bool[Tensor, "g m"],
+) -> Int[Tensor, "g k"]:
+    """The most probable tokens under a determinantal point process, as `picking.greedily` has them.
+
+    The kernel is the cosine of two tokens times the relevance of both. Where nothing is left that
+    the picks of a group do not span, the most relevant come next.
+    """
+    group = torch.arange(len(vectors), device=vectors.device)
+    width, spanned = vectors.shape[-1], -1 / relevance
+    basis = vectors.new_empty(len(vectors), min(number, width), vectors.shape[1])
+
+    def left(gain: Tensor, place: Tensor, before: int) -> Tensor:
+        if before + 1 >= width:  # no more dimensions
+            return spanned
+        weighted = vectors[group, place] * relevance[group, place].unsqueeze(1)
+        row = relevance * (weighted.unsqueeze(1) @ vectors.mT).squeeze(1)
+        known = basis[:, :before]
+        row = row - (known[group, :, place].unsqueeze(1) @ known).squeeze(1)
+        new = row / gain.gather(1, place.unsqueeze(1)).clamp(min=FLOOR).sqrt()
+        basis[:, before] = new
+        rest = gain - new.square()
+        return torch.where((gain > 0) & (rest > FLOOR), rest, spanned)
+
+    gain = (relevance * torch.linalg.vector_norm(vectors, dim=-1)).square()
+    gain = torch.where(gain > FLOOR, gain, spanned)
+    return picking.greedily(gain, left, number, frame, room, free)
+
+
+@dataclass(frozen=True)
+class CDPruner(VisionStage, TowerReader, Adjustable, name="cdpruner"):
+    """Beyond Attention or Similarity: Maximizing Conditional Diversity for Token Pruning in MLLMs (Zhang et al., NeurIPS 2025), https://arxiv.org/abs/2506.10967
+
+    Per frame, the most probable set of tokens under a determinantal point process whose kernel is
+    the cosine of two tokens times the relevance of both to the question, picked greedily. Kept
+    tokens go on in their order. With an allocator every frame gets its own number of picks.
+
+    Decisions: relevance is the cosine of projected tokens with the embeddings of the text behind
+    the video, mean over its rows and scaled to 0 to 1 over all frames: the one reading that every
+    host allows. The published LLaVA-Video numbers were made with code that is not released. Where a
+    frame's kept tokens span all of it, the most relevant of the others follow; relevances that are
+    all equal count as 1.
+
+    Differs from the authors' code: there relevance is read from CLIP's text tower, and with the
+    opposite sign. Checkpoints of video LLMs do not hold that tower, so `follow="released"` is
+    refused; its rule stands in `relevances(..., sign=-1)`. All scores are fp32, no kernel is
+    materialised, and a set beyond the rank of the features is as large as it should be (there
+    square roots of negative numbers leave it smaller).
+
+    Args:
+        keep: fraction of each frame's tokens kept, 0 to 1
+        relevance: of tokens to the "text" behind the video, or "none": diversity alone
+        theta: sharpens relevance, 0 (not at all) to below 1
+        scope: which tokens compete, those of each "frame" or, unpublished, of the "video"
+        follow: "paper"; "released" is refused, it needs a text tower that no checkpoint here has
+    """
+
+    keep: float = 0.25
+    relevance: Literal["text", "none"] = "text"
+    theta: float = 0.0
+    scope: Literal["frame", "video"] = "frame"
+    follow: Literal["paper", "released"] = "paper"
+
+    mixes_frames: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        ops.fraction("cdpruner.keep", self.keep)
+        if not 0.0 <= self.theta < 1.0:
+            raise StrategyError(
+                f"cdpruner.theta={self.theta} sharpens nothing: write a number from 0 to below 1"
+            )
+        if self.follow == "released":
+            raise StrategyError(
+                "cdpruner.follow=released reads CLIP's text tower, which checkpoints of video LLMs "
+                "do not hold: write cdpruner.follow=paper"
+            )
+
+    def signals(self) -> Signals:
+        return Signals(text="behind" if self.relevance == "text" else None)
+
+    def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
+        counts = tokens.counts
+        if self.scope == "frame":
+            return ops.count(counts, self.keep)
+        kept = self._picked(tokens, counts, ops.count(len(tokens), self.keep))
+        return torch.bincount(tokens.frame[kept], minlength=tokens.frames)
+
+    def retaining(self, ratio: float, extent: Extent) -> CDPruner:
+        return replace(self, keep=ratio)
+
+    def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
+        number = int(budget.sum() if self.scope == "video" else budget.max())
+        return tokens[self._picked(tokens, budget, number)]
+
+    def _picked(
+        self, tokens: VisualTokens, room: Int[Tensor, "f"], number: int
+    ) -> Bool[Tensor, "n"]:
+        vectors, told = picking.unit(tokens.features), self.relevance == "text"
+        text = self.recorded(tokens, "text") if told else tokens.features[:0]
+        weight = relevances(vectors, text, theta=self.theta)
+        whole = tokens.counts if self.scope == "frame" else tokens.counts.sum().unsqueeze(0)
+        (vectors, free), (weight, _) = ops.by_frame(vectors, whole), ops.by_frame(weight, whole)
+        frame, _ = ops.by_frame(tokens.frame, whole)
+        order = picks(vectors, weight, number, frame, room, free)
+        return picking.marked(order, free.shape[1])[free]

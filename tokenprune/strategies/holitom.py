@@ -1,0 +1,146 @@
+"""HoliTom merges static cells over scenes and time, then unattended rows inside the LLM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tokenprune import clustering, merging, ops, scenes
+from tokenprune.errors import StrategyError
+from tokenprune.strategy import Adjustable, Condenser, Extent, PrefillStage, TowerReader
+from tokenprune.tokens import SequenceView, Signals, Survivors, VisualTokens
+
+Follow = Literal["paper", "released"]
+
+
+def centred(centre: Int[Tensor, "q"], beta: float, lasting: Int[Tensor, "q"]) -> Float[Tensor, "q"]:
+    """What each static cell weighs, as released, in every one of the `lasting` frames: a centre
+    `beta`, those that joined it the rest together.
+    """
+    size = torch.bincount(centre + 1)[centre + 1].float()
+    own = centre == torch.arange(len(centre), device=centre.device)
+    weight = torch.where(own, beta, (1 - beta) / (size - 1)).masked_fill(size == 1, 1)
+    return weight / lasting
+
+
+@dataclass(frozen=True)
+class HoliTom(Condenser, PrefillStage, TowerReader, Adjustable, name="holitom"):
+    """HoliTom: Holistic Token Merging for Fast Video Large Language Models (Shao et al., NeurIPS 2025), https://arxiv.org/abs/2505.21334
+
+    At the input the video falls into scenes, consecutive frames chosen so that averaging what
+    stays the same in them saves most tokens. A cell is static where it resembles itself (cosine
+    above `similarity`) in every transition of its scene: such cells become their mean over time
+    and then density-peak clusters in the scene's first frame. Of the other cells each frame keeps
+    those with most attention in the vision tower. Before LLM layer `layer`, the rows that the last
+    prompt token attends to least merge into the most similar row that stays.
+
+    Decisions: `keep` counts what is left after averaging over time, hence a little more lives
+    (every frame rounds up) or less (a video that stands still). All static cells of a scene go
+    where their share rounds to none. A cell that a frame lost before is not static. The inner
+    stage competes over all frames; given a budget, in each. Without a row to merge into, nothing
+    merges. The unused share of clustered dynamic tokens is left out.
+
+    Differs from the authors' code: `follow="released"` restores centres that weigh `beta` against
+    all that joined them, scenes whose first frame lists static tokens first, and inner merging one
+    by one, each halving what the row was before. Never reproduced: noise on densities, the newline
+    as a visual row, a kept fraction handed on to the next video, attention maps in full.
+
+    Args:
+        keep: fraction of the tokens kept at the input, 0 to 1 (r)
+        similarity: a cell is static above this cosine of consecutive frames (tau)
+        beta: weight of a centre among those that joined it, 0 to 1; only as released
+        neighbours: so many tokens, itself among them, make a density
+        window: most frames of a scene
+        layer: first LLM layer (0-based, from 1) that runs without the merged rows (K)
+        drop: fraction of visual rows merged away there, 0 to 1 (R); 0: at the input only
+        follow: "paper", or "released" for the authors' code as described above
+    """
+
+    keep: float = 0.15
+    similarity: float = 0.8
+    beta: float = 0.6
+    neighbours: int = 7
+    window: int = 1024
+    layer: int = 18
+    drop: float = 0.5
+    follow: Follow = "paper"
+
+    mixes_frames = True
+    merges = True
+
+    def __post_init__(self) -> None:
+        ops.fraction("holitom.keep", self.keep)
+        ops.fraction("holitom.beta", self.beta)
+        ops.fraction("holitom.drop", self.drop)
+        if min(self.neighbours, self.window) < 1:
+            raise ValueError("holitom.neighbours and holitom.window count: write 1 or more")
+
+    def signals(self) -> Signals:
+        return Signals(saliency="received")
+
+    def condense(self, tokens: VisualTokens) -> VisualTokens:
+        saliency = self.recorded(tokens, "saliency")
+        if not len(tokens):
+            return tokens
+        frame, number = tokens.frame, torch.arange(len(tokens), device=tokens.frame.device)
+        address = frame * tokens.cells + tokens.slot
+        row = number.new_full((tokens.frames * tokens.cells,), -1).scatter(0, address, number)
+        present = (row >= 0).view(tokens.frames, -1)
+        found = scenes.most_static(tokens.dense(), present, self.similarity, self.window)
+        ratio = min(self.keep / ((len(tokens) - found.saved) / len(tokens)), 1.0)
+
+        static = found.static[frame, tokens.slot]
+        home = row[found.first[frame] * tokens.cells + tokens.slot].masked_fill(~static, -1)
+        still = merging.to_leaders(tokens.features, home)  # averaged over time
+        cells = torch.bincount(found.of[frame[still.rows]])
+        centres = ops.count(cells, ratio)
+        few = centres.clamp(max=self.neighbours)
+        centre = clustering.leaders(still.means, cells, centres, few, "place")
+
+        others = torch.bincount(frame[~static], minlength=tokens.frames)
+        salient, valid = ops.by_frame(saliency[~static], others)
+        kept = ops.keep_top(salient, ops.count(others, ratio, "up"), valid)[valid]
+        leader = merging.onwards(merging.onwards(still.rows, centre), still.members)
+        leader[~static] = number[~static].where(kept, -1)
+        if self.follow == "paper":
+            merged = merging.to_leaders(tokens.features, leader)
+            return tokens[merged.rows].with_features(merged.means, merged.members)
+        weight = torch.ones_like(saliency, dtype=torch.float32)
+        weight[static] = centred(centre, self.beta, still.sizes)[still.members[static]]
+        merged = merging.to_leaders(tokens.features, leader, weight)
+        result = tokens[merged.rows].with_features(merged.sums)
+        order = (2 * result.frame + ~static[merged.rows]).argsort(stable=True)
+        return replace(result[order], members=merging.onwards(order.argsort(), merged.members))
+
+    def layers(self, depth: int) -> tuple[int, ...]:
+        return (self.layer,) if self.drop else ()
+
+    def retaining(self, ratio: float, extent: Extent) -> HoliTom:
+        depth = extent.depth
+        most = 1 - self.drop * max(0, depth - self.layer) / depth
+        if not 0 < ratio <= most + 1e-9:
+            raise StrategyError(
+                f"holitom retains up to {most:.1%} here, not {ratio:.1%}: holitom.drop={self.drop} "
+                f"of them go before layer {self.layer} of {depth}, write a smaller holitom.drop"
+            )
+        return replace(self, keep=min(1.0, ratio / most))
+
+    def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
+        number = ops.count(int(view.visual.sum()), 1.0 - self.drop)
+        return view.quota_of(view.attention, number)
+
+    def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Survivors:
+        visual, kept = view.visual, view.keep_top(view.attention, budget)
+        rows, among = kept.nonzero().squeeze(-1), kept[visual]
+        if among.all() or not among.any():
+            return Survivors(rows)
+        hidden = view.hidden
+        merged = merging.absorbed(
+            hidden[visual], view.attention[visual], among, self.follow == "released"
+        )
+        where = visual[rows].nonzero().squeeze(-1)
+        return Survivors(rows, hidden[rows].index_copy(0, where, merged.to(hidden.dtype)))

@@ -1,0 +1,117 @@
+"""VisPruner keeps the salient tokens of a frame, and of the others those that have no twin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tokenprune import ops, picking
+from tokenprune.precision import exact
+from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
+from tokenprune.tokens import Signals, VisualTokens
+
+TWINS = 8  # that a frame loses in one round, at most
+
+
+def gone(left: Int[Tensor, "f"], wanted: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+    """How many of a frame's `left` tokens the next round takes, where `wanted` are to stay."""
+    return (left - wanted).clamp(max=TWINS).minimum(left // 2) * (wanted > 0)
+
+
+@exact
+@torch.no_grad()  # it ranks
+def diverse(
+    vectors: Float[Tensor, "f m d"],
+    rest: Int[Tensor, "f m"],
+    left: Int[Tensor, "f"],
+    wanted: Int[Tensor, "f"],
+) -> Int[Tensor, "f k"]:
+    """Of the first `left[f]` places in each row of `rest`, `wanted[f]` that differ; -1 is none.
+
+    Round after round every second of them is compared, by cosine, with those between. The ones with
+    the nearest twin go; the others, nearest first, now stand in front of those between, and that
+    decides who is compared in the next round.
+    """
+    similar, width = (vectors @ vectors.mT).flatten(1), vectors.shape[1]
+    # how many go in which round depends on nothing but numbers, which the host has
+    left, numbers, device = left.cpu(), wanted.cpu(), rest.device
+    while int((lost := gone(left, numbers)).max()):
+        rest = rest[:, : int(left.max())]
+        even, odd = rest[:, ::2], rest[:, 1::2]
+        last = torch.stack([left - left // 2, left // 2, lost]).to(device).unsqueeze(-1)
+        place = torch.arange(even.shape[1], device=device)
+        real, between = place < last[0], place[: odd.shape[1]] < last[1]
+        pairs = even.unsqueeze(2) * width + odd.unsqueeze(1)
+        twins = similar.gather(1, pairs.flatten(1)).view_as(pairs)
+        nearest = twins.masked_fill_(~between.unsqueeze(1), -torch.inf).amax(-1)
+        even = even.gather(1, ops.ranking(nearest, real))
+        stays = torch.cat([real & (place >= last[2]), between], dim=1)
+        packed = (~stays).to(torch.int8).argsort(dim=1, stable=True)
+        rest, left = torch.cat([even, odd], dim=1).gather(1, packed), left - lost
+    column = torch.arange(rest.shape[1], device=device)
+    return rest.where(column < wanted.unsqueeze(1), -1)
+
+
+@dataclass(frozen=True)
+class VisPruner(VisionStage, TowerReader, Adjustable, name="vispruner"):
+    """Beyond Text-Visual Attention: Exploiting Visual Cues for Effective Token Pruning in VLMs (Zhang et al., ICCV 2025), https://arxiv.org/abs/2412.01818
+
+    Per frame, the share `important` of the kept tokens are those with most attention in the vision
+    tower. The others are what is left of the rest after rounds that compare every second token, in
+    descending saliency, with those between and drop up to eight with the nearest twin. Kept tokens
+    go on in their order. `important=1` is FasterVLM, the paper's first version.
+
+    Decisions: tokens are compared after the projector and on the pooled grid, where a vision stage
+    has them; saliency is pooled with them. The important ones are counted down (`int(T * share)`),
+    frames are independent and keep the same share of their tokens.
+
+    Differs from the authors' code: they compare what the projector takes, which `follow="released"`
+    reads. There an odd number of tokens that are not important, or fewer than eight that are to
+    stay diverse, end in an IndexError; here the rounds take fewer. Scores are fp32 and ties go to
+    the lower index. Where the release runs, results agree.
+
+    Args:
+        keep: fraction of each frame's tokens kept, 0 to 1
+        important: share of the kept tokens that are salient, 0 to 1; 1 is FasterVLM
+        saliency: attention "received" by a token, or "cls", that of the CLS row where there is one
+        follow: what is compared, projected tokens ("paper") or what the projector took ("released")
+    """
+
+    keep: float = 0.25
+    important: float = 0.5
+    saliency: Literal["received", "cls"] = "received"
+    follow: Literal["paper", "released"] = "paper"
+
+    def __post_init__(self) -> None:
+        ops.fraction("vispruner.keep", self.keep)
+        ops.fraction("vispruner.important", self.important)
+
+    def signals(self) -> Signals:
+        released = self.follow == "released"
+        return Signals(saliency=self.saliency, tower="projector_input" if released else None)
+
+    def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
+        return ops.count(tokens.counts, self.keep)
+
+    def retaining(self, ratio: float, extent: Extent) -> VisPruner:
+        return replace(self, keep=ratio)
+
+    def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
+        counts = tokens.counts
+        saliency, valid = ops.by_frame(self.recorded(tokens, "saliency"), counts)
+        first = ops.count(budget, self.important, "down")
+        order = ops.ranking(saliency, valid)
+        place = torch.arange(order.shape[1], device=order.device)
+        top = order.where(place < first.unsqueeze(1), -1)
+        if self.important < 1.0:
+            rest = order.gather(1, (place + first.unsqueeze(1)).clamp(max=len(place) - 1))
+            compared = tokens.features
+            if self.follow == "released":
+                compared = self.recorded(tokens, "tower")
+            vectors, _ = ops.by_frame(picking.unit(compared), counts)
+            top = torch.cat([top, diverse(vectors, rest, counts - first, budget - first)], dim=1)
+        return tokens[picking.marked(top, len(place))[valid]]

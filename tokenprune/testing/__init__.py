@@ -1,0 +1,12 @@
+"""The laws that strategies, adapters and tasks keep, for whoever writes one elsewhere.
+
+    from tokenprune.testing import check_strategy
+    check_strategy(MyStrategy(keep=0.25))
+
+Needs neither pytest nor hypothesis: inputs are drawn from a seed.
+"""
+
+from tokenprune.testing.law import Finding as Finding
+from tokenprune.testing.report import BrokenLawsError as BrokenLawsError
+from tokenprune.testing.report import Report as Report
+from tokenprune.testing.strategy import check_strategy as check_strategy
