@@ -172,6 +172,11 @@ class SequenceView:
         return torch.bincount(self.frame[self.visual], minlength=self.frames)
 
     @property
+    def available(self) -> Int[Tensor, "f"]:
+        """The most rows that each frame can keep: all of them."""
+        return self.counts
+
+    @property
     def full(self) -> int:
         """Visual rows that entered layer 0; those of the view where `seen` is not known."""
         return int(self.seen[0] if len(self.seen) else self.visual.sum())

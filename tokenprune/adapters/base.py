@@ -39,6 +39,8 @@ class VideoLLM(LanguageRows):
     compresses_images: ClassVar[bool] = False
     # whether the tower puts a CLS row before the patches of a frame
     cls: ClassVar[bool] = False
+    # whether the projector takes the patches of a frame one by one, and pooling comes behind it
+    pools_behind: ClassVar[bool] = False
     # what is refused for this family alone, in words: its documentation
     refuses: ClassVar[tuple[str, ...]] = ()
 
@@ -138,6 +140,11 @@ class VideoLLM(LanguageRows):
                 f"{asking} reads saliency={wanted!r} of the vision tower, which that of "
                 f"{cls.model_type} does not give: choose {' or '.join(map(repr, given))}"
             )
+        if signals.grid is not None and not cls.pools_behind:
+            raise StrategyError(
+                f"{asking} works before the projector, on patches that {cls.model_type} does not "
+                "take one by one: choose the form behind it"
+            )
         if signals.summary is not None:
             raise StrategyError(
                 f"{asking} reads the output of a pooling head, which checkpoints of "
@@ -148,6 +155,10 @@ class VideoLLM(LanguageRows):
     def projector(self) -> nn.Module:
         """What takes the tower's output to the language model's width."""
         return self.body.get_submodule("multi_modal_projector")
+
+    def project(self, states: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
+        """What the projector makes of single rows; no hook on it runs."""
+        return self.projector.forward(states)
 
     def projected_cells(
         self, states: Tensor, videos: Sequence[Video]
