@@ -248,11 +248,19 @@ def test_any_video(tokens: VisualTokens, data: st.DataObject) -> None:
     assert {*out.members.tolist()} - {-1} == {*range(len(out))}
 
 
-def test_retaining_and_allocators() -> None:
-    extent = Extent(32, 196, 28)
-    for tokens in (1, 19, 35, 49, 98, 196):
-        adjusted = FastVID().retaining(tokens / 196, extent)
-        assert ops.count(196, adjusted.keep, "down") == tokens
+@pytest.mark.parametrize("tokens", [1, 19, 35, 49, 98, 196])
+def test_retaining(tokens: int) -> None:
+    """Anchors are as many as frames hold, and truncation loses no token."""
+    adjusted = FastVID().retaining(tokens / 196, Extent(32, 196, 28))
+    assert ops.count(196, adjusted.keep, "down") == tokens
+    assert adjusted.context == (
+        0.4 if tokens < 90 else pytest.approx(96 / 294 if tokens == 98 else 0)
+    )
+    shown = clip(0, [8, 4, 1, 19], 196)
+    assert len(adjusted.condense(shown)) == tokens * 32
+
+
+def test_it_hosts_no_allocator_and_keeps_positions() -> None:
     with pytest.raises(StrategyError, match="fastvid keeps as many tokens of a frame as"):
         Pipeline((FastVID(), DyToK())).check()
     assert Pipeline((FastVID(),)).input_positions("contiguous") == "original"
