@@ -125,6 +125,26 @@ def means(
     return belongs @ features.float() / belongs.sum(-1, keepdim=True).clamp(min=1)
 
 
+def condensed(
+    features: Float[Tensor, "n d"],
+    centres: int,
+    neighbours: int,
+    how: Literal["mean", "sum"] = "mean",
+) -> tuple[Int[Tensor, "c"], Float[Tensor, "c d"]]:
+    """The `centres` of one group by density peaks, the best first, and what clusters sum up to."""
+    if centres == 0:
+        return torch.zeros(0, dtype=torch.long, device=features.device), features[:0]
+    every = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
+    number = torch.tensor([centres], device=features.device)
+    found = density_peaks(features.unsqueeze(0), every, number, neighbours)
+    member = found.member[0]
+    sums = features.new_zeros(centres, features.shape[-1], dtype=torch.float32)
+    sums = sums.index_add(0, member, features.float())
+    if how == "mean":
+        sums = sums / torch.bincount(member, minlength=centres).unsqueeze(-1)
+    return found.centre[0], sums.to(features.dtype)
+
+
 def segments(similarity: Float[Tensor, "t"], threshold: float, least: int) -> Int[Tensor, "f"]:
     """The segment of every frame, from the similarity of each frame to the next.
 
@@ -147,11 +167,22 @@ def leaders(
 
     See `density_peaks`.
     """
+    return ranked_leaders(features, counts, centres, neighbours, order)[0]
+
+
+def ranked_leaders(
+    features: Float[Tensor, "n d"],
+    counts: Int[Tensor, "g"],
+    centres: Int[Tensor, "g"],
+    neighbours: Int[Tensor, "g"] | int,
+    order: Literal["score", "place"] = "score",
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """The same, and which centre of its group in `order` that is."""
     padded, valid = ops.by_frame(features, counts)
     found = density_peaks(padded, valid, centres, neighbours, order)
     place = found.centre.gather(1, found.member.clamp(min=0))
     row = place + (counts.cumsum(0) - counts).unsqueeze(-1)
-    return torch.where(found.member == NOBODY, NOBODY, row)[valid]
+    return torch.where(found.member == NOBODY, NOBODY, row)[valid], found.member[valid]
 
 
 def totals(number: Int[Tensor, "f"], segment: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
