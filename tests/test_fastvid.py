@@ -87,6 +87,16 @@ def test_the_example_of_the_method() -> None:
     assert released.condense(tokens).counts.tolist() == [12 + 17, 12, 12, 12, 12 + 17]
 
 
+@pytest.mark.parametrize(
+    ("keep", "salient", "context"), [(0.25, 30, 19), (0.2, 24, 15), (0.15, 18, 11), (0.1, 12, 7)]
+)
+def test_the_published_budgets_of_196_cells(keep: float, salient: int, context: int) -> None:
+    """Released counts per frame; the one anchor frame of four has those of all."""
+    tokens = video(drawn(0, 4 * 196, 4) + 9, 196, drawn(1, 4 * 196))
+    counts = FastVID(keep, segments=1, follow="released").condense(tokens).counts
+    assert counts.tolist() == [salient, salient, salient, salient + 4 * context]
+
+
 def by_hand(strategy: FastVID, tokens: VisualTokens) -> tuple[list[tuple[int, int]], Tensor]:
     """Addresses and features, frame by frame and token by token."""
     x, cells = tokens.dense(), tokens.cells

@@ -175,6 +175,8 @@ def test_counts_are_ceilings_of_double_products() -> None:
     for keep, expected in [(0.25, 49), (0.2, 40), (0.15, 30), (0.1, 20)]:
         tokens = video(drawn(0, 196, 4), 196, torch.arange(196.0))
         assert len(HoliTom(keep=keep).condense(tokens)) == expected
+    assert 50 * 0.14 > 7
+    assert len(HoliTom(keep=0.14).condense(video(drawn(0, 50, 4), 50, torch.arange(50.0)))) == 8
 
 
 def test_a_cell_that_a_frame_lost_is_not_static() -> None:
