@@ -60,7 +60,10 @@ def loops(path: Path) -> list[str]:
 
 
 LOOPS = {
-    "tokenprune.merging": ["for in range(0, len(features), window)"],  # windows of some frames
+    "tokenprune.merging": [
+        "for in range(0, len(features), window)",  # windows of some frames
+        "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
+    ],
     "tokenprune.ops": ["for in range(60)"],  # halves of an interval
     # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
     "tokenprune.scenes": ["for in range(frames)", "while end > 0"],

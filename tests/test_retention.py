@@ -59,7 +59,15 @@ def measured(pipeline: Pipeline, extent: Extent) -> float:
     total = extent.frames * extent.cells
     features = torch.randn(total, 16)
     tokens = VisualTokens(
-        features, features, torch.rand(total), frame, slot, extent.frames, extent.cells
+        features,
+        features,
+        torch.rand(total),
+        frame,
+        slot,
+        extent.frames,
+        extent.cells,
+        tower=features,
+        text=features[:2],
     )
     if isinstance(host, VisionStage):
         return int(host.quota(tokens).sum()) / total
@@ -102,6 +110,14 @@ def reached(pipeline: Pipeline, ratio: float, extent: Extent) -> tuple[Pipeline 
         return None, str(error)
 
 
+def lost(kind: Any, ratio: float, extent: Extent) -> float:
+    """What VidCom2 loses at most, above one half: its share of a frame that it thinks the world of
+    ends at all of the frame.
+    """
+    most = ratio * (2 - 1 / extent.frames)
+    return max(0.0, most - 1) / extent.frames if kind.name == "vidcom2" else 0.0
+
+
 @pytest.mark.parametrize("kind", ADJUSTABLE)
 @given(st.data())
 def test_quota_grants_what_is_asked_to_the_token_per_frame(kind: Any, data: st.DataObject) -> None:
@@ -124,7 +140,8 @@ def test_quota_grants_what_is_asked_to_the_token_per_frame(kind: Any, data: st.D
         return
     # a condenser rounds up twice: what a frame keeps, and how many clusters it gets
     rows = 2 if issubclass(kind, Condenser) else 1
-    assert abs(measured(adjusted, extent) - ratio) <= rows / extent.cells + 1e-6
+    within, over = rows / extent.cells + 1e-6, measured(adjusted, extent) - ratio
+    assert -within - lost(kind, ratio, extent) <= over <= within
     assert adjusted.retaining(ratio, extent) == adjusted
 
 
@@ -148,8 +165,10 @@ def test_whole_tokens_per_frame_are_met_exactly(kind: Any, data: st.DataObject) 
     steps["pyramiddrop"] = 5 / 3 * token
     # and flashvid rounds clusters up in doubles, where a whole number may lie above itself
     steps["flashvid"] = 2 / extent.cells
+    steps["vidcom2"] = 1 / extent.cells  # every frame rounds its own share
     step = steps.get(kind.name, 0.0)
-    assert abs(measured(adjusted, extent) - tokens / extent.cells) <= step / 2 + 1e-9
+    over = measured(adjusted, extent) - tokens / extent.cells
+    assert -lost(kind, tokens / extent.cells, extent) - step / 2 - 1e-9 <= over <= step / 2 + 1e-9
 
 
 @pytest.mark.parametrize("kind", ADJUSTABLE)

@@ -34,14 +34,15 @@ ROOMS = {
     "strategies": (
         "errors ops precision merging clustering trees windows scenes picking tokens strategy"
     ),
-    "adapters": "errors lookup ops compat tokens pixels",
+    "adapters": "errors lookup ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
     "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
-    "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
+    "runtime": "errors ops precision compat sequence tokens guards strategy declaration adapters registry",
     "tasks": "errors lookup options storage loading",
     "testing": (
-        "errors tokens sequence guards strategy declaration adapters registry loading runtime tasks"
+        "errors compat sequence tokens guards strategy declaration adapters registry loading "
+        "runtime tasks"
     ),
     "results": "errors lookup options storage strategy registry plugins loading",
     "evaluation": (

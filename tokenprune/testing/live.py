@@ -56,10 +56,10 @@ def on_models(strategy: Any, models: Sequence[str]) -> Iterator[Finding]:
         pipelines = [Pipeline((host, strategy)) for host in hosts]
     for name in models:
         for pipeline in pipelines:
-            yield from _on(pipeline, name)
+            yield from _on(strategy, pipeline, name)
 
 
-def _on(pipeline: Pipeline, name: str) -> Iterator[Finding]:
+def _on(strategy: Any, pipeline: Pipeline, name: str) -> Iterator[Finding]:
     try:
         live, reason = _model(pipeline, name)
     except LoadingError as error:
@@ -77,7 +77,7 @@ def _on(pipeline: Pipeline, name: str) -> Iterator[Finding]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as that nothing is left of a video
         for one in LIVE:
-            yield tried(group, one, pipeline.strategies[-1], [trial])
+            yield tried(group, one, strategy, [trial])
 
 
 def _model(pipeline: Pipeline, name: str) -> tuple[Live | None, str]:
@@ -111,7 +111,8 @@ def refusing() -> Iterator[None]:
 @torch.no_grad()
 def answer(pipeline: Pipeline, model: Any, inputs: Inputs) -> Answer:
     """What the model says to a prompt under a pipeline."""
-    with refusing(), attach(model, pipeline) as session:
+    attached = attach(model, pipeline)  # which may refuse this model
+    with refusing(), attached as session:
         output = _generated(model, inputs)
         return Answer(output, session.report)
 
@@ -186,7 +187,8 @@ def eager(_: Any, trial: Trial) -> None:
 def further_turns(_: Any, trial: Trial) -> None:
     model, prompts = trial.live.model, trial.live.prompts
     found: list[Tensor] = []
-    with refusing(), attach(model, trial.pipeline):
+    attached = attach(model, trial.pipeline)
+    with refusing(), attached:
         for inputs in (prompts.batch, *prompts.alone):
             first = _generated(model, inputs)
             ids = first.sequences
