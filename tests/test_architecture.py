@@ -72,7 +72,8 @@ LOOPS = {
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     "tokenprune.picking": [  # picks, of which each depends on those before it
         "for in range(number)",
-        "for in range(0, len(vectors), BLOCK)",
+        "for in range(0, len(vectors), PART)",
+        "for in range(0, len(vectors), PART)",
         "while left > 0",
     ],
     # a few pivots, of which each chooses from what those before it left
