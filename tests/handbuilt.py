@@ -50,6 +50,7 @@ class Removal:
         forgotten: rows that words generated see in no layer
         becomes: what hidden states of the rows that are there are, before some of them go
         anew: positions are counted from 0 wherever rows go
+        stays: rows have the positions that they have in the whole sample
     """
 
     rows: Mapping[int, Tensor] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Removal:
     forgotten: Tensor | None = None
     becomes: Callable[[Tensor, Tensor], Tensor] | None = None  # of rows and their states
     anew: bool = False
+    stays: bool = False
 
 
 NOTHING = Removal()
@@ -123,7 +125,7 @@ def logits(
     added = torch.arange(length, length + new)
     rows = torch.cat([removed.rows.get(0, torch.arange(length)), added])
     hidden = torch.cat([embeds, model.get_input_embeddings()(words)])[rows][None]
-    positions = _positions(sample, rows, new, places)
+    positions = rows[None] if removed.stays else _positions(sample, rows, new, places)
     blocks = torch.cat([sample.blocks, torch.full((new,), -1)])
     deepstack = [torch.cat([part, part.new_zeros(new, part.shape[1])]) for part in sample.deepstack]
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * len(text.layers)

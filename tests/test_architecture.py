@@ -21,7 +21,7 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-SHARED = ("ops", "merging", "clustering", "trees", "scenes", "picking")
+SHARED = ("ops", "merging", "clustering", "trees", "windows", "scenes", "picking")
 PURE = {name: MODULES[name] for name in (*(f"tokenprune.{part}" for part in SHARED), *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
@@ -60,10 +60,15 @@ def loops(path: Path) -> list[str]:
 
 
 LOOPS = {
-    "tokenprune.merging": ["for in range(0, len(features), window)"],  # windows of some frames
+    "tokenprune.merging": [
+        "for in range(0, len(features), window)",  # windows of some frames
+        "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
+    ],
     "tokenprune.ops": ["for in range(60)"],  # halves of an interval
     # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
     "tokenprune.scenes": ["for in range(frames)", "while end > 0"],
+    # runs of labels on the host, of which each may depend on those before it
+    "tokenprune.windows": ["for in runs", "for in runs", "for in groupby(labels)"],
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     "tokenprune.picking": [  # picks, of which each depends on those before it
         "for in range(number)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 from arbitrary import video
 from models import llava_onevision, prompt
 
-from tokenprune import attach, ops, registry
+from tokenprune import attach, ops, picking, registry
 from tokenprune.merging import nearest_tokens
 from tokenprune.precision import exact, full_precision
 from tokenprune.runtime.attention import last_row, mean_query, received
+from tokenprune.strategies import cdpruner, divprune, vidcom2, vispruner
 from tokenprune.strategies.dycoke import similarity
 from tokenprune.strategies.dytok import frame_weights
 from tokenprune.strategies.visionzip import plan
@@ -52,6 +54,20 @@ FUNCTIONS = {
         number=32,
     )[0],
     "visionzip": planned,
+    "picking": lambda: picking.farthest(
+        picking.unit(drawn(600, 24)), torch.zeros(600).long(), torch.tensor([600]), 60
+    ),
+    "divprune": lambda: divprune.picks(
+        picking.unit(drawn(3, 36, 24)), torch.ones(3, 36).bool(), torch.full((3,), 9)
+    ),
+    "cdpruner": lambda: cdpruner.relevances(drawn(99, 64), drawn(3, 64, seed=1)),
+    "vispruner": lambda: vispruner.diverse(
+        picking.unit(drawn(3, 36, 24)),
+        torch.arange(36).expand(3, -1),
+        torch.full((3,), 36),
+        torch.full((3,), 9),
+    ),
+    "vidcom2": lambda: vidcom2.likeness(drawn(99, 24), torch.full((3,), 33), "released").frame,
 }
 
 
@@ -70,6 +86,7 @@ def test_scores_are_the_same_inside_and_outside_autocast(name):
 def test_every_vision_stage_keeps_the_same_tokens_under_autocast(name):
     stage: Any = registry.get(name)()
     tokens = video(drawn(6 * 36, 24), 36, drawn(6 * 36, seed=1).abs(), drawn(6 * 36, 32, seed=2))
+    tokens = replace(tokens, text=drawn(3, 24, seed=3))
     budget = stage.quota(tokens)
     plain = stage.compress(tokens, budget)
     with torch.autocast("cpu", HALF):

@@ -59,7 +59,8 @@ def test_video(file: str, case: str, paper: str | None) -> None:
 def test_temporal_patches(file: str, case: str) -> None:
     settings = array(file, f"{case}_settings").tolist()
     keep, segments, similarity, near, context, stride, beta = settings
-    strategy = FastVID(keep, int(segments), similarity, context, int(stride), beta, near=near)
+    options = keep, int(segments), similarity, context, int(stride), beta
+    strategy = FastVID(*options, near=near, follow="qwen")
     tokens = tokens_of(file, case)
     check(strategy.condense(tokens), file, case)
     check_segments(tokens.dense().mean(1), strategy, file, case)

@@ -136,9 +136,9 @@ def test_released_members_are_those_of_the_paper_in_another_order() -> None:
     assert released.members is not None
     went = paper.members >= 0
     assert torch.equal(went, released.members >= 0)
-    for name in ("frame", "slot"):
-        there = [getattr(out, name)[out.members[went]] for out in (paper, released)]
-        assert torch.equal(*there)
+    there = paper.members[went], released.members[went]
+    assert torch.equal(paper.frame[there[0]], released.frame[there[1]])
+    assert torch.equal(paper.slot[there[0]], released.slot[there[1]])
     assert not torch.equal(paper.slot, released.slot)
 
 

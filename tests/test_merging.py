@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import arbitrary
 import pytest
 import torch
 from arbitrary import blank, draws, video
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tokenprune import ops
 from tokenprune.errors import StrategyError
 from tokenprune.strategies.prumerge import PruMerge
 from tokenprune.strategies.random import Random
 from tokenprune.strategies.uniform import Uniform
-from tokenprune.strategies.visionzip import VisionZip, core
+from tokenprune.strategies.visionzip import VisionZip, core, split
 from tokenprune.tokens import VisualTokens
 
 
@@ -286,3 +289,22 @@ def test_controls() -> None:
         for seed in (0, 0, 1)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+@given(st.data())
+def test_visionzip_says_who_went_where(data: st.DataObject) -> None:
+    """A merged row is the mean of its members, and who has no row to join goes nowhere."""
+    tokens = data.draw(arbitrary.visual_tokens())
+    budget = data.draw(arbitrary.budgets(tokens.counts))
+    kept = VisionZip(merge="mean").compress(tokens, budget)
+    members = kept.members
+    assert members is not None
+    _, contextual = split(budget)
+    nowhere = members < 0
+    assert not bool(nowhere[contextual[tokens.frame] > 0].any())
+    sums = torch.zeros_like(kept.features).index_add_(
+        0, members[~nowhere], tokens.features[~nowhere]
+    )
+    number = torch.bincount(members[~nowhere], minlength=len(kept))
+    torch.testing.assert_close(kept.features, sums / number.unsqueeze(-1), rtol=1e-4, atol=1e-5)
+    assert torch.equal(kept.frame[members[~nowhere]], tokens.frame[~nowhere])

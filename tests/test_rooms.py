@@ -16,6 +16,7 @@ ROOMS = {
     "merging": "ops precision",
     "clustering": "ops precision",
     "trees": "ops precision merging",
+    "windows": "precision merging",
     "scenes": "ops",
     "picking": "ops precision",
     "flops": "",
@@ -30,15 +31,18 @@ ROOMS = {
     "guards": "errors tokens",
     "strategy": "errors lookup ops tokens guards",
     "declaration": "errors guards strategy",
-    "strategies": "errors ops precision merging clustering trees scenes picking tokens strategy",
-    "adapters": "errors lookup ops compat tokens pixels",
+    "strategies": (
+        "errors ops precision merging clustering trees windows scenes picking tokens strategy"
+    ),
+    "adapters": "errors lookup ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
     "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
-    "runtime": "errors precision compat tokens guards strategy declaration adapters registry",
+    "runtime": "errors ops precision compat sequence tokens guards strategy declaration adapters registry",
     "tasks": "errors lookup options storage loading",
     "testing": (
-        "errors tokens sequence guards strategy declaration adapters registry loading runtime tasks"
+        "errors compat sequence tokens guards strategy declaration adapters registry loading "
+        "runtime tasks"
     ),
     "results": "errors lookup options storage strategy registry plugins loading",
     "evaluation": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,9 +16,10 @@ from test_families import check, generated
 from torch import Tensor
 
 from tokenprune import attach
-from tokenprune.errors import StrategyError
+from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.sequence import SequenceView, Survivors
-from tokenprune.strategy import Pipeline, PrefillStage
+from tokenprune.strategy import Condenser, Pipeline, PrefillStage, TowerReader
+from tokenprune.tokens import Signals, VisualTokens
 
 everyone = pytest.mark.parametrize("family", ALL, ids=[family.model_type for family in ALL])
 whole = [family for family in ALL if family.model_type != "gemma3"]
@@ -233,3 +234,204 @@ def test_three_axes_are_not_counted_anew() -> None:
     family = FAMILIES["qwen2_vl"]
     with pytest.raises(StrategyError, match=r"three \(M-RoPE\)"):
         attach(family.model("sdpa"), Pipeline((Renumbered((1,)),)))
+
+
+# at the language model's input
+
+
+@dataclass(frozen=True)
+class Halves(Condenser):
+    """Every second token of a frame goes into the one before it; reads whatever it is told."""
+
+    positions: ClassVar[Any] = None
+    merges: ClassVar[bool] = True
+
+    def condense(self, tokens: VisualTokens) -> VisualTokens:
+        place = torch.arange(len(tokens))
+        even = tokens.slot % 2 == 0
+        kept = tokens[even]
+        row = even.cumsum(0) - 1
+        members = torch.where(even, row, row.clamp(min=0))
+        sums = kept.features.new_zeros(kept.features.shape).index_add(
+            0, members, tokens.features[place]
+        )
+        numbers = torch.bincount(members, minlength=len(kept)).unsqueeze(-1)
+        return kept.with_features(sums / numbers, members)
+
+
+@dataclass(frozen=True)
+class Stays(Halves):
+    positions: ClassVar[Any] = "original"
+
+
+def halved(sample: handbuilt.Sample, frame: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings with every second token in the one before it, and the rows that are left."""
+    embeds, rows = sample.embeds.clone(), (frame >= 0).nonzero().squeeze(-1)
+    odd = slot[rows] % 2 == 1
+    gone = rows[odd]
+    into = rows[odd.nonzero().squeeze(-1) - 1]
+    embeds[into] = (embeds[into] + embeds[gone]) / 2
+    left = torch.ones_like(frame, dtype=torch.bool)
+    left[gone] = False
+    return embeds, left.nonzero().squeeze(-1)
+
+
+def slots_of(frame: Tensor) -> Tensor:
+    """The cell of every visual row, numbered within its frame."""
+    slot, seen = torch.zeros_like(frame), {}
+    for row, number in enumerate(frame.tolist()):
+        slot[row] = seen.get(number, 0)
+        seen[number] = int(slot[row]) + 1
+    return slot
+
+
+@pytest.mark.parametrize("family", flat, ids=[family.model_type for family in flat])
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_condenser(family: Family, stays: bool) -> None:
+    """Positions are counted anew behind it, or stay where they were with the text behind them."""
+    model, prompt = asked(family)
+    with attach(model, Pipeline((Stays() if stays else Halves(),))) as session:
+        words, found = generated(model, prompt)
+    for number, inputs in enumerate(prompt.alone):
+        sample, frame = handbuilt.whole(model, family, inputs), frames_of(prompt, number)
+        embeds, left = halved(sample, frame, slots_of(frame))
+        removal = Removal({0: left}, embeds=embeds, stays=stays)
+        with torch.no_grad():
+            expected = handbuilt.logits(model, sample, words[number], removal)
+        assert float((found[number] - expected).abs().max()) < 2e-5
+        report = session.report[number]
+        (stage,) = report.stages
+        assert stage.condensed and stage.merged and stage.budget == stage.after
+        sizes = torch.bincount(report.members[0], minlength=report.kept)
+        assert int(sizes.sum()) == report.videos[0].tokens
+        assert len(sizes) == report.videos[0].frames * -(-report.videos[0].cells // 2)
+
+
+@dataclass(frozen=True)
+class First(Condenser):
+    """Drops the second half of the frames."""
+
+    def condense(self, tokens: VisualTokens) -> VisualTokens:
+        return tokens[tokens.frame < (tokens.frames + 1) // 2]
+
+
+def test_provenance_goes_through_all_stages() -> None:
+    """Of each uncompressed token the row it went into, whatever was dropped before and after."""
+    model, prompt = asked(FAMILIES["llava_onevision"])
+    with attach(model, Pipeline((First(), Halves()))) as session:
+        generated(model, prompt)
+    report = session.report[0]
+    video, (members,) = report.videos[0], report.members
+    frame = torch.arange(video.frames).repeat_interleave(video.cells)
+    slot = torch.arange(video.cells).repeat(video.frames)
+    wide = -(-video.cells // 2)
+    expected = torch.where(frame < (video.frames + 1) // 2, frame * wide + slot // 2, -1)
+    assert torch.equal(members, expected)
+
+
+EVERYTHING = Signals(text="behind", tower="projector_input", saliency="pseudo_cls")
+
+
+@dataclass(frozen=True)
+class Told(Condenser, TowerReader):
+    """Keeps everything, and writes down what it was shown."""
+
+    asks: Signals = EVERYTHING
+    tokens: list[VisualTokens] = field(default_factory=list, hash=False)
+
+    def signals(self) -> Signals:
+        return self.asks
+
+    def condense(self, tokens: VisualTokens) -> VisualTokens:
+        self.tokens.append(tokens)
+        return tokens
+
+
+@everyone
+@torch.no_grad()
+def test_a_condenser_is_told_the_text_and_what_the_projector_took(family: Family) -> None:
+    model, prompt = asked(family)
+    told, taken = Told(), []
+    with attach(model, Pipeline((told,))) as session:
+        projector = session._adapter.projector
+        handle = projector.register_forward_pre_hook(lambda _, args: taken.append(args[0]))
+        model(**prompt.inputs)
+        handle.remove()
+    for number, (inputs, tokens) in enumerate(zip(prompt.alone, told.tokens, strict=True)):
+        sample, frame = handbuilt.whole(model, family, inputs), frames_of(prompt, number)
+        last = int((frame >= 0).nonzero().max())
+        ids = inputs["input_ids"][0]
+        words = sample.embeds[last + 1 :][ids[last + 1 :] != family.placeholder]
+        assert tokens.text is not None and torch.allclose(tokens.text, words, atol=1e-6)
+        assert tokens.tower is not None and len(tokens.tower) == len(tokens)
+        assert tokens.saliency is not None
+        mass = tokens.saliency.unflatten(0, (tokens.frames, -1)).sum(1)
+        assert bool((mass < 1.05).all()) and bool((mass > 0.5).all())
+    whole_of = torch.cat([states.flatten(0, -2) for states in taken])
+    means = [tokens.tower for tokens in told.tokens if tokens.tower is not None]
+    assert torch.cat(means).mean() == pytest.approx(float(whole_of.mean()), abs=0.05)
+
+
+def test_text_is_not_read_without_a_cache() -> None:
+    """The answer's own words would be text behind the video."""
+    model, prompt = asked(FAMILIES["llava_onevision"])
+    with (
+        attach(model, Pipeline((Told(Signals(text="behind")),))),
+        pytest.raises(UnsupportedGenerationError, match="without a cache"),
+    ):
+        generated(model, prompt, use_cache=False)
+
+
+def test_a_pooling_head_is_refused() -> None:
+    model, _ = asked(FAMILIES["llava_onevision"])
+    with pytest.raises(StrategyError, match="choose 'received' or 'mean_query' or 'pseudo_cls'"):
+        attach(model, Pipeline((Told(Signals(saliency="pooling_head")),)))
+    with pytest.raises(StrategyError, match="choose the mean of a frame's tokens"):
+        attach(model, Pipeline((Told(Signals(summary="pooling_head")),)))
+
+
+@pytest.fixture
+def cleanup() -> Iterator[list[Any]]:
+    """Hooks of a test on a shared model."""
+    handles: list[Any] = []
+    yield handles
+    for handle in handles:
+        handle.remove()
+
+
+@everyone
+@torch.no_grad()
+def test_a_view_offers_what_the_stock_model_computes(family: Family, cleanup: list[Any]) -> None:
+    """Attention of any rows from its maps, hidden states and keys; nothing is made up."""
+    _, prompt = asked(family)
+    layer = family.layers[1]
+    reads, model = Reads(layer), family.model("sdpa")
+    with attach(model, Pipeline((reads,))):
+        model(**prompt.inputs)
+    eager, entered = family.model("eager"), {}
+    layers = eager.model.language_model.layers
+    for below in (0, layer):
+
+        def note(_: Any, args: Any, kwargs: Any, below: int = below) -> None:
+            entered[below] = args[0] if args else kwargs["hidden_states"]
+
+        handle = layers[below].register_forward_pre_hook(note, with_kwargs=True)
+        cleanup.append(handle)
+    out = eager(**prompt.inputs, output_attentions=True)
+    for number, read in enumerate(reads.views):
+        real = prompt.inputs["attention_mask"][number].bool()
+        maps = out.attentions[layer - 1][number][:, real][:, :, real]
+        behind = read["behind"]
+        for name, expected in {
+            "attention": maps[:, -1].mean(0),
+            "again": maps[:, -1].mean(0),
+            "mean": maps[:, behind].mean((0, 1)),
+            "largest": maps[:, behind].amax((0, 1)),
+            "alone": maps[:, behind].mean(0),
+            "hidden": entered[layer][number][real],
+            "inputs": entered[0][number][real],
+            "normed": eager.model.language_model.norm(entered[layer][number][real]),
+        }.items():
+            assert torch.allclose(read[name], expected, atol=2e-5), (name, number)
+        assert read["seen"].tolist() == [int((read["frame"] >= 0).sum())] * layer
+        assert read["keys"].shape[0] == int(real.sum())

@@ -167,11 +167,22 @@ def leaders(
 
     See `density_peaks`.
     """
+    return ranked_leaders(features, counts, centres, neighbours, order)[0]
+
+
+def ranked_leaders(
+    features: Float[Tensor, "n d"],
+    counts: Int[Tensor, "g"],
+    centres: Int[Tensor, "g"],
+    neighbours: Int[Tensor, "g"] | int,
+    order: Literal["score", "place"] = "score",
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """The same, and which centre of its group in `order` that is."""
     padded, valid = ops.by_frame(features, counts)
     found = density_peaks(padded, valid, centres, neighbours, order)
     place = found.centre.gather(1, found.member.clamp(min=0))
     row = place + (counts.cumsum(0) - counts).unsqueeze(-1)
-    return torch.where(found.member == NOBODY, NOBODY, row)[valid]
+    return torch.where(found.member == NOBODY, NOBODY, row)[valid], found.member[valid]
 
 
 def totals(number: Int[Tensor, "f"], segment: Int[Tensor, "f"]) -> Int[Tensor, "f"]:

@@ -16,6 +16,7 @@ from tokenprune.lookup import FAMILIES, TASKS
 from tokenprune.options import as_typed
 from tokenprune.strategy import (
     Allocator,
+    Condenser,
     DecodeStage,
     Pipeline,
     PrefillStage,
@@ -27,9 +28,18 @@ from tokenprune.strategy import (
 STAGES = {
     "allocate": Allocator,
     "vision": VisionStage,
+    "condense": Condenser,
     "prefill": PrefillStage,
     "decode": DecodeStage,
 }  # in running order
+
+HEADINGS = {
+    "allocate": "allocate: where the tokens of another strategy go",
+    "vision": "vision: a budget of each frame, between projector and LLM",
+    "condense": "condense: as many tokens as the content gives, between projector and LLM",
+    "prefill": "prefill: before one or several LLM layers, once per prompt",
+    "decode": "decode: what every generated token sees",
+}
 
 
 class Entry(NamedTuple):
@@ -45,6 +55,14 @@ class Entry(NamedTuple):
 def entries() -> list[Entry]:
     """All registered strategies, by name."""
     return [_entry(registry.get(name)) for name in registry.names()]
+
+
+def by_stage() -> dict[str, list[Entry]]:
+    """The same, by the first of their stages, in running order; stages that have some."""
+    found: dict[str, list[Entry]] = {stage: [] for stage in STAGES}
+    for entry in entries():
+        found[entry.stages[0]].append(entry)
+    return {stage: some for stage, some in found.items() if some}
 
 
 def _entry(kind: type[Strategy]) -> Entry:
@@ -72,27 +90,37 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def strategies_markdown() -> str:
-    """The table of strategies for README and docs, one row each, without a final newline."""
-    rows = ["| strategy | stage | options and defaults | paper |", "| --- | --- | --- | --- |"]
-    for entry in entries():
-        fields = ", ".join(f"`{name}={as_typed(value)}`" for name, value in entry.fields.items())
-        paper = f"[{entry.paper}]({entry.link})" if entry.link else entry.paper
-        rows.append(f"| `{entry.name}` | {', '.join(entry.stages)} | {fields} | {paper} |")
-    return "\n".join(rows)
+    """The tables of strategies for README and docs, one for each stage, without a final newline."""
+    parts: list[str] = []
+    for stage, some in by_stage().items():
+        rows = [f"**{HEADINGS[stage].capitalize()}**", ""]
+        rows += ["| strategy | stages | options and defaults | paper |"]
+        rows += ["| --- | --- | --- | --- |"]
+        rows += [_row(entry) for entry in some]
+        parts.append("\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def _row(entry: Entry) -> str:
+    fields = ", ".join(f"`{name}={as_typed(value)}`" for name, value in entry.fields.items())
+    paper = f"[{entry.paper}]({entry.link})" if entry.link else entry.paper
+    return f"| `{entry.name}` | {', '.join(entry.stages)} | {fields} | {paper} |"
 
 
 def listing() -> Table:
-    """The same table for the terminal."""
+    """The same for the terminal, in one table."""
     table = Table(box=SIMPLE_HEAD)
-    for column in ("strategy", "stage", "options and defaults", "paper"):
+    for column in ("strategy", "stages", "options and defaults", "paper"):
         table.add_column(column, overflow="fold", no_wrap=column == "strategy")
-    for entry in entries():
-        fields = "\n".join(
-            f"{entry.name}.{name}={as_typed(value)}" for name, value in entry.fields.items()
-        )
-        table.add_row(
-            entry.name, "\n".join(entry.stages), fields, f"{entry.paper}\n{entry.link}".strip()
-        )
+    for stage, some in by_stage().items():
+        name, _, meaning = HEADINGS[stage].partition(": ")
+        table.add_row(f"[bold]{name}[/bold]", "", "", f"[italic]{meaning}[/italic]")
+        for entry in some:
+            fields = "\n".join(
+                f"{entry.name}.{name}={as_typed(value)}" for name, value in entry.fields.items()
+            )
+            paper = f"{entry.paper}\n{entry.link}".strip()
+            table.add_row(f"  {entry.name}", "\n".join(entry.stages), fields, paper)
         table.add_section()
     return table
 
@@ -116,38 +144,44 @@ def steps(pipeline: Pipeline) -> list[tuple[str, Strategy, str, str]]:
     """
     found: list[tuple[str, Strategy, str, str]] = []
     for stage in pipeline.of(Allocator):
-        host = next(iter([*pipeline.of(VisionStage), *pipeline.of(PrefillStage)]), None)
-        when = (
-            f"once per prompt, first: splits the budget of {getattr(host, 'name', 'its host')} "
-            "over frames"
-        )
-        found.append(
-            (
-                "allocate",
-                stage,
-                when,
-                "the guide's attention over the whole prompt (the model or assistant=)",
-            )
-        )
-    for stage in pipeline.of(VisionStage):
-        reads = "visual tokens after the projector"
-        if isinstance(stage, TowerReader):
-            reads += "".join(
-                f", {kind} of the vision tower"
-                for kind, how in stage.signals()._asdict().items()
-                if how
-            )
-        reader: Any = stage
-        found.append(("vision", reader, "once per video, before the LLM", reads))
+        host = next(iter(pipeline.hosts), None)
+        name = getattr(host, "name", "its host")
+        when = f"once per prompt, first: splits the budget of {name} over frames"
+        reads = "the guide's attention over the whole prompt (the model or assistant=)"
+        found.append(("allocate", stage, when, reads))
+    for stage in pipeline.at_input:
+        kind = "condense" if isinstance(stage, Condenser) else "vision"
+        found.append((kind, stage, "once per video, before the LLM", _read_at_input(stage)))
     for stage in pipeline.of(PrefillStage):
-        reads = f"attention of the last prompt token in layer {stage.layer - 1}"
-        found.append(("prefill", stage, f"once per prompt, before LLM layer {stage.layer}", reads))
+        when, below = _layers(stage)
+        reads = f"attention of the last prompt token in {below}"
+        found.append(("prefill", stage, when, reads))
     for stage in pipeline.of(DecodeStage):
         reads = f"attention of the new token in layer {stage.layer - 1}"
-        found.append(
-            ("decode", stage, f"every generated token, from LLM layer {stage.layer} up", reads)
-        )
+        when = f"every generated token, from LLM layer {stage.layer} up"
+        found.append(("decode", stage, when, reads))
     return found
+
+
+def _read_at_input(stage: Strategy) -> str:
+    reads = ["visual tokens after the projector"]
+    if isinstance(stage, TowerReader):
+        asked = {kind for kind, how in stage.signals()._asdict().items() if how}
+        of_tower = [f"{kind} of the vision tower" for kind in TOWER if kind in asked]
+        reads += of_tower + ["the text behind the video"] * ("text" in asked)
+    return ", ".join(reads)
+
+
+TOWER = ("saliency", "keys", "tower", "summary")  # what signals say of the vision tower
+
+
+def _layers(stage: PrefillStage) -> tuple[str, str]:
+    """When a prefill stage runs, and the layers it looks into; `show` knows no model."""
+    if hasattr(stage, "layer"):
+        when = f"once per prompt, before LLM layer {stage.layer}"
+        return when, f"layer {stage.layer - 1}"
+    of_28 = ", ".join(map(str, stage.layers(28)))
+    return f"once per prompt and layer: of 28 LLM layers before {of_28}", "the layer below"
 
 
 def plan(pipeline: Pipeline) -> Table:

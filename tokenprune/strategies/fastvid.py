@@ -44,9 +44,10 @@ class FastVID(Condenser, TowerReader, Adjustable, name="fastvid"):
         neighbours: so many tokens, itself among them, make a density
         saliency: "pseudo_cls" attention, frames are compared by their mean; or attention and output
             of the tower's "pooling_head", as published, where it has one
-        near: frames at least so similar to the next of their segment keep nothing (0.95 for
-            Qwen2.5-VL as released, with its caps on counts); none: all frames count
-        follow: "paper", or "released" for the authors' code as described above
+        near: frames at least so similar to the next of their segment only feed anchors, 0 to 1;
+            in "qwen" only
+        follow: "paper", "released" for LLaVA-OneVision as described above, or "qwen" as released
+            for Qwen2.5-VL, which keeps nothing of near-duplicate frames and caps counts
     """
 
     keep: float = 0.25
@@ -57,8 +58,8 @@ class FastVID(Condenser, TowerReader, Adjustable, name="fastvid"):
     beta: float = 0.6
     neighbours: int = 4
     saliency: Literal["pseudo_cls", "pooling_head"] = "pseudo_cls"
-    near: float | None = None
-    follow: Literal["paper", "released"] = "paper"
+    near: float = 0.95
+    follow: Literal["paper", "released", "qwen"] = "paper"
 
     mixes_frames = True
     merges = True
@@ -70,8 +71,6 @@ class FastVID(Condenser, TowerReader, Adjustable, name="fastvid"):
         ops.fraction("fastvid.beta", self.beta)
         if min(self.segments, self.stride, self.neighbours) < 1:
             raise ValueError("fastvid.segments, stride and neighbours count: write 1 or more")
-        if self.near is not None and self.follow == "released":
-            raise ValueError("fastvid.near is of another release: write fastvid.follow=paper")
 
     def signals(self) -> Signals:
         summary = "pooling_head" if self.saliency == "pooling_head" else None
@@ -124,7 +123,7 @@ class FastVID(Condenser, TowerReader, Adjustable, name="fastvid"):
     ) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"], Bool[Tensor, "f"]]:
         """Salient tokens and anchors of each frame, and whether only its own tokens join these."""
         last = functional.pad(segment.diff() > 0, (0, 1), value=True)
-        live = last | (functional.pad(alike, (0, 1)) < (2.0 if self.near is None else self.near))
+        live = last | (functional.pad(alike, (0, 1)) < self.near) | (self.follow != "qwen")
         turn, lives = scenes.turns(live, segment)
         back, groups = lives - 1 - turn, (lives + self.stride - 1) // self.stride
         budget = ops.count(counts, self.keep, "down")
@@ -136,12 +135,12 @@ class FastVID(Condenser, TowerReader, Adjustable, name="fastvid"):
             alone = anchors == context
         else:
             context = ops.count(total, self.context, "down")
-            if self.near is not None:
+            if self.follow == "qwen":
                 context = context.clamp(min=1).minimum(total)
             salient = scenes.share(total - context, lives, turn)
             anchors = scenes.share(context, groups, back // self.stride)
             alone = torch.zeros_like(last)
-        if self.near is not None:
+        if self.follow == "qwen":
             several = (segment == segment.unsqueeze(-1)).sum(0) > 1
             anchors = torch.where(several, anchors.minimum(counts // 2), anchors)
             salient = salient.minimum(counts - anchors)

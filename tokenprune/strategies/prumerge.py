@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -76,6 +76,8 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     keep: float | None = None
     grid: bool = False
     proxy: Literal["mean_query", "received", "cls"] = "mean_query"
+
+    merges: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         ops.fraction("prumerge.keep", self.keep)

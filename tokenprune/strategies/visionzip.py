@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -81,21 +81,27 @@ def core(
     contextual: Int[Tensor, "f"],
     merge: Merge,
 ) -> VisualTokens:
-    """Of frame f `dominant[f]` tokens in order, then `contextual[f]` merged in target order."""
+    """Of frame f `dominant[f]` tokens in order, then `contextual[f]` merged in target order.
+
+    A token is a member of the row it follows; with nobody to follow it is none's.
+    """
     counts = tokens.counts
     saliency, valid = ops.by_frame(saliency, counts)
     order, leader = plan(saliency, ops.by_frame(keys, counts)[0], valid, dominant, contextual)
-    kept = tokens[ops.leading(order, counts, dominant + contextual)]
+    rows, leader = ops.leading(order, counts, dominant + contextual), leader[valid]
+    kept = tokens[rows]
 
-    leader, token = leader[valid].sort(stable=True)  # tokens by their leader, a run each
+    run, token = leader.sort(stable=True)  # tokens by their leader, a run each
     row = dominant.cumsum(0).repeat_interleave(contextual)
     number = torch.arange(len(row) + 1, device=row.device)
-    start, token = torch.searchsorted(leader, number), token[: len(tokens) - len(kept)]
+    start, token = torch.searchsorted(run, number), token[: len(tokens) - len(kept)]
     followers = merging.sums_of_runs(tokens.features.float(), token, start)[:-1]
     row = row + number[:-1]  # where the targets are among the kept, which are a copy already
     merged = gather(followers, start.diff().unsqueeze(-1), kept.features[row], merge)
     kept.features[row] = merged.to(kept.features.dtype)
-    return kept
+    members = torch.cat([row, row.new_full((2,), -1)])[leader]
+    members[rows] = torch.arange(len(rows), device=rows.device)
+    return replace(kept, members=members)
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,8 @@ class VisionZip(VisionStage, TowerReader, Adjustable, name="visionzip"):
     keep: float = 0.25
     merge: Merge = "target_plus_mean"
     saliency: Literal["received", "cls"] = "received"
+
+    merges: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         ops.fraction("visionzip.keep", self.keep)

@@ -1,0 +1,132 @@
+"""PruneVid merges what stays the same, clusters the rest, and keeps what the question looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenprune import clustering, merging, ops, windows
+from tokenprune.strategy import Adjustable, Condenser, PrefillStage, StrategyError
+from tokenprune.tokens import Extent, SequenceView, VisualTokens
+
+NEIGHBOURS = 7  # of density peaks
+SMALL = 14  # groups up to here are not clustered
+
+
+def best_of_groups(
+    scores: Float[Tensor, "n"], counts: Int[Tensor, "g"], keep: float
+) -> Bool[Tensor, "n"]:
+    """The released selection: the fraction `keep` of each group of rows, truncated.
+
+    A group is the static rows of a scene, or the other rows of a frame. No stage can call it, since
+    a view of the prompt does not know groups.
+    """
+    padded, valid = ops.by_frame(scores, counts)
+    return ops.keep_top(padded, ops.count(counts, keep, "down"), valid)[valid]
+
+
+@dataclass(frozen=True)
+class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
+    """PruneVid: Visual Token Pruning for Efficient Video Large Language Models (Huang et al., ACL 2025), https://arxiv.org/abs/2412.16117
+
+    Frames are clustered into scenes. In a scene the cells that stay the same become their mean, in
+    its first frame; they, and the other tokens of each frame, become clusters (density peaks).
+    Before layer `layer` only the rows live that some head of some row of the question attends to
+    most, and the layers below forget the others.
+
+    Decisions: a cluster has the address of its centre, and tokens of a frame keep their order. A
+    cell that has lost a token in a frame of its scene is not static. Below seven frames, where the
+    release fails, all are neighbours.
+
+    Differs from the authors' code: `follow="released"` restores that a similarity equal to the
+    threshold is not static and that clusters come in descending score, static ones first. The
+    released selection, by scene and frame, is only a function here; it reads the attention of layer
+    10, so compare with `layer=11`. Never reproduced: noise on densities.
+
+    Args:
+        similarity: mean cosine from which a cell of a scene is static (tau)
+        scenes: clusters of frames, as a fraction of their number, 0 to 1 (gamma)
+        clusters: clusters per token of a group of more than 14, 0 to 1 (beta)
+        keep: fraction of rows kept from `layer` on, 0 to 1 (alpha)
+        layer: first LLM layer (0-based, from 1) that runs without the dropped rows (M)
+        follow: "paper", or "released" for the authors' code as described above
+    """
+
+    similarity: float = 0.8
+    scenes: float = 0.25
+    clusters: float = 0.5
+    keep: float = 0.4
+    layer: int = 10
+    follow: Literal["paper", "released"] = "paper"
+    mixes_frames: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
+    forgets: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        ops.fraction("prunevid.scenes", self.scenes)
+        ops.fraction("prunevid.clusters", self.clusters)
+        ops.fraction("prunevid.keep", self.keep)
+
+    def condense(self, tokens: VisualTokens) -> VisualTokens:
+        features = tokens.features.float()  # once, where the model is in half precision
+        window = self._windows(features, tokens.counts)
+        cell = window[tokens.frame] * tokens.cells + tokens.slot
+        frames = torch.bincount(window)[window][tokens.frame]
+        leader = windows.first_of_still(features, cell, frames, self.similarity, self.follow)
+        merged = merging.to_leaders(features, leader)
+        value, row = merged.means, torch.arange(len(merged.rows), device=leader.device)
+
+        dynamic = torch.bincount(merged.members, minlength=len(row)) == 1
+        group = 2 * tokens.frame[merged.rows] + dynamic  # static ones first
+        order, counts = group.argsort(stable=True), torch.bincount(group)
+        some = order[(counts > SMALL)[group[order]]]
+        counts = counts[counts > SMALL]
+        number = ops.count(counts, self.clusters, "down").clamp(min=1)
+        centre, rank = clustering.ranked_leaders(value[some], counts, number, NEIGHBOURS)
+        leader = row.scatter(0, some, some[centre])
+        cluster = merging.to_leaders(value, leader)
+        rows, means, members = cluster.rows, cluster.means, cluster.members[merged.members]
+        if self.follow == "released":
+            by_score = (group * len(row) + row.scatter(0, some, rank))[rows].argsort()
+            rows, means, members = rows[by_score], means[by_score], by_score.argsort()[members]
+        return tokens[merged.rows[rows]].with_features(means, members)
+
+    @torch.no_grad()
+    def _windows(
+        self, features: Float[Tensor, "n d"], counts: Int[Tensor, "f"]
+    ) -> Int[Tensor, "f"]:
+        """The scene of every frame."""
+        every = torch.ones(len(features), device=counts.device)
+        mean = merging.sums_by_frame(features, counts, every)
+        mean = (mean / counts.clamp(min=1).unsqueeze(-1)).unsqueeze(0)
+        number = counts.new_tensor([max(1, ops.count(len(counts), self.scenes, "down"))])
+        valid = torch.ones(mean.shape[:2], dtype=torch.bool, device=mean.device)
+        label = clustering.density_peaks(mean, valid, number, NEIGHBOURS).member[0]
+        length = counts.new_tensor(windows.refined(label.tolist()))[:, 1]
+        return torch.arange(len(length), device=length.device).repeat_interleave(length)
+
+    def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
+        number = ops.count(int(view.counts.sum()), self.keep, "up")
+        return view.quota_of(view.attend(view.behind, "max"), number)
+
+    def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
+        return view.keep_top(view.attend(view.behind, "max"), budget)
+
+    def retaining(self, ratio: float, extent: Extent) -> PruneVid:
+        """Meets `ratio` where nothing is static; else less lives."""
+        most = max(0.0, 1.0 - self.layer / extent.depth)  # share of layers with dropped rows
+        keep = self.keep if not most else max(self.keep, 1.0 - (1.0 - ratio) / most)
+        share = 1.0 - most * (1.0 - keep)  # of what enters the LLM, averaged over layers
+        least = share if extent.cells <= SMALL else share / extent.cells
+        if ratio < least - 1e-9:
+            raise StrategyError(
+                f"prunevid retains {least:.1%} to 100.0% here, not {ratio:.1%}: "
+                f"it clusters frames of more than {SMALL} tokens, and leaves one of each"
+            )
+        # a hair more than whole tokens: truncation loses one where the product falls short of them
+        clusters = min(1.0, ratio / share * (1.0 + 1e-12))
+        return replace(self, clusters=clusters, keep=keep)
