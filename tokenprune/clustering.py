@@ -115,6 +115,27 @@ def _joined(
     return member.masked_fill_(~(valid & real.any(dim=-1, keepdim=True)), NOBODY)
 
 
+@exact
+def condensed(
+    features: Float[Tensor, "n d"],
+    centres: int,
+    neighbours: int,
+    how: Literal["mean", "sum"] = "mean",
+) -> tuple[Int[Tensor, "c"], Float[Tensor, "c d"]]:
+    """The `centres` of one group by density peaks, the best first, and what clusters sum up to."""
+    if centres == 0:
+        return torch.zeros(0, dtype=torch.long, device=features.device), features[:0]
+    every = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
+    number = torch.tensor([centres], device=features.device)
+    found = density_peaks(features.unsqueeze(0), every, number, neighbours)
+    member = found.member[0]
+    sums = features.new_zeros(centres, features.shape[-1], dtype=torch.float32)
+    sums = sums.index_add(0, member, features.float())
+    if how == "mean":
+        sums = sums / torch.bincount(member, minlength=centres).unsqueeze(-1)
+    return found.centre[0], sums.to(features.dtype)
+
+
 def segments(similarity: Float[Tensor, "t"], threshold: float, least: int) -> Int[Tensor, "f"]:
     """The segment of every frame, from the similarity of each frame to the next.
 
