@@ -93,6 +93,11 @@ class TowerParts(ABC):
     def projected_cells(
         self, states: Tensor, videos: Sequence[Video]
     ) -> list[Float[Tensor, "f c w"]]:
-        """What the projector takes in a call that shows `videos`, averaged to their cells."""
+        """What the projector takes in a call that shows `videos`, averaged to their cells.
+
+        Cells already in a family that pools before its projector.
+        """
+        if states.shape[1] == videos[0].cells:
+            return [states]
         first = int(self.cls and math.isqrt(states.shape[1]) ** 2 != states.shape[1])
         return [self.to_cells(states[:, first:], videos[0])]
