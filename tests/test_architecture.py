@@ -72,9 +72,12 @@ LOOPS = {
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     "tokenprune.picking": [  # picks, of which each depends on those before it
         "for in range(number)",
-        "for in range(0, len(vectors), BLOCK)",
+        "for in range(0, len(vectors), PART)",
+        "for in range(0, len(vectors), PART)",
         "while left > 0",
     ],
+    # events, of which each finds what the one before it left: on numbers of the host
+    "tokenprune.strategies.sparsevlm": ["for in pairwise([*events, extent.depth])"],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
     "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],

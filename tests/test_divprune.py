@@ -82,6 +82,17 @@ def test_more_tokens_than_one_block_compares() -> None:
     assert (kept.frame * 16 + kept.slot).tolist() == sorted(whole.tolist())
 
 
+@pytest.mark.parametrize("number", [1, 2, picking.PART + 1, 3 * picking.PART])
+def test_the_loneliest_of_many(number: int) -> None:
+    """However many blocks there are, also where only some rows may be it."""
+    vectors = picking.unit(draws(9, number, 12))
+    nearest = (vectors @ vectors.T).fill_diagonal_(-torch.inf).amax(1)
+    every = torch.arange(number)
+    assert picking.loneliest(vectors, every).tolist() == [int(nearest.argmin())]
+    some = every[::3]
+    assert picking.loneliest(vectors, some).tolist() == [3 * int(nearest[some].argmin())]
+
+
 def test_a_block_that_is_mostly_copies_of_one_token() -> None:
     """What is outside the block comes next as soon as it is farther than what is inside."""
     rows = draws(6, 12, 8)

@@ -16,6 +16,8 @@ from tokenprune.precision import exact
 
 BLOCK = 256  # tokens that are compared with each other at once
 STEPS = 32  # of them that are picked before all others hear of it
+PART = 512  # tokens that are compared with others at once, in search of the loneliest
+CANDIDATES = 16  # for it, whose neighbours are all looked at
 ROUNDING = 1e-6  # two ways of summing up a cosine differ by less
 
 # scores of all tokens of a group, the place that was picked, and how many were before it -> scores
@@ -81,21 +83,37 @@ def loneliest(vectors: Float[Tensor, "n d"], row: Int[Tensor, "q"]) -> Int[Tenso
     """That of the rows `row` of unit `vectors` whose nearest other vector is farthest.
 
     A row drops out once it has met a neighbour nearer than the nearest of some other row, so that
-    few of all pairs are looked at. Ties go to the lower index.
+    few of all pairs are looked at; first those that stand close to each other, which in a video are
+    alike. Ties go to the lower index.
     """
-    nearest = vectors.new_full(row.shape, -torch.inf)
+    nearest = torch.full_like(vectors[:, 0], -torch.inf)
+    # blocks of rows
+    for start in range(0, len(vectors), PART):
+        close = slice(start, start + 2 * PART)
+        similar = vectors[start : start + PART] @ vectors[close].T
+        similar.fill_diagonal_(-torch.inf)
+        nearest[close] = nearest[close].maximum(similar.amax(0))
+        here = nearest[start : start + PART]
+        here.copy_(here.maximum(similar.amax(1)))
+    row, nearest = _still_lonely(vectors, row, nearest[row])
     # blocks of columns
-    for start in range(0, len(vectors), BLOCK):
-        block = vectors[start : start + BLOCK]
+    for start in range(0, len(vectors), PART):
+        block = vectors[start : start + PART]
         column = torch.arange(start, start + len(block), device=row.device)
         similar = vectors[row] @ block.T
         similar.masked_fill_(row.unsqueeze(1) == column, -torch.inf)
-        nearest = nearest.maximum(similar.amax(1))
-        best = row[nearest.argmin()].unsqueeze(0)
-        others = (vectors @ vectors[best].T).squeeze(1).index_fill_(0, best, -torch.inf)
-        left = nearest <= others.max() + ROUNDING
-        row, nearest = row[left], nearest[left]
+        row, nearest = _still_lonely(vectors, row, nearest.maximum(similar.amax(1)))
     return row[nearest.argmin()].unsqueeze(0)
+
+
+def _still_lonely(
+    vectors: Float[Tensor, "n d"], row: Int[Tensor, "q"], nearest: Float[Tensor, "q"]
+) -> tuple[Int[Tensor, "p"], Float[Tensor, "p"]]:
+    """The rows that may be the loneliest, after all neighbours of the best so far are known."""
+    best = row[nearest.topk(min(CANDIDATES, len(row)), largest=False).indices]
+    similar = (vectors[best] @ vectors.T).scatter_(1, best.unsqueeze(1), -torch.inf)
+    left = nearest <= similar.amax(1).min() + ROUNDING
+    return row[left], nearest[left]
 
 
 @exact
