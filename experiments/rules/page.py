@@ -34,9 +34,10 @@ _READING = f"""\
   where they are asked for the same.
 * *lengths* of rows that enter the language model, by the mean length of the
   tokens that went into each: 1 where a token is kept as it is, less where
-  unlike tokens are averaged, more where they are summed. Median / what one row
-  in twenty exceeds / largest. Left out: methods that leave all as they are, or
-  change rows inside the language model only.
+  unlike tokens are averaged, more where they are summed (a mean of means can
+  be a little longer, too). Median / what one row in twenty exceeds / largest.
+  Left out: methods that leave all as they are, or change rows inside the
+  language model only.
 * A layer of a method is at the same share of the model's depth as its own is
   of {DEPTH} layers. An allocator hands out the budget of `{HOST}`."""
 
