@@ -17,6 +17,7 @@ from tokenprune.testing.decode import DECODE
 from tokenprune.testing.inputs import TableProbe
 from tokenprune.testing.law import keeps
 from tokenprune.testing.prefill import PREFILL
+from tokenprune.testing.state import stateless
 from tokenprune.testing.vision import CONDENSE, VISION
 from tokenprune.tokens import SequenceView, VisualTokens
 
@@ -35,25 +36,25 @@ def check_vision(
     notice; None: any, if its `mixes_frames` says so. A full budget is the identity where it was
     asked for: an `adaptive` rule that arrives at all tokens of a frame may merge them.
     """
-    keeps(VISION, strategy, OfTokens(tokens, budget, disturbed, sources, adaptive))
+    keeps((*VISION, stateless), strategy, OfTokens(tokens, budget, disturbed, sources, adaptive))
 
 
 def check_condense(strategy: Condenser, tokens: VisualTokens, disturbed: int = 0) -> None:
-    keeps(CONDENSE, strategy, OfTokens(tokens, tokens.counts, disturbed))
+    keeps((*CONDENSE, stateless), strategy, OfTokens(tokens, tokens.counts, disturbed))
 
 
 def check_prefill(
     strategy: PrefillStage, view: SequenceView, budget: Tensor, disturbed: int = 0
 ) -> None:
     """At the strategy's own quota, at `budget`, and at full budget."""
-    keeps(PREFILL, strategy, OfRows(view, budget, disturbed))
+    keeps((*PREFILL, stateless), strategy, OfRows(view, budget, disturbed))
 
 
 def check_decode(
     strategy: DecodeStage[Any], steps: Sequence[SequenceView], others: Sequence[SequenceView]
 ) -> None:
     """On the steps of two samples."""
-    keeps(DECODE, strategy, OfSteps((*steps,), (*others,)))
+    keeps((*DECODE, stateless), strategy, OfSteps((*steps,), (*others,)))
 
 
 def check_allocator(
@@ -63,4 +64,4 @@ def check_allocator(
     seen: VisualTokens | SequenceView,
 ) -> None:
     """One weight per frame whatever the order of frames and heads, and the host's total."""
-    keeps(ALLOCATE, strategy, OfFrames(probe, host, seen))
+    keeps((*ALLOCATE, stateless), strategy, OfFrames(probe, host, seen))

@@ -40,10 +40,10 @@ def test_on_the_embedded_model(name: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_options_are_those_of_the_instance() -> None:
-    whole = registry.build("fastv", {"fastv.layer": 40}).strategies[0]
-    found = states(check_strategy(whole, models=["toy"], show=False, cases=2))
-    assert found["PrefillStage: layers"] == "not applicable", "no language model is so deep"
-    assert found["toy: attach"] == "not applicable"
+    deep = registry.build("fastv", {"fastv.layer": 40}).strategies[0]
+    found = states(check_strategy(deep, show=False, cases=2))
+    assert found["PrefillStage: budget"] == found["toy model: answers"] == "passed"
+    assert found["tiny: attach"] == "not applicable", "it has six layers"
 
 
 def test_what_is_no_strategy_is_refused() -> None:

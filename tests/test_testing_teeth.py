@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from jaxtyping import Float
-from offenders import Guide, Hider
+from offenders import Guide, Hider, Keeper
+from test_contract import STATES
 from torch import Tensor
 
 from tokenprune import ops
@@ -107,6 +108,10 @@ WRONG: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
         "deterministic",
     ),
     "writes": (lambda tokens, kept: (tokens.features.add_(1), kept)[1], "read only"),
+    "writes and takes back": (
+        lambda tokens, kept: (tokens.slot.add_(1), tokens.slot.sub_(1), kept)[2],
+        "stateless",
+    ),
     "mixes": (
         lambda tokens, kept: kept.with_features(kept.features - tokens.features.float().mean()),
         "isolation",
@@ -135,7 +140,7 @@ def test_a_vision_stage(case: str) -> None:
 
 def test_a_vision_stage_that_is_right() -> None:
     laws = {"declared", "alone", "quota", "budget", "identity", "form", "addresses"}
-    laws |= {"deterministic", "read only", "isolation", "untouched", "events"}
+    laws |= {"deterministic", "read only", "isolation", "untouched", "stateless", "events"}
     assert {*applied(Thin())} == laws
     assert {*applied(Thin(), models=["toy"])} > laws | {"batches", "further turns"}
 
@@ -146,6 +151,16 @@ def test_a_vision_stage_with_another_budget() -> None:
         "answers",
         "batches",
     }
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_state_on_the_instance_or_the_class(name: str) -> None:
+    kept = dict(vars(Keeper))
+    assert "stateless" in broken(check_strategy, Keeper(STATES[name]), models=[])
+    for other in {*vars(Keeper)} - {*kept}:
+        delattr(Keeper, other)
+    Keeper.shared.clear()
+    assert "stateless" in applied(Keeper())
 
 
 @pytest.mark.parametrize(
@@ -241,6 +256,15 @@ def test_a_reader_gets_what_it_asks_for_and_nothing_else(wanted: Signals) -> Non
     assert applied(Reader(wanted=wanted), models=["toy"])["batches"] == "passed"
     found = check_strategy(Reader(), models=[], show=False)
     assert {one.law: one.state for one in found.findings}["budget"] == "not applicable"
+
+
+def test_signals_that_nobody_knows() -> None:
+    @dataclass(frozen=True)
+    class Odd(Thin, TowerReader):
+        def signals(self) -> Any:
+            return "keys"
+
+    assert broken(check_strategy, Odd()) >= {"alone"}
 
 
 # --- condensers
@@ -365,6 +389,8 @@ def test_a_prefill_stage_that_is_right(right: Any) -> None:
         lambda depth: [1, 2],
         lambda depth: (0, 1),
         lambda depth: (1, depth),
+        lambda depth: None,
+        lambda depth: depth.gone,
     ],
 )
 def test_layers(where: Any) -> None:

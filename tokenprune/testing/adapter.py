@@ -22,7 +22,7 @@ from tokenprune.sequence import TEXT
 from tokenprune.strategy import Pipeline, TowerReader, VisionStage
 from tokenprune.testing.equal import single_thread
 from tokenprune.testing.law import Finding, applies, holds, law, tried
-from tokenprune.testing.live import LIVE, Trial, answer, close, eager
+from tokenprune.testing.live import LIVE, Trial, answer, close, eager, half
 from tokenprune.testing.models import Live, writer
 from tokenprune.testing.prompts import Inputs, Prompts, asked
 from tokenprune.testing.report import Report, together
@@ -81,7 +81,7 @@ def _under(spec: str, adapter: VideoLLM, prompts: Prompts) -> Iterator[Finding]:
     pipeline = registry.build(spec, _layers(adapter, spec))
     trial = Trial(pipeline, Live(adapter.model_type, adapter.model, prompts))
     for one in LIVE:
-        if one is not eager:
+        if one not in (eager, half):
             yield tried(f"under {spec}", one, adapter, [trial])
 
 

@@ -134,7 +134,12 @@ class Chance:
         )
 
     def view(
-        self, slots: list[list[int]], cells: int, place: Place, kind: Kind | None = None
+        self,
+        slots: list[list[int]],
+        cells: int,
+        place: Place,
+        kind: Kind | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> SequenceView:
         """A prompt of words, the video, perhaps words, and the question."""
         frame, slot = flat(slots)
@@ -149,7 +154,8 @@ class Chance:
             cells,
             place,
             kind or self.kind(),
-            lost=lost,
+            dtype,
+            lost,
         )
 
     def steps(self) -> tuple[SequenceView, ...]:

@@ -17,7 +17,7 @@ from tokenprune.adapters import adapt
 from tokenprune.compat import caching, filled_cache
 from tokenprune.errors import LoadingError, TokenpruneError
 from tokenprune.runtime.session import attach
-from tokenprune.strategy import Allocator, Pipeline
+from tokenprune.strategy import Allocator, DecodeStage, Pipeline, PrefillStage
 from tokenprune.testing.law import Finding, LawBrokenError, applies, holds, law, tried
 from tokenprune.testing.models import Live, embedded, toys
 from tokenprune.testing.prompts import Inputs
@@ -83,7 +83,9 @@ def _on(strategy: Any, pipeline: Pipeline, name: str) -> Iterator[Finding]:
 def _model(pipeline: Pipeline, name: str) -> tuple[Live | None, str]:
     """The first model of that name that the pipeline can be attached to, or why there is none."""
     if name == "toy":
-        lives = (live for depth in DEPTHS for live in toys(depth))
+        stages = (*pipeline.of(PrefillStage), *pipeline.of(DecodeStage))
+        deep = [stage.layer + 2 for stage in stages if hasattr(stage, "layer")]
+        lives = (live for depth in (*DEPTHS, *deep) for live in toys(depth))
     else:
         lives = iter([embedded(name)])
     reasons: list[str] = []
@@ -157,11 +159,13 @@ def answers(_: Any, trial: Trial) -> None:
         )
 
 
-@law("the same prompt gets the same answer again")
+@law("the same prompt gets the same answer again, also in inference mode")
 def again(_: Any, trial: Trial) -> None:
     model, inputs = trial.live.model, trial.live.prompts.batch
-    one, two = (answer(trial.pipeline, model, inputs) for _ in range(2))
-    agree(one, two, "asked again")
+    one = answer(trial.pipeline, model, inputs)
+    with torch.inference_mode():
+        two = answer(trial.pipeline, model, inputs)
+    agree(one, two, "asked again, in inference mode")
 
 
 @law("a padded batch gives each sample what it gets alone")
@@ -180,6 +184,16 @@ def eager(_: Any, trial: Trial) -> None:
         answer(trial.pipeline, model, live.prompts.batch) for model in (live.model, live.eager)
     )
     agree(one, two, "under eager attention")
+
+
+@law("in bfloat16 as many tokens are left as the stages were asked to leave")
+def half(_: Any, trial: Trial) -> None:
+    live = trial.live
+    applies(live.half is not None, "was loaded in float32")
+    found = answer(trial.pipeline, live.half, live.prompts.batch)
+    holds(found.logits.isfinite().all(), "logits are not finite")
+    asked = [(stage.budget, stage.after) for report in found.reports for stage in report.stages]
+    holds(all(budget == after for budget, after in asked), f"budgets were not kept: {asked}")
 
 
 @law("a second turn goes on from what is left")
@@ -219,4 +233,4 @@ def _hooks(model: Any) -> list[tuple[int, int]]:
     return [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
 
 
-LIVE = (answers, again, batches, eager, further_turns, traces)
+LIVE = (answers, again, batches, eager, half, further_turns, traces)

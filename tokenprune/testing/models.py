@@ -43,19 +43,22 @@ class Live:
         model: of transformers
         prompts: a ragged batch, and its samples alone
         eager: the same model with eager attention, where there is one
+        half: the same in bfloat16, where there is one
     """
 
     name: str
     model: Any
     prompts: Prompts
     eager: Any = None
+    half: Any = None
 
 
 def toys(depth: int) -> Iterator[Live]:
     """Random models of several kinds of towers: without a CLS row, and with one."""
     for name, build in (("toy model", siglip), ("toy model with CLS", clip)):
-        model = _built(build, depth, "sdpa")
-        yield Live(name, model, writer(adapt(model)).prompts(), _built(build, depth, "eager"))
+        model, eager = (_built(build, depth, attention) for attention in ("sdpa", "eager"))
+        half = _built(build, depth, "sdpa", torch.bfloat16)
+        yield Live(name, model, writer(adapt(model)).prompts(), eager, half)
 
 
 def embedded(name: str) -> Live:
@@ -81,7 +84,9 @@ def writer(adapter: VideoLLM) -> Writer:
 
 
 @cache
-def _built(build: Callable[[int], Any], depth: int, attention: str) -> Any:
+def _built(
+    build: Callable[[int], Any], depth: int, attention: str, dtype: torch.dtype = torch.float32
+) -> Any:
     """One for all checks, which leave it as it was."""
     state = torch.random.get_rng_state()
     torch.manual_seed(0)
@@ -90,7 +95,7 @@ def _built(build: Callable[[int], Any], depth: int, attention: str) -> Any:
     kind: Any = LlavaOnevisionForConditionalGeneration
     if isinstance(config, LlavaNextVideoConfig):
         kind = LlavaNextVideoForConditionalGeneration
-    model = kind(config).eval()
+    model = kind(config).to(dtype).eval()
     torch.random.set_rng_state(state)
     model.generation_config.pad_token_id = PAD
     model.generation_config.eos_token_id = None  # random models would stop at random
