@@ -7,7 +7,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from families import FAMILIES, Ask
@@ -27,7 +26,7 @@ def states(report: Report) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", registry.names())
 def test_whatever_is_registered_keeps_all_laws(name: str) -> None:
-    report = check_strategy(name, models=["toy"], show=False, cases=14)
+    report = check_strategy(name, models=["toy"], show=False, cases=12)
     assert len(report.of("passed")) > 10
 
 
@@ -50,16 +49,13 @@ def test_options_are_those_of_the_instance() -> None:
 def test_what_is_no_strategy_is_refused() -> None:
     with pytest.raises(StrategyError, match="unknown strategy 'unifrom': did you mean 'uniform'"):
         check_strategy("unifrom")
-    nothing: Any = int
-    with pytest.raises(StrategyError, match="class int has no stage"):
-        check_strategy(nothing)
-    with pytest.raises(StrategyError, match=r"write one strategy, not uniform\+fastv"):
+    with pytest.raises(StrategyError, match=r"unknown strategy 'uniform\+fastv'"):
         check_strategy("uniform+fastv")
 
 
 ALONE = """
 import sys
-for name in ("pytest", "hypothesis", "jaxtyping._import_hook", "beartype"):
+for name in ("pytest", "hypothesis", "beartype"):
     sys.modules[name] = None
 from tokenprune.testing import BrokenLawsError, check_strategy
 from tokenprune.strategies.uniform import Uniform
@@ -117,16 +113,17 @@ def test_families_keep_all_laws(kind: str) -> None:
     family = FAMILIES[kind]
     asks = [Ask(4, family.clips[:1], 5), Ask(1, family.clips[1:], 8)]
     prompt = family.prompt(asks)
-    report = check_adapter(family.model(), prompts=Prompts(prompt.inputs, prompt.alone), show=False)
-    assert len(report.of("passed")) > 30
+    prompts = Prompts(prompt.inputs, prompt.alone)
+    report = check_adapter(family.model(), prompts=prompts, strategies=["dycoke"], show=False)
+    assert len(report.of("passed")) >= 13
     assert {one.law for one in report.of("not applicable")} <= {"gone"}
 
 
 def test_a_family_writes_its_own_prompts(capsys: pytest.CaptureFixture[str]) -> None:
     """As its `preparation` says; from a model, an adapter, or the name of a checkpoint."""
     for live in models.toys(4):
-        assert len(check_adapter(adapt(live.model), show=False).findings) > 30
-    check_adapter("nano")
+        assert len(check_adapter(adapt(live.model), strategies=[], show=False).of("passed")) == 9
+    assert len(check_adapter("nano").findings) > 30
     assert "llava_onevision (LlavaOnevision)" in capsys.readouterr().out
 
 

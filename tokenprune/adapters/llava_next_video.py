@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedConfig
@@ -11,7 +9,6 @@ from transformers import PreTrainedConfig
 from tokenprune import ops
 from tokenprune.adapters.llava import Llava, patches_of
 from tokenprune.pixels import Cropped
-from tokenprune.tokens import Video
 
 
 class LlavaNextVideo(Llava, model_type="llava_next_video"):
@@ -26,9 +23,3 @@ class LlavaNextVideo(Llava, model_type="llava_next_video"):
 
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         return ops.pool2d(maps, "average")
-
-    def projected_cells(
-        self, states: Float[Tensor, "f c w"], videos: Sequence[Video]
-    ) -> list[Float[Tensor, "f c w"]]:
-        """The projector takes what is pooled already."""
-        return [states]
