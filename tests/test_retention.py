@@ -115,6 +115,8 @@ def plain(strategy: Any) -> Any:
     """Itself without what depends on how frames resemble each other, as noise does by chance."""
     if strategy.name in ("holitom", "prunevid"):  # a static cell is one row for many frames
         return replace(strategy, similarity=1.0)
+    if strategy.name == "framefusion":  # nor does it spend what it was given on merging
+        return replace(strategy, similarity=1.0, enough=max(0.1, strategy.enough))
     if strategy.name == "fastvid" and strategy.follow == "qwen":  # leaves frames out
         return replace(strategy, follow="paper")
     return strategy
