@@ -36,6 +36,7 @@ from tokenprune.strategy import (
     Strategy,
     VisionStage,
 )
+from tokenprune.testing.vision import wanted
 
 
 def dycoke_references(frame: int) -> set[int]:
@@ -100,7 +101,9 @@ def test_every_strategy_has_a_stage() -> None:
 def test_vision(kind: type[VisionStage], data: st.DataObject) -> None:
     tokens = data.draw(arbitrary.visual_tokens(data.draw(st.sampled_from(arbitrary.DTYPES))))
     strategy = configured(data, kind, tokens.frames)
-    budget = data.draw(arbitrary.budgets(tokens.counts))
+    if wanted(strategy).grid is not None:
+        tokens = dataclasses.replace(tokens, room=data.draw(st.integers(1, tokens.cells)))
+    budget = data.draw(arbitrary.budgets(tokens.available))
     disturbed = data.draw(st.integers(0, tokens.frames - 1))
     adaptive = kind.name == "prumerge" and getattr(strategy, "keep") is None  # noqa: B009
     check_vision(strategy, tokens, budget, disturbed, sources(kind), adaptive)

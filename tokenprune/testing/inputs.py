@@ -78,6 +78,8 @@ def visual_tokens(
         tower=tower if signals.tower else None,
         summary=summary if signals.summary else None,
         text=text if signals.text else None,
+        # patches are more than the tokens that the language model would get of them
+        room=max(1, cells // 2) if signals.grid else None,
     )
 
 

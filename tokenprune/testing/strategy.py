@@ -140,7 +140,7 @@ def of_tokens(strategy: Any, seed: int, cases: int) -> Iterator[OfTokens]:
     for number, (slots, cells) in enumerate(islice(shapes(chance), cases)):
         kind, dtype = KINDS[number % 3], DTYPES[number % len(DTYPES)]
         tokens = chance.tokens(slots, cells, signals, kind, dtype)
-        budget, frame = chance.budget(tokens.counts), chance.draw.randrange(tokens.frames)
+        budget, frame = chance.budget(tokens.available), chance.draw.randrange(tokens.frames)
         yield OfTokens(tokens, budget, frame, between=between)
         between = tokens
 

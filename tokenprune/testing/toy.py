@@ -166,7 +166,8 @@ def retention(strategy: Any, case: tuple[float, Tried]) -> None:
     holds(adjusted.retaining(ratio, extent) == adjusted, "asked again it takes other options")
     if isinstance(strategy, Condenser):  # how many are left is for the content to say
         return
-    found = sum(led_through(adjusted, tried)) / (tried.depth * len(tokens))
+    whole = tried.depth * int(tokens.available.sum())
+    found = sum(led_through(adjusted, tried)) / whole
     holds(
         abs(found - ratio) <= 1 / tokens.cells + 1e-6,
         f"asked for {ratio:.1%} it leaves {found:.1%} of {tokens.frames} frames of {tokens.cells} "

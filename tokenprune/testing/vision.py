@@ -37,7 +37,7 @@ def wanted(strategy: Any) -> Signals:
 def asked(strategy: VisionStage, case: OfTokens) -> list[Int[Tensor, "f"]]:
     """The budgets that it has to keep: its own, and where an allocator may host, any and all."""
     own = strategy.quota(case.tokens)
-    return [own, case.budget, case.tokens.counts] if strategy.reallocates else [own]
+    return [own, case.budget, case.tokens.available] if strategy.reallocates else [own]
 
 
 def outcomes(strategy: Any, case: OfTokens) -> Iterator[tuple[VisualTokens, Tensor | None]]:
@@ -63,8 +63,8 @@ def check_quota(found: Any, seen: Any) -> None:
         found.shape == (seen.frames,),
         f"quota returned {[*found.shape]} numbers for {seen.frames} frames",
     )
-    inside = (found >= 0).all() and (found <= seen.counts).all()
-    holds(inside, f"quota asks for {shown(found)} where there are {shown(seen.counts)}")
+    inside = (found >= 0).all() and (found <= seen.available).all()
+    holds(inside, f"quota asks for {shown(found)} where there are {shown(seen.available)}")
 
 
 @law("exactly the budget of every frame is kept: its own, and any that an allocator gives")
@@ -117,6 +117,7 @@ def read_only(strategy: Any, case: OfTokens) -> None:
 def identity(strategy: Any, case: OfTokens) -> None:
     tokens = case.tokens
     own, full = strategy.quota(tokens), tokens.counts
+    applies(torch.equal(tokens.available, full), "no budget is full: it chooses among patches")
     applies(strategy.reallocates or torch.equal(own, full), "it only takes budgets of its own")
     adaptive = strategy.merges if case.adaptive is None else case.adaptive
     # an adaptive rule that arrives at all tokens of a frame may merge them

@@ -1,0 +1,1 @@
+"""One token for what stands still: a strategy of its own package."""
