@@ -69,12 +69,13 @@ def ranking(
 ) -> Int[Tensor, "*b n"]:
     """Indices of every row from the largest score to the smallest; ties by lower index.
 
-    What is not `valid` is sorted behind the others instead of getting a fake minimum, which a real
-    score could tie with.
+    What is not `valid` comes behind all others, also behind those with a score of minus infinity.
     """
-    if valid is None:
-        return scores.float().argsort(dim=-1, descending=True, stable=True)
-    return ranking_by_tier((~valid).to(torch.int8), scores)
+    scores = scores.float()
+    if valid is not None:
+        lowest = torch.finfo(torch.float32).min  # still above what is not valid
+        scores = scores.clamp(min=lowest).masked_fill(~valid, -torch.inf)
+    return scores.argsort(dim=-1, descending=True, stable=True)
 
 
 def ranking_by_tier(

@@ -33,7 +33,14 @@ SPECS = ("uniform", "fastv", "visionzip", "dycoke", "uniform+dytok")
 LARGE = 200_000_000  # parameters of a model that is not copied
 # of the language model; what else is not None goes with rows in a way of the family's own
 ROWS = {"inputs_embeds", "attention_mask", "position_ids"}
-PLAIN = {"past_key_values", "use_cache", "cache_position", "return_dict", "input_ids", "logits_to_keep"}
+PLAIN = {
+    "past_key_values",
+    "use_cache",
+    "cache_position",
+    "return_dict",
+    "input_ids",
+    "logits_to_keep",
+}
 
 
 def check_adapter(
