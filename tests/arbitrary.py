@@ -197,7 +197,8 @@ def configured(draw: st.DrawFn, kind: type[Strategy]) -> Strategy:
     choices = {field.name: _values(hints[field.name]) for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     options = {name: draw(values) for name, values in choices.items() if values is not None}
     try:
-        return kind(**options)
+        with checked():
+            return kind(**options)
     except TokenpruneError:
         reject()
 

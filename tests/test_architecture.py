@@ -76,6 +76,8 @@ LOOPS = {
         "for in range(0, len(vectors), PART)",
         "while left > 0",
     ],
+    # events, of which each finds what the one before it left: on numbers of the host
+    "tokenprune.strategies.sparsevlm": ["for in pairwise([*events, extent.depth])"],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
     "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],

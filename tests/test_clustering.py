@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tokenprune import merging
-from tokenprune.clustering import density_peaks, leaders, means, segments
+from tokenprune.clustering import density_peaks, leaders, segments
 
 
 def by_definition(x: Tensor, c: int, k: int) -> tuple[list[int], list[int]]:
@@ -101,12 +101,6 @@ def test_half_precision_and_gradients_come_in_and_the_input_stays() -> None:
     wide = density_peaks(before.float(), valid, number, 4)
     assert torch.equal(found.centre, wide.centre)
     assert torch.equal(found.member, wide.member)
-
-
-def test_means_of_members() -> None:
-    x = torch.tensor([[[1.0], [3.0], [8.0], [9.0]], [[4.0], [0.0], [2.0], [5.0]]])
-    member = torch.tensor([[0, 0, 2, -1], [1, -1, -1, -1]])
-    assert means(x, member, 3).squeeze(-1).tolist() == [[2, 0, 8], [0, 4, 0]]
 
 
 @given(

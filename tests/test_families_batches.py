@@ -33,6 +33,8 @@ def deep(family: Family, spec: str) -> dict[str, Any]:
     }
     if "pyramiddrop" in spec and family.layers[0] > 1:  # the layer below has to look back far
         options["pyramiddrop.stages"] = 2
+    if "sparsevlm" in spec and family.layers[0] > 1:
+        options |= {"sparsevlm.keep": [0.5], "sparsevlm.after": [20]}  # before layer 4 of 5
     return options
 
 

@@ -87,6 +87,16 @@ def test_the_example_of_the_method() -> None:
     assert released.condense(tokens).counts.tolist() == [12 + 17, 12, 12, 12, 12 + 17]
 
 
+@pytest.mark.parametrize(
+    ("keep", "salient", "context"), [(0.25, 30, 19), (0.2, 24, 15), (0.15, 18, 11), (0.1, 12, 7)]
+)
+def test_the_published_budgets_of_196_cells(keep: float, salient: int, context: int) -> None:
+    """Released counts per frame; the one anchor frame of four has those of all."""
+    tokens = video(drawn(0, 4 * 196, 4) + 9, 196, drawn(1, 4 * 196))
+    counts = FastVID(keep, segments=1, follow="released").condense(tokens).counts
+    assert counts.tolist() == [salient, salient, salient, salient + 4 * context]
+
+
 def by_hand(strategy: FastVID, tokens: VisualTokens) -> tuple[list[tuple[int, int]], Tensor]:
     """Addresses and features, frame by frame and token by token."""
     x, cells = tokens.dense(), tokens.cells
@@ -248,11 +258,19 @@ def test_any_video(tokens: VisualTokens, data: st.DataObject) -> None:
     assert {*out.members.tolist()} - {-1} == {*range(len(out))}
 
 
-def test_retaining_and_allocators() -> None:
-    extent = Extent(32, 196, 28)
-    for tokens in (1, 19, 35, 49, 98, 196):
-        adjusted = FastVID().retaining(tokens / 196, extent)
-        assert ops.count(196, adjusted.keep, "down") == tokens
+@pytest.mark.parametrize("tokens", [1, 19, 35, 49, 98, 196])
+def test_retaining(tokens: int) -> None:
+    """Anchors are as many as frames hold, and truncation loses no token."""
+    adjusted = FastVID().retaining(tokens / 196, Extent(32, 196, 28))
+    assert ops.count(196, adjusted.keep, "down") == tokens
+    assert adjusted.context == (
+        0.4 if tokens < 90 else pytest.approx(96 / 294 if tokens == 98 else 0)
+    )
+    shown = clip(0, [8, 4, 1, 19], 196)
+    assert len(adjusted.condense(shown)) == tokens * 32
+
+
+def test_it_hosts_no_allocator_and_keeps_positions() -> None:
     with pytest.raises(StrategyError, match="fastvid keeps as many tokens of a frame as"):
         Pipeline((FastVID(), DyToK())).check()
     assert Pipeline((FastVID(),)).input_positions("contiguous") == "original"

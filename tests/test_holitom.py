@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tokenprune import ops
-from tokenprune.errors import StrategyError
 from tokenprune.merging import absorbed
 from tokenprune.scenes import most_static
-from tokenprune.sequence import TEXT, Recorded, SequenceView
+from tokenprune.sequence import TEXT, Recorded, SequenceView, Survivors
 from tokenprune.strategies.holitom import HoliTom
 from tokenprune.strategy import Extent
 from tokenprune.tokens import VisualTokens
@@ -176,6 +175,8 @@ def test_counts_are_ceilings_of_double_products() -> None:
     for keep, expected in [(0.25, 49), (0.2, 40), (0.15, 30), (0.1, 20)]:
         tokens = video(drawn(0, 196, 4), 196, torch.arange(196.0))
         assert len(HoliTom(keep=keep).condense(tokens)) == expected
+    assert 50 * 0.14 > 7
+    assert len(HoliTom(keep=0.14).condense(video(drawn(0, 50, 4), 50, torch.arange(50.0)))) == 8
 
 
 def test_a_cell_that_a_frame_lost_is_not_static() -> None:
@@ -245,6 +246,11 @@ def view_of(frame: Tensor, hidden: Tensor, attention: Tensor) -> SequenceView:
     return SequenceView(frame, torch.arange(len(frame)), attention, reading=Recorded(hidden))
 
 
+def pruned(view: SequenceView, budget: list[int]) -> list[int]:
+    out = HoliTom().prune(view, torch.tensor(budget))
+    return (out.rows if isinstance(out, Survivors) else out.nonzero().squeeze(-1)).tolist()
+
+
 FRAME = torch.tensor([TEXT, 0, 0, 0, 1, 1, 1, TEXT, TEXT])
 
 
@@ -254,6 +260,7 @@ def test_inside_the_language_model_text_stays_and_frames_are_one_pool() -> None:
     quota = HoliTom().quota(view)
     assert quota.tolist() == [2, 1]
     out = HoliTom().prune(view, quota)
+    assert isinstance(out, Survivors)
     assert out.rows.tolist() == [0, 1, 3, 6, 7, 8]
     assert out.hidden is not None
     assert out.hidden.dtype == torch.bfloat16
@@ -264,34 +271,26 @@ def test_inside_the_language_model_text_stays_and_frames_are_one_pool() -> None:
 
 def test_inside_the_language_model_a_budget_is_kept_by_frames() -> None:
     view = view_of(FRAME, drawn(1, 9, 4), torch.tensor([0, 6, 1, 2, 0.5, 0.4, 5, 9, 9]))
-    assert HoliTom().prune(view, torch.tensor([0, 2])).rows.tolist() == [0, 4, 6, 7, 8]
+    assert pruned(view, [0, 2]) == [0, 4, 6, 7, 8]
 
 
 def test_inside_the_language_model_nothing_is_read_where_nothing_merges() -> None:
-    view = SequenceView(FRAME, torch.arange(9), torch.rand(9))  # has no hidden states
-    assert HoliTom(drop=0.0).quota(view).tolist() == [3, 3]
-    assert HoliTom(drop=1.0).quota(view).tolist() == [0, 0]
-    for budget, rows in [([3, 3], range(9)), ([0, 0], [0, 7, 8])]:
-        out = HoliTom().prune(view, torch.tensor(budget))
-        assert out.rows.tolist() == [*rows]
-        assert out.hidden is None
-
-
-def test_layers() -> None:
-    assert HoliTom().layers(28) == (18,)
-    assert HoliTom(drop=0.0).layers(28) == ()
+    silent = SequenceView(FRAME, torch.arange(9))
+    assert HoliTom(drop=0.0).quota(silent).tolist() == [3, 3]
+    assert pruned(silent, [3, 3]) == [*range(9)]
+    attended = SequenceView(FRAME, torch.arange(9), torch.rand(9))
+    assert HoliTom(drop=1.0).quota(attended).tolist() == [0, 0]
+    assert pruned(attended, [0, 0]) == [0, 7, 8]
 
 
 @pytest.mark.parametrize(("depth", "share"), [(28, 1 - 5 / 28), (18, 1.0), (4, 1.0)])
 def test_retaining(depth: int, share: float) -> None:
-    extent = Extent(32, 196, depth)
+    """A mean over layers; what the inner stage does not leave room for, it does not drop."""
     for ratio in (0.1, share):
-        adjusted = HoliTom().retaining(ratio, extent)
-        assert adjusted.keep == pytest.approx(ratio / share)
-    if share < 1:
-        says = r"^holitom retains up to 82\.1% here, not 90\.0%: .* write a smaller holitom\.drop"
-        with pytest.raises(StrategyError, match=says):
-            HoliTom().retaining(0.9, extent)
+        adjusted = HoliTom().retaining(ratio, Extent(32, 196, depth))
+        assert (adjusted.keep, adjusted.drop) == (pytest.approx(ratio / share), 0.5)
+    adjusted = HoliTom().retaining(0.9, Extent(32, 196, 28))
+    assert (adjusted.keep, adjusted.drop) == (pytest.approx(1.0), pytest.approx(0.1 * 28 / 10))
 
 
 @pytest.mark.parametrize(

@@ -58,15 +58,16 @@ def measured(pipeline: Pipeline, extent: Extent) -> float:
     slot = torch.arange(extent.cells).repeat(extent.frames)
     total = extent.frames * extent.cells
     features = torch.randn(total, 16)
+    shape = extent.frames, extent.cells
     tokens = VisualTokens(
         features,
         features,
         torch.rand(total),
         frame,
         slot,
-        extent.frames,
-        extent.cells,
+        *shape,
         tower=features,
+        summary=features[: extent.frames],
         text=features[:2],
     )
     if isinstance(host, VisionStage):
@@ -110,6 +111,15 @@ def reached(pipeline: Pipeline, ratio: float, extent: Extent) -> tuple[Pipeline 
         return None, str(error)
 
 
+def plain(strategy: Any) -> Any:
+    """Itself without what depends on how frames resemble each other, as noise does by chance."""
+    if strategy.name in ("holitom", "prunevid"):  # a static cell is one row for many frames
+        return replace(strategy, similarity=1.0)
+    if strategy.name == "fastvid" and strategy.follow == "qwen":  # leaves frames out
+        return replace(strategy, follow="paper")
+    return strategy
+
+
 def lost(kind: Any, ratio: float, extent: Extent) -> float:
     """What VidCom2 loses at most, above one half: its share of a frame that it thinks the world of
     ends at all of the frame.
@@ -122,10 +132,7 @@ def lost(kind: Any, ratio: float, extent: Extent) -> float:
 @given(st.data())
 def test_quota_grants_what_is_asked_to_the_token_per_frame(kind: Any, data: st.DataObject) -> None:
     extent, ratio = data.draw(extents), data.draw(ratios)
-    strategy = data.draw(arbitrary.configured(kind))
-    if kind.name == "prunevid":  # a static cell is one row for many frames: less than asked for
-        strategy = replace(strategy, similarity=1.0)
-    pipeline = Pipeline((strategy,))
+    pipeline = Pipeline((plain(data.draw(arbitrary.configured(kind))),))
     assume(getattr(pipeline.strategies[0], "follow", "") != "released" or extent.frames > 4)
     adjusted, reason = reached(pipeline, ratio, extent)
     if adjusted is None:
@@ -153,7 +160,8 @@ def test_whole_tokens_per_frame_are_met_exactly(kind: Any, data: st.DataObject) 
     """
     extent = Extent(4 * data.draw(st.integers(1, 8)), data.draw(st.integers(1, 60)), 6)
     tokens = data.draw(st.integers(1, extent.cells))
-    pipeline = registry.build(kind.name, LAYERS.get(kind.name, {}))
+    (strategy,) = registry.build(kind.name, LAYERS.get(kind.name, {})).strategies
+    pipeline = Pipeline((plain(strategy),))
     adjusted, _ = reached(pipeline, tokens / extent.cells, extent)
     if adjusted is None:
         small = kind.name == "prunevid" and extent.cells <= 14  # it clusters larger groups only
@@ -165,6 +173,7 @@ def test_whole_tokens_per_frame_are_met_exactly(kind: Any, data: st.DataObject) 
     steps["pyramiddrop"] = 5 / 3 * token
     # and flashvid rounds clusters up in doubles, where a whole number may lie above itself
     steps["flashvid"] = 2 / extent.cells
+    steps["sparsevlm"] = 2 * token  # its events jump by a token each
     steps["vidcom2"] = 1 / extent.cells  # every frame rounds its own share
     step = steps.get(kind.name, 0.0)
     over = measured(adjusted, extent) - tokens / extent.cells

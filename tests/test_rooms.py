@@ -38,7 +38,9 @@ ROOMS = {
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
     "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
-    "runtime": "errors ops precision compat sequence tokens guards strategy declaration adapters registry",
+    "runtime": (
+        "errors ops precision compat sequence tokens guards strategy declaration adapters registry"
+    ),
     "tasks": "errors lookup options storage loading",
     "testing": (
         "errors compat sequence tokens guards strategy declaration adapters registry loading "

@@ -18,6 +18,7 @@ from torch import Tensor
 from tokenprune import attach
 from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.sequence import SequenceView, Survivors
+from tokenprune.strategies.visionzip import core, split
 from tokenprune.strategy import Condenser, Pipeline, PrefillStage, TowerReader
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -435,3 +436,72 @@ def test_a_view_offers_what_the_stock_model_computes(family: Family, cleanup: li
             assert torch.allclose(read[name], expected, atol=2e-5), (name, number)
         assert read["seen"].tolist() == [int((read["frame"] >= 0).sum())] * layer
         assert read["keys"].shape[0] == int(real.sum())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("spec", ["visionzip", "visionzip+dytok"])
+def test_visionzip_before_pooling(spec: str) -> None:
+    """Its core on the tower's own patches, each of what it leaves through the projector."""
+    family = FAMILIES["llava_onevision"]
+    model, prompt = asked(family)
+    options = {"visionzip.keep": 0.5, "visionzip.pooled": False}
+    with attach(model, spec, options) as session:
+        words, found = generated(model, prompt)
+    body = model.model
+    for number, inputs in enumerate(prompt.alone):
+        sample, frame = handbuilt.whole(model, family, inputs), frames_of(prompt, number)
+        states, saliency, keys = patches_of(model, inputs)
+        frames, patches = states.shape[:2]
+        report = session.report[number]
+        (stage,) = report.stages
+        every = torch.arange(frames * patches)
+        tokens = VisualTokens(
+            states.flatten(0, 1), None, None, every // patches, every % patches, frames, patches
+        )
+        budget = torch.tensor(stage.after)
+        zipped = core(
+            tokens, saliency.flatten(), keys.flatten(0, 1), *split(budget), "target_plus_mean"
+        )
+        embeds, left = sample.embeds.clone(), torch.ones_like(frame, dtype=torch.bool)
+        rows = (frame >= 0).nonzero().squeeze(-1).unflatten(0, (frames, -1))
+        taken = torch.arange(rows.shape[1]) < budget.unsqueeze(-1)
+        left[rows[~taken]] = False
+        embeds[rows[taken]] = body.multi_modal_projector(zipped.features)
+        removal = Removal({0: left.nonzero().squeeze(-1)}, embeds=embeds)
+        expected = handbuilt.logits(model, sample, words[number], removal)
+        assert float((found[number] - expected).abs().max()) < 2e-5
+        assert report.input_ratio == pytest.approx(0.5, abs=0.51 / report.cells)
+        assert all(0 <= slot < report.cells for slots in report.slots for slot in slots)
+
+
+def patches_of(model: Any, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a video's frames, what the projector takes, attention received and head-mean keys."""
+    taken, seen = [], {}
+    tower = model.model.vision_tower
+    attention = tower.encoder.layers[model.config.vision_feature_layer].self_attn
+    handles = [
+        model.model.multi_modal_projector.register_forward_pre_hook(
+            lambda _, args: taken.append(args[0])
+        ),
+        attention.q_proj.register_forward_hook(lambda _, __, out: seen.update(q=out)),
+        attention.k_proj.register_forward_hook(lambda _, __, out: seen.update(k=out)),
+    ]
+    try:
+        model(**inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    query, key = (
+        seen[name].unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for name in "qk"
+    )
+    weights = (query @ key.mT * attention.scale).softmax(-1)
+    return taken[0], weights.mean((1, 2)), key.mean(1)
+
+
+def test_before_pooling_only_where_the_projector_takes_patches() -> None:
+    model, _ = asked(FAMILIES["qwen2_vl"])
+    with pytest.raises(StrategyError, match="choose the form behind it"):
+        attach(model, "visionzip", {"visionzip.pooled": False})
+    model, _ = asked(FAMILIES["llava_onevision"])
+    with pytest.raises(StrategyError, match=r"before the projector.*keep one of them"):
+        attach(model, "visionzip+uniform", {"visionzip.pooled": False})

@@ -116,15 +116,6 @@ def _joined(
 
 
 @exact
-def means(
-    features: Float[Tensor, "g m d"], member: Int[Tensor, "g m"], width: int
-) -> Float[Tensor, "g c d"]:
-    """The mean in float32 of the tokens of each of `width` clusters, zero of an empty one."""
-    column = torch.arange(width, device=member.device).unsqueeze(-1)
-    belongs = (member.unsqueeze(1) == column).float()
-    return belongs @ features.float() / belongs.sum(-1, keepdim=True).clamp(min=1)
-
-
 def condensed(
     features: Float[Tensor, "n d"],
     centres: int,

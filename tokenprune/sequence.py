@@ -114,6 +114,8 @@ class SequenceView:
         cells: how many a frame had at first
         layer: the LLM layer (0-based) that the rows are about to enter
         depth: how many LLM layers there are
+        place: where each row stands among those that the layer below saw, in ascending order
+            unless a stage has moved rows; left out: as they come
         seen: how many visual rows each layer below `layer` saw, on the host; left out: not known
         reading: where everything else is read
     """
@@ -128,6 +130,7 @@ class SequenceView:
     depth: int = 0
     seen: Int[Tensor, "l"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     reading: Reading | None = None
+    place: Int[Tensor, "s"] = field(default_factory=lambda: _UNREAD)
 
     def __post_init__(self) -> None:
         _forget_unread(self)
@@ -140,6 +143,8 @@ class SequenceView:
             value = self._read("attention").last()
         elif name == "slot":
             value = self._numbered()
+        elif name == "place":
+            value = torch.arange(len(self.frame), device=self.frame.device)
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         object.__setattr__(self, name, value)
@@ -170,6 +175,11 @@ class SequenceView:
     def counts(self) -> Int[Tensor, "f"]:
         """Visual rows per frame."""
         return torch.bincount(self.frame[self.visual], minlength=self.frames)
+
+    @property
+    def available(self) -> Int[Tensor, "f"]:
+        """The most rows that each frame can keep: all of them."""
+        return self.counts
 
     @property
     def full(self) -> int:

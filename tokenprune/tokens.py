@@ -39,6 +39,8 @@ class Signals(NamedTuple):
             side by side (PruMerge)
         tower: `"projector_input"` what the projector takes (VisPruner)
         summary: `"pooling_head"` one vector per frame, the output of that head (FastVID)
+        grid: `"patches"` the stage works before projector and pooling: its tokens are the patches
+            of the tower, what it leaves goes through the projector (VisionZip before pooling)
         text: `"behind"` embeddings of the text rows behind the video, without its newlines
             (CDPruner)
     """
@@ -48,6 +50,7 @@ class Signals(NamedTuple):
     tower: Literal["projector_input"] | None = None
     summary: Literal["pooling_head"] | None = None
     text: Literal["behind"] | None = None
+    grid: Literal["patches"] | None = None
 
     @property
     def attends(self) -> bool:
@@ -57,7 +60,12 @@ class Signals(NamedTuple):
     @property
     def sees(self) -> bool:
         """Whether anything of the tower is read."""
-        return self.attends or self.tower is not None
+        return self.attends or self.projected
+
+    @property
+    def projected(self) -> bool:
+        """Whether what the projector takes is read."""
+        return self.tower is not None or self.grid is not None
 
 
 class Extent(NamedTuple):
@@ -103,6 +111,7 @@ class VisualTokens:
         members: of a merging stage's result: into which of its tokens each token of its input went,
             -1 if it was dropped. None: a token stands for itself, others were dropped. Where one
             goes into several, the first of them
+        room: most tokens of a frame that the LLM's input has rows for; None: as many as `cells`
     """
 
     features: Float[Tensor, "n d"]
@@ -116,6 +125,7 @@ class VisualTokens:
     summary: Float[Tensor, "f w"] | None = None
     text: Float[Tensor, "t d"] | None = None
     members: Int[Tensor, "i"] | None = None
+    room: int | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -124,6 +134,11 @@ class VisualTokens:
     def counts(self) -> Int[Tensor, "f"]:
         """Tokens per frame."""
         return torch.bincount(self.frame, minlength=self.frames)
+
+    @property
+    def available(self) -> Int[Tensor, "f"]:
+        """The most tokens that each frame can keep."""
+        return self.counts if self.room is None else self.counts.clamp(max=self.room)
 
     def __getitem__(self, rows: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> VisualTokens:
         """The tokens at `rows`, a mask or indices in the wanted order; without `members`.

@@ -5,7 +5,6 @@ An adapter knows no strategy.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
@@ -19,26 +18,24 @@ from tokenprune import compat
 from tokenprune.adapters.language import Given, LanguageRows
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Rows, placed, shared
-from tokenprune.errors import StrategyError, UnsupportedModelError
+from tokenprune.adapters.vision import TowerParts
+from tokenprune.errors import UnsupportedModelError
 from tokenprune.lookup import FAMILIES
-from tokenprune.tokens import TEXT, Saliency, Signals, Video
+from tokenprune.tokens import TEXT, Video
 
 
-class VideoLLM(LanguageRows):
+class VideoLLM(TowerParts, LanguageRows):
     """A stock model instance seen as tower, projector and language model.
 
     Holds a reference and changes nothing.
     """
 
-    model_type: ClassVar[str]  # `config.model_type` of the family
     # rows behind a video's last frame that are not visual tokens (a newline): text for every stage
     separators: ClassVar[int] = 0
     # whether videos come as videos, or frames as images: those of one sample are then one video
     modality: ClassVar[Literal["video", "image"]] = "video"
     # whether images beside videos, or without any, can be compressed as videos of one frame
     compresses_images: ClassVar[bool] = False
-    # whether the tower puts a CLS row before the patches of a frame
-    cls: ClassVar[bool] = False
     # what is refused for this family alone, in words: its documentation
     refuses: ClassVar[tuple[str, ...]] = ()
 
@@ -100,20 +97,6 @@ class VideoLLM(LanguageRows):
         return cast(nn.ModuleList, self.language_model.get_submodule("layers"))
 
     @property
-    @abstractmethod
-    def tower(self) -> PreTrainedModel:
-        """The vision tower."""
-
-    @property
-    @abstractmethod
-    def tower_attention(self) -> nn.Module:
-        """The attention module of the tower layer whose output the projector takes.
-
-        Called with all frames at once, or with one after another. Raises UnsupportedModelError
-        where its attention says nothing about a whole frame.
-        """
-
-    @property
     def cells(self) -> int:
         """Visual tokens of a frame at the LLM's input, in families where all frames have as many.
 
@@ -123,51 +106,10 @@ class VideoLLM(LanguageRows):
             f"a frame of {self.model_type} has as many tokens as its size gives: ask its video"
         )
 
-    @classmethod
-    def saliency(cls) -> tuple[Saliency, ...]:
-        """The kinds of saliency that the tower gives."""
-        everywhere = ("received", "mean_query", "pseudo_cls")
-        return (*everywhere, "cls") if cls.cls else everywhere
-
-    @classmethod
-    def check_signals(cls, signals: Signals, asking: str) -> None:
-        """Raises StrategyError where the pipeline `asking` reads what the tower does not give."""
-        wanted, given = signals.saliency, cls.saliency()
-        if wanted is not None and wanted not in given:
-            raise StrategyError(
-                f"{asking} reads saliency={wanted!r} of the vision tower, which that of "
-                f"{cls.model_type} does not give: choose {' or '.join(map(repr, given))}"
-            )
-        if signals.summary is not None:
-            raise StrategyError(
-                f"{asking} reads the output of a pooling head, which checkpoints of "
-                f"{cls.model_type} do not carry: choose the mean of a frame's tokens"
-            )
-
-    @property
-    def projector(self) -> nn.Module:
-        """What takes the tower's output to the language model's width."""
-        return self.body.get_submodule("multi_modal_projector")
-
-    def projected_cells(
-        self, states: Tensor, videos: Sequence[Video]
-    ) -> list[Float[Tensor, "f c w"]]:
-        """What the projector takes in a call that shows `videos`, averaged to their cells."""
-        first = int(self.cls and math.isqrt(states.shape[1]) ** 2 != states.shape[1])
-        return [self.to_cells(states[:, first:], videos[0])]
-
     @property
     @abstractmethod
     def sight(self) -> str:
         """What a model has to share with another one that looks at its prompts, in words."""
-
-    @abstractmethod
-    def shown(self, given: Given) -> tuple[Video, ...]:
-        """What a call of the tower shows, in order; frames of one size may count as one video."""
-
-    @abstractmethod
-    def to_cells(self, maps: Float[Tensor, "f p d"], video: Video) -> Float[Tensor, "f c d"]:
-        """Maps of the tower's patches, averaged to the cells of `video` in their order."""
 
     @property
     def video_token_id(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Float
@@ -14,7 +14,6 @@ from tokenprune.adapters.images import Images
 from tokenprune.adapters.llava import patches_of, size_of
 from tokenprune.adapters.preparation import Numbered, fit
 from tokenprune.pixels import Pixels
-from tokenprune.tokens import Video
 
 
 class InternVL(Images, model_type="internvl"):
@@ -35,9 +34,3 @@ class InternVL(Images, model_type="internvl"):
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         """Pixel shuffle lays blocks of patches side by side; a map has their mean."""
         return ops.pool2d(maps, "average")
-
-    def projected_cells(
-        self, states: Float[Tensor, "f c w"], videos: Sequence[Video]
-    ) -> list[Float[Tensor, "f c w"]]:
-        """Pixel shuffle has made cells of the patches."""
-        return [states]

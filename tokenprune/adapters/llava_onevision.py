@@ -16,6 +16,7 @@ class LlavaOnevision(Llava, model_type="llava_onevision"):
     """`LlavaOnevisionForConditionalGeneration` of any size."""
 
     separators = 1
+    pools_behind = True
 
     @classmethod
     def side(cls, config: PreTrainedConfig) -> int:

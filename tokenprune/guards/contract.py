@@ -101,7 +101,7 @@ def quota(
     stage: Any, seen: VisualTokens | SequenceView, sample: int | None = None
 ) -> Int[Tensor, "f"]:
     """How many tokens of each frame a stage would keep: from none to all there are."""
-    asked, available = ask(stage, "quota", seen, sample=sample), seen.counts
+    asked, available = ask(stage, "quota", seen, sample=sample), seen.available
     did = f"returned {described(asked)}"
     if not isinstance(asked, Tensor) or asked.dtype not in INTEGERS:
         raise breach(stage, "quota", did, _QUOTA)

@@ -78,7 +78,7 @@ def begin(
         return Prefill(attached, prompt, given, blocks, weights, cache), _masked(
             adapter, given, blocks
         )
-    sight = Sight(given["inputs_embeds"], layout, readings, pipeline)
+    sight = Sight(given["inputs_embeds"], layout, readings, pipeline, adapter.project)
     left, done = compress(pipeline, given["inputs_embeds"], layout, sight, weights, adapter.lines)
     for sample, samples_report in enumerate(report.samples):
         if samples_report is not None:

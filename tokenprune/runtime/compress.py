@@ -6,6 +6,7 @@ the language model's width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -57,6 +58,8 @@ def compress(
         tokens = sight.tokens(unit)
         with full_precision():
             left[unit], done[unit] = _run(pipeline, tokens, weights.get(unit), unit.sample)
+        if tokens.room is not None:
+            left[unit] = _projected(left[unit], sight.project, unit.video)
     with full_precision():
         return _shortened(embeds, layout, left, lines), done
 
@@ -85,6 +88,25 @@ def _run(
             )
         tokens = replace(after, members=None, text=first.text, summary=first.summary)
     return replace(tokens, members=members), done
+
+
+def _projected(
+    patches: VisualTokens, project: Callable[[Tensor], Tensor], video: Video
+) -> VisualTokens:
+    """What is left of the patches, as tokens of the video: a token's slot is the cell below it."""
+    side = math.isqrt(patches.cells)
+    row, column = patches.slot // side, patches.slot % side
+    slot = row * video.height // side * video.width + column * video.width // side
+    return VisualTokens(
+        features=project(patches.features),
+        keys=None,
+        saliency=None,
+        frame=patches.frame,
+        slot=slot,
+        frames=video.frames,
+        cells=video.cells,
+        room=video.cells,
+    )
 
 
 def _members(before: VisualTokens, after: VisualTokens) -> Int[Tensor, "i"]:
@@ -116,7 +138,7 @@ def _shortened(
     kept = before.valid & ~before.visual
     address: dict[Unit, Int[Tensor, "n"]] = {}
     for unit, tokens in left.items():
-        cell = tokens.frame * unit.video.cells + tokens.slot
+        cell = tokens.frame * unit.video.cells + _row(tokens)
         every = before.columns(unit)
         address[unit] = every.index_select(0, cell)
         kept[unit.sample].index_fill_(0, address[unit], True)
@@ -137,6 +159,15 @@ def _shortened(
     tokens = {unit: len(part) for unit, part in left.items()}
     shorter = removed if bool(removed.any()) else None
     return Shorter(packed, layout, columns, shorter, tokens, members)
+
+
+def _row(tokens: VisualTokens) -> Int[Tensor, "n"]:
+    """Which of its frame's rows each token takes: that of its cell, if none else is there."""
+    if tokens.room is None:
+        return tokens.slot
+    counts = tokens.counts
+    place = torch.arange(len(tokens), device=counts.device)
+    return place - (counts.cumsum(0) - counts)[tokens.frame]
 
 
 def _drop_spent(

@@ -73,7 +73,7 @@ class Passes:
         ]
         for layer in self._hooked_layers():
             before.append((adapter.layers[layer], partial(self._before_layer, layer)))
-        if self.pipeline.signals.tower is not None:
+        if self.pipeline.signals.projected:
             before.append((adapter.projector, self._before_projector))
         for module, function in before:
             handle = module.register_forward_pre_hook(Hook(function), with_kwargs=True)
@@ -113,7 +113,8 @@ class Passes:
         now, states = self._pass, named(module, args, kwargs)
         if now.readings:
             with now.clock.inner("strategy"):
-                now.readings[-1].note_projected(self._adapter, next(iter(states.values())))
+                given = next(iter(states.values()))
+                now.readings[-1].note_projected(self._adapter, self.pipeline.signals, given)
 
     def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
         """Sees the prompt while its ids are known, and finds the video."""

@@ -102,6 +102,8 @@ class Event:
         counts, moved = masks.survivors(stage, view, budget, left)
         merged = isinstance(left, Survivors) and left.hidden is not None
         if isinstance(left, Survivors):
+            # where rows have moved before, a view's order is not that of the sequence
+            moved = moved or self._moved or self._prompt.moved
             self._rows[unit.sample] = here[left.rows]
             if left.hidden is not None:
                 self._write(unit.sample, here[left.rows], left.hidden)
@@ -145,6 +147,7 @@ class Event:
             depth=self._around.depth,
             seen=self._prompt.seen_below(unit, self._layer),
             reading=reading,
+            place=here,
         )
         return view, here
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,9 +37,11 @@ class TowerReading:
     def tokens(self) -> int:
         return sum(video.tokens for video in self.videos)
 
-    def note_projected(self, adapter: VideoLLM, states: Tensor) -> None:
+    def note_projected(self, adapter: VideoLLM, signals: Signals, states: Tensor) -> None:
         """Keeps what the projector is about to take of all frames of this call."""
-        for maps in adapter.projected_cells(states, self.videos):
+        whole = signals.grid is not None
+        every = [states] if whole else adapter.projected_cells(states, self.videos)
+        for maps in every:
             self.projected.append(maps.flatten(0, 1))
 
     def next(self, frames: int) -> Video:
@@ -65,8 +67,8 @@ def tower_tap(
     def read(query: Float[Tensor, "i h p e"], key: Float[Tensor, "i h p e"], scale: float) -> None:
         video = reading.next(len(query))
         if signals.saliency is not None:
-            weight = attended(signals.saliency, query, key, scale, first)
-            pooled = adapter.to_cells(weight.unsqueeze(-1), video).squeeze(-1)
+            weight = attended(signals.saliency, query, key, scale, first).unsqueeze(-1)
+            pooled = pool(weight, video)
             # pooling averages, but attention is a mass: a cell stands for all the patches it covers
             mass = pooled * (weight.shape[1] / pooled.shape[1])
             reading.saliency.append(mass.flatten())
@@ -74,7 +76,10 @@ def tower_tap(
             whole = signals.keys == "full"
             own = key[:, :, first:]
             flat = attention.side_by_side(own).float() if whole else own.float().mean(1)
-            reading.keys.append(adapter.to_cells(flat, video).flatten(0, 1))
+            reading.keys.append(pool(flat, video).flatten(0, 1))
+
+    def pool(maps: Float[Tensor, "i p d"], video: Video) -> Float[Tensor, "i c d"]:
+        return adapter.to_cells(maps, video) if signals.grid is None else maps
 
     return tap
 
@@ -126,8 +131,9 @@ class Sight:
         layout: Layout,
         readings: Sequence[TowerReading],
         pipeline: Pipeline,
+        project: Callable[[Tensor], Tensor],
     ) -> None:
-        self._embeds, self._layout = embeds, layout
+        self._embeds, self._layout, self.project = embeds, layout, project
         self._signals = pipeline.signals
         # of each video, its part of a reading
         self._parts: dict[str, dict[Unit, Tensor]] = {"keys": {}, "saliency": {}, "tower": {}}
@@ -145,10 +151,35 @@ class Sight:
     def _share(self, reading: TowerReading, parts: Mapping[Unit, slice]) -> None:
         read = {"keys": reading.keys, "saliency": reading.saliency, "tower": reading.projected}
         for name, pieces in read.items():
-            if (whole := _joined(pieces)) is not None:
-                self._parts[name] |= {unit: whole[part] for unit, part in parts.items()}
+            if (whole := _joined(pieces)) is None:
+                continue
+            # patches of a video are as many times its tokens in each of them
+            patches, tokens = len(whole), reading.tokens
+            for unit, part in parts.items():
+                rows = slice(part.start * patches // tokens, part.stop * patches // tokens)
+                self._parts[name][unit] = whole[rows]
 
     def tokens(self, unit: Unit) -> VisualTokens:
+        """What the stages at the input see of a video."""
+        return self._cells(unit) if self._signals.grid is None else self._patches(unit)
+
+    def _patches(self, unit: Unit) -> VisualTokens:
+        """The video before projector and pooling."""
+        features, frames = self._parts["tower"][unit], unit.video.frames
+        patches = len(features) // frames
+        every = torch.arange(len(features), device=features.device)
+        return VisualTokens(
+            features=features,
+            keys=self._parts["keys"].get(unit),
+            saliency=self._parts["saliency"].get(unit),
+            frame=every // patches,
+            slot=every % patches,
+            frames=frames,
+            cells=patches,
+            room=unit.video.cells,
+        )
+
+    def _cells(self, unit: Unit) -> VisualTokens:
         columns, video = self._layout.columns(unit), unit.video
         frame, slot = self._layout.frame[unit.sample], self._layout.slot[unit.sample]
         return VisualTokens(

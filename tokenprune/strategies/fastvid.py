@@ -77,8 +77,10 @@ class FastVID(Condenser, TowerReader, Adjustable, name="fastvid"):
         return Signals(saliency=self.saliency, summary=summary)
 
     def retaining(self, ratio: float, extent: Extent) -> FastVID:
-        # a hair more, since truncation loses a token where the product falls short of a number
-        return replace(self, keep=min(1.0, ratio + 1e-9))
+        keep = min(1.0, ratio + 1e-9)  # truncation loses one where a product falls short of it
+        own = ops.count(extent.cells, keep, "down")
+        room = (extent.cells - own - 2) / max(1, own * (self.stride - 1))  # in frames with anchors
+        return replace(self, keep=keep, context=max(0.0, min(self.context, room)))
 
     def condense(self, tokens: VisualTokens) -> VisualTokens:
         counts, saliency = tokens.counts, self.recorded(tokens, "saliency")
@@ -111,10 +113,9 @@ class FastVID(Condenser, TowerReader, Adjustable, name="fastvid"):
         self, tokens: VisualTokens, features: Float[Tensor, "f m d"]
     ) -> tuple[Float[Tensor, "t"], Int[Tensor, "f"]]:
         """The similarity of each frame to the next, and the segment of each frame."""
+        summary = features.sum(1) / tokens.counts.clamp(min=1).unsqueeze(-1)
         if self.saliency == "pooling_head":
             summary = self.recorded(tokens, "summary")
-        else:
-            summary = features.sum(1) / tokens.counts.clamp(min=1).unsqueeze(-1)
         alike = ops.cosine(summary[:-1], summary[1:])
         return alike, clustering.segments(alike, self.similarity, self.segments)
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune import clustering, merging, ops, scenes
-from tokenprune.errors import StrategyError
 from tokenprune.strategy import Adjustable, Condenser, Extent, PrefillStage, TowerReader
 from tokenprune.tokens import SequenceView, Signals, Survivors, VisualTokens
 
@@ -116,28 +115,27 @@ class HoliTom(Condenser, PrefillStage, TowerReader, Adjustable, name="holitom"):
         order = (2 * result.frame + ~static[merged.rows]).argsort(stable=True)
         return replace(result[order], members=merging.onwards(order.argsort(), merged.members))
 
-    def layers(self, depth: int) -> tuple[int, ...]:
-        return (self.layer,) if self.drop else ()
-
     def retaining(self, ratio: float, extent: Extent) -> HoliTom:
-        depth = extent.depth
-        most = 1 - self.drop * max(0, depth - self.layer) / depth
-        if not 0 < ratio <= most + 1e-9:
-            raise StrategyError(
-                f"holitom retains up to {most:.1%} here, not {ratio:.1%}: holitom.drop={self.drop} "
-                f"of them go before layer {self.layer} of {depth}, write a smaller holitom.drop"
-            )
-        return replace(self, keep=min(1.0, ratio / most))
+        late = max(0.0, 1.0 - self.layer / extent.depth)  # share of layers behind the inner stage
+        drop = min(self.drop, (1.0 - ratio) / late) if late else self.drop
+        # a hair less than whole tokens: rounding up adds one where the product exceeds them
+        keep = min(1.0, ratio / (1.0 - late * drop)) * (1.0 - 1e-12)
+        return replace(self, keep=keep, drop=drop)
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
+        if not self.drop:
+            return view.counts
         number = ops.count(int(view.visual.sum()), 1.0 - self.drop)
         return view.quota_of(view.attention, number)
 
-    def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Survivors:
-        visual, kept = view.visual, view.keep_top(view.attention, budget)
+    def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
+        visual = view.visual
+        if torch.equal(budget, view.counts):
+            return torch.ones_like(visual)
+        kept = view.keep_top(view.attention, budget)
         rows, among = kept.nonzero().squeeze(-1), kept[visual]
-        if among.all() or not among.any():
-            return Survivors(rows)
+        if not among.any():
+            return kept
         hidden = view.hidden
         merged = merging.absorbed(
             hidden[visual], view.attention[visual], among, self.follow == "released"

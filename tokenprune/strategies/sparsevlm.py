@@ -94,8 +94,7 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
         if torch.equal(budget, view.counts) or (choice := self._choose(view)) is None:
             return torch.ones_like(view.visual)
-        kept, carriers, made = choice
-        text = (~view.visual).nonzero().squeeze(-1)
+        (kept, carriers, made), text = choice, (~view.visual).nonzero().squeeze(-1)
         rows, place = torch.cat([text, kept]).sort().values, carriers
         if self.follow == "released":  # behind the last of the rows that came
             place = view.visual.nonzero()[-1].expand_as(carriers)
@@ -112,7 +111,7 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
         if not len(behind):
             raise StrategyError("sparsevlm rates by words behind the video: put some there")
         inputs = view.inputs
-        shown = torch.ones(len(inputs), dtype=torch.bool, device=rows.device)
+        shown = torch.ones_like(inputs[:, 0], dtype=torch.bool)
         shown[view.position[~view.visual]] = False  # all that came, also those that are gone
         likeness = relevance(inputs[shown], inputs[view.position[behind]])
         above = likeness > likeness.mean()

@@ -64,10 +64,7 @@ def gather(
     target: Float[Tensor, "q d"],
     merge: Merge,
 ) -> Float[Tensor, "q d"]:
-    """Contextual tokens, from the float32 sum and the number of their followers.
-
-    They are written over that sum.
-    """
+    """Contextual tokens, written over the float32 sum of their followers."""
     if merge == "mean":
         return followers.add_(target).div_(1 + number)
     return followers.div_(number.clamp(min=1)).add_(target)
@@ -109,15 +106,14 @@ class VisionZip(VisionStage, TowerReader, Adjustable, name="visionzip"):
     """VisionZip: Longer is Better but Not Necessary in Vision Language Models (Yang et al., CVPR 2025), https://arxiv.org/abs/2412.04467
 
     Per frame, `6 * budget // 7` dominant tokens with most attention in the vision tower, in spatial
-    order, then the contextual tokens in target order. Works after the host's pooling, scores and
-    keys pooled with the same operator ("VisionZip†" of the DyToK paper). At full budget it permutes
-    a frame's tokens and changes none.
+    order, then the contextual tokens in target order. Behind the host's pooling, scores and keys
+    pooled alike ("VisionZip†" of the DyToK paper), or before it ("VisionZip"). At full budget it
+    permutes a frame's tokens and changes none.
 
     Decisions: a contextual token is `target + mean of its followers`, the released form behind the
-    published numbers; the paper words a true average. `keep` counts tokens of a frame, rounded half
-    to even; the published budgets are multiples of seven (`keep=35/196` is the nominal 20 %). A CLS
-    row, in the published form the first dominant token, is text here.
-
+    published numbers; the paper words a true average. `keep` counts tokens of a frame at the LLM's
+    input, rounded half to even; published budgets are multiples of seven (`keep=35/196` is the
+    nominal 20 %). A CLS row, in the published form the first dominant token, is text here.
     Differs from the authors' code: fp32 scores, no materialised attention map, no contextual token
     is legal, and an impossible budget raises.
 
@@ -125,22 +121,24 @@ class VisionZip(VisionStage, TowerReader, Adjustable, name="visionzip"):
         keep: fraction of each frame's tokens kept, dominant and contextual together, 0 to 1
         merge: a contextual token is the target plus its followers' mean, or the "mean" of them all
         saliency: attention "received", or "cls", that of the CLS row where the tower has one
+        pooled: false chooses and merges patches, before the projector and the host's pooling
     """
 
     keep: float = 0.25
     merge: Merge = "target_plus_mean"
     saliency: Literal["received", "cls"] = "received"
-
+    pooled: bool = True
     merges: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         ops.fraction("visionzip.keep", self.keep)
 
     def signals(self) -> Signals:
-        return Signals(saliency=self.saliency, keys="head_mean")
+        grid = None if self.pooled else "patches"
+        return Signals(saliency=self.saliency, keys="head_mean", grid=grid)
 
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
-        return ops.count(tokens.counts, self.keep)
+        return ops.count(tokens.available, self.keep)
 
     def retaining(self, ratio: float, extent: Extent) -> VisionZip:
         return replace(self, keep=ratio)

@@ -15,7 +15,6 @@ from tokenprune.strategy.stages import (
     DecodeStage,
     PrefillStage,
     Strategy,
-    TowerReader,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +29,11 @@ def check(pipeline: Pipeline, depth: int | None) -> None:
     if len(hiding := pipeline.of(DecodeStage)) > 1:
         which = named(hiding)
         raise StrategyError(f"{which} both hide cached rows at decode: keep one of them")
-    contract.agreed_signals(pipeline.of(TowerReader))
+    if pipeline.signals.grid is not None and len(pipeline.at_input) > 1:
+        raise StrategyError(
+            f"{pipeline} has a stage before the projector, which leaves no grid of tokens to the "
+            "other at the LLM's input: keep one of them"
+        )
     check_allocator(pipeline)
     for stage in pipeline.of(PrefillStage):
         for layer in contract.layers(stage, depth):

@@ -123,7 +123,7 @@ class Pipeline:
         sample: int | None = None,
     ) -> Int[Tensor, "f"]:
         """What each frame keeps in `stage`: its quota, or the same total split by `weights`."""
-        quota, available = contract.quota(stage, seen, sample), seen.counts
+        quota, available = contract.quota(stage, seen, sample), seen.available
         allocator = self.allocator
         if weights is None or allocator is None:
             return quota

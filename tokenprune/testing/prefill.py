@@ -192,14 +192,10 @@ def layers(stage: Any, depth: int) -> None:
     holds(whole, f"layers({depth}) returned {found!r}: a tuple of whole numbers")
     holds(all(a < b for a, b in pairwise(found)), f"layers({depth}) returned {found}: ascending")
     fits = all(1 <= layer < depth for layer in found)
-    applies(fits or not _one_layer(stage), f"acts before layers {found}, not in one of {depth}")
+    # a layer that is an option need not fit every language model
+    applies(fits or not hasattr(stage, "layer"), f"acts before layers {found}, not among {depth}")
     holds(fits, f"layers({depth}) returned {found}: they lie from 1 to {depth - 1}")
     holds(stage.layers(depth) == found, f"layers({depth}) are other ones when asked again")
-
-
-def _one_layer(stage: PrefillStage) -> bool:
-    """Whether its layer is an option, which need not fit every language model."""
-    return type(stage).layers is PrefillStage.layers
 
 
 PREFILL = (

@@ -86,7 +86,7 @@ def _on_models(one: Strategy, models: tuple[str, ...]) -> Iterator[Finding]:
 def _instance(strategy: Strategy | type[Strategy] | str) -> Strategy:
     """The strategy that is meant. StrategyError where its class is none."""
     if isinstance(strategy, str):
-        return registry.build(strategy).strategies[0]
+        strategy = registry.get(strategy)
     if isinstance(strategy, type):
         check_class(strategy)
         return strategy()
