@@ -18,10 +18,8 @@ def attention(queries: Tensor, keys: Tensor, row: int) -> Tensor:
     heads, width = queries.shape[1:]
     shared, total = heads // keys.shape[1], torch.zeros(len(keys))
     for head in range(heads):
-        scores = []
-        for other in range(row + 1):
-            scores.append(float(queries[row, head] @ keys[other, head // shared]) / width**0.5)
-        total[: row + 1] += torch.tensor(scores).softmax(0) / heads
+        scores = keys[: row + 1, head // shared] @ queries[row, head] / width**0.5
+        total[: row + 1] += scores.softmax(0) / heads
     return total
 
 
@@ -63,8 +61,7 @@ def sparsevlm(
     behind = [*range(visual[-1] + 1, len(frame))]
     likeness = torch.zeros(len(behind))
     for row in visual:
-        products = torch.stack([inputs[row] @ inputs[word] for word in behind])
-        likeness += products.softmax(0) / len(visual)
+        likeness += (inputs[behind] @ inputs[row]).softmax(0) / len(visual)
     raters = [word for word, like in zip(behind, likeness, strict=True) if like > likeness.mean()]
     relation = torch.zeros(len(frame))
     for rater in raters:
