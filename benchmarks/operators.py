@@ -4,8 +4,8 @@ Each operator runs on the same inputs as two references and must give the result
 of `naive.py` and beside it, which the claims are about, and those of `careful.py` and beside it,
 which say what is gained over good code. Temporal merging, which is bound by the memory, is also
 held against one copy of its input. References and operator take turns after a warm-up, times are
-medians, and what takes more than half a second gets fewer turns, a loop of many seconds one. Measure
-on idle cores: loops start threads most often, so that neighbours slow them most.
+medians, and what takes more than half a second gets fewer turns, a loop of many seconds one.
+Measure on idle cores: loops start threads most often, so that neighbours slow them most.
 """
 
 from __future__ import annotations
