@@ -48,15 +48,14 @@ def test_what_cannot_have_a_rule_or_a_budget_says_why() -> None:
     assert "retains 25.0% to 100.0% here" in refused[1].reason
 
 
-def test_lengths_are_those_of_the_tokens_at_the_same_address() -> None:
+def test_lengths_are_those_of_the_tokens_that_went_in() -> None:
     tokens = video(torch.tensor([[1.0], [2.0], [0.0], [4.0]]), 2)
-    rows = torch.tensor([3, 1])
-    kept = tokens[rows].with_features(torch.tensor([[-8.0], [2.0]]))
-    found = sizes(Lengths.of(tokens), Lengths.of(kept))
-    assert found is not None
-    assert found.largest == 2.0
-    assert found.median == 1.0
-    assert sizes(Lengths.of(tokens), Lengths.of(tokens[rows[:0]])) is None
+    rows = torch.tensor([1, 3])
+    own = Lengths.of(tokens[rows].with_features(torch.tensor([[-2.0], [8.0]])))
+    before, close = Lengths.of(tokens), pytest.approx
+    assert sizes(before, own) == close((1.0, 1.95, 2.0))
+    assert sizes(before, own, [torch.tensor([0, 0, -1, 1])]) == close((4 / 3, 1.3 + 2 / 3, 2.0))
+    assert sizes(before, Lengths.of(tokens[rows[:0]])) is None
 
 
 class _Told(Answers):

@@ -74,7 +74,7 @@ class After(Condenser):
 
 
 class Sizes(NamedTuple):
-    """Lengths of rows that enter the language model, each by that of the token of its address."""
+    """Lengths of rows that enter the language model, each by the mean of the tokens in it."""
 
     median: float
     high: float  # that one row in twenty exceeds
@@ -120,7 +120,9 @@ class Asking(Dataset[dict[str, list[Any]]]):
                     self.task.score(text, sample),
                     made.report[row].input_ratio,
                     made.report[row].layer_average_ratio,
-                    sizes(before.found[row], after.found[row]) if after.found else None,
+                    sizes(before.found[row], after.found[row], made.report[row].members)
+                    if after.found
+                    else None,
                 )
                 for row, (text, sample) in enumerate(zip(made.texts, samples, strict=True))
             ]
@@ -131,12 +133,19 @@ class Asking(Dataset[dict[str, list[Any]]]):
         return load(self.model, self.dtype, "cpu")
 
 
-def sizes(before: Lengths, after: Lengths) -> Sizes | None:
-    """None where nothing is left."""
-    if not len(after.norm):
+def sizes(before: Lengths, after: Lengths, members: Sequence[Tensor] = ()) -> Sizes | None:
+    """None where nothing is left. `members` says, of a video, which rows its tokens went into."""
+    number = len(after.norm)
+    if not number:
         return None
     own = torch.zeros(1 + int(before.address.max())).scatter(0, before.address, before.norm)
-    share = after.norm / own[after.address].clamp(min=1e-9)
+    length = own[after.address]
+    for row in members:  # of one video, if any
+        norm, into = before.norm[row >= 0], row[row >= 0]
+        of = torch.bincount(into, minlength=number)
+        total = torch.zeros(number).index_add(0, into, norm)
+        length = torch.where(of > 0, total / of, length)
+    share = after.norm / length.clamp(min=1e-9)
     return Sizes(float(share.median()), float(share.quantile(0.95)), float(share.max()))
 
 
