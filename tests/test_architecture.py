@@ -76,6 +76,8 @@ LOOPS = {
         "for in range(0, len(vectors), PART)",
         "while left > 0",
     ],
+    # and so are events that removed shares, one after another
+    "tokenprune.strategies.framefusion": ["for in shares", "for in pairwise(counts)"],
     # events, of which each finds what the one before it left: on numbers of the host
     "tokenprune.strategies.sparsevlm": ["for in pairwise([*events, extent.depth])"],
     # a few pivots, of which each chooses from what those before it left

@@ -10,7 +10,7 @@ from typing import Any
 import arbitrary
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from laws import (
     Sources,
@@ -24,6 +24,7 @@ from laws import (
 from torch import Tensor
 
 from tokenprune import ops, registry
+from tokenprune.errors import StrategyError
 from tokenprune.strategies.dytok import DyToK
 from tokenprune.strategies.uniform import Uniform
 from tokenprune.strategy import (
@@ -114,7 +115,11 @@ def test_prefill(kind: type[PrefillStage], data: st.DataObject) -> None:
     strategy = configured(data, kind)
     view = data.draw(arbitrary.sequence_views(stage=strategy))
     budget = data.draw(arbitrary.budgets(view.counts))
-    check_prefill(strategy, view, budget, data.draw(st.integers(0, view.frames - 1)))
+    disturbed = data.draw(st.integers(0, view.frames - 1))
+    try:
+        check_prefill(strategy, view, budget, disturbed)
+    except StrategyError:  # what it refuses in words is no matter of the laws
+        reject()
 
 
 @pytest.mark.parametrize("kind", implementing(Condenser))
@@ -166,6 +171,17 @@ def test_keep_top(data: st.DataObject) -> None:
             mask.nonzero().flatten().tolist(), key=lambda place: (-float(score[place]), place)
         )
         assert sorted(places[: int(limit)]) == row.nonzero().flatten().tolist()
+        # one number for all rows takes another way
+        assert torch.equal(ops.keep_top(score, int(limit), mask), row)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4])
+def test_keep_top_marks_as_many_also_of_what_is_no_number(number: int) -> None:
+    nan, infinite = float("nan"), float("inf")
+    for scores in ([nan, infinite, -infinite, 1.0], [nan] * 4, [-infinite] * 4):
+        kept = ops.keep_top(torch.tensor([scores, [1.0, 2.0, 2.0, 2.0]]), number)
+        assert kept.sum(-1).tolist() == [number, number]
+        assert kept[1].nonzero().flatten().tolist() == sorted([1, 2, 3, 0][:number])
 
 
 # --- apportioning

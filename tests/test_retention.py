@@ -115,6 +115,8 @@ def plain(strategy: Any) -> Any:
     """Itself without what depends on how frames resemble each other, as noise does by chance."""
     if strategy.name in ("holitom", "prunevid"):  # a static cell is one row for many frames
         return replace(strategy, similarity=1.0)
+    if strategy.name == "framefusion":  # nor does it spend what it was given on merging
+        return replace(strategy, similarity=1.0, enough=max(0.1, strategy.enough))
     if strategy.name == "fastvid" and strategy.follow == "qwen":  # leaves frames out
         return replace(strategy, follow="paper")
     return strategy
@@ -174,6 +176,7 @@ def test_whole_tokens_per_frame_are_met_exactly(kind: Any, data: st.DataObject) 
     # and flashvid rounds clusters up in doubles, where a whole number may lie above itself
     steps["flashvid"] = 2 / extent.cells
     steps["sparsevlm"] = 2 * token  # its events jump by a token each
+    steps["framefusion"] = 2 * token  # it truncates what merges
     steps["vidcom2"] = 1 / extent.cells  # every frame rounds its own share
     step = steps.get(kind.name, 0.0)
     over = measured(adjusted, extent) - tokens / extent.cells

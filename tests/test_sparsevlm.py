@@ -195,6 +195,24 @@ def test_released_carriers_stand_behind_all_that_is_kept_and_before_the_question
     assert left.rows[-6:].tolist() == [*range(41, 47)]
 
 
+def test_released_rows_stay_in_the_order_in_which_the_layer_below_saw_them() -> None:
+    """Carriers of the event before stand behind other rows, and are kept there."""
+    frame, parts = sequence(6)
+    view = view_of(frame, parts)
+    place = torch.arange(len(frame))
+    place[6], place[7:41] = 40, torch.arange(6, 40)  # one token went behind all others
+    moved = dataclasses.replace(view, place=place)
+    strategy = SparseVLM(follow="released")
+    one, two = (strategy.prune(v, strategy.quota(v)) for v in (view, moved))
+    assert isinstance(one, Survivors)
+    assert isinstance(two, Survivors)
+    kept = round(0.521 * 40)
+    assert one.rows.sort().values.equal(two.rows.sort().values)
+    expected = one.rows.tolist()[1 : kept + 1]
+    expected.remove(6)
+    assert two.rows.tolist()[1 : kept + 1] == [*expected, 6]
+
+
 def test_the_only_word_rates_though_it_is_not_above_itself() -> None:
     frame, parts = sequence(1)
     view, strategy = view_of(frame, parts), SparseVLM(recycle=False)

@@ -38,6 +38,23 @@ def to_reference(
     return ops.cosine_of(product, square, square.index_select(0, reference))
 
 
+@torch.no_grad()  # it ranks
+def to_previous(
+    features: Float[Tensor, "n d"], frame: Int[Tensor, "n"], slot: Int[Tensor, "n"]
+) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+    """Tokens cell by cell, in time, and in this order the cosine of each with the one before it.
+
+    In float32; -inf of the first of a cell. Frames may lack any of their tokens.
+    """
+    order = (slot * (frame.amax() + 1) + frame).argsort() if len(frame) else frame
+    rows, cell = features[order].float(), slot[order]
+    product, squared = (rows[1:] * rows[:-1]).sum(-1), rows.norm(dim=-1).square()
+    similar = torch.full_like(squared, -torch.inf)
+    alike = ops.cosine_of(product, squared[1:], squared[:-1])
+    similar[1:] = alike.masked_fill(cell[1:] != cell[:-1], -torch.inf)
+    return order, similar
+
+
 @exact
 def nearest_tokens(
     keys: Float[Tensor, "f m k"],

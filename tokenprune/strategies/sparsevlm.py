@@ -95,12 +95,12 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
         if torch.equal(budget, view.counts) or (choice := self._choose(view)) is None:
             return torch.ones_like(view.visual)
         (kept, carriers, made), text = choice, (~view.visual).nonzero().squeeze(-1)
-        rows, place = torch.cat([text, kept]).sort().values, carriers
+        rows = torch.cat([text, kept, carriers])
+        place, same = view.place[rows], len(rows) - len(carriers)
         if self.follow == "released":  # behind the last of the rows that came
-            place = view.visual.nonzero()[-1].expand_as(carriers)
-        order = torch.cat([rows, place]).argsort(stable=True)
-        hidden = torch.cat([view.hidden[rows], made])
-        return Survivors(torch.cat([rows, carriers])[order], hidden[order])
+            place[same:] = view.place[view.visual].max()
+        order = place.argsort(stable=True)
+        return Survivors(rows[order], torch.cat([view.hidden[rows[:same]], made])[order])
 
     def _choose(self, view: SequenceView) -> tuple[Tensor, Tensor, Tensor] | None:
         """Rows that stay as they are; rows that carry new tokens, and these."""

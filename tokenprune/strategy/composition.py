@@ -53,13 +53,13 @@ def check_allocator(pipeline: Pipeline) -> None:
         _check_host(budgets[0], guide)
         return
     if budgets:
-        movable = [host.name for host in budgets if _movable(host)]
-        instead = [f"{name}+{guide}" for name in movable] or [host.name for host in budgets]
+        hosting = [host.name for host in budgets if movable(host)]
+        instead = [f"{name}+{guide}" for name in hosting] or [host.name for host in budgets]
         raise StrategyError(
             f"{guide} redistributes one budget, but {named(budgets, ', ')} each have one: "
             f"write {' or '.join(instead)}"
         )
-    hosts = sorted(name for name, kind in STRATEGIES.items() if _movable(kind))
+    hosts = sorted(name for name, kind in STRATEGIES.items() if movable(kind))
     raise StrategyError(
         f"{guide} only redistributes another strategy's budget: write one of "
         f"{', '.join(f'{host}+{guide}' for host in hosts)}"
@@ -70,7 +70,7 @@ def named(strategies: Sequence[Strategy], separator: str = " and ") -> str:
     return separator.join(strategy.name for strategy in strategies)
 
 
-def _movable(host: Strategy | type[Strategy]) -> bool:
+def movable(host: Strategy | type[Strategy]) -> bool:
     """Whether an allocator may hand a strategy another budget than its own."""
     kind = host if isinstance(host, type) else type(host)
     return issubclass(kind, HOSTS) and not issubclass(kind, Condenser) and kind.reallocates
@@ -83,7 +83,7 @@ def _check_host(host: Strategy, guide: str) -> None:
             f"{host.name} keeps as many tokens of a frame as the content gives, so {guide} has no "
             f"budget to redistribute: write {host.name} alone"
         )
-    if not _movable(host):
+    if not movable(host):
         raise StrategyError(
             f"{host.name} decides by its own rule how many tokens of a frame live, so {guide} "
             f"cannot move them: write {host.name} alone"
@@ -93,7 +93,10 @@ def _check_host(host: Strategy, guide: str) -> None:
 def _check_layer(stage: PrefillStage | DecodeStage[Any], layer: int, depth: int | None) -> None:
     if layer < 1 or (depth is not None and layer >= depth):
         last = "the last LLM layer" if depth is None else depth - 1
+        own = layer == getattr(stage, "layer", None)
+        which = f"{stage.name}.layer={layer}" if own else f"{stage.name} before LLM layer {layer}"
+        write = "write a layer" if own else "choose options that keep it within layers"
         raise StrategyError(
-            f"{stage.name}.layer={layer} prunes nothing: it reads the attention of the layer "
-            f"below, write a layer from 1 to {last}"
+            f"{which} prunes nothing: it reads the attention of the layer below, {write} from 1 "
+            f"to {last}"
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 from tokenprune import ops
 from tokenprune.errors import StrategyError
 from tokenprune.guards import contract
-from tokenprune.strategy.composition import check, named
+from tokenprune.strategy.composition import check, movable, named
 from tokenprune.strategy.stages import (
     REDUCERS,
     Adjustable,
@@ -57,6 +57,12 @@ class Pipeline:
     def hosts(self) -> tuple[VisionStage | PrefillStage | Condenser, ...]:
         """The strategies that decide how many tokens live, as written."""
         return tuple(strategy for strategy in self.strategies if isinstance(strategy, REDUCERS))
+
+    @property
+    def takes_allocator(self) -> bool:
+        """Whether it has one budget, which an allocator that is not there yet may redistribute."""
+        hosts = self.hosts
+        return len(hosts) == 1 and movable(hosts[0]) and self.allocator is None
 
     @property
     def at_input(self) -> tuple[VisionStage | Condenser, ...]:

@@ -115,8 +115,8 @@ def _variants(config: StudyConfig, depth: int) -> list[_Variant]:
     if config.allocator is None or not config.assistants:
         return found
     for one in found:
-        if len(one.pipeline.hosts) != 1 or one.pipeline.allocator is not None:
-            continue  # it takes no allocator
+        if not one.pipeline.takes_allocator:
+            continue
         spec = f"{one.spec}+{config.allocator}"
         pipeline = _resolved(spec, one.method, config.seed).check(depth)
         guided.append(_Variant(one.method, spec, pipeline, config.allocator))

@@ -1,0 +1,150 @@
+"""FrameFusion merges what stays the same from frame to frame, then drops what is least attended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenprune import merging, ops
+from tokenprune.strategy import Adjustable, Condenser, Extent, PrefillStage, StrategyError
+from tokenprune.tokens import SequenceView, Survivors, VisualTokens
+
+# drops out of what event 0 may remove, but for the last bit, which the released counts have
+RELEASED_DEPTH = 28
+Event = Literal["merge", "prune", "nothing"]
+
+
+def required(shares: Sequence[float], cost: float, depth: int) -> float:
+    """The share to remove behind events with `shares`, for a mean over layers of `cost`."""
+    alive, spent = 1.0, 0.0
+    for share in shares:
+        alive = alive * (1 - share)
+        spent = spent + alive
+    if depth * cost < spent:
+        enough = math.ceil(spent / depth * 1e4) / 1e4
+        spent = f"framefusion.cost={cost:g} is spent before layer {len(shares)} of {depth}"
+        raise StrategyError(f"{spent}: write framefusion.cost={enough:g} or more")
+    rest = (depth * cost - spent) / ((depth - len(shares)) * alive)
+    return 0.0 if rest > 1 else 1 - rest
+
+
+def due(counts: Sequence[int], cost: float, enough: float, depth: int) -> tuple[Event, float]:
+    """What the next event does, to which share of the tokens at most.
+
+    Replays the events from how many tokens came, and were left by each: there is no state.
+    """
+    shares: list[float] = []
+    for before, after in pairwise(counts):
+        most = required(shares, cost, depth if shares else RELEASED_DEPTH)
+        # an event behind the last that merged has pruned; or it merged all it could
+        if (shares and shares[-1] < enough) or before - after >= int(most * before):
+            return "nothing", 0.0
+        shares.append((before - after) / before)
+    most = required(shares, cost, depth if shares else RELEASED_DEPTH)
+    if shares and shares[-1] < enough:
+        return "prune", most
+    return ("merge" if int(most * counts[-1]) else "nothing"), most
+
+
+def merged(
+    features: Float[Tensor, "n d"], at: tuple[Tensor, Tensor], like: float, most: float, came: int
+) -> merging.Gathered:
+    """Each run of tokens like those before them in their cell goes into the first of the run.
+
+    They are `at` frames and slots. At most the share `most` of those that `came` is gone then.
+    """
+    order, similar = merging.to_previous(features, *at)
+    hit, gone = similar >= like, came - len(features)
+    if (gone + int(hit.sum())) / max(1, came) >= most:
+        hit = ops.keep_top(similar, max(0, int(most * came) - gone))
+    place = torch.arange(len(order), device=order.device)
+    first = torch.where(hit, 0, place).cummax(0).values
+    return merging.to_leaders(features, torch.empty_like(order).scatter(0, order, order[first]))
+
+
+@dataclass(frozen=True)
+class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
+    """FrameFusion: Combining Similarity and Importance for Video Token Reduction on Large Vision Language Models (Fu et al., ICCV 2025), https://arxiv.org/abs/2501.01986
+
+    A token that is like the one before it in its cell of the frame (cosine, fp32) merges into it,
+    runs of them into their plain mean: as they enter layer 0, and by their hidden states before
+    each layer, until few do. Then those that the last prompt token attends to least go, once. All
+    frames are one pool; the first loses none by merging; a merged token has its first one's place.
+
+    Decisions: what is due follows from how many tokens each layer below saw. Tokens that another
+    stage took at the input count as merged there. Frames have no share for an allocator to move.
+
+    Differs from the authors' code: events come behind the MLP of a layer instead of before it, so
+    that there is no `follow`; the depth is the model's, not 28; newlines are text; rows of zeros
+    are like nobody.
+
+    Args:
+        cost: fraction of visual tokens that lives, 0 to 1, as a mean over layers
+        similarity: smallest cosine at which a token merges, 0 to 1
+        enough: share of the tokens, 0 to 1; an event that merges less is the last to merge
+    """
+
+    reallocates: ClassVar[bool] = False
+    mixes_frames: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
+    positions = "original"
+    cost: float = 0.3
+    similarity: float = 0.6
+    enough: float = 0.1
+
+    def __post_init__(self) -> None:
+        ops.fraction("framefusion.cost", self.cost)
+        ops.fraction("framefusion.similarity", self.similarity)
+        ops.fraction("framefusion.enough", self.enough)
+
+    def layers(self, depth: int) -> tuple[int, ...]:
+        return tuple(range(1, depth))
+
+    def condense(self, tokens: VisualTokens) -> VisualTokens:
+        most, came = required((), self.cost, RELEASED_DEPTH), tokens.frames * tokens.cells
+        at = tokens.frame, tokens.slot
+        found = merged(tokens.features, at, self.similarity, most, came)
+        return tokens[found.rows].with_features(found.means, found.members)
+
+    def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
+        event, most = self._due(view)
+        if event == "nothing":
+            return view.counts
+        if event == "prune":
+            return view.quota_of(view.attention, ops.count(int(view.counts.sum()), 1 - most))
+        rows, found = self._merged(view, most)
+        return torch.bincount(view.frame[rows[found.rows]], minlength=view.frames)
+
+    def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
+        event, most = self._due(view)
+        if event == "nothing" or torch.equal(budget, view.counts):
+            return torch.ones_like(view.visual)
+        if event == "prune":
+            return view.keep_top(view.attention, budget)
+        rows, found = self._merged(view, most)
+        leaders, text = rows[found.rows], (~view.visual).nonzero().squeeze(-1)
+        states = view.hidden.index_copy(0, leaders, found.means.to(view.hidden.dtype))
+        alive = torch.cat([text, leaders]).sort().values
+        return Survivors(alive, states[alive])
+
+    def retaining(self, ratio: float, extent: Extent) -> FrameFusion:
+        if ratio < (least := 1 / extent.depth) - 1e-9:
+            wrong = f"framefusion retains {least:.1%} to 100.0% here, not {ratio:.1%}"
+            raise StrategyError(f"{wrong}: the first of {extent.depth} layers takes as much")
+        return replace(self, cost=ratio)
+
+    def _due(self, view: SequenceView) -> tuple[Event, float]:
+        came = max(view.frames * view.cells, view.full)
+        return due([came, *view.seen.tolist()], self.cost, self.enough, view.depth)
+
+    def _merged(self, view: SequenceView, most: float) -> tuple[Int[Tensor, "v"], merging.Gathered]:
+        rows = view.visual.nonzero().squeeze(-1)
+        at = view.frame[rows], view.slot[rows]
+        return rows, merged(view.hidden[rows], at, self.similarity, most, len(rows))
