@@ -115,7 +115,9 @@ def test_families_keep_all_laws(kind: str) -> None:
     prompts = Prompts(prompt.inputs, prompt.alone)
     report = check_adapter(family.model(), prompts=prompts, strategies=["dycoke"], show=False)
     assert len(report.of("passed")) >= 13
-    assert {one.law for one in report.of("not applicable")} <= {"gone"}
+    silent = {one.law for one in report.of("not applicable")}
+    # a Qwen model of transformers counts positions by itself in `generate` alone
+    assert silent <= ({"gone", "word by word"} if family.mrope else {"gone"})
 
 
 def test_a_family_writes_its_own_prompts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,6 +176,38 @@ def batches(_: Any, trial: Trial) -> None:
         agree(together, answer(trial.pipeline, model, inputs), f"sample {row} alone", row)
 
 
+@law("word by word through forward, a padded batch gives each sample what it gets alone")
+@torch.no_grad()
+def word_by_word(_: Any, trial: Trial) -> None:
+    model, prompts = trial.live.model, trial.live.prompts
+    every = (prompts.batch, *prompts.alone)
+    try:
+        together, *alone = (_forced(model, inputs) for inputs in every)
+    except Exception as error:
+        applies(False, f"the stock model wants more ({type(error).__name__})")
+        return
+    pairs = zip(together, alone, strict=True)
+    applies(all(close(row, one[0]) for row, one in pairs), "the stock model does not either")
+    attached = attach(model, trial.pipeline)
+    with refusing(), attached:
+        together, *alone = (_forced(model, inputs) for inputs in every)
+    for row, logits in enumerate(alone):
+        holds(close(together[row], logits[0]), f"sample {row} alone: other logits")
+
+
+def _forced(model: Any, inputs: Inputs) -> Tensor:
+    """Logits behind a prompt and behind each of a few words, the same for every sample."""
+    mask, out = inputs["attention_mask"], model(**inputs)
+    found = [out.logits[:, -1]]
+    for word in range(8, 8 + MORE):
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+        ids = torch.full_like(mask[:, :1], word)
+        kept = caching(model, filled_cache(out))
+        out = model(input_ids=ids, attention_mask=mask, **kept)
+        found.append(out.logits[:, -1])
+    return torch.stack(found, 1)
+
+
 @law("eager attention gives what sdpa gives")
 def eager(_: Any, trial: Trial) -> None:
     live = trial.live
@@ -233,4 +265,4 @@ def _hooks(model: Any) -> list[tuple[int, int]]:
     return [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
 
 
-LIVE = (answers, again, batches, eager, half, further_turns, traces)
+LIVE = (answers, again, batches, word_by_word, eager, half, further_turns, traces)
