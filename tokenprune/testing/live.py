@@ -189,8 +189,11 @@ def word_by_word(_: Any, trial: Trial) -> None:
     pairs = zip(together, alone, strict=True)
     applies(all(close(row, one[0]) for row, one in pairs), "the stock model does not either")
     attached = attach(model, trial.pipeline)
-    with refusing(), attached:
+    with refusing(), attached as session:
         together, *alone = (_forced(model, inputs) for inputs in every)
+        batch, *others = [[sample.slots for sample in report] for report in session.reports]
+    moved = "padding moves positions in forward, and what it keeps depends on them"
+    applies(batch == [slots for (slots,) in others], moved)
     for row, logits in enumerate(alone):
         holds(close(together[row], logits[0]), f"sample {row} alone: other logits")
 
