@@ -33,6 +33,7 @@ from tokenprune.testing.inputs import (
 )
 from tokenprune.testing.inputs import TableProbe as TableProbe
 from tokenprune.testing.inputs import later as later
+from tokenprune.testing.inputs import numbers as numbers
 from tokenprune.testing.inputs import visual_tokens as made_tokens
 from tokenprune.testing.strategy import events, place_of
 from tokenprune.tokens import TEXT, SequenceView, VisualTokens

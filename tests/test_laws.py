@@ -171,6 +171,17 @@ def test_keep_top(data: st.DataObject) -> None:
             mask.nonzero().flatten().tolist(), key=lambda place: (-float(score[place]), place)
         )
         assert sorted(places[: int(limit)]) == row.nonzero().flatten().tolist()
+        # one number for all rows takes another way
+        assert torch.equal(ops.keep_top(score, int(limit), mask), row)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4])
+def test_keep_top_marks_as_many_also_of_what_is_no_number(number: int) -> None:
+    nan, infinite = float("nan"), float("inf")
+    for scores in ([nan, infinite, -infinite, 1.0], [nan] * 4, [-infinite] * 4):
+        kept = ops.keep_top(torch.tensor([scores, [1.0, 2.0, 2.0, 2.0]]), number)
+        assert kept.sum(-1).tolist() == [number, number]
+        assert kept[1].nonzero().flatten().tolist() == sorted([1, 2, 3, 0][:number])
 
 
 # --- apportioning

@@ -143,6 +143,15 @@ def test_zeros_and_nothing_at_all() -> None:
         assert len(strategy.compress(nothing, torch.tensor([0, 0]))) == 0
 
 
+@pytest.mark.parametrize("follow", ["paper", "released"])
+def test_any_temperature(follow: Any) -> None:
+    """The coldest gives one frame all of the extra share, the hottest each frame the same."""
+    cold = VidCom2(keep=0.5, temperature=2.2e-311, follow=follow).quota(TOKENS)
+    assert sorted(cold.tolist()) == [5, 5, 5, 5, 11]
+    hot = VidCom2(keep=0.5, temperature=math.inf, follow=follow).quota(TOKENS)
+    assert hot.tolist() == [6] * 5
+
+
 def test_what_it_refuses() -> None:
     with pytest.raises(StrategyError, match=r"vidcom2.temperature=0.0 .* write a number above 0"):
         VidCom2(temperature=0.0)

@@ -69,12 +69,18 @@ def ranking(
 ) -> Int[Tensor, "*b n"]:
     """Indices of every row from the largest score to the smallest; ties by lower index.
 
-    What is not `valid` is sorted behind the others instead of getting a fake minimum, which a real
-    score could tie with.
+    What is not `valid` comes behind all others, also behind those with a score of minus infinity.
     """
+    return _masked(scores, valid).argsort(dim=-1, descending=True, stable=True)
+
+
+def _masked(
+    scores: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"] | None
+) -> Float[Tensor, "*b n"]:
     if valid is None:
-        return scores.float().argsort(dim=-1, descending=True, stable=True)
-    return ranking_by_tier((~valid).to(torch.int8), scores)
+        return scores.float()
+    lowest = torch.finfo(torch.float32).min  # still above what is not valid
+    return scores.float().clamp(min=lowest).masked_fill(~valid, -torch.inf)
 
 
 def ranking_by_tier(
@@ -95,36 +101,15 @@ def keep_top(
 
     `k` may vary by row.
     """
+    if isinstance(k, int) and 0 < k < scores.shape[-1]:  # one bar for each row, and no order
+        scores = _masked(scores, valid).nan_to_num(torch.inf, torch.inf, -torch.inf)
+        bar = scores.topk(k, sorted=False).values.amin(-1, keepdim=True)
+        above, level = scores > bar, scores == bar
+        return above | (level & (level.cumsum(-1) <= k - above.sum(-1, keepdim=True)))
     order = ranking(scores, valid)
     number = k if isinstance(k, int) else k.unsqueeze(-1)
     first = torch.arange(order.shape[-1], device=order.device) < number
     return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, first.expand_as(order))
-
-
-def keep_within(
-    scores: Float[Tensor, "n"],
-    frame: Int[Tensor, "n"],
-    room: Int[Tensor, "f"],
-    total: int | None = None,
-    valid: Bool[Tensor, "n"] | None = None,
-) -> Bool[Tensor, "n"]:
-    """Marks the `total` largest scores, at most `room[f]` of frame f; without a total, all of them.
-
-    Ties go to the lower index; what is not `valid` is never marked. Frames may stand in any order.
-    """
-    order = ranking(scores, valid)
-    mine = frame[order]
-    together = mine.argsort(stable=True)
-    counts = torch.bincount(frame, minlength=len(room))
-    start = (counts.cumsum(0) - counts)[mine[together]]
-    place = torch.empty_like(order)  # in its frame, from the best
-    place[together] = torch.arange(len(order), device=order.device) - start
-    fits = place < room[mine]
-    if valid is not None:
-        fits &= valid[order]
-    if total is not None:
-        fits &= fits.cumsum(0) <= total
-    return torch.zeros_like(fits).scatter(0, order, fits)
 
 
 def evenly_spaced(valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "f m"]:

@@ -1,4 +1,4 @@
-"""Greedy picking, one token after the other: pure parts of methods that keep a diverse set.
+"""Picking from a pool where frames close: pure parts of methods in which all frames compete.
 
 Axes as in `ops`, and `g` groups that are picked from side by side: frames, or one whole video.
 """
@@ -69,6 +69,34 @@ def greedily(
         if step + 1 < number:
             scores = update(scores, best.squeeze(1), step)
     return order
+
+
+def keep_within(
+    scores: Float[Tensor, "n"],
+    frame: Int[Tensor, "n"],
+    room: Int[Tensor, "f"] | None,
+    total: int,
+    valid: Bool[Tensor, "n"] | None = None,
+) -> Bool[Tensor, "n"]:
+    """Marks the `total` largest scores, at most `room[f]` of frame f; None: as many as there are.
+
+    Ties go to the lower index; what is not `valid` is never marked. Frames may stand in any order.
+    """
+    if room is None:
+        top = ops.keep_top(scores, total, valid)
+        return top if valid is None else top & valid
+    order = ops.ranking(scores, valid)
+    mine = frame[order]
+    together = mine.argsort(stable=True)
+    counts = torch.bincount(frame, minlength=len(room))
+    start = (counts.cumsum(0) - counts)[mine[together]]
+    place = torch.empty_like(order)  # in its frame, from the best
+    place[together] = torch.arange(len(order), device=order.device) - start
+    fits = place < room[mine]
+    if valid is not None:
+        fits &= valid[order]
+    fits &= fits.cumsum(0) <= total
+    return torch.zeros_like(fits).scatter(0, order, fits)
 
 
 def marked(order: Int[Tensor, "g k"], width: int) -> Bool[Tensor, "g m"]:

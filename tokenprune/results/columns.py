@@ -120,6 +120,14 @@ COLUMNS: tuple[Column, ...] = (
         of=lambda answer: answer.tokens.get("unseen_from") is not None,
         averaged="sum",
     ),
+    Column(
+        "merged",
+        "",
+        "samples whose kept tokens may stand for several",
+        int,
+        of=lambda answer: bool(answer.tokens.get("merged")),
+        averaged="sum",
+    ),
     # what it costs
     Column(
         "flops_ratio",

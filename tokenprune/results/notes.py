@@ -31,6 +31,7 @@ def remarks(summary: Summary) -> Iterator[str]:
         if told:
             yield f"{meaning}: {', '.join(told)}."
     for system in summary.systems.values():
+        yield from _merged(system)
         yield from _blind(system, summary.samples - summary.errors)
         yield from _reuse(system, summary.timed)
     yield from _sittings(summary)
@@ -73,6 +74,12 @@ def _budget(summary: Summary) -> Iterator[str]:
     yield (
         f"keep={keep:g} was asked for; {told} of the visual tokens were left, mean over LLM layers."
     )
+
+
+def _merged(system: SystemSummary) -> Iterator[str]:
+    """What a count of kept tokens counts."""
+    if system.measured["merged"]:
+        yield f"{system.label} merges tokens: one that it keeps may stand for several."
 
 
 def _blind(system: SystemSummary, samples: int) -> Iterator[str]:

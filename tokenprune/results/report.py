@@ -118,7 +118,8 @@ def _answers(summary: Summary, systems: Sequence[System]) -> Iterator[str]:
     if known:
         yield "## Tokens kept per frame"
         columns = [Column("frame", "frame", "", int)]
-        columns += [Column(role, labels[role], "", int) for role in known]
+        merges = {role: " (merged)" * bool(by_name[role].tokens.get("merged")) for role in known}
+        columns += [Column(role, labels[role] + merges[role], "", int) for role in known]
         lines = [
             {"frame": number, **dict(zip(known, counts, strict=True))}
             for number, counts in enumerate(zip(*known.values(), strict=True), 1)

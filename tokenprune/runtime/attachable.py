@@ -49,12 +49,12 @@ def check_layers(model: VideoLLM, pipeline: Pipeline) -> None:
             continue
         nearest = sorted(fitting, key=lambda other: abs(other - layer))[:2]
         named = " or ".join(f"{stage.name}.layer={other}" for other in sorted(nearest))
-        single = layer == getattr(stage, "layer", None)
-        instead = (named if single else "") or "another strategy"
+        own = layer == getattr(stage, "layer", None)
+        which = f"{stage.name}.layer={layer}" if own else f"{stage.name} before layer {layer}"
         raise StrategyError(
-            f"{stage.name}.layer={layer} reads LLM layer {layer - 1} of this "
-            f"{model.model_type}, which looks back {model.window(layer - 1)} rows only and "
-            f"gives farther frames no attention: write {instead}"
+            f"{which} reads LLM layer {layer - 1} of this {model.model_type}, which looks back "
+            f"{model.window(layer - 1)} rows only and gives farther frames no attention: write "
+            f"{(own and named) or 'another strategy'}"
         )
 
 

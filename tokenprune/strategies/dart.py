@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops
+from tokenprune import ops, picking
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, PrefillStage, StrategyError
 from tokenprune.tokens import SequenceView
@@ -29,17 +29,19 @@ def shared_out(
     similarity: Float[Tensor, "p v"],
     kept: Bool[Tensor, "v"],
     frame: Int[Tensor, "v"],
-    room: Int[Tensor, "f"],
+    room: Int[Tensor, "f"] | None,
     shares: Sequence[int],
 ) -> Bool[Tensor, "v"]:
     """`kept` and, for each pivot in turn, the `shares` least similar rows of those that are left.
 
-    Never more than `room[f]` of frame f.
+    Never more than `room[f]` of frame f, if there is a limit.
     """
     # each pivot chooses from what those before it left: inherent, and there are a handful
     for row, share in zip(similarity, shares, strict=True):
-        left = room - torch.bincount(frame[kept], minlength=len(room))
-        kept = kept | ops.keep_within(-row, frame, left, share, ~kept)
+        left = room
+        if room is not None:
+            left = room - torch.bincount(frame[kept], minlength=len(room))
+        kept = kept | picking.keep_within(-row, frame, left, share, ~kept)
     return kept
 
 
@@ -88,13 +90,13 @@ class DART(PrefillStage, Adjustable, name="dart"):
             )
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
-        counts, total = view.counts, int(view.counts.sum())
+        total = int(view.counts.sum())
         number = ops.count(total, self.keep)
         if number < total and self.follow == "released":
             pivots = min(self.visual_pivots, total)
             together = pivots + min(self.text_pivots, int(view.behind.sum()))
             number = min(total, pivots + number // together * together)
-        kept = self._select(view, counts, number)
+        kept = self._select(view, None, number)
         return torch.bincount(view.frame[view.visual][kept], minlength=view.frames)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
@@ -116,13 +118,15 @@ class DART(PrefillStage, Adjustable, name="dart"):
             keep = min(1.0, shares * together / total)
         return replace(self, keep=keep)
 
-    def _select(self, view: SequenceView, room: Int[Tensor, "f"], total: int) -> Bool[Tensor, "v"]:
-        """`total` of the visual rows, at most `room[f]` of frame f."""
+    def _select(
+        self, view: SequenceView, room: Int[Tensor, "f"] | None, total: int
+    ) -> Bool[Tensor, "v"]:
+        """`total` of the visual rows, at most `room[f]` of frame f, if there is a limit."""
         rows, behind = view.visual.nonzero().squeeze(-1), view.behind.nonzero().squeeze(-1)
         if total in (0, len(rows)):  # nothing is read for that
             return torch.full_like(rows, total > 0, dtype=torch.bool)
         norm, frame = view.keys.float().abs().sum(dim=(1, 2)), view.frame[rows]
-        kept = ops.keep_within(norm[rows], frame, room, min(self.visual_pivots, total))
+        kept = picking.keep_within(norm[rows], frame, room, min(self.visual_pivots, total))
         order = ops.ranking(norm[rows])
         words = behind[ops.ranking(norm[behind])[: self.text_pivots]]
         pivots = torch.cat([rows[order[kept[order]]], words])

@@ -67,11 +67,12 @@ def rates(alike: Likeness, keep: float, temperature: float, follow: Follow) -> F
     counts, number = alike.valid.sum(-1), alike.valid.any(-1).sum().clamp(min=1)
     unusual = -(alike.video * alike.valid).sum(-1) / counts
     unusual = unusual.masked_fill(counts == 0, -torch.inf)
-    above = (unusual - unusual.max()) / temperature
+    # in doubles, where no temperature above 0 is 0
+    above = (unusual - unusual.max()).double() / temperature
     if follow == "released":
-        weight = above.softmax(0)
+        weight = above.float().softmax(0)
         return (keep * (1 + weight - weight.sum() / number)).clamp(max=1)
-    weight = above.double().exp()
+    weight = above.exp()
     weight = weight / (weight.sum() + 1e-8)
     return (keep * (1 + weight - 1 / number.double())).clamp(max=1)
 

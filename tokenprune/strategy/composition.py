@@ -53,8 +53,8 @@ def check_allocator(pipeline: Pipeline) -> None:
         _check_host(budgets[0], guide)
         return
     if budgets:
-        movable = [host.name for host in budgets if movable(host)]
-        instead = [f"{name}+{guide}" for name in movable] or [host.name for host in budgets]
+        hosting = [host.name for host in budgets if movable(host)]
+        instead = [f"{name}+{guide}" for name in hosting] or [host.name for host in budgets]
         raise StrategyError(
             f"{guide} redistributes one budget, but {named(budgets, ', ')} each have one: "
             f"write {' or '.join(instead)}"
@@ -93,7 +93,10 @@ def _check_host(host: Strategy, guide: str) -> None:
 def _check_layer(stage: PrefillStage | DecodeStage[Any], layer: int, depth: int | None) -> None:
     if layer < 1 or (depth is not None and layer >= depth):
         last = "the last LLM layer" if depth is None else depth - 1
+        own = layer == getattr(stage, "layer", None)
+        which = f"{stage.name}.layer={layer}" if own else f"{stage.name} before LLM layer {layer}"
+        write = "write a layer" if own else "choose options that keep it within layers"
         raise StrategyError(
-            f"{stage.name}.layer={layer} prunes nothing: it reads the attention of the layer "
-            f"below, write a layer from 1 to {last}"
+            f"{which} prunes nothing: it reads the attention of the layer below, {write} from 1 "
+            f"to {last}"
         )
