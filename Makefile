@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FLAGS  ?=
 
-.PHONY: help run study test check bench bench-quick efficiency docs clean
+.PHONY: help run study methods rules test check bench bench-quick efficiency docs clean
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -21,6 +21,12 @@ run: $(STAMP) ## runs DyCoke + DyToK against the full model and random pruning o
 
 study: $(STAMP) ## compares strategies over retentions on the embedded benchmark, into docs/results
 	@$(BIN)/tokenprune study experiments/tinyvqa_retention.yaml report=docs/results $(FLAGS)
+
+methods: $(STAMP) ## compares all methods at equal budgets on the embedded benchmark, into docs/results/methods.md
+	@$(BIN)/tokenprune study experiments/tinyvqa_methods.yaml report=docs/results $(FLAGS)
+
+rules: $(STAMP) ## the paper's rule against the released one, into docs/results/paper-vs-released.md
+	@$(BIN)/python -m experiments.rules $(FLAGS)
 
 test: $(STAMP) ## runs the whole test suite on two processes
 	@echo "running the tests"

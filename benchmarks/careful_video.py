@@ -206,6 +206,24 @@ def prunevid(
     return in_order(rows, values)
 
 
+def framefusion(features: Tensor, cost: float, similarity: float) -> tuple[list[int], Tensor]:
+    """FrameFusion's event at the input."""
+    frames, n, width = features.shape
+    alike = torch.cosine_similarity(features[1:], features[:-1], dim=-1)
+    hit, most = alike >= similarity, int((1 - cost) * frames * n)
+    if int(hit.sum()) >= most:
+        order = alike.T.flatten().argsort(descending=True, stable=True)[:most]
+        hit = torch.zeros(alike.numel(), dtype=torch.bool).index_fill_(0, order, True)
+        hit = hit.view(n, -1).T
+    root = torch.arange(frames * n).view(frames, n)
+    for frame in range(1, frames):
+        root[frame] = torch.where(hit[frame - 1], root[frame - 1], root[frame])
+    size = root.flatten().bincount(minlength=frames * n)
+    sums = torch.zeros(frames * n, width).index_add_(0, root.flatten(), features.flatten(0, 1))
+    rows = size.nonzero().squeeze(1)
+    return rows.tolist(), sums[rows] / size[rows].unsqueeze(1)
+
+
 def parts(mean: Tensor, threshold: float, least: int) -> list[list[int]]:
     """Consecutive frames, cut where means differ."""
     alike = torch.cosine_similarity(mean[:-1], mean[1:], dim=-1)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tokenprune.strategies.fastvid import FastVID
 from tokenprune.strategies.flashvid import FlashVID
+from tokenprune.strategies.framefusion import FrameFusion
 from tokenprune.strategies.holitom import HoliTom
 from tokenprune.strategies.prunevid import PruneVid
 from tokenprune.tokens import VisualTokens
@@ -38,6 +39,7 @@ def merging(frames: int, cells: int) -> Iterator[Case]:
     saliency = torch.rand(frames, cells, generator=seeded(25))
     tokens = video(features, saliency=saliency)
     whole, fast, flash, prune = HoliTom(), FastVID(), FlashVID(), PruneVid()
+    fusion = FrameFusion()
     for name, strategy, inputs in (
         ("HoliTom", whole, (saliency, whole.keep, whole.similarity, whole.neighbours)),
         (
@@ -57,6 +59,7 @@ def merging(frames: int, cells: int) -> Iterator[Case]:
             ),
         ),
         ("PruneVid", prune, (prune.similarity, prune.scenes, prune.clusters)),
+        ("FrameFusion", fusion, (fusion.cost, fusion.similarity)),
     ):
         yield Case(
             name,

@@ -234,6 +234,27 @@ def prunevid(
     return _sorted(found)
 
 
+def framefusion(features: Tensor, cost: float, similarity: float) -> tuple[list[int], Tensor]:
+    """FrameFusion's event at the input: runs of a cell's tokens go into the first of them."""
+    frames, n, _ = features.shape
+    alike = {}
+    for cell in range(n):
+        for frame in range(1, frames):
+            alike[frame, cell] = _cosine(features[frame, cell], features[frame - 1, cell])
+    hits = {token for token in alike if alike[token] >= similarity}
+    most = int((1 - cost) * frames * n)
+    if len(hits) >= most:
+        hits = set(sorted(alike, key=lambda token: (-alike[token], token[::-1]))[:most])
+    found = {}
+    for cell in range(n):
+        start = 0
+        for end in range(1, frames + 1):
+            if (end, cell) not in hits:
+                found[start * n + cell] = features[start:end, cell].mean(0)
+                start = end
+    return _sorted(found)
+
+
 def _consecutive(labels: list[int]) -> list[int]:
     """The longest run of every label stays; what is left joins the longer of its neighbours."""
     frames, runs, start = len(labels), [], 0

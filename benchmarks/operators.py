@@ -46,6 +46,7 @@ CLAIMS = {
     "FastVID": 5.0,
     "FlashVID": 5.0,
     "PruneVid": 5.0,
+    "FrameFusion": 5.0,
     "PyramidDrop event": 5.0,
     "DART selection": 5.0,
     "SparseVLM event": 5.0,

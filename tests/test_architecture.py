@@ -62,6 +62,7 @@ def loops(path: Path) -> list[str]:
 LOOPS = {
     "tokenprune.merging": [
         "for in range(0, len(features), window)",  # windows of some frames
+        "for in range(BLOCK, len(order) + BLOCK, BLOCK)",  # blocks that stay in a cache
         "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
     ],
     "tokenprune.ops": ["for in range(60)"],  # halves of an interval

@@ -11,7 +11,7 @@ from arbitrary import blank, draws, video
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenprune import ops
+from tokenprune import merging, ops
 from tokenprune.errors import StrategyError
 from tokenprune.strategies.prumerge import PruMerge
 from tokenprune.strategies.random import Random
@@ -308,3 +308,19 @@ def test_visionzip_says_who_went_where(data: st.DataObject) -> None:
     number = torch.bincount(members[~nowhere], minlength=len(kept))
     torch.testing.assert_close(kept.features, sums / number.unsqueeze(-1), rtol=1e-4, atol=1e-5)
     assert torch.equal(kept.frame[members[~nowhere]], tokens.frame[~nowhere])
+
+
+@pytest.mark.parametrize("left", [0, 1, 255, 256, 257, 700])
+def test_the_token_before_in_its_cell(left: int) -> None:
+    """However many blocks there are, and with tokens missing."""
+    generator = torch.Generator().manual_seed(left)
+    whole = video(torch.randn(800, 5, generator=generator), 40)
+    tokens = whole[torch.randperm(800, generator=generator)[:left].sort().values]
+    order, similar = merging.to_previous(tokens.features, tokens.frame, tokens.slot)
+    address = (tokens.slot * 20 + tokens.frame)[order]
+    assert torch.equal(address, address.sort().values)
+    rows, cell = tokens.features[order], tokens.slot[order]
+    expected = torch.full((left,), -torch.inf)
+    same = (cell[1:] == cell[:-1]).nonzero().squeeze(1) + 1
+    expected[same] = ops.cosine(rows[same], rows[same - 1])
+    torch.testing.assert_close(similar, expected)

@@ -308,6 +308,21 @@ def test_a_condenser(family: Family, stays: bool) -> None:
         assert len(sizes) == report.videos[0].frames * -(-report.videos[0].cells // 2)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("family", flat, ids=[family.model_type for family in flat])
+def test_gaps_in_positions_are_no_packed_sequences(family: Family) -> None:
+    """A forward pass without mask and cache is what generation begins with."""
+    model, prompt = asked(family)
+    (inputs, *_) = prompt.alone
+    with attach(model, Pipeline((Stays(),))):
+        first = model.generate(
+            **inputs, max_new_tokens=1, output_logits=True, return_dict_in_generate=True
+        ).logits[0]
+        bare = {name: part for name, part in inputs.items() if name != "attention_mask"}
+        alone = model(**bare, use_cache=False).logits[:, -1]
+    assert torch.allclose(first, alone, atol=2e-5)
+
+
 @dataclass(frozen=True)
 class First(Condenser):
     """Drops the second half of the frames."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args, get_type_hints
 
 from tokenprune import registry
 from tokenprune.errors import StrategyError
@@ -77,8 +78,7 @@ def _pipeline(name: str, rule: str, extent: Extent) -> Pipeline:
 
 
 def _has_both(kind: type[Strategy]) -> bool:
-    follow = _fields(kind).get("follow")
-    return follow is not None and all(rule in str(follow.type) for rule in RULES)
+    return {*RULES} <= {*get_args(get_type_hints(kind).get("follow"))}
 
 
 def _fields(kind: type[Strategy]) -> dict[str, dataclasses.Field[object]]:

@@ -112,11 +112,15 @@ def _shorter(
     """Arguments of the language model for what is left, its positions counted `anew` or not."""
     positions = given.get("position_ids")
     if not anew and positions is None:  # the model would count what is left
-        given = {**given, "position_ids": before.row}
+        # padding counts, too, as it does for the model
+        counted = torch.arange(before.row.shape[1], device=before.row.device)
+        given = {**given, "position_ids": counted.expand_as(before.row)}
     narrowed = adapter.narrow(given, left.columns, left.layout.valid)
     given = {**given, **narrowed, "inputs_embeds": left.embeds}
     if left.removed is not None:
-        given["attention_mask"] = left.layout.mask
+        # without any mask transformers takes gaps in positions along one axis for several sequences
+        packed = not anew and adapter.positions == "contiguous"
+        given["attention_mask"] = left.layout.valid if packed else left.layout.mask
     if anew:
         given["position_ids"] = positions if left.removed is None else left.layout.row
     return given
