@@ -19,6 +19,7 @@ from tokenprune import ops
 from tokenprune.errors import StrategyError
 
 TEXT = -1  # the frame of a row that is not visual
+OTHER = -2  # where a video is asked about, the frame of rows of another one
 BESIDE = -1  # the slot of a row that belongs to a video without being a token of it: a newline
 
 Heads = Literal["mean", "max"]
@@ -116,6 +117,9 @@ class SequenceView:
         depth: how many LLM layers there are
         place: where each row stands among those that the layer below saw, in ascending order
             unless a stage has moved rows; left out: as they come
+        entered: frame of each row of the prompt that entered layer 0, also of those that are gone:
+            -1 on text, -2 on tokens of another video; left out: what is no text in this view, up
+            to its last row, is of the video, and 0
         seen: how many visual rows each layer below `layer` saw, on the host; left out: not known
         reading: where everything else is read
     """
@@ -131,6 +135,7 @@ class SequenceView:
     seen: Int[Tensor, "l"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     reading: Reading | None = None
     place: Int[Tensor, "s"] = field(default_factory=lambda: _UNREAD)
+    entered: Int[Tensor, "p"] = field(default_factory=lambda: _UNREAD)
 
     def __post_init__(self) -> None:
         _forget_unread(self)
@@ -145,6 +150,9 @@ class SequenceView:
             value = self._numbered()
         elif name == "place":
             value = torch.arange(len(self.frame), device=self.frame.device)
+        elif name == "entered":
+            rows = int(self.position.max()) + 1 if len(self.position) else 0
+            value = self.frame.new_zeros(rows).index_fill(0, self.position[~self.visual], TEXT)
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         object.__setattr__(self, name, value)
@@ -166,7 +174,15 @@ class SequenceView:
 
     @property
     def behind(self) -> Bool[Tensor, "s"]:
-        """Text rows behind the last visual row: the question. Newlines of the video are not."""
+        """Text rows behind the last visual row that there ever was: the question.
+
+        Newlines of the video are not, nor are other videos.
+        """
+        if "entered" in vars(self):
+            row = torch.arange(len(self.entered), device=self.entered.device)
+            last = torch.where(self.entered >= 0, row, -1).max()
+            words = self.entered[self.position] == TEXT
+            return (self.position > last) & words & (self.slot != BESIDE)
         place = torch.arange(len(self.frame), device=self.frame.device)
         last = torch.where(self.visual, place, -1).max()
         return (place > last) & (self.slot != BESIDE)

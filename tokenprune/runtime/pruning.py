@@ -18,7 +18,7 @@ from tokenprune.runtime.layout import Unit
 from tokenprune.runtime.prompt_state import Change, PromptState
 from tokenprune.runtime.reading import Below, LiveReading
 from tokenprune.runtime.report import StageReport
-from tokenprune.sequence import TEXT, SequenceView, Survivors
+from tokenprune.sequence import OTHER, TEXT, SequenceView, Survivors
 from tokenprune.strategy import Pipeline, PrefillStage, Settled
 
 
@@ -148,8 +148,16 @@ class Event:
             seen=self._prompt.seen_below(unit, self._layer),
             reading=reading,
             place=here,
+            entered=self._entered(unit),
         )
         return view, here
+
+    def _entered(self, unit: Unit) -> Int[Tensor, "p"]:
+        """Whose the rows are that entered layer 0."""
+        first = self._prompt.layouts[0]
+        valid = first.valid[unit.sample]
+        own, every = self._prompt.frame(unit, 0), first.frame[unit.sample]
+        return torch.where((own == TEXT) & (every != TEXT), OTHER, own)[valid]
 
     def _drop(self, sample: int, here: Int[Tensor, "m"], mask: Bool[Tensor, "m"]) -> None:
         """Rows go on in their own order, whatever the view's is."""

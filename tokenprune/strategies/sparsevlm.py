@@ -110,10 +110,8 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
             return None
         if not len(behind):
             raise StrategyError("sparsevlm rates by words behind the video: put some there")
-        inputs = view.inputs
-        shown = torch.ones_like(inputs[:, 0], dtype=torch.bool)
-        shown[view.position[~view.visual]] = False  # all that came, also those that are gone
-        likeness = relevance(inputs[shown], inputs[view.position[behind]])
+        shown, asked = view.entered >= 0, view.position[behind]  # rows that are gone show, too
+        likeness = relevance(view.inputs[shown], view.inputs[asked])
         above = likeness > likeness.mean()
         words = behind[torch.where(above.any(), above, ops.keep_top(likeness, 1))]
         order = rows[ops.ranking(view.attend(words)[rows])]
