@@ -12,6 +12,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from tokenprune import registry
+
 VIDEO, IMAGE, PAD, EOS = 5, 6, 0, 1
 CELLS = 9  # 48 px, patches of 8, pooled from 6x6 to 3x3
 
@@ -90,3 +92,9 @@ def prompt(
         ids[index, span] = row
     pixels = torch.randn(len(rows), frames, 3, 48, 48, generator=generator)
     return {"input_ids": ids, "attention_mask": (ids != PAD).long(), "pixel_values_videos": pixels}
+
+
+def shallow(name: str, depth: int = 5) -> dict[str, int]:
+    """Options by which a strategy that acts far up in the papers' models acts in these."""
+    layer = getattr(registry.get(name), "layer", 1)
+    return {f"{name}.layer": depth // 2} if layer >= depth else {}

@@ -17,7 +17,7 @@ from tokenprune.errors import StrategyError
 from tokenprune.registry import build
 from tokenprune.strategies.dytok import DyToK
 from tokenprune.strategies.uniform import Uniform
-from tokenprune.strategy import PrefillStage, VisionStage
+from tokenprune.strategy import Condenser, PrefillStage, VisionStage
 
 READS = "reads the attention of the layer below, write a layer from 1 to the last LLM layer"
 REFUSED = [
@@ -169,7 +169,8 @@ def test_refusals(spec: str, options: dict[str, Any], message: str) -> None:
     hosts = [
         name
         for name in registry.names()
-        if issubclass(registry.get(name), (VisionStage, PrefillStage))
+        if issubclass(kind := registry.get(name), (VisionStage, PrefillStage))
+        if not issubclass(kind, Condenser) and kind.reallocates
     ]
     message = message.replace("<names>", ", ".join(registry.names()))
     message = message.replace("<hosts>", ", ".join(f"{name}+dytok" for name in hosts))

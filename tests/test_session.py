@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import reference
 import torch
-from models import CELLS, llava_onevision, prompt
+from models import CELLS, llava_onevision, prompt, shallow
 from traces import fingerprint
 from transformers import (
     AttentionInterface,
@@ -286,7 +286,7 @@ def test_gradients_flow_through_what_is_kept(name):
     """
     model = llava_onevision()
     spec = f"uniform+{name}" if issubclass(registry.get(name), Allocator) else name
-    with attach(model, spec):
+    with attach(model, spec, shallow(name)):
         model(**prompt(6, ((4, 5), (2, 3)))).logits.sum().backward()
     assert float(model.model.vision_tower.embeddings.patch_embedding.weight.grad.abs().sum()) > 0
 

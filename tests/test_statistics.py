@@ -331,7 +331,7 @@ def test_a_run_whose_samples_all_failed() -> None:
     own = summary.subject
     assert own.score is own.to_vanilla is own.to_random is None
     assert summary.errors == 20 and summary.categories == {} and summary.timed == 0
-    counts = {"unseen": 0, "empty": 0, "unparsed": 0, "guessed": 0}
+    counts = {"merged": 0, "unseen": 0, "empty": 0, "unparsed": 0, "guessed": 0}
     assert {name: value for name, value in own.measured.items() if value is not None} == counts
     text = shown(summary, 80)
     assert "20 of 20 samples could not be evaluated" in text and "score" not in text

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tokenprune import registry
+from tokenprune import compat, registry
 from tokenprune.adapters import VideoLLM, adapt, families
 from tokenprune.errors import TokenpruneError
 from tokenprune.loading.checkpoint import load
@@ -34,7 +34,7 @@ LARGE = 200_000_000  # parameters of a model that is not copied
 # of the language model; what else is not None goes with rows in a way of the family's own
 ROWS = {"inputs_embeds", "attention_mask", "position_ids"}
 PLAIN = {
-    "past_key_values",
+    *compat.CACHE,
     "use_cache",
     "cache_position",
     "return_dict",
