@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from models import llava_onevision, prompt
+from models import llava_onevision, prompt, shallow
 from torch import Tensor
 
 from tokenprune import attach, registry
@@ -36,6 +36,8 @@ def pipelines(data: st.DataObject, spec: str) -> Pipeline:
     """`spec` with any options, alone or under any allocator that it may host."""
     kind = registry.get(spec)
     strategy: Any = data.draw(arbitrary.configured(kind))
+    if shallow(spec):  # its layer lies above this model's
+        strategy = replace(strategy, layer=2)
     if spec == "framefusion":  # merging may take one layer of five and is over, or it is refused
         strategy = replace(strategy, cost=0.2 + 0.8 * strategy.cost, enough=1.0)
     hosts = not issubclass(kind, Condenser) and getattr(kind, "reallocates", True)
