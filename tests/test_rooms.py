@@ -39,7 +39,8 @@ ROOMS = {
     "plugins": "errors lookup",
     "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
     "runtime": (
-        "errors ops precision compat sequence tokens guards strategy declaration adapters registry"
+        "errors ops precision merging compat sequence tokens guards strategy declaration adapters "
+        "registry"
     ),
     "tasks": "errors lookup options storage loading",
     "testing": (

@@ -10,7 +10,7 @@ from tokenprune.adapters import VideoLLM, adapt
 from tokenprune.errors import StrategyError, UnsupportedModelError
 from tokenprune.guards import contract
 from tokenprune.runtime import attention
-from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage
+from tokenprune.strategy import DecodeStage, Pipeline, Placed, PrefillStage
 
 
 def attachable(model: Any, role: str = "model") -> VideoLLM:
@@ -78,10 +78,13 @@ def check_memory(model: VideoLLM, pipeline: Pipeline) -> None:
 
 def check_positions(model: VideoLLM, pipeline: Pipeline) -> None:
     """Raises StrategyError for positions that the language model's rotation cannot have."""
-    anew = [s for s in pipeline.of(PrefillStage) if pipeline.counts_anew(s, model.positions)]
-    if pipeline.input_positions(model.positions) != model.positions:
-        anew += [stage for stage in pipeline.at_input if stage.positions == "contiguous"]
-    if anew and model.positions == "original":
+    if model.positions == "contiguous":
+        return
+    stages = pipeline.of(PrefillStage)
+    anew: list[Placed] = [s for s in stages if pipeline.counts_anew(s, model.positions)]
+    if pipeline.input_positions(model.positions) == "contiguous":
+        anew += pipeline.at_input
+    if anew:
         raise StrategyError(
             f"{anew[0].name} counts positions anew along one axis, and {model.model_type} has "
             "three (M-RoPE): choose its options so that rows keep their positions, or another "

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune.guards import contract, vision
+from tokenprune.merging import onwards
 from tokenprune.precision import full_precision
 from tokenprune.runtime.layout import Layout, Unit, take
 from tokenprune.runtime.report import StageReport
@@ -83,9 +84,9 @@ def _run(
         condensed = isinstance(stage, Condenser)
         done.append(StageReport(stage.name, None, *counts, condensed=condensed, merged=merged))
         if after.members is not None or members is not None:
-            members = _joined(
-                _members(first, tokens) if members is None else members, tokens, after
-            )
+            so_far = _members(first, tokens) if members is None else members
+            own = _members(tokens, after) if after.members is None else after.members.long()
+            members = onwards(own, so_far)
         tokens = replace(after, members=None, text=first.text, summary=first.summary)
     return replace(tokens, members=members), done
 
@@ -114,15 +115,6 @@ def _members(before: VisualTokens, after: VisualTokens) -> Int[Tensor, "i"]:
     row = after.frame.new_full((before.frames * before.cells,), -1)
     row[after.frame.long() * after.cells + after.slot] = torch.arange(len(after), device=row.device)
     return row[before.frame * before.cells + before.slot]
-
-
-def _joined(
-    members: Int[Tensor, "n"], before: VisualTokens, after: VisualTokens
-) -> Int[Tensor, "n"]:
-    """Of each uncompressed token its row after one more stage."""
-    later = _members(before, after) if after.members is None else after.members.long()
-    gone = later.new_full((1,), -1)  # where a dropped one, -1, looks
-    return torch.cat([later, gone])[members]
 
 
 def _shortened(

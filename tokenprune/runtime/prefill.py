@@ -165,12 +165,11 @@ class Prefill(Phase):
             report = self.prompt.report[unit.sample]
             report.frame_weights = [*(report.frame_weights or []), *weights.tolist()]
         if self.cache is not None:
-            self._check_cached(self.cache)
+            self._settle(self.cache.layers)
         return self.prompt
 
-    def _check_cached(self, cache: Cache) -> None:
-        """From here on the layers report the columns that they have seen."""
-        filled: list[Any] = cache.layers
+    def _settle(self, filled: list[Any]) -> None:
+        """Cache layers are checked, forget what they shall, and report the columns seen."""
         numbers = [self.prompt.at(layer) for layer in range(len(filled))]
         cached = [layer.rows for layer in filled]
         left = [self.prompt.layouts[number].valid.shape[1] for number in numbers]
@@ -178,10 +177,9 @@ class Prefill(Phase):
             raise RuntimeError(
                 f"the layers cached {cached} rows where {self._pipeline} leaves {left}"
             )
-        if self.prompt.remembered:
-            for below, columns in self.prompt.forget():
-                for layer in below:
-                    filled[layer].keep(columns)
+        for below, columns in self.prompt.forget():
+            for layer in below:
+                filled[layer].keep(columns)
         for number, layer in enumerate(filled):
             layer.gone = self.prompt.gone(self.prompt.at(number))
 

@@ -7,7 +7,7 @@ columns, `p` rows of positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -105,22 +105,24 @@ class PromptState:
         self.counted.append(len(self.counted) if change.anew else self.counted[-1])
         self.origin = columns if self.origin is None else self.origin.gather(1, columns)
 
-    def forget(self) -> Iterator[tuple[range, Int[Tensor, "b m"]]]:
+    def forget(self) -> list[tuple[range, Int[Tensor, "b m"]]]:
         """Lets the layers below the remembered layout have its rows only, once they have run.
 
-        Yields them, and the columns that they keep.
+        Returns those layers, and the columns that they keep.
         """
-        last, ends = self.remembered, [*self.starts]
+        last, ends = self.remembered, self.starts
         columns = torch.arange(self.layouts[last].valid.shape[1], device=self.generated.device)
         columns = columns.expand(len(self.generated), -1)
+        kept: list[tuple[range, Tensor]] = []
         for number in reversed(range(last)):
             columns = self.columns[number].gather(1, columns)
-            yield range(ends[number], ends[number + 1]), columns
+            kept.append((range(ends[number], ends[number + 1]), columns))
         self.layouts, self.tokens = self.layouts[last:], self.tokens[last:]
         self.starts, self.columns = [0, *ends[last + 1 :]], self.columns[last:]
-        self.counted, self.remembered = [0] * len(self.layouts), 0
+        self.counted, self.remembered = self.counted[last:], 0
         self._padded.clear()
         self._frames.clear()
+        return kept
 
     def carry(self, values: Shaped[Tensor, "b t"], number: int) -> Shaped[Tensor, "b u"]:
         """Values on the cached columns of layout `number - 1`, on those of layout `number`."""

@@ -53,7 +53,7 @@ class LiveReading(Reading):
         sample: int,
         here: Int[Tensor, "s"],
         hidden: Float[Tensor, "b c d"],
-        inputs: Callable[[], Float[Tensor, "b w d"]],
+        inputs: Callable[[], Float[Tensor, "p d"]],
         norm: Callable[[Tensor], Tensor],
     ) -> None:
         self._below, self._sample, self._here = below, sample, here
@@ -82,20 +82,18 @@ class LiveReading(Reading):
 
     def attend(self, rows: Int[Tensor, "r"], heads: Heads = "mean") -> Float[Tensor, "s"]:
         below, sample = self._below, self._sample
-        device = below.queries.device
-        valid, columns = below.layout.valid[sample], self._here[rows]
-        # padding is nobody's key
-        real = valid.nonzero().squeeze(-1)
+        device, columns = below.queries.device, self._here[rows]
         queries = below.queries[sample].transpose(0, 1).index_select(0, columns.to(device))
-        keys = below.keys[sample].transpose(0, 1)
-        padded = below.mask is not None
-        if padded:
+        keys, real = below.keys[sample].transpose(0, 1), None
+        if below.mask is not None:  # padding is nobody's key
+            real = below.layout.valid[sample].nonzero().squeeze(-1)
             keys, columns = keys[real.to(device)], torch.searchsorted(real, columns)
         with torch.no_grad(), full_precision():
             weights = attended(queries, keys, below.scale, columns.to(device), heads)
-        weights = weights.to(valid.device)
-        if padded:
-            weights = weights.new_zeros(len(valid)).index_copy(0, real, weights)
+        weights = weights.to(self._here.device)
+        if real is not None:
+            width = below.layout.valid.shape[1]
+            weights = weights.new_zeros(width).index_copy(0, real, weights)
         return weights[self._here]
 
     def last(self) -> Float[Tensor, "s"]:
