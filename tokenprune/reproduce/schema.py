@@ -15,6 +15,8 @@ SOURCES = ("analytic", "derived", "score", "judged", "speed", "text")
 KINDS = ("table", "grid", "figure")
 # why a row cannot be run: not published, a form that is not built, no adapter, trained anew
 REASONS = ("protocol", "strategy", "model", "training")
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"
+VERDICTS = (HOLDS, FAILS, UNDECIDED)  # on a claim
 
 Selector = dict[str, Any]  # rows whose `method` and settings are these: {method: DyCoke, K: 0.7}
 
@@ -36,6 +38,8 @@ class Column:
         part: the part of a task that the column is about, as {duration: short}
         measure: of speed columns, a measured column of `tokenprune bench`
         lower: whether less is better
+        most: the best figure that a score can have: 100, or 5 of a judge's
+        n: samples behind a score where that is not the task's number in the protocol
     """
 
     from_: str
@@ -50,6 +54,8 @@ class Column:
     part: dict[str, Any] = field(default_factory=dict)
     measure: str = ""
     lower: bool = False
+    most: float = 100.0
+    n: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("from", self.from_, SOURCES)
@@ -152,6 +158,7 @@ class Claim:
         ratio: whether better over worse is meant (worse over better where less is better)
         analogue: what of it can be asked of the embedded models, as {column: score}
         ours: whether it is ours to test, or about the authors' own machine
+        verdict: what the printed figures say of it; another one is a defect of the file
     """
 
     says: str
@@ -162,6 +169,10 @@ class Claim:
     ratio: bool = False
     analogue: dict[str, Any] = field(default_factory=dict)
     ours: bool = True
+    verdict: str = HOLDS
+
+    def __post_init__(self) -> None:
+        _one_of("verdict", self.verdict, VERDICTS)
 
 
 @dataclass(frozen=True)
