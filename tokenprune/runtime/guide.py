@@ -2,14 +2,14 @@
 
 It shows queries of its text and its visual keys, in the layers that an allocator asks for.
 
-Axes: `b` samples, `s` columns, `r` columns that are read, `f` frames, `l` layers, `n` visual tokens,
-`h` query heads, `g` key/value heads, `e` head width, `d` width.
+Axes: `b` samples, `s` columns, `r` columns that are read, `f` frames, `l` layers, `n` visual
+tokens, `h` query heads, `g` key/value heads, `e` head width, `d` width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import torch
@@ -175,7 +175,7 @@ class PromptProbe(Probe):
         rows, asked = self._rows(layers, True), int(self._layout.behind[self._sample].sum())
         return QuestionRows(rows.queries[:, :asked], rows.keys)
 
-    @cached_property
+    @property
     def features(self) -> Float[Tensor, "n d"]:
         entered = self._entered()[self._sample].detach()
         return entered.index_select(0, self._columns.to(entered.device)).to(self.frame.device)

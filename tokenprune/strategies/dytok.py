@@ -72,12 +72,13 @@ class DyToK(Allocator, name="dytok"):
     def __post_init__(self) -> None:
         if self.cap is not None and self.cap < 1:
             raise ValueError(
-                f"{self.name}.cap={self.cap} leaves no frame a token: write a positive number, or none"
+                f"{self.name}.cap={self.cap} leaves no frame a token: write a positive number, or "
+                "none"
             )
         if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
             raise ValueError(
-                f"{self.name}.layers={list(self.layers)} is not a range: write [FIRST,LAST], 0-based and "
-                "inclusive"
+                f"{self.name}.layers={list(self.layers)} is not a range: write [FIRST,LAST], "
+                "0-based and inclusive"
             )
 
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:

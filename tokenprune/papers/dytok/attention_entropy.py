@@ -34,8 +34,8 @@ class AttentionEntropy(DyToK, name="attention_entropy"):
     A frame's weight is the entropy of the last prompt token's attention within the frame, divided
     by the logarithm of its number of tokens.
 
-    Decisions: the paper names the estimator, no formula. Attention is DyToK's: over visual keys, the
-    mean over heads; the entropy is taken in each layer, and the mean over layers is the weight.
+    Decisions: the paper names the estimator, no formula. Attention is DyToK's: over visual keys,
+    the mean over heads; the entropy is taken in each layer, and the mean over layers is the weight.
 
     Args:
         layers: first and last guide layer read (0-based, inclusive); none: the last third
