@@ -54,12 +54,11 @@ def _data(job: Job, config: ReproduceConfig) -> str | None:
 
 def _documents(job: Job) -> Path | None:
     """Where the hub's cache has the documents of a task."""
-    repository = job.words.get("documents")
-    if not repository:
+    if not job.documents:
         return None
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    return Path(HF_HUB_CACHE) / f"datasets--{str(repository).replace('/', '--')}"
+    return Path(HF_HUB_CACHE) / f"datasets--{job.documents.replace('/', '--')}"
 
 
 def _judge(job: Job, config: ReproduceConfig) -> str | None:

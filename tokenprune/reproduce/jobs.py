@@ -41,12 +41,14 @@ class Job:
         words: keys of that command; without `device` and `out`, which may differ between two calls
         protocol: the digest of what the papers did, and what of it was followed
         task: of a score, its name in the protocol
+        documents: the repository of its dataset on the hub
     """
 
     kind: str
     words: Mapping[str, Any]
     protocol: str = ""
     task: str = ""
+    documents: str = ""
 
     @property
     def digest(self) -> str:
@@ -126,7 +128,10 @@ def job_of(
     if column.from_ == "judged":
         words["judge"] = config.judge
     known = {name: value for name, value in words.items() if value is not None}
-    return Job(SCORE, known, "" if protocol is None else protocol.digest, column.task)
+    if protocol is None:
+        return Job(SCORE, known, task=column.task)
+    documents = protocol.task(column.task).documents
+    return Job(SCORE, known, protocol.digest, column.task, documents)
 
 
 def _shared(id_: str, table: Table, row: Row, config: ReproduceConfig) -> dict[str, Any]:
