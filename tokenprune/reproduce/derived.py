@@ -40,7 +40,8 @@ def per_question(row: Values, full: Values) -> float:
 
 NEEDS_FULL = (percent_of_vanilla, mean_of_percents, speedup)
 FORMULAS: dict[str, Formula] = {
-    formula.__name__: formula for formula in (mean, percent_of_vanilla, mean_of_percents, speedup, per_question)
+    formula.__name__: formula
+    for formula in (mean, percent_of_vanilla, mean_of_percents, speedup, per_question)
 }
 
 
