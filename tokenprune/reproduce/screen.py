@@ -96,25 +96,27 @@ def _cell(cell: Cell) -> Text:
 def plan(title: str, costs: Sequence[tuple[Planned, Cost]]) -> RenderableType:
     """Jobs that are missing, and what they cost."""
     drawn = Drawn(box=None, pad_edge=False)
-    drawn.add_column("job", overflow="fold", max_width=44)
+    drawn.add_column("job", overflow="fold", max_width=60)
     for name in ("cells", "samples", "hours", "weights GB", "judge calls"):
         drawn.add_column(name, justify="right")
-    drawn.add_column("lacks", overflow="fold")
     every = together(costs)
     for planned, one in costs:
-        job = planned.job
-        task = f", {job.task}" if job.task else ""
-        name = f"{job.spec} on {job.words['model']}{task}"
-        drawn.add_row(name, str(len(planned.places)), *_costs(one), one.lacks or "nothing")
+        task = f", {planned.job.task}" if planned.job.task else ""
+        drawn.add_row(f"{planned.places[0].row}{task}", str(len(planned.places)), *_costs(one))
     drawn.add_section()
     cells = sum(len(planned.places) for planned, _ in costs)
-    drawn.add_row(f"{len(costs)} jobs", f"{cells:,}", *_costs(every), "")
+    drawn.add_row(f"{len(costs)} jobs", f"{cells:,}", *_costs(every))
     about = (
         "hours on one GPU, from one user's log: 4.8 s a VideoMME question of the 7B model at 32 "
         "frames; each strategy's job has its random control, the full model is run once. Disk for "
         "videos comes on top."
     )
-    return Group(Text(title, style="bold"), drawn, Text(about, style="dim", overflow="fold"))
+    lacks = [one.lacks for _, one in costs if one.lacks is not None]
+    told = [
+        Text(f"{lacks.count(why)} jobs: {why}", overflow="fold") for why in dict.fromkeys(lacks)
+    ]
+    below = Text(about, style="dim", overflow="fold")
+    return Group(Text(title, style="bold"), drawn, *told, below)
 
 
 def _costs(one: Cost) -> tuple[str, str, str, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from tokenprune.errors import TokenpruneError
 from tokenprune.reproduce import ours
 from tokenprune.reproduce.available import lacking
 from tokenprune.reproduce.cells import Found, Key
@@ -19,22 +21,36 @@ JOBS = "jobs"
 Say = Callable[[str], None]
 
 
-def work(planned: Sequence[Planned], config: ReproduceConfig, command: str, say: Say) -> int:
-    """Does those jobs that can be done here; returns how many. What is lacking is told by the plan.
+@dataclass(frozen=True)
+class Worked:
+    """How many jobs were finished, and what the others failed of."""
 
-    Raises TokenpruneError, OSError; whatever happens, finished jobs and their figures stay.
+    done: int = 0
+    failed: tuple[str, ...] = ()
+
+
+def work(planned: Sequence[Planned], config: ReproduceConfig, command: str, say: Say) -> Worked:
+    """Does those jobs that can be done here. What is lacking is told by the plan.
+
+    A job that fails does not keep the others from being done. Raises OSError; whatever happens,
+    finished jobs and their figures stay.
     """
     possible = [one for one in planned if lacking(one.job, config) is None]
     if not possible:
-        return 0
+        return Worked()
+    failed: list[str] = []
     out = Path(config.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     with exclusive(out):
         for number, one in enumerate(possible, 1):
             cells = len(one.places)
             say(f"job {number} of {len(possible)}: {one.job.folder}, for {cells} cells")
-            _store(out, one, _done(one, out / JOBS / one.job.folder, config, command))
-    return len(possible)
+            try:
+                _store(out, one, _done(one, out / JOBS / one.job.folder, config, command))
+            except TokenpruneError as error:
+                failed.append(f"{one.places[0].row}: {error}")
+                say(f"failed: {error}")
+    return Worked(len(possible) - len(failed), tuple(failed))
 
 
 def _done(
