@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from tokenprune.errors import ConfigError
 from tokenprune.reproduce.cells import Cell, Key
 from tokenprune.reproduce.noise import Noise, spread
-from tokenprune.reproduce.schema import FAILS, HOLDS, UNDECIDED, Claim, Row, Selector, Table
+from tokenprune.reproduce.parts import FAILS, HOLDS, UNDECIDED, Claim, Selector
+from tokenprune.reproduce.schema import Row, Table
 
 
 @dataclass(frozen=True)
