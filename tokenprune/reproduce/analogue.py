@@ -29,7 +29,8 @@ from tokenprune.reproduce.arms import (
 )
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.grid import Grid
-from tokenprune.reproduce.grid_lines import CONTROLS, Block, claims_of, lines_of, retention
+from tokenprune.reproduce.grid_claims import claims_of
+from tokenprune.reproduce.grid_lines import CONTROLS, Block, lines_of, retention
 from tokenprune.reproduce.parts import Analogue
 from tokenprune.reproduce.schema import Table
 from tokenprune.study.config import Method, StudyConfig

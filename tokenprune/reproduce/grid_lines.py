@@ -1,4 +1,4 @@
-"""The lines of an analogue's grid, and what its samples say of claims, from a study's results."""
+"""The lines of an analogue's grid, from a study's results."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from typing import NamedTuple
 
 from tokenprune.errors import ConfigError
 from tokenprune.reproduce.arms import Arm, ArmCell
-from tokenprune.reproduce.claims import pairs
-from tokenprune.reproduce.grid import CONTROL, FULL, METHOD, Interval, Line, Told
-from tokenprune.reproduce.parts import FAILS, HOLDS, UNDECIDED, Claim
-from tokenprune.reproduce.schema import Table
+from tokenprune.reproduce.grid import CONTROL, FULL, METHOD, Interval, Line
 from tokenprune.results.answer import Answer
 from tokenprune.results.columns import AVERAGES, named
 from tokenprune.results.statistics import Estimate, Paired, holm
 from tokenprune.study.results import Results, Row
-from tokenprune.study.scores import Answers, Scores
+from tokenprune.study.scores import Answers
 
 CONTROLS = ("random", "uniform")
 FULL_MODEL = "full model"
-SCORE = "score"  # the column of a claim that is about the mean over categories
 (_RETENTION,) = named("layer_average_ratio")
 
 
@@ -93,15 +89,16 @@ def _line(
         flops=100 * row.flops,
         answered=row.answered,
         errors=row.errors,
-        score=_interval(row.score),
+        score=interval(row.score),
         categories={name: 100 * value for name, value in row.categories.items()},
-        to_full=_interval(row.to_vanilla) if row.to_vanilla else None,
-        to_random=_interval(row.to_random) if row.to_random and role == METHOD else None,
-        to_uniform=_interval(to_uniform) if to_uniform else None,
+        to_full=interval(row.to_vanilla) if row.to_vanilla else None,
+        to_random=interval(row.to_random) if row.to_random and role == METHOD else None,
+        to_uniform=interval(to_uniform) if to_uniform else None,
     )
 
 
-def _interval(found: Estimate | Paired) -> Interval:
+def interval(found: Estimate | Paired) -> Interval:
+    """In % or points."""
     low, high = found.interval or (None, None)
     claimed = found.sign if isinstance(found, Paired) else None
     if low is None or high is None:
@@ -119,72 +116,3 @@ def _to_uniform(block: Block) -> dict[str, Paired]:
     tokens = {cell.slug: cell.tokens for cell in block.cells}
     found = holm([scores.paired(slug, uniform.get(tokens[slug])) for slug in slugs])
     return {slug: one for slug, one in zip(slugs, found, strict=True) if one is not None}
-
-
-def claims_of(table: Table, blocks: Sequence[Block]) -> list[Told]:
-    """What the samples say of each claim that the file asks of the analogue.
-
-    ConfigError for a claim whose two sides are not both on the same samples here.
-    """
-    return [
-        _told(claim, column, better, worse, blocks)
-        for claim in table.claims
-        if claim.analogue
-        for column, better, worse in _asked(table, claim, blocks)
-    ]
-
-
-def _asked(table: Table, claim: Claim, blocks: Sequence[Block]) -> Iterator[tuple[str, str, str]]:
-    """Column and the labels of both sides: as written, or of methods that stand for its rows."""
-    column = str(claim.analogue.get("column", SCORE))
-    better, worse = (claim.analogue.get(side) for side in ("better", "worse"))
-    if better is not None and worse is not None:
-        yield column, str(better), str(worse)
-        return
-    standing = {arm.stands_for: arm.label for block in blocks for arm in block.arms}
-    standing |= {row.label: FULL_MODEL for row in table.rows if row.matches(table.baseline)}
-    found = [
-        (standing[one.label], standing[other.label])
-        for one, other in pairs(table, claim)
-        if one.label in standing and other.label in standing
-    ]
-    if not found:
-        raise ConfigError(
-            f"the claim {claim.says!r} has no rows on the analogue: write better: and worse: with "
-            "labels of its methods below its analogue:, or stands_for: with a row's name"
-        )
-    yield from ((column, *labels) for labels in found)
-
-
-def _told(claim: Claim, column: str, better: str, worse: str, blocks: Sequence[Block]) -> Told:
-    for block in blocks:
-        first, second = block.slug(better), block.slug(worse)
-        if first is not None and second is not None:
-            found = _scores(block, column).paired(first, second)
-            difference = None if found is None else _interval(found)
-            return Told(claim.says, column, better, worse, difference, _word(difference))
-    raise ConfigError(
-        f"the claim {claim.says!r} compares {better} with {worse}, which are not both methods of "
-        "the analogue with the same frames"
-    )
-
-
-def _scores(block: Block, column: str) -> Scores:
-    """Of all samples, or of one category. ConfigError for a category that there is not."""
-    if column == SCORE:
-        return block.results.scores
-    first = block.results.vanilla.cell.slug
-    chosen = {
-        slug: [answer for answer in answers if answer.category == column]
-        for slug, answers in block.answers.items()
-    }
-    if not chosen[first]:
-        known = ", ".join([SCORE, *block.results.categories])
-        raise ConfigError(f"analogue: column: {column} is unknown, write one of {known}")
-    return Scores(chosen, first, block.results.scores.resamples, 0)
-
-
-def _word(difference: Interval | None) -> str:
-    if difference is None or difference.low is None or difference.high is None:
-        return UNDECIDED
-    return HOLDS if difference.low > 0 else FAILS if difference.high < 0 else UNDECIDED
