@@ -89,7 +89,7 @@ def typed(name: str, value: Any, kind: Any, example: str = "") -> Any:
     if origin is list:
         return _list(name, value, typing.get_args(plain)[0], example)
     if origin is dict:
-        return _mapping(name, value)
+        return _mapping(name, value, (*typing.get_args(plain), Any)[1])
     if dataclasses.is_dataclass(plain):
         return _record(name, value, plain)
     if origin is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
@@ -117,16 +117,18 @@ def _list(name: str, value: Any, inner: Any, example: str) -> list[Any]:
     return [typed(name, part, inner, example) for part in value]
 
 
-def _mapping(name: str, value: Any) -> dict[str, Any]:
+def _mapping(name: str, value: Any, inner: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name}={as_typed(value)} has no keys: write {name}.KEY=VALUE")
-    return {str(key): part for key, part in value.items()}
+    return {str(key): typed(f"{name}.{key}", part, inner) for key, part in value.items()}
 
 
 def _record(name: str, value: Any, schema: Any) -> Any:
     """A dataclass inside a file's list, such as one strategy of a study."""
     hints = typing.get_type_hints(schema)
-    keys = [field.name for field in dataclasses.fields(schema)]
+    # a field whose key is a word of Python has a line behind its name: from_ is `from:`
+    fields = {field.name.rstrip("_"): field for field in dataclasses.fields(schema)}
+    keys = list(fields)
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"{name}={as_typed(value)} has no keys: write {keys[0]}: VALUE, one a line"
@@ -136,7 +138,19 @@ def _record(name: str, value: Any, schema: Any) -> Any:
             near = next(iter(difflib.get_close_matches(str(key), keys, n=1)), None)
             hint = f": did you mean {near}?" if near else "."
             raise ConfigError(f"unknown key {key!r} in {name}{hint} Keys: {', '.join(keys)}")
-    return schema(**{key: typed(f"{name}.{key}", part, hints[key]) for key, part in value.items()})
+    missing = [key for key, field in fields.items() if _needed(field) and key not in value]
+    if missing:
+        raise ConfigError(f"{name} has no {missing[0]}: write {missing[0]}: VALUE")
+    found = {fields[key].name: part for key, part in value.items()}
+    return schema(
+        **{own: typed(f"{name}.{own.rstrip('_')}", part, hints[own]) for own, part in found.items()}
+    )
+
+
+def _needed(field: Any) -> bool:
+    """Whether a field of a dataclass has no default."""
+    nothing = dataclasses.MISSING
+    return field.default is nothing and field.default_factory is nothing
 
 
 def check_counts(config: Any, *names: str) -> None:

@@ -1,0 +1,76 @@
+"""The files of `tokenprune/papers/`: which there are, and what they say."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenprune.errors import ConfigError
+from tokenprune.options import load_file, nearest, typed
+from tokenprune.reproduce.schema import Paper, Table
+
+ABOUT = "paper.yaml"
+ALL = "all"
+
+
+def home() -> Path:
+    """The folder of all papers, as it was installed."""
+    return Path(str(importlib.resources.files("tokenprune"))) / "papers"
+
+
+def papers() -> list[str]:
+    """Folders that hold a paper, by name."""
+    return sorted(file.parent.name for file in home().glob(f"*/{ABOUT}"))
+
+
+def read_paper(name: str) -> Paper:
+    """Raises ConfigError for a paper that is not there, or a file that is off."""
+    _known(name, papers(), "paper")
+    file = home() / name / ABOUT
+    return typed(f"{name}/{ABOUT}", load_file(str(file)), Paper)
+
+
+def ids() -> list[str]:
+    """`dycoke/table1` and all others, in the order that their papers give."""
+    return [f"{paper}/{table}" for paper in papers() for table in read_paper(paper).tables]
+
+
+def path(id_: str) -> Path:
+    """Where the file of a table lies; not whether it does."""
+    return home() / f"{id_}.yaml"
+
+
+def read_table(id_: str) -> Table:
+    """Raises ConfigError for a table that is not there, or a file that is off."""
+    paper, _, name = id_.partition("/")
+    tables = read_paper(paper).tables
+    _known(name, tables, f"table of {paper}")
+    return typed(f"{id_}.yaml", {**load_file(str(path(id_))), "paper": paper}, Table)
+
+
+def named(what: str) -> list[str]:
+    """Ids of `dycoke/table1`, of a whole paper (`dycoke`) or of `all`. Raises ConfigError."""
+    if what == ALL:
+        return ids()
+    paper, line, table = what.partition("/")
+    if not line:
+        _known(paper, [*papers(), ALL], "paper")
+        return [f"{paper}/{name}" for name in read_paper(paper).tables]
+    _known(paper, papers(), "paper")
+    _known(table, read_paper(paper).tables, f"table of {paper}")
+    return [what]
+
+
+def tables(what: str = ALL) -> Iterator[tuple[str, Table]]:
+    """The tables that `what` names, with their ids."""
+    for id_ in named(what):
+        yield id_, read_table(id_)
+
+
+def _known(name: str, names: list[str], kind: str) -> None:
+    if name in names:
+        return
+    near = nearest(name, names)
+    hint = f"did you mean {near}? " if near else ""
+    raise ConfigError(f"there is no {kind} {name!r}: {hint}There are {', '.join(names)}")
