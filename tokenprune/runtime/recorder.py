@@ -28,8 +28,8 @@ class Row(NamedTuple):
     """Attention of one row, mean over query heads.
 
     Args:
-        mass: of a softmax over everything that the row sees, what falls on the tokens of each frame
-        share: of a softmax over visual tokens alone, the mean over the tokens of each frame; it sums
+        mass: of a softmax over all that the row sees, what falls on the tokens of each frame
+        share: of a softmax over visual tokens alone, the mean over the tokens of each frame; sums
             to 1 over frames: DyToK's weights (section 3.2, eq. 2 and 3) of one layer
     """
 
