@@ -91,10 +91,9 @@ class Recorder:
             return
         if not rows:
             self._passes.append(rows)
-        seen = phase.seen(layer)
+        frame, valid = (part.to(key.device) for part in phase.seen(layer))
         frames = max(phase.prompt.layouts[0].frames(sample) for sample in range(len(query)))
-        parts = (part.to(key.device) for part in seen)
-        rows[layer] = by_frame(own, key, scale, *parts, frames)
+        rows[layer] = by_frame(own, key, scale, frame, valid, frames)
 
 
 @exact
