@@ -34,6 +34,7 @@ ROOMS = {
     "strategies": (
         "errors ops precision merging clustering trees windows scenes picking tokens strategy"
     ),
+    "papers": "ops precision tokens strategy strategies",
     "adapters": "errors lookup ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
@@ -61,9 +62,13 @@ ROOMS = {
         "runtime tasks results evaluation"
     ),
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",
+    "reproduce": (
+        "errors lookup options storage flops strategy registry plugins loading tasks results "
+        "evaluation study bench"
+    ),
     "cli": (
         "errors lookup checkpoints options storage guards strategy registry plugins "
-        "loading tasks results evaluation study bench lmms"
+        "loading tasks results evaluation study bench lmms reproduce"
     ),
     "__main__": "cli",
 }
