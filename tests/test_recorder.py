@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from families import FAMILIES
 from models import CELLS, llava_onevision, prompt
 
 from tokenprune import attach
@@ -123,3 +124,21 @@ def test_answers_are_the_same_with_a_recorder(model):
         plain = model.generate(**inputs, **GREEDY)
     with attach(model, "dycoke", {"dycoke.layer": 2}, recorder=Recorder()):
         assert torch.equal(model.generate(**inputs, **GREEDY), plain)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_is_read_as_allocators_read_it(kind):
+    """A layer that sees a window of the prompt is left out by both."""
+    family, recorder = FAMILIES[kind], Recorder()
+    model, inputs = family.model(), family.prompt().inputs
+    layers = [*range(model.config.get_text_config().num_hidden_layers)]
+    with attach(model, "uniform+dytok", {"dytok.layers": (0, layers[-1])}) as session:
+        model(**inputs)
+        reports = [sample for sample in session.report.samples if sample is not None]
+    with attach(model, "none", recorder=recorder):
+        model(**inputs)
+    assert set(recorder.layers) <= set(layers)
+    first, found = reports[0].videos[0].frames, recorder.prompt.share.mean(1)[0]
+    weights = torch.tensor(reports[0].frame_weights)
+    assert len(reports[0].videos) == 1 and len(weights) == first
+    torch.testing.assert_close(found[:first], weights, rtol=1e-4, atol=1e-6)

@@ -11,15 +11,16 @@ from tokenprune.pictures.drawing import COLOURS, DASHES, INK, MARKS, Drawing, ca
 
 _HATCHES = ("", "//", "..", "xx", "\\\\", "++")
 _BAND = 0.12
+Number = float | int
 
 
 class Point(NamedTuple):
     """A figure, and its 95 % interval where there is one."""
 
-    x: float
-    y: float
-    low: float | None = None
-    high: float | None = None
+    x: Number
+    y: Number
+    low: Number | None = None
+    high: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _words_of_curves(lines: Sequence[Curve], x: str, y: str, baseline_label: str
 
 
 def bars(
-    labels: Sequence[str], measures: Mapping[str, Sequence[float | None]], title: str = ""
+    labels: Sequence[str], measures: Mapping[str, Sequence[Number | None]], title: str = ""
 ) -> Drawing:
     """A panel for each measure, whose unit stands in its name, and a bar for each of `labels`."""
     figure = canvas(1.2 + 2.5 * len(measures), 1.4 + 0.42 * len(labels))
@@ -132,7 +133,7 @@ def bars(
 def grid(
     rows: Sequence[str],
     columns: Sequence[str],
-    values: Sequence[Sequence[float | None]],
+    values: Sequence[Sequence[Number | None]],
     row_label: str,
     column_label: str,
     title: str = "",

@@ -60,7 +60,7 @@ def _as_videos(media: Sequence[Tensor], number: int) -> list[Tensor]:
     return (videos + images)[:number]
 
 
-def seen(picture: Picture, kind: Kind | None) -> Picture:
+def seen(picture: Picture, kind: Kind | None) -> UInt8[Tensor, "y x 3"]:
     """The part of a picture that becomes tokens."""
     if not isinstance(kind, Cropped):
         return picture

@@ -52,7 +52,7 @@ class Kept:
     slots: Sequence[Sequence[int]]
     grids: Sequence[tuple[int, int]]
     answer: str = ""
-    weights: Sequence[float] | None = None
+    weights: Sequence[float | int] | None = None
     stands_for: Sequence[Sequence[int]] | None = None
     merged: bool = False
     average: float | None = None
@@ -80,7 +80,7 @@ def over_footage(systems: Sequence[Kept], footage: Footage, title: str = "") -> 
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, one in zip(axes, systems, strict=False):
         for frame in range(frames):
-            corner = (frame % across, -(frame // across) * (ratio + 0.24))
+            corner = (float(frame % across), -(frame // across) * (ratio + 0.24))
             _frame(axis, footage, one, frame, corner, ratio)
         axis.set_xlim(-_GAP, across)
         axis.set_ylim(-(rows - 1) * (ratio + 0.24) - 0.2, ratio + 0.04)
