@@ -14,7 +14,7 @@ from tokenprune.reproduce.cells import NOT_RUN, Cell
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import path
 from tokenprune.reproduce.models import models
-from tokenprune.reproduce.protocol import Protocol, read_protocol
+from tokenprune.reproduce.protocol import read_protocol
 from tokenprune.reproduce.schema import Column, Row, Table
 
 SCORE, SPEED = "score", "speed"
@@ -90,11 +90,10 @@ def plan(
     """
     found: dict[str, Planned] = {}
     for id_, table, made in wanted:
-        protocol = read_protocol(table.protocol) if table.protocol else None
         for cell in made:
             if cell.status != NOT_RUN or cell.row.run is None:
                 continue
-            job = job_of(id_, table, cell.row, cell.column, protocol, config)
+            job = job_of(id_, table, cell.row, cell.column, config)
             if job is not None:
                 planned = found.setdefault(job.digest, Planned(job))
                 planned.places.append(Place(id_, cell.row.label, cell.name))
@@ -106,7 +105,6 @@ def job_of(
     table: Table,
     row: Row,
     column: Column,
-    protocol: Protocol | None,
     config: ReproduceConfig,
 ) -> Job | None:
     """What fills a cell; None where its column names no task or measure."""
@@ -115,6 +113,7 @@ def job_of(
         return _speed(table, row, column, config) if column.measure else None
     if not column.task:
         return None
+    protocol = read_protocol(table.protocol) if table.protocol else None
     words = {
         **_shared(id_, table, row, config),
         "strategy": row.run.strategy,

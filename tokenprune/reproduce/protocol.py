@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -119,6 +120,7 @@ def protocols() -> list[str]:
     return sorted(file.stem for file in folder().glob("*.yaml") if "words" in load_file(str(file)))
 
 
+@functools.cache
 def read_protocol(name: str) -> Protocol:
     """Raises ConfigError for one that is not there, or a file that is off."""
     file = folder() / f"{name}.yaml"

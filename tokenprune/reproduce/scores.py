@@ -36,8 +36,9 @@ _CLOSE = 1e-6  # a task's metric is the mean of its samples' scores if it equals
 def config_of(job: Job, folder: Path, config: ReproduceConfig) -> RunConfig:
     """The run that a job is: begun in `folder`, or gone on with."""
     begun = (folder / "config.yaml").is_file()
-    where = {"resume": str(folder)} if begun else {"out": str(folder)}
-    return RunConfig(**job.words, device=config.device, **where)
+    where = {"resume" if begun else "out": str(folder)}
+    words: dict[str, Any] = {**job.words, **where, "device": config.device}
+    return RunConfig(**words)
 
 
 def do(job: Job, folder: Path, config: ReproduceConfig, command: str) -> Run:
@@ -62,7 +63,7 @@ def do(job: Job, folder: Path, config: ReproduceConfig, command: str) -> Run:
 
 def _check_code(folder: Path, found: Run, code: provenance.Code) -> None:
     """ConfigError where a strategy's code is no longer what the run was made with."""
-    changed = provenance.differing(found.summary.code, code)
+    changed = provenance.differing(found.summary.code, code.digests())
     if changed:
         raise ConfigError(
             f"{folder} was made with another {changed[0]}: remove that folder to run it again, or "
