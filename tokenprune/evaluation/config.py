@@ -18,6 +18,7 @@ from tokenprune.options import (
     check_counts,
     check_fraction,
     check_sampling,
+    check_short,
     from_mapping,
     given,
     key,
@@ -65,6 +66,10 @@ class RunConfig(Prompted):
         "index",
         "frames of a file evenly by number (index, the papers' rule) or by the clock (time)",
     )
+    short: str = key(
+        "once",
+        "a video with fewer frames than asked for shows each once, or repeat some (the papers')",
+    )
     samples: int | None = key(None, "how many samples the task makes; its own number by default")
     limit: int | None = key(None, "evaluate at most this many samples")
     max_new_tokens: int | None = key(
@@ -110,6 +115,7 @@ class RunConfig(Prompted):
                 f"workers={self.workers}: write 0 to decode in the process that evaluates, or more"
             )
         check_sampling(self.sampling)
+        check_short(self.short)
         if self.on_error not in ("record", "stop"):
             raise ConfigError(f"on_error={self.on_error} is unknown: write record or stop")
         for name in self.trainer:

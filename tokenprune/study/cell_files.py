@@ -32,6 +32,7 @@ _SHARED = (
     "task",
     "frames",
     "sampling",
+    "short",
     "samples",
     "limit",
     "seed",

@@ -37,6 +37,7 @@ def build_task(config: CellConfig) -> Task:
         frames=config.frames,
         seed=config.seed,
         sampling=config.sampling,
+        short=config.short,
     )
 
 

@@ -79,8 +79,8 @@ class Task(ABC):
     Subclassing with a name registers: `class Shapes(Task, name="shapes")` is `task=shapes`. `build`
     calls such a class with `samples` (how many, None: as many as it has by default), `frames` (of
     each) and `seed`, by keyword. One that also takes `sampling` reads video files, and is told how
-    to choose frames, see `video.read_clip`; one that takes `size` draws its videos at any height
-    and width, which `tokenprune data export` may ask for.
+    to choose frames, see `video.read_clip`, and so is one that takes `short`; one that takes `size`
+    draws its videos at any height and width, which `tokenprune data export` may ask for.
     """
 
     name: str

@@ -11,6 +11,7 @@ from typing import Any
 
 import tokenprune.tasks.lmms.benchmark as benchmark
 from tokenprune.errors import LmmsError, VideoError
+from tokenprune.loading.video import Spread
 from tokenprune.tasks.base import EMPTY, GUESSED, READ, UNPARSED, Label, Sample, Task
 from tokenprune.tasks.lmms.media import shown_of, visuals_of
 
@@ -39,13 +40,13 @@ class LmmsTask(Task):
         include_path: str | None = None,
         model_name: str = "llava_onevision",
         sampling: str = "index",
+        short: str = "once",
         seed: int = 0,
     ) -> None:
         self.name = f"lmms:{name}"
-        self._frames, self._model_name, self._sampling, self._seed = (
-            frames,
+        self._spread, self._model_name, self._seed = (
+            Spread(frames, sampling, short),
             model_name,
-            sampling,
             seed,
         )
         self._benchmark = benchmark.find(name, include_path, model_name)
@@ -83,7 +84,7 @@ class LmmsTask(Task):
         label = self.label(index)
         try:
             shown = visuals_of(subtask.task.doc_to_visual, subtask.task.eval_docs[doc])
-            clip, media = shown_of(shown, self._frames, self._sampling)
+            clip, media = shown_of(shown, self._spread)
         except LmmsError as error:
             raise LmmsError(f"{label.id}: {error}") from None
         return Sample(
@@ -145,8 +146,7 @@ class LmmsTask(Task):
                     digest.update(_state(subtask, doc))
             self._fingerprint = {
                 "task": self.name,
-                "frames": self._frames,
-                "sampling": self._sampling,
+                **self._spread._asdict(),
                 "seed": self._seed,
                 "prompts": self._model_name,
                 "lmms_eval": version("lmms_eval"),
