@@ -61,9 +61,13 @@ ROOMS = {
         "runtime tasks results evaluation"
     ),
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",
+    "reproduce": (
+        "errors lookup options storage flops strategy registry plugins loading tasks results "
+        "evaluation study bench"
+    ),
     "cli": (
         "errors lookup checkpoints options storage guards strategy registry plugins "
-        "loading tasks results evaluation study bench lmms"
+        "loading tasks results evaluation study bench lmms reproduce"
     ),
     "__main__": "cli",
 }

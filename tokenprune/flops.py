@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from transformers import PreTrainedConfig
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,10 @@ class Decoder:
     kv_width: int
 
     @classmethod
-    def of(cls, text_config: PreTrainedConfig) -> Decoder:
-        """From the configuration of a Hugging Face language model."""
+    def of(cls, text_config: Any) -> Decoder:
+        """From the configuration of a Hugging Face language model (a PreTrainedConfig: no import of
+        transformers, so that counting alone is quick).
+        """
         heads = text_config.num_attention_heads
         head_width = getattr(text_config, "head_dim", None) or text_config.hidden_size // heads
         return cls(
@@ -42,7 +43,7 @@ class Decoder:
         )
 
 
-def _ffn(text_config: PreTrainedConfig) -> int:
+def _ffn(text_config: Any) -> int:
     """The width that one token goes through: of a mixture of experts, of those it is sent to."""
     if not getattr(text_config, "num_experts", 0):
         return text_config.intermediate_size
@@ -63,6 +64,12 @@ def cs(decoder: Decoder, x: Number) -> Number:
     """One layer, grouped-query attention, three FFN matrices: FastVID, the stricter count."""
     d, m = decoder.width, decoder.ffn
     return 2 * x * d**2 + 2 * x * d * decoder.kv_width + 2 * x**2 * d + 3 * x * d * m
+
+
+def c3(decoder: Decoder, x: Number) -> Number:
+    """One layer, full key/value width, three FFN matrices: PyramidDrop."""
+    d, m = decoder.width, decoder.ffn
+    return 4 * x * d**2 + 2 * x**2 * d + 3 * x * d * m
 
 
 def prefill(decoder: Decoder, tokens: Number | Sequence[Number], count: Count = cs) -> Number:
@@ -96,13 +103,17 @@ def flops_ratio(
 
 
 def dycoke(
-    decoder: Decoder, x: Number, generated: int = 100, decode_x: Number | None = None
+    decoder: Decoder,
+    x: Number | Sequence[Number],
+    generated: int = 100,
+    decode_x: Number | Sequence[Number] | None = None,
 ) -> Number:
     """DyCoke eq. 8: `c2` prefill of `x` tokens, then `generated` steps over `decode_x` of them.
 
-    Over all of them by default.
+    Over all of them by default. Both are what every layer sees, or one number per layer.
     """
     d, m = decoder.width, decoder.ffn
-    seen = x if decode_x is None else decode_x
-    step = (4 * d**2 + 2 * d * m) + 2 * (d * seen + d * (generated + 1) / 2)
-    return prefill(decoder, x, c2) + decoder.layers * generated * step
+    found = x if decode_x is None else decode_x
+    seen = found if isinstance(found, Sequence) else [found] * decoder.layers
+    fixed = (4 * d**2 + 2 * d * m) + d * (generated + 1)
+    return prefill(decoder, x, c2) + generated * sum(fixed + 2 * d * each for each in seen)

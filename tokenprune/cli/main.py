@@ -21,7 +21,18 @@ from tokenprune.errors import TokenpruneError
 from tokenprune.guards import blame
 
 # modules of this folder, in the order of help; each has its command as COMMAND
-COMMANDS = ("run", "list", "show", "study", "compare", "sweep", "bench", "lmms", "export")
+COMMANDS = (
+    "run",
+    "list",
+    "show",
+    "study",
+    "compare",
+    "sweep",
+    "bench",
+    "reproduce",
+    "lmms",
+    "export",
+)
 ABOUT = """Training-free visual-token compression for video LLMs.
 
 examples:
@@ -33,6 +44,7 @@ examples:
   tokenprune study experiments/tinyvqa_retention.yaml  many strategies at many retentions, as a page
   tokenprune sweep strategy=dycoke,fastv keep=0.5,0.25 a grid of strategies and budgets, as a table
   tokenprune bench strategy=dycoke,fastv out=DIR       time, memory and FLOPs
+  tokenprune reproduce dycoke/table1                   a paper's table, printed beside ours
   tokenprune data export tinyvqa out=DIR n=100         the benchmark as .mp4 files
 """
 

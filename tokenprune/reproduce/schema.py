@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenprune.errors import ConfigError
+from tokenprune.reproduce.parts import Analogue, Claim, Figure, Selector, one_of
 
 # where the figures of a column come from; `judged` is a score that a paid model gives
 SOURCES = ("analytic", "derived", "score", "judged", "speed", "text")
 KINDS = ("table", "grid", "figure")
 # why a row cannot be run: not published, a form that is not built, no adapter, trained anew
 REASONS = ("protocol", "strategy", "model", "training")
-
-Selector = dict[str, Any]  # rows whose `method` and settings are these: {method: DyCoke, K: 0.7}
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class Column:
         part: the part of a task that the column is about, as {duration: short}
         measure: of speed columns, a measured column of `tokenprune bench`
         lower: whether less is better
+        most: the best figure that a score can have: 100, or 5 of a judge's
+        n: samples behind a score where that is not the task's number in the protocol
     """
 
     from_: str
@@ -50,9 +51,11 @@ class Column:
     part: dict[str, Any] = field(default_factory=dict)
     measure: str = ""
     lower: bool = False
+    most: float = 100.0
+    n: int | None = None
 
     def __post_init__(self) -> None:
-        _one_of("from", self.from_, SOURCES)
+        one_of("from", self.from_, SOURCES)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Blocked:
     kind: str
 
     def __post_init__(self) -> None:
-        _one_of("kind", self.kind, REASONS)
+        one_of("kind", self.kind, REASONS)
 
 
 @dataclass(frozen=True)
@@ -138,76 +141,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A statement that the authors draw from a table, as a comparison that can be decided.
-
-    `better` and `worse` select rows: as many of both, compared one by one, or one against many.
-
-    Args:
-        says: the statement
-        better: rows that should be ahead
-        worse: rows that should be behind
-        column: what is compared
-        at_least: by how much: a difference, or a ratio where `ratio` is set
-        ratio: whether better over worse is meant (worse over better where less is better)
-        analogue: what of it can be asked of the embedded models, as {column: score}
-        ours: whether it is ours to test, or about the authors' own machine
-    """
-
-    says: str
-    better: Selector
-    worse: Selector
-    column: str
-    at_least: float = 0.0
-    ratio: bool = False
-    analogue: dict[str, Any] = field(default_factory=dict)
-    ours: bool = True
-
-
-@dataclass(frozen=True)
-class Method:
-    """One strategy of an analogue, in the words of `tokenprune study`."""
-
-    strategy: str
-    label: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    assistant: str | None = None
-    plugin: str | None = None
-    stands_for: str = ""  # the printed row, by name
-
-
-@dataclass(frozen=True)
-class Analogue:
-    """A table's grid on the embedded models.
-
-    Args:
-        model, assistant, task, frames, samples: as in `tokenprune run`
-        methods: what is run
-        axes: options that vary, each with its values, as {dycoke.merge: [0.3, 0.5]}, `frames` too
-        keep: budgets that are asked for; empty where options are the budget
-        translated: what was changed to fit the embedded models, in words
-    """
-
-    model: str = "tiny"
-    assistant: str | None = None
-    task: str = "tinyvqa"
-    frames: int = 16
-    samples: int = 150
-    methods: list[Method] = field(default_factory=list)
-    axes: dict[str, list[Any]] = field(default_factory=dict)
-    keep: list[float] = field(default_factory=list)
-    translated: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """How a figure is drawn: a kind of `tokenprune.pictures`, and its options."""
-
-    draws: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Table:
     """A printed table or figure; see the fields of its parts.
 
@@ -247,7 +180,7 @@ class Table:
     remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _one_of("kind", self.kind, KINDS)
+        one_of("kind", self.kind, KINDS)
         labels = [row.label for row in self.rows]
         for place, row in enumerate(self.rows):
             if row.label in labels[:place]:
@@ -300,8 +233,3 @@ class Paper:
     licence: str = ""
     scope: str = ""
     remarks: list[str] = field(default_factory=list)
-
-
-def _one_of(name: str, value: str, values: tuple[str, ...]) -> None:
-    if value not in values:
-        raise ConfigError(f"{name}: {value} is unknown: write one of {', '.join(values)}")

@@ -1,0 +1,217 @@
+"""All cells of a table: what is printed, what is found here, and in one word how they compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenprune.errors import ConfigError
+from tokenprune.reproduce import derived, formulas
+from tokenprune.reproduce.derived import Input
+from tokenprune.reproduce.formulas import Setting
+from tokenprune.reproduce.models import models
+from tokenprune.reproduce.noise import Noise
+from tokenprune.reproduce.rounding import equal, follows, half_unit
+from tokenprune.reproduce.schema import Column, Row, Table
+
+EXACT, SLIP, WRONG = "exact", "slip", "wrong"
+REPRODUCED, DEVIATES, PARTIAL = "reproduced", "deviates", "partial"
+SHOWN, NOT_RUN, BLOCKED, NOT_PRINTED = "shown", "not run", "blocked", "not printed"
+# with the sign that stands beside each: never told by colour alone
+SIGNS = {
+    EXACT: "=",
+    SLIP: "≠",
+    WRONG: "✗",
+    REPRODUCED: "✓",
+    DEVIATES: "Δ",
+    PARTIAL: "◐",
+    SHOWN: "",
+    NOT_RUN: "·",
+    BLOCKED: "–",
+    NOT_PRINTED: "",
+}
+STATUSES = tuple(SIGNS)
+MEASURED = ("score", "judged", "speed")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A figure of ours for a cell that needs a run; stands in `<table>.ours.json`.
+
+    Args:
+        value: in the column's unit, as the printed one
+        low, high: the interval of the value, if there is one
+        effect: ours minus our full model's, with `effect_low` and `effect_high`
+        n, of: samples that were scored, and those that the protocol has; 0: not a matter of samples
+        errors: samples that failed
+        full: whether this is the full model itself
+        judge: the model that scored, if one did
+        run: the digest of the job
+        settings: of the job, as its folder has them
+        machine, date, revision: where, when and with which code
+        guessed, unparsed, empty: answers of that kind, where the task knows
+        folder: of the run
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    effect: float | None = None
+    effect_low: float | None = None
+    effect_high: float | None = None
+    n: int = 0
+    of: int = 0
+    errors: int = 0
+    full: bool = False
+    judge: str | None = None
+    run: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    machine: str = ""
+    date: str = ""
+    revision: str | None = None
+    guessed: int | None = None
+    unparsed: int | None = None
+    empty: int | None = None
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Args:
+        row, name, column: where it stands
+        printed: the paper's figure; None: none
+        status: one of STATUSES
+        ours: our figure; several readings of an analytic one, the first is shown
+        why: of a slip, a blocked row, a partial figure
+        found: of a measured cell, all that is known
+    """
+
+    row: Row
+    name: str
+    column: Column
+    printed: Any
+    status: str
+    ours: tuple[float, ...] = ()
+    why: str = ""
+    found: Found | None = None
+
+
+Key = tuple[str, str]  # a row's label and a column's name
+
+
+def cells(
+    table: Table, found: Mapping[Key, Found] | None = None, noise: Noise | None = None
+) -> list[Cell]:
+    """Row by row, in the order of columns. `found`: our figures of cells that need a run.
+
+    Raises ConfigError where a formula lacks a setting: a defect of the file.
+    """
+    from tokenprune.reproduce.verdict import judged  # which knows cells
+
+    made = []
+    for row in table.rows:
+        for name, column in table.columns.items():
+            printed = table.printed(row, name)
+            if printed is None:
+                made.append(Cell(row, name, column, None, NOT_PRINTED))
+            elif column.from_ == "text":
+                made.append(Cell(row, name, column, printed, SHOWN))
+            elif column.from_ in MEASURED:
+                made.append(judged(table, row, name, found or {}, noise or Noise()))
+            else:
+                made.append(_computed(table, row, name))
+    return made
+
+
+def _computed(table: Table, row: Row, name: str) -> Cell:
+    """An analytic or derived cell."""
+    column, printed = table.columns[name], table.printed(row, name)
+    try:
+        if column.from_ == "analytic":
+            ours = tuple(analytic(table, row, name))
+            agrees = equal(printed, ours)
+        else:
+            readings = list(_derived(table, row, name))
+            ours = tuple(one.value for one in readings)
+            agrees = any(follows(printed, *one) for one in readings)
+    except ConfigError as error:
+        raise ConfigError(f"{table.title}, {row.label}, {name}: {error}") from None
+    why = table.slips.get(name, {}).get(row.label, "")
+    if not ours:
+        return Cell(row, name, column, printed, SHOWN, why="its cells are not printed")
+    status = EXACT if agrees else SLIP if why else WRONG
+    return Cell(row, name, column, printed, status, ours, "" if agrees else why)
+
+
+def analytic(table: Table, row: Row, name: str) -> list[float]:
+    """The readings of an analytic column; where the row's `also:` has a `value` for it, that: what
+    the authors call the row, where no formula says it.
+
+    ConfigError for a formula that is not there.
+    """
+    column, given = table.columns[name], row.also.get(name, {})
+    if "value" in given:
+        return [float(given["value"])]
+    formula = _named(formulas.FORMULAS, column.formula)
+    return formula(setting(table, row, name))
+
+
+def setting(table: Table, row: Row, name: str = "") -> Setting:
+    """What formulas of a row may ask for."""
+    values = {**table.defaults, **row.settings, **row.also.get(name, {})}
+    known = models()
+    by_name = {short: known.get(hub_id) for short, hub_id in table.models.items()}
+    model, guide = values.get("model"), values.get("guide")
+    unit = table.columns[name].unit if name else ""
+    return Setting(values, by_name.get(str(model)), by_name.get(str(guide)), unit)
+
+
+def _derived(table: Table, row: Row, name: str) -> Iterator[derived.Derived]:
+    """From the printed cells; and from ours where all of them are analytic."""
+    column = table.columns[name]
+    formula = _named(derived.FORMULAS, column.formula)
+    of = row.also.get(name, {}).get("of", column.of)
+    full = table.baseline_of(row) if formula in derived.NEEDS_FULL else row
+    if full is None:
+        raise ConfigError("the table has no row of the full model (baseline:) for it")
+    ways = [_printed_inputs(table, row, of), _printed_inputs(table, full, of)]
+    if None not in ways:
+        yield derived.derive(formula, *[way for way in ways if way is not None])
+    if all(table.columns[each].from_ == "analytic" for each in of):
+        own, other = ([Input(analytic(table, one, each)[0]) for each in of] for one in (row, full))
+        yield derived.derive(formula, own, other)
+
+
+def _printed_inputs(table: Table, row: Row, of: Sequence[str]) -> list[Input] | None:
+    """None where one of them is not printed."""
+    values = [table.printed(row, name) for name in of]
+    if any(value is None for value in values):
+        return None
+    return [
+        Input(seconds(value), 0 if isinstance(value, str) else half_unit(value)) for value in values
+    ]
+
+
+def seconds(value: Any) -> float:
+    """`1:19:27` and `59:02` in seconds; a number as it is."""
+    if not isinstance(value, str):
+        return float(value)
+    total = 0.0
+    for part in value.split(":"):
+        total = 60 * total + float(part)
+    return total
+
+
+def _named(known: Mapping[str, Any], name: str) -> Any:
+    if name not in known:
+        raise ConfigError(f"there is no formula {name!r}: write one of {', '.join(known)}")
+    return known[name]
+
+
+def counted(made: Sequence[Cell]) -> dict[str, int]:
+    """How many cells have each status, in the order of STATUSES, without those that have none."""
+    numbers = {status: sum(cell.status == status for cell in made) for status in STATUSES}
+    return {status: number for status, number in numbers.items() if number}

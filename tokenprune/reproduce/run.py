@@ -1,0 +1,109 @@
+"""What `tokenprune reproduce` does, by its words."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from tokenprune.errors import ConfigError
+from tokenprune.reproduce import ours, screen
+from tokenprune.reproduce.cells import Cell, cells, counted
+from tokenprune.reproduce.check import faults
+from tokenprune.reproduce.claims import on_ours, on_printed
+from tokenprune.reproduce.commands import missing
+from tokenprune.reproduce.config import ReproduceConfig
+from tokenprune.reproduce.files import ALL, named, read_table, tables
+from tokenprune.reproduce.noise import Noise
+from tokenprune.reproduce.schema import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
+    """Raises TokenpruneError, OSError; SystemExit(1) after a failed check."""
+    if config.check:
+        _check(config.what, console)
+        return
+    if not config.what:
+        _index(config, console)
+        return
+    for what in config.what:
+        for id_ in named(what):
+            _table(config, id_, line, console)
+
+
+def _check(what: Sequence[str], console: Console) -> None:
+    found = [fault for one in what or [ALL] for fault in faults(one)]
+    for fault in found:
+        console.print(fault, markup=False, highlight=False)
+    names = [id_ for one in what or [ALL] for id_ in named(one)]
+    if found:
+        console.print(f"{len(found)} faults in {len(names)} tables")
+        raise SystemExit(1)
+    console.print(f"{len(names)} tables: every figure without a run is exact or a known slip")
+
+
+def _index(config: ReproduceConfig, console: Console) -> None:
+    out = Path(config.out).expanduser()
+    every = list(tables())
+    counts = {id_: counted(cells(table, ours.known(out, id_))) for id_, table in every}
+    console.print(screen.index(counts, {id_: table.title for id_, table in every}))
+
+
+def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> None:
+    whole = read_table(id_)
+    chosen = choose(whole, config.rows, config.columns)
+    found = ours.known(Path(config.out).expanduser(), id_)
+    made = _of(chosen, cells(whole, found))
+    console.print(screen.table(f"{id_}: {whole.title}", chosen, made, console.width))
+    claims = [(claim.says, *_verdicts(whole, claim, cells(whole, found))) for claim in whole.claims]
+    for part in screen.below(made, claims, missing(id_, chosen, made), whole.remarks):
+        console.print(part, soft_wrap=isinstance(part, Text))
+
+
+def _verdicts(table: Table, claim: Any, made: Sequence[Cell]) -> tuple[Any, Any]:
+    by_place = {(cell.row.label, cell.name): cell for cell in made}
+    return on_printed(table, claim, None, Noise()), on_ours(table, claim, by_place)
+
+
+def _of(chosen: Table, made: Sequence[Cell]) -> list[Cell]:
+    """The cells of a table's rows and columns that were chosen."""
+    labels = {row.label for row in chosen.rows}
+    return [cell for cell in made if cell.row.label in labels and cell.name in chosen.columns]
+
+
+def choose(table: Table, rows: Sequence[str], columns: Sequence[str]) -> Table:
+    """With these rows, by method or name, and these columns alone; all where none is named.
+
+    ConfigError for a name that is not there.
+    """
+    for name in columns:
+        if name not in table.columns:
+            raise ConfigError(
+                f"columns={name} is not in this table: write of {', '.join(table.columns)}"
+            )
+    for name in rows:
+        if not any(_is(name, table, label) for label in table.rows):
+            labels = ", ".join(row.label for row in table.rows)
+            raise ConfigError(f"rows={name} is not in this table: write of {labels}")
+    kept = [row for row in table.rows if not rows or any(_is(name, table, row) for name in rows)]
+    places = [place for place, name in enumerate(table.columns) if not columns or name in columns]
+    names = [list(table.columns)[place] for place in places]
+    return dataclasses.replace(
+        table,
+        columns={name: table.columns[name] for name in names},
+        rows=[
+            dataclasses.replace(row, printed=[row.printed[place] for place in places])
+            for row in kept
+        ],
+    )
+
+
+def _is(name: str, table: Table, row: Any) -> bool:
+    return fnmatch(row.method, name) or fnmatch(row.label, name)
