@@ -93,7 +93,7 @@ class Blank(Task, name="blank"):
 
 
 def test_tasks_that_have_no_choice_say_so() -> None:
-    with pytest.raises(TaskError, match="tinyvqa draws its frames itself.*leave short=repeat out"):
+    with pytest.raises(TaskError, match=r"tinyvqa draws its frames itself.*leave short=repeat out"):
         tasks.build("tinyvqa", samples=2, frames=4, seed=0, short="repeat")
     with pytest.raises(TaskError, match="blank takes no short=: leave short=repeat out"):
         tasks.build("blank", samples=2, frames=4, seed=0, short="repeat")

@@ -52,6 +52,11 @@ class RunConfig(Prompted):
         "tinyvqa (embedded), files:PATH of an annotations file, or lmms:NAME of lmms-eval",
     )
     include_path: str | None = key(None, "a folder of task YAML files of yours, for task=lmms:NAME")
+    judge: str | None = key(
+        None,
+        "the model that judges answers of lmms:NAME, where that asks one: gpt-4o-mini, or task for "
+        "the one its code names",
+    )
     video: str | None = key(None, "a video file to ask about, instead of a task")
     question: str | None = key(None, "what to ask about the video")
     keep: float | None = key(
@@ -130,6 +135,10 @@ class RunConfig(Prompted):
         if self.include_path is not None and not self.task.startswith(LMMS):
             raise ConfigError(
                 "include_path= holds tasks of lmms-eval: write task=lmms:NAME too, or leave it out"
+            )
+        if self.judge is not None and not self.task.startswith(LMMS):
+            raise ConfigError(
+                "judge= is for tasks of lmms-eval: write task=lmms:NAME too, or leave it out"
             )
         if self.question is not None and self.video is None:
             raise ConfigError("question= needs a video to ask about: add video=FILE")

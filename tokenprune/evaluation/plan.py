@@ -85,6 +85,7 @@ class Plan:
             seed=config.seed,
             sampling=None if drawn else config.sampling,
             short=None if drawn else config.short,
+            judge=config.judge,
             note=note(config.model, config.assistant),
             **{name: getattr(config, name) for name in CHOICES},
         )
@@ -161,6 +162,7 @@ def task_of(config: RunConfig) -> Task:
         sampling=config.sampling,
         short=config.short,
         include_path=config.include_path,
+        judge=config.judge,
     )
 
 

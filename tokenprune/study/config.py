@@ -46,6 +46,8 @@ class CellConfig(Prompted):
 
     model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
     task: str = key("tinyvqa", "samples to evaluate on, as in `tokenprune run`")
+    include_path: str | None = key(None, "a folder of task YAML files of yours, for task=lmms:NAME")
+    judge: str | None = key(None, "the model that judges answers, where a task of lmms-eval asks")
     frames: int | None = key(None, "frames per video; 32 of lmms:NAME, else 16")
     sampling: str = key("index", "frames of a file evenly by number (index) or by the clock (time)")
     short: str = key("once", "a video with fewer frames shows each once, or repeat some")

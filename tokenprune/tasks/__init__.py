@@ -51,13 +51,17 @@ def build(
     include_path: str | None = None,
     sampling: str = "index",
     short: str = "once",
+    judge: str | None = None,
 ) -> Task:
     """The task `name` with `samples` samples (None: as many as it has by default) of `frames`
     frames each.
 
     `sampling` and `short` are how the frames of a video file are chosen, see `video.read_clip`;
-    `include_path` a folder of lmms-eval tasks besides its own. Raises TaskError.
+    `include_path` a folder of lmms-eval tasks besides its own, and `judge` the model that judges
+    answers of those that ask one. Raises TaskError.
     """
+    if judge is not None and not name.startswith(_LMMS):
+        raise TaskError(f"judge= is for tasks of lmms-eval, and {name} asks none: leave it out")
     if include_path is not None and not name.startswith(_LMMS):
         raise TaskError(
             f"include_path= is a folder of lmms-eval tasks, and {name} is not one: write "
@@ -84,6 +88,7 @@ def build(
             include_path=include_path,
             sampling=sampling,
             short=short,
+            judge=judge,
             seed=seed,
         )
     from tokenprune.tasks.files import Files

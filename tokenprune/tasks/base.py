@@ -132,6 +132,18 @@ class Task(ABC):
             return multiple_choice(prediction, sample.answer, sample.options)
         return METRICS[sample.metric](prediction, sample.answer)
 
+    def verdict(self, prediction: str, sample: Sample) -> Mapping[str, Any] | None:
+        """What a paid judge made of `prediction`, as plain values, which are kept with the answer.
+
+        None where nobody was asked.
+        """
+        return None
+
+    def recall(  # noqa: B027  most tasks have nothing to recall
+        self, sample_id: str, prediction: str, verdict: Mapping[str, Any]
+    ) -> None:
+        """Takes a `verdict` that was kept, so that `metrics` need not ask the judge again."""
+
     def reading(self, prediction: str, sample: Sample) -> str:
         """What `score` could make of `prediction`.
 

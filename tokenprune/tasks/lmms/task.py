@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -23,11 +24,12 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 class LmmsTask(Task):
     """The samples of an lmms-eval task, or of a group, whose subtasks follow one another.
 
-    `model_name` is the backbone's name in lmms-eval, by which tasks choose their prompts. Sampling
-    settings of the task are not followed: `max_new_tokens`, the largest of its subtasks', is all
-    there is of its generation_kwargs. What its code draws at random, for an answer that it cannot
-    read, depends on the document and `seed` alone. Raises LmmsError, a ValueError, where lmms-eval
-    or the task is missing or the task is of another kind.
+    `judge` is the model that judges answers, of tasks that ask one. `model_name` is the backbone's
+    name in lmms-eval, by which tasks choose their prompts. Sampling settings of the task are not
+    followed: `max_new_tokens`, the largest of its subtasks', is all there is of its
+    generation_kwargs. What its code draws at random, for an answer that it cannot read, depends on
+    the document and `seed` alone. Raises LmmsError, a ValueError, where lmms-eval or the task is
+    missing or the task is of another kind.
     """
 
     name = "lmms"
@@ -41,6 +43,7 @@ class LmmsTask(Task):
         model_name: str = "llava_onevision",
         sampling: str = "index",
         short: str = "once",
+        judge: str | None = None,
         seed: int = 0,
     ) -> None:
         self.name = f"lmms:{name}"
@@ -49,7 +52,8 @@ class LmmsTask(Task):
             model_name,
             seed,
         )
-        self._benchmark = benchmark.find(name, include_path, model_name)
+        self._judge_name = judge
+        self._benchmark = benchmark.find(name, include_path, model_name, judge)
         self._places = [(s, doc) for s in self._benchmark.subtasks for doc in range(len(s.docs))]
         self._judged: dict[tuple[str, str], benchmark.Judged] = {}
         self._fingerprint: dict[str, Any] | None = None
@@ -110,6 +114,15 @@ class LmmsTask(Task):
             return GUESSED
         return EMPTY if not prediction.strip() else UNPARSED if judged.unread else READ
 
+    def verdict(self, prediction: str, sample: Sample) -> dict[str, Any] | None:
+        subtask, judged = self._judge(sample.id, prediction)
+        if subtask.asks is None:
+            return None
+        return json.loads(json.dumps(dataclasses.asdict(judged), default=str))
+
+    def recall(self, sample_id: str, prediction: str, verdict: Mapping[str, Any]) -> None:
+        self._judged[sample_id, prediction] = benchmark.Judged(**verdict)
+
     def metrics(self, predictions: Mapping[int, str]) -> dict[str, float]:
         """lmms-eval's figures over the samples given: `metric`, in a group `task/metric`; without
         standard errors.
@@ -121,7 +134,7 @@ class LmmsTask(Task):
         return self._benchmark.aggregate(list(judged.values()))
 
     def _judge(self, name: str, prediction: str) -> tuple[benchmark.Subtask, benchmark.Judged]:
-        """Each answer once: some tasks ask a paid model."""
+        """Each answer once: some tasks ask a paid model. Raises JudgeError."""
         task, _, doc = name.rpartition("/")
         (subtask,) = (subtask for subtask in self._benchmark.subtasks if subtask.name == task)
         key = name, prediction
@@ -148,6 +161,7 @@ class LmmsTask(Task):
                 "task": self.name,
                 **self._spread._asdict(),
                 "seed": self._seed,
+                "judge": self._judge_name,
                 "prompts": self._model_name,
                 "lmms_eval": version("lmms_eval"),
                 "versions": {s.name: str(s.task.VERSION) for s in self._benchmark.subtasks},
