@@ -34,6 +34,7 @@ ROOMS = {
     "strategies": (
         "errors ops precision merging clustering trees windows scenes picking tokens strategy"
     ),
+    "papers": "ops precision tokens strategy strategies",
     "adapters": "errors lookup ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",

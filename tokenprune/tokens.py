@@ -2,7 +2,7 @@
 
 Axes: `n` visual tokens, `i` those that a stage was given, `t` text rows, `f` frames, `d` LLM width,
 `k` key width, `c` width of the projector's input, `w` width of a frame's summary, `l` layers, `h`
-query heads, `g` key/value heads, `e` head width.
+query heads, `g` key/value heads, `e` head width, `r` rows of the question.
 """
 
 from __future__ import annotations
@@ -181,6 +181,13 @@ class LastRow(NamedTuple):
     keys: Float[Tensor, "l g n e"]
 
 
+class QuestionRows(NamedTuple):
+    """Queries of the text rows behind the video, and the keys of visual tokens, in guide layers."""
+
+    queries: Float[Tensor, "l r h e"]
+    keys: Float[Tensor, "l g n e"]
+
+
 class Probe(ABC):
     """The uncompressed prompt as the guide model sees it; what an allocator weighs frames with.
 
@@ -194,3 +201,12 @@ class Probe(ABC):
     @abstractmethod
     def last_row(self, layers: Sequence[int]) -> LastRow:
         """Queries of the last prompt token and keys of visual tokens in `layers` (0-based)."""
+
+    @abstractmethod
+    def question(self, layers: Sequence[int]) -> QuestionRows:
+        """Queries of all text rows behind the last video, and keys as `last_row` has them."""
+
+    @property
+    @abstractmethod
+    def features(self) -> Float[Tensor, "n d"]:
+        """The visual tokens as they enter the guide's language model; no layer runs for them."""

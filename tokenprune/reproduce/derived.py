@@ -23,6 +23,11 @@ def percent_of_vanilla(row: Values, full: Values) -> float:
     return 100 * mean(row, full) / mean(full, full)
 
 
+def mean_of_percents(row: Values, full: Values) -> float:
+    """The mean of the percentages that the row's cells are of the full model's."""
+    return 100 * sum(one / other for one, other in zip(row, full, strict=True)) / len(row)
+
+
 def speedup(row: Values, full: Values) -> float:
     """How many times less the row takes than the full model."""
     return mean(full, full) / mean(row, full)
@@ -33,9 +38,10 @@ def per_question(row: Values, full: Values) -> float:
     return row[0] / 4000
 
 
-NEEDS_FULL = (percent_of_vanilla, speedup)
+NEEDS_FULL = (percent_of_vanilla, mean_of_percents, speedup)
 FORMULAS: dict[str, Formula] = {
-    formula.__name__: formula for formula in (mean, percent_of_vanilla, speedup, per_question)
+    formula.__name__: formula
+    for formula in (mean, percent_of_vanilla, mean_of_percents, speedup, per_question)
 }
 
 

@@ -20,8 +20,12 @@ def home() -> Path:
 
 
 def papers() -> list[str]:
-    """Folders that hold a paper, by name."""
-    return sorted(file.parent.name for file in home().glob(f"*/{ABOUT}"))
+    """Folders that hold a paper; those with the most tables first."""
+    found = [file.parent for file in home().glob(f"*/{ABOUT}")]
+    return [
+        one.name
+        for one in sorted(found, key=lambda one: (-len(list(one.glob("*.yaml"))), one.name))
+    ]
 
 
 def read_paper(name: str) -> Paper:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tokenprune import flops
 from tokenprune.errors import ConfigError
-from tokenprune.flops import c2, c3
+from tokenprune.flops import c2, c3, cs
 from tokenprune.reproduce.models import Model
 
 _UNITS = {"T": 1e12, "G": 1e9}
@@ -156,6 +156,11 @@ def c3_prefill(at: Setting) -> Readings:
     return [at.shown(flops.prefill(at.model.decoder, _layers(at), c3))]
 
 
+def cs_prefill(at: Setting) -> Readings:
+    """The same with grouped keys and values too, as FastVID counts: the stricter count."""
+    return [at.shown(flops.prefill(at.model.decoder, _layers(at), cs))]
+
+
 def _layers(at: Setting) -> list[float]:
     """Visual tokens in each layer."""
     every, depth = at.number("x", 1) * at.visual, at.model.layers
@@ -204,6 +209,7 @@ FORMULAS: dict[str, Formula] = {
         fastv_pct,
         c2_prefill,
         c3_prefill,
+        cs_prefill,
         tokens,
         tokens_pct,
         hidden,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tokenprune.reproduce.cells import Cell
 from tokenprune.reproduce.noise import Noise, spread
@@ -61,5 +63,5 @@ def _tau(cells: Sequence[Cell]) -> float | None:
         return None
     from scipy.stats import kendalltau
 
-    found = kendalltau([cell.printed for cell in cells], [cell.ours[0] for cell in cells])
-    return float(found[0])
+    found: Any = kendalltau([cell.printed for cell in cells], [cell.ours[0] for cell in cells])
+    return None if math.isnan(found[0]) else float(found[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,9 +18,13 @@ from tokenprune.reproduce.check import faults
 from tokenprune.reproduce.claims import on_ours, on_printed
 from tokenprune.reproduce.commands import missing
 from tokenprune.reproduce.config import ReproduceConfig
+from tokenprune.reproduce.costs import cost
 from tokenprune.reproduce.files import ALL, named, read_table, tables
+from tokenprune.reproduce.jobs import Planned, plan
 from tokenprune.reproduce.noise import Noise
+from tokenprune.reproduce.protocol import Benchmark, read_protocol
 from tokenprune.reproduce.schema import Table
+from tokenprune.reproduce.work import work
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,12 +64,32 @@ def _index(config: ReproduceConfig, console: Console) -> None:
 def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> None:
     whole = read_table(id_)
     chosen = choose(whole, config.rows, config.columns)
-    found = ours.known(Path(config.out).expanduser(), id_)
+    out = Path(config.out).expanduser()
+    found = ours.known(out, id_)
     made = _of(chosen, cells(whole, found))
+    planned = plan([(id_, whole, made)], config)
+    if config.plan:
+        console.print(
+            screen.plan(id_, [(one, cost(one, _task(whole, one), config)) for one in planned])
+        )
+        return
+    worked = work(planned, config, line, lambda told: print(told, file=sys.stderr, flush=True))
+    if worked.done:
+        found = ours.known(out, id_)
+        made = _of(chosen, cells(whole, found))
     console.print(screen.table(f"{id_}: {whole.title}", chosen, made, console.width))
     claims = [(claim.says, *_verdicts(whole, claim, cells(whole, found))) for claim in whole.claims]
-    for part in screen.below(made, claims, missing(id_, chosen, made), whole.remarks):
+    for part in screen.below(chosen, made, claims, missing(id_, chosen, made), whole.remarks):
         console.print(part, soft_wrap=isinstance(part, Text))
+    for first in worked.failed[:1]:
+        others = f" and {len(worked.failed) - 1} other jobs" if len(worked.failed) > 1 else ""
+        raise ConfigError(f"{id_}, {first}{others}: finished jobs stay in {out}")
+
+
+def _task(table: Table, planned: Planned) -> Benchmark | None:
+    if table.protocol is None or not planned.job.task:
+        return None
+    return read_protocol(table.protocol).task(planned.job.task)
 
 
 def _verdicts(table: Table, claim: Any, made: Sequence[Cell]) -> tuple[Any, Any]:

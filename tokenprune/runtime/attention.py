@@ -5,7 +5,8 @@ A tap is a function of one attention module's queries and keys. It computes only
 are needed, in fp32; the model's own implementation (sdpa, eager, flash) then runs unchanged, and no
 attention map is ever materialised.
 
-Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `t` key rows, `e` head width.
+Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `r` some of them, `t` key
+rows, `e` head width.
 """
 
 from __future__ import annotations
@@ -240,6 +241,14 @@ def side_by_side(key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s k"]:
 def rows_at(states: Float[Tensor, "b h s e"], row: Int[Tensor, "b"]) -> Float[Tensor, "b h e"]:
     """One row of every sample."""
     return states[torch.arange(len(states), device=states.device), :, row.to(states.device)]
+
+
+def columns_at(
+    states: Float[Tensor, "b h s e"], columns: Int[Tensor, "b r"]
+) -> Float[Tensor, "b h r e"]:
+    """Some rows of every sample."""
+    index = columns.to(states.device)[:, None, :, None]
+    return states.take_along_dim(index, dim=2)
 
 
 def flat_mask(mask: Any) -> Tensor | None:

@@ -1,11 +1,15 @@
 """DyToK's seam: a guide runs over the uncompressed prompt and stops as soon as it has been read.
 
-It shows its last query and its visual keys, in the layers that an allocator asks for.
+It shows queries of its text and its visual keys, in the layers that an allocator asks for.
+
+Axes: `b` samples, `s` columns, `r` columns that are read, `f` frames, `l` layers, `n` visual
+tokens, `h` query heads, `g` key/value heads, `e` head width, `d` width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,14 +20,15 @@ from tokenprune.adapters import VideoLLM
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.guards import contract
 from tokenprune.precision import full_precision
-from tokenprune.runtime.attention import Tap, rows_at
+from tokenprune.runtime.attention import Tap, columns_at
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.tower import TowerReading
 from tokenprune.strategy import Allocator
-from tokenprune.tokens import LastRow, Probe, Video
+from tokenprune.tokens import LastRow, Probe, QuestionRows, Video
 
-QueriesAndKeys = list[tuple[Tensor, Tensor]]  # by layer, [b h e] and [b g s e]
+QueriesAndKeys = list[tuple[Tensor, Tensor]]  # by layer, [b h r e] and [b g s e]
+Wanted = tuple[tuple[int, ...], bool]  # layers, and whether of the whole question
 
 
 class _Enough(Exception):  # noqa: N818  a signal, not an error
@@ -79,15 +84,15 @@ class Guide:
 
     @torch.no_grad()
     def read(
-        self, layers: Sequence[int], last: Int[Tensor, "b"], inputs: dict[str, Any]
+        self, layers: Sequence[int], columns: Int[Tensor, "b r"], inputs: dict[str, Any]
     ) -> QueriesAndKeys:
-        """Queries at columns `last` and all keys of each of `layers`; no layer beyond them runs."""
+        """Queries at `columns` and all keys of each of `layers`; no layer beyond them runs."""
         read: dict[int, tuple[Tensor, Tensor]] = {}
         final = max(layers)
 
         def reader(layer: int) -> Tap:
             def tap(query: Tensor, key: Tensor, scale: float) -> None:
-                read[layer] = rows_at(query, last), key
+                read[layer] = columns_at(query, columns), key
                 if layer == final:
                     raise _Enough
 
@@ -116,24 +121,30 @@ def weigh(
 
     One pass of the guide serves all samples; nothing runs until the allocator asks for layers.
     """
-    read: dict[tuple[int, ...], QueriesAndKeys] = {}
+    prepared = cache(inputs)  # the guide's own prompt
+    read: dict[Wanted, QueriesAndKeys] = {}
 
-    def once(layers: tuple[int, ...]) -> QueriesAndKeys:
-        if layers not in read:
+    def once(layers: tuple[int, ...], question: bool) -> QueriesAndKeys:
+        if (wanted := (layers, question)) not in read:
+            columns = layout.question if question else layout.last.unsqueeze(-1)
             with clock.inner("probe"), autocast():
-                read[layers] = guide.read(layers, layout.last, inputs())
-        return read[layers]
+                read[wanted] = guide.read(layers, columns, prepared())
+        return read[wanted]
+
+    def entered() -> Float[Tensor, "b s d"]:
+        with clock.inner("probe"), autocast():
+            return prepared()["inputs_embeds"]
 
     given: dict[Unit, Any] = {}
     with full_precision() as autocast:
         for unit in layout.units:
-            probe = PromptProbe(guide.adapter, layout, unit, once)
+            probe = PromptProbe(guide.adapter, layout, unit, once, entered)
             given[unit] = contract.ask(allocator, "weigh", probe, sample=unit.sample)
     weights = {
         unit: contract.weights(allocator, unit.video.frames, weight)
         for unit, weight in given.items()
     }
-    return weights, max((max(layers) + 1 for layers in read), default=0)
+    return weights, max((max(layers) + 1 for layers, _ in read), default=0)
 
 
 class PromptProbe(Probe):
@@ -144,19 +155,35 @@ class PromptProbe(Probe):
         guide: VideoLLM,
         layout: Layout,
         unit: Unit,
-        read: Callable[[tuple[int, ...]], QueriesAndKeys],
+        read: Callable[[tuple[int, ...], bool], QueriesAndKeys],
+        entered: Callable[[], Float[Tensor, "b s d"]],
     ) -> None:
         self.depth, self._guide = guide.depth, guide
         self.frames = unit.video.frames
         self._columns = layout.columns(unit)
         self.frame = layout.frame[unit.sample].index_select(0, self._columns) - unit.first
-        self._sample, self._read = unit.sample, read
+        self._layout, self._sample = layout, unit.sample
+        self._read, self._entered = read, entered
 
     def last_row(self, layers: Sequence[int]) -> LastRow:
         """Of those of `layers` that see the whole prompt; of all of them where none does."""
+        rows = self._rows(layers, False)
+        return LastRow(rows.queries[:, 0], rows.keys)
+
+    def question(self, layers: Sequence[int]) -> QuestionRows:
+        """Of those of `layers` that see the whole prompt; of all of them where none does."""
+        rows, asked = self._rows(layers, True), int(self._layout.behind[self._sample].sum())
+        return QuestionRows(rows.queries[:, :asked], rows.keys)
+
+    @property
+    def features(self) -> Float[Tensor, "n d"]:
+        entered = self._entered()[self._sample].detach()
+        return entered.index_select(0, self._columns.to(entered.device)).to(self.frame.device)
+
+    def _rows(self, layers: Sequence[int], question: bool) -> QuestionRows:
         whole = tuple(layer for layer in layers if self._guide.window(layer) is None)
-        read = self._read(whole or tuple(layers))
+        read = self._read(whole or tuple(layers), question)
         columns = self._columns.to(read[0][1].device)
-        queries: Float[Tensor, "l h e"] = torch.stack([query[self._sample] for query, _ in read])
+        queries = torch.stack([query[self._sample].transpose(0, 1) for query, _ in read])
         keys = torch.stack([key[self._sample].index_select(1, columns) for _, key in read])
-        return LastRow(queries.to(self.frame.device), keys.to(self.frame.device))
+        return QuestionRows(queries.to(self.frame.device), keys.to(self.frame.device))

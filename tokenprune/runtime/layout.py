@@ -1,6 +1,6 @@
 """Padded, ragged batches: which columns hold which sample's text and visual rows.
 
-Axes: `b` samples, `s` padded columns, `m` padded columns after packing.
+Axes: `b` samples, `s` padded columns, `m` padded columns after packing, `r` columns of questions.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from tokenprune.adapters.rows import Rows
+from tokenprune.sequence import BESIDE
 from tokenprune.tokens import TEXT, Video
 
 
@@ -77,6 +79,20 @@ class Layout:
         """The column of every sample's last row."""
         columns = torch.arange(self.valid.shape[1], device=self.valid.device)
         return torch.where(self.valid, columns, -1).max(dim=1).values
+
+    @property
+    def behind(self) -> Bool[Tensor, "b s"]:
+        """Text behind the last video of its sample, without newlines; none without a video."""
+        columns = torch.arange(self.valid.shape[1], device=self.valid.device)
+        last = torch.where(self.visual, columns, -1).amax(dim=1, keepdim=True)
+        words = self.valid & ~self.visual & (self.slot != BESIDE)
+        return words & (columns > last) & (last >= 0)
+
+    @property
+    def question(self) -> Int[Tensor, "b r"]:
+        """The columns of `behind`, in order; column 0 fills up the shorter ones."""
+        rows = [own.nonzero().squeeze(-1) for own in self.behind]
+        return pad_sequence(rows, batch_first=True)
 
     @property
     def visual(self) -> Bool[Tensor, "b s"]:

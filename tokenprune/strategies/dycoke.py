@@ -83,8 +83,8 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
     mixes_frames: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        ops.fraction("dycoke.merge", self.merge)
-        ops.fraction("dycoke.prune", self.prune)
+        ops.fraction(f"{self.name}.merge", self.merge)
+        ops.fraction(f"{self.name}.prune", self.prune)
 
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
         cut = ops.count(tokens.counts, 1.0 - self.merge, "down")
@@ -93,8 +93,8 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
             return quota
         if tokens.frames <= WINDOW:
             raise StrategyError(
-                f"dycoke.follow=released fails on {tokens.frames} frames as the authors' code "
-                f"does: sample more than {WINDOW}, or write dycoke.follow=paper"
+                f"{self.name}.follow=released fails on {tokens.frames} frames as the authors' "
+                f"code does: sample more than {WINDOW}, or write {self.name}.follow=paper"
             )
         quota[tokens.frames // 2 * 2 :] = 0
         return quota
@@ -117,7 +117,7 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
         least, most = whole / extent.frames, alive / extent.frames
         if not least - 1e-9 <= ratio <= most:
             raise StrategyError(
-                f"dycoke retains {least:.1%} to {most:.1%} here, not {ratio:.1%}: "
+                f"{self.name} retains {least:.1%} to {most:.1%} here, not {ratio:.1%}: "
                 f"merging leaves {whole} of {extent.frames} frames whole"
             )
         tokens = round((ratio * extent.frames - whole) * extent.cells / max(1, alive - whole))

@@ -22,12 +22,24 @@ def frame_weights(rows: LastRow, frame: Int[Tensor, "n"], frames: int) -> Float[
     those which look; then the mean over heads, over the tokens of a frame, and over layers (section
     3.2, eq. 2 and 3).
     """
+    return mean_of_frames(received(rows).mean(0), frame, frames)
+
+
+@exact
+def received(rows: LastRow) -> Float[Tensor, "l n"]:
+    """The last row's attention of each layer over visual keys alone, mean over heads."""
     queries, keys = rows.queries.float(), rows.keys.float()
     grouped = queries.unflatten(1, (keys.shape[1], -1))  # query heads by the key head they share
     scores = torch.einsum("lgre,lgne->lgrn", grouped, keys) * queries.shape[-1] ** -0.5
-    attention = scores.softmax(dim=-1).mean(dim=(0, 1, 2))
-    received = torch.zeros(frames, device=frame.device).index_add(0, frame, attention)
-    weights = received / torch.bincount(frame, minlength=frames).clamp(min=1)
+    return scores.softmax(dim=-1).mean(dim=(1, 2))
+
+
+def mean_of_frames(
+    values: Float[Tensor, "n"], frame: Int[Tensor, "n"], frames: int
+) -> Float[Tensor, "f"]:
+    """Mean value of each frame's tokens, as shares of a whole."""
+    sums = torch.zeros(frames, device=frame.device).index_add(0, frame, values)
+    weights = sums / torch.bincount(frame, minlength=frames).clamp(min=1)
     return weights / weights.sum()
 
 
@@ -60,22 +72,26 @@ class DyToK(Allocator, name="dytok"):
     def __post_init__(self) -> None:
         if self.cap is not None and self.cap < 1:
             raise ValueError(
-                f"dytok.cap={self.cap} leaves no frame a token: write a positive number, or none"
+                f"{self.name}.cap={self.cap} leaves no frame a token: write a positive number, or "
+                "none"
             )
         if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
             raise ValueError(
-                f"dytok.layers={list(self.layers)} is not a range: write [FIRST,LAST], 0-based and "
-                "inclusive"
+                f"{self.name}.layers={list(self.layers)} is not a range: write [FIRST,LAST], "
+                "0-based and inclusive"
             )
 
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
-        third = probe.depth - max(1, probe.depth // 3)
+        return frame_weights(probe.last_row(self.read(probe.depth)), probe.frame, probe.frames)
+
+    def read(self, depth: int) -> range:
+        """The layers of a guide with `depth` of them that are read. StrategyError past the last."""
+        third = depth - max(1, depth // 3)
         default = 0 if self.follow == "released" else third
-        first, last = self.layers or (default, probe.depth - 1)
-        if last >= probe.depth:
+        first, last = self.layers or (default, depth - 1)
+        if last >= depth:
             raise StrategyError(
-                f"dytok.layers=[{first},{last}] does not fit the guide, which has {probe.depth} "
-                f"layers: write [FIRST,LAST] up to {probe.depth - 1}, or leave it out for the last "
-                "third"
+                f"{self.name}.layers=[{first},{last}] does not fit the guide, which has {depth} "
+                f"layers: write [FIRST,LAST] up to {depth - 1}, or leave it out for the last third"
             )
-        return frame_weights(probe.last_row(range(first, last + 1)), probe.frame, probe.frames)
+        return range(first, last + 1)

@@ -77,7 +77,8 @@ def close(one: Tensor, other: Tensor) -> bool:
 
 def heads_reversed(probe: TableProbe) -> TableProbe:
     """Query heads in the opposite order, with the key heads they share."""
-    return replace(probe, rows=LastRow(probe.rows.queries.flip(1), probe.rows.keys.flip(1)))
+    rows = LastRow(probe.rows.queries.flip(1), probe.rows.keys.flip(1))
+    return replace(probe, rows=rows, asked=None if probe.asked is None else probe.asked.flip(2))
 
 
 def frames_reversed(probe: TableProbe) -> TableProbe:
@@ -85,7 +86,8 @@ def frames_reversed(probe: TableProbe) -> TableProbe:
     order = (probe.frames - 1 - probe.frame).argsort(stable=True)
     frame = (probe.frames - 1 - probe.frame)[order]
     rows = LastRow(probe.rows.queries, probe.rows.keys[:, :, order])
-    return replace(probe, rows=rows, frame=frame)
+    states = None if probe.states is None else probe.states[order]
+    return replace(probe, rows=rows, frame=frame, states=states)
 
 
 ALLOCATE = (weights, deterministic, order_of_frames, order_of_heads, total)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenprune.sequence import TEXT, Heads, Reading, SequenceView
-from tokenprune.tokens import PER_TOKEN, LastRow, Probe, Signals, VisualTokens
+from tokenprune.tokens import PER_TOKEN, LastRow, Probe, QuestionRows, Signals, VisualTokens
 
 Kind = Literal["smooth", "coarse", "sparse"]
 KINDS: tuple[Kind, ...] = ("smooth", "coarse", "sparse")
@@ -216,11 +216,17 @@ def later(view: SequenceView, step: int, attention: Float[Tensor, "t"]) -> Seque
 
 @dataclass(frozen=True)
 class TableProbe(Probe):
-    """A probe that holds the rows of every layer."""
+    """A probe that holds the rows of every layer.
+
+    Its question is the last row alone unless `asked`, its features the keys of layer 0 unless
+    `states` are given.
+    """
 
     rows: LastRow
     frame: Int[Tensor, "n"]
     frames: int
+    asked: Float[Tensor, "l r h e"] | None = None
+    states: Float[Tensor, "n d"] | None = None
 
     @property
     def depth(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -228,6 +234,14 @@ class TableProbe(Probe):
 
     def last_row(self, layers: Sequence[int]) -> LastRow:
         return LastRow(self.rows.queries[list(layers)], self.rows.keys[list(layers)])
+
+    def question(self, layers: Sequence[int]) -> QuestionRows:
+        asked = self.rows.queries.unsqueeze(1) if self.asked is None else self.asked
+        return QuestionRows(asked[list(layers)], self.rows.keys[list(layers)])
+
+    @property
+    def features(self) -> Float[Tensor, "n d"]:
+        return self.rows.keys[0].transpose(0, 1).flatten(1) if self.states is None else self.states
 
 
 def table_probe(
@@ -244,4 +258,7 @@ def table_probe(
     queries = torch.randn(depth, groups * shared, width, generator=generator)
     keys = torch.randn(depth, groups, frames * tokens, width, generator=generator)
     frame = torch.arange(frames, device=device).repeat_interleave(tokens)
-    return TableProbe(LastRow(queries.to(device), keys.to(device)), frame, frames)
+    before = torch.randn(depth, 2, groups * shared, width, generator=generator)
+    asked = torch.cat([before, queries.unsqueeze(1)], dim=1).to(device)
+    states = torch.randn(frames * tokens, groups * width, generator=generator).to(device)
+    return TableProbe(LastRow(queries.to(device), keys.to(device)), frame, frames, asked, states)

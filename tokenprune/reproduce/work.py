@@ -1,0 +1,92 @@
+"""Runs jobs one after the other; every figure is on disk before the next job begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenprune.errors import TokenpruneError
+from tokenprune.reproduce import ours
+from tokenprune.reproduce.available import lacking
+from tokenprune.reproduce.cells import Found, Key
+from tokenprune.reproduce.config import ReproduceConfig
+from tokenprune.reproduce.files import read_table
+from tokenprune.reproduce.jobs import SCORE, Job, Planned
+from tokenprune.reproduce.protocol import read_protocol
+from tokenprune.reproduce.schema import Table
+from tokenprune.storage import exclusive
+
+JOBS = "jobs"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Worked:
+    """How many jobs were finished, and what the others failed of."""
+
+    done: int = 0
+    failed: tuple[str, ...] = ()
+
+
+def work(planned: Sequence[Planned], config: ReproduceConfig, command: str, say: Say) -> Worked:
+    """Does those jobs that can be done here. What is lacking is told by the plan.
+
+    A job that fails does not keep the others from being done. Raises OSError; whatever happens,
+    finished jobs and their figures stay.
+    """
+    possible = [one for one in planned if lacking(one.job, config) is None]
+    if not possible:
+        return Worked()
+    failed: list[str] = []
+    out = Path(config.out).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+    with exclusive(out):
+        for number, one in enumerate(possible, 1):
+            cells = len(one.places)
+            say(f"job {number} of {len(possible)}: {one.job.folder}, for {cells} cells")
+            try:
+                _store(out, one, _done(one, out / JOBS / one.job.folder, config, command))
+            except TokenpruneError as error:
+                failed.append(f"{one.places[0].row}: {error}")
+                say(f"failed: {error}")
+    return Worked(len(possible) - len(failed), tuple(failed))
+
+
+def _done(
+    one: Planned, folder: Path, config: ReproduceConfig, command: str
+) -> list[tuple[str, Key, Found]]:
+    """What a job found, by table and cell."""
+    from tokenprune.reproduce import scores, speed  # heavy
+
+    found = []
+    if one.job.kind == SCORE:
+        run = scores.do(one.job, folder, config, command)
+        for place in one.places:
+            table = read_table(place.id_)
+            column = table.columns[place.column]
+            of, judge = _asked(table, one.job)
+            mine = scores.read(one.job, run, column, column.n or of, judge, config)
+            found.append((place.id_, (place.row, place.column), mine))
+        return found
+    bench = speed.do(one.job, folder, config, command)
+    for place in one.places:
+        column = read_table(place.id_).columns[place.column]
+        mine = speed.read(one.job, bench, column, folder)
+        found.append((place.id_, (place.row, place.column), mine))
+    return found
+
+
+def _asked(table: Table, job: Job) -> tuple[int, str | None]:
+    """Samples that the protocol's task has, and the paper's judge."""
+    if table.protocol is None:
+        return 0, None
+    task = read_protocol(table.protocol).task(job.task)
+    return task.n, task.judge
+
+
+def _store(out: Path, one: Planned, found: Sequence[tuple[str, Key, Found]]) -> None:
+    for id_ in {id_ for id_, _, _ in found}:
+        file = ours.own(out, id_)
+        mine = {key: value for other, key, value in found if other == id_}
+        ours.write(file, ours.read(file) | mine)
