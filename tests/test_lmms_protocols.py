@@ -19,6 +19,7 @@ from tokenprune.cli.main import main
 from tokenprune.errors import JudgeError, LmmsError
 from tokenprune.loading.processor import Processor
 from tokenprune.loading.variant import Prompted
+from tokenprune.reproduce.protocol import own_tasks, protocols, read_protocol
 from tokenprune.tasks import Task
 
 if find_spec("lmms_eval") is None:
@@ -250,3 +251,42 @@ def test_a_run_keeps_verdicts_and_counts_errors(
 def test_a_judge_is_for_tasks_of_lmms_eval(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "strategy=none", f"judge={JUDGE}"]) == 2
     assert "judge= is for tasks of lmms-eval" in " ".join(capsys.readouterr().err.split())
+
+
+# ---- the protocols
+
+
+def test_parts_are_told_by_documents(folder: Path) -> None:
+    task = build("videomme_2024", folder)
+    short = [index for index in range(len(task)) if task.is_of(index, {"duration": "medium"})]
+    assert short == [1, 2]
+    figures = task.metrics(dict.fromkeys(short, "B"))
+    assert figures["videomme_perception_score"] == 50
+    assert task.is_of(0, {"sub_task": "videomme_2024"})
+    with pytest.raises(LmmsError, match="documents of videomme_2024 have no length: they have"):
+        task.is_of(0, {"length": "short"})
+
+
+@pytest.mark.parametrize("name", protocols())
+def test_every_task_of_a_protocol_is_what_it_says(name: str) -> None:
+    """Length of answers and documents, in lmms-eval's file or ours."""
+    import lmms_eval  # pyright: ignore[reportMissingImports]
+    from lmms_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+    from lmms_eval.utils import load_yaml_config  # pyright: ignore[reportMissingImports]
+
+    stock = Path(lmms_eval.__file__).parent / "tasks"
+    folders = ("videomme", "longvideobench", "mlvu", "egoschema", "nextqa", "mvbench")
+    homes = [own_tasks(), *(stock / one for one in folders), stock / "perceptiontest" / "val"]
+    found: dict[str, Any] = {}
+    manager = TaskManager(include_defaults=False)
+    for home in homes:
+        found |= manager._get_task_and_group(str(home))
+    for asked in read_protocol(name).tasks.values():
+        task = asked.task.removeprefix("lmms:")
+        config: Any = load_yaml_config(found[task]["yaml_path"], mode="simple")
+        assert asked.own == (own_tasks() / f"{task}.yaml").is_file()
+        if isinstance(config.get("task"), list):  # a group
+            assert set(config["task"]) <= set(found) and len(config["task"]) == 20
+            continue
+        longest = (config.get("generation_kwargs") or {}).get("max_new_tokens") or 1024
+        assert (config["dataset_path"], longest) == (asked.documents, asked.tokens), task

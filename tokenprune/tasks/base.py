@@ -132,6 +132,15 @@ class Task(ABC):
             return multiple_choice(prediction, sample.answer, sample.options)
         return METRICS[sample.metric](prediction, sample.answer)
 
+    def is_of(self, index: int, part: Mapping[str, Any]) -> bool:
+        """Whether sample `index` belongs to a part of the task, such as {"category": "colour"}.
+
+        Raises TaskError for a part that it does not have.
+        """
+        if set(part) != {"category"}:
+            raise TaskError(f"{self.name} has no part {dict(part)}: its parts are categories")
+        return self.label(index).category == part["category"]
+
     def verdict(self, prediction: str, sample: Sample) -> Mapping[str, Any] | None:
         """What a paid judge made of `prediction`, as plain values, which are kept with the answer.
 

@@ -45,6 +45,9 @@ class Kept(Task):
     def score(self, prediction: str, sample: Sample) -> float:
         return self._task.score(prediction, sample)
 
+    def is_of(self, index: int, part: Mapping[str, Any]) -> bool:
+        return self._task.is_of(index, part)
+
     def verdict(self, prediction: str, sample: Sample) -> Mapping[str, Any] | None:
         return self._task.verdict(prediction, sample)
 

@@ -19,7 +19,7 @@ _ARGUMENTS = "args"  # what lmms-eval calls its own
 def figures(
     subtasks: Sequence[Any], tree: Mapping[Any, Any], judged: Sequence[Sequence[Any]]
 ) -> dict[str, float]:
-    """By `metric`, or `task/metric` of a group.
+    """By `metric`, or `task/metric` of a group, whose own come before those of its tasks.
 
     `judged` is what was made of each subtask's answers. A metric that writes a file for submission
     has no figure. One that fails, on too few answers for instance, is left out with a warning.
@@ -42,10 +42,12 @@ def figures(
     with quiet():
         results, _, _, versions, *_ = consolidate_results(outputs)
         results, *_ = consolidate_group_results(results, versions, dict(tree))
+    leaves = {subtask.name for subtask in subtasks}
+    ordered = sorted(results.items(), key=lambda named: named[0] in leaves)
     single = len(subtasks) == 1 and len(results) == 1
     return {
         (key if single else f"{task}/{key}"): float(value)
-        for task, values in results.items()
+        for task, values in ordered
         for metric, value in values.items()
         if "," in metric and "_stderr" not in metric and isinstance(value, Real)
         for key in [metric.removesuffix(",none")]

@@ -114,6 +114,17 @@ class LmmsTask(Task):
             return GUESSED
         return EMPTY if not prediction.strip() else UNPARSED if judged.unread else READ
 
+    def is_of(self, index: int, part: Mapping[str, Any]) -> bool:
+        """By fields of its document, such as {"duration": "short"}, or by {"sub_task": NAME}."""
+        subtask, doc = self._places[index]
+        fields = {**subtask.docs[doc], "sub_task": subtask.name}
+        if unknown := [name for name in part if name not in fields]:
+            raise LmmsError(
+                f"the documents of {subtask.name} have no {unknown[0]}: they have "
+                f"{', '.join(map(str, fields))}"
+            )
+        return all(fields[name] == value for name, value in part.items())
+
     def verdict(self, prediction: str, sample: Sample) -> dict[str, Any] | None:
         subtask, judged = self._judge(sample.id, prediction)
         if subtask.asks is None:
