@@ -238,10 +238,9 @@ def test_a_run_keeps_verdicts_and_counts_errors(
     verdicts = [record["vanilla"].get("verdict") for record in records]
     assert verdicts[0]["results"]["none"]["gpt_eval_score"]["Correctness"] == "yes"
     assert verdicts[2] is None
-    asked_first_two = 2
     task = build("activitynetqa_judged", folder, judge=JUDGE)
     before = len(judge.models)
-    for record in records[:asked_first_two]:
+    for record in records[:2]:
         own = record["vanilla"]
         task.recall(record["id"], own["prediction"], own["verdict"])
     figures = task.metrics({n: records[n]["vanilla"]["prediction"] for n in range(2)})
@@ -274,7 +273,7 @@ def test_every_task_of_a_protocol_is_what_it_says(name: str) -> None:
     from lmms_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
     from lmms_eval.utils import load_yaml_config  # pyright: ignore[reportMissingImports]
 
-    stock = Path(lmms_eval.__file__).parent / "tasks"
+    stock = Path(str(lmms_eval.__file__)).parent / "tasks"
     folders = ("videomme", "longvideobench", "mlvu", "egoschema", "nextqa", "mvbench")
     homes = [own_tasks(), *(stock / one for one in folders), stock / "perceptiontest" / "val"]
     found: dict[str, Any] = {}
