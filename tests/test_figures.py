@@ -124,6 +124,9 @@ def test_the_same_figure_is_the_same_file(tmp_path):
         ("kept", {"strategy": "visionzp"}, "did you mean 'visionzip'"),
         ("kept", {"keep": 1.5}, "keep="),
         ("kept", {"assistant": "nano", "strategy": "dytok"}, "another strategy's budget"),
+        ("kept", {"assistant": "nano", "strategy": "fastv"}, r"write strategy=fastv\+dytok"),
+        ("decode", {"assistant": "nano"}, r"write strategy=dycoke\+dytok"),
+        ("decode", {**FAST, "max_new_tokens": 1}, "is one token.*ask for a description"),
     ],
 )
 def test_what_cannot_be_drawn_says_what_to_write_and_leaves_nothing(tmp_path, kind, given, says):
