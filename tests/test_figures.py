@@ -16,6 +16,7 @@ from tokenprune.tasks.tinyvqa import TinyVQA
 
 pytest.importorskip("matplotlib")
 FAST = {"device": "cpu", "frames": 8, "max_new_tokens": 3}
+SHORT = ("once", "repeat")
 PAIR = ("a.png", "b.png")
 
 
@@ -92,6 +93,12 @@ def test_any_video_can_be_asked_about(tmp_path):
     options = {"category": "describe", "top": 4}
     drawn = draw("attention", given, tmp_path / "a.pdf", options)
     assert len(numbers(drawn)["weights"]) == 8 and f"video {video}" in drawn.caption
+
+
+def test_a_short_video_is_shown_once_or_with_repeated_frames(tmp_path):
+    given = {"video": str(write_video(tmp_path / "v.mp4", 4)), "question": "What?", "frames": 8}
+    tasks = [subject.task_of(configured({}, {**given, "short": short})) for short in SHORT]
+    assert [len(task[0].frames) for task in tasks] == [4, 8]
 
 
 def test_a_sample_is_found_by_id_number_or_category():
