@@ -63,8 +63,13 @@ def do(job: Job, folder: Path, config: ReproduceConfig, command: str) -> Run:
 
 
 def _check_code(folder: Path, found: Run, code: provenance.Code) -> None:
-    """ConfigError where a strategy's code is no longer what the run was made with."""
-    changed = provenance.differing(found.summary.code, code.digests())
+    """ConfigError where a strategy's code is no longer what the run was made with.
+
+    The run has more on record: its control, its task, its model's family.
+    """
+    now = code.digests()
+    then = {name: digest for name, digest in found.summary.code.items() if name in now}
+    changed = provenance.differing(then, now)
     if changed:
         raise ConfigError(
             f"{folder} was made with another {changed[0]}: remove that folder to run it again, or "
