@@ -73,7 +73,7 @@ def test_the_command_draws_the_figure_that_is_named(tmp_path, capsys):
     words = ["reproduce", "dytok/figure1", "device=cpu", "frames=8", f"out={tmp_path}"]
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert f"wrote {tmp_path}/images/dytok-figure1.png" in said
+    assert f"{tmp_path}/images/dytok-figure1.png" in said
     assert "Attention of the last prompt token to 8 frames." in said
 
 
