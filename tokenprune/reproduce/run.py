@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tokenprune.errors import ConfigError
-from tokenprune.reproduce import flips, ours, screen
+from tokenprune.reproduce import figure, flips, ours, screen
 from tokenprune.reproduce.cells import Cell, cells, counted
 from tokenprune.reproduce.check import faults
 from tokenprune.reproduce.claims import Verdict, on_ours, on_printed
@@ -45,6 +45,7 @@ def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
         analogues(config, line, console)
         return
     for what in config.what:
+        figure.check(what, config)
         for id_ in named(what):
             _table(config, id_, line, console)
 
@@ -91,7 +92,7 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> No
     claims = [(claim.says, *_verdicts(whole, claim, every, noise)) for claim in whole.claims]
     for part in screen.below(chosen, made, claims, missing(id_, chosen, made), whole.remarks):
         console.print(part, soft_wrap=isinstance(part, Text))
-    if whole.figure is not None:
+    if id_ in config.what:  # of a whole paper it would take a minute
         _figure(config, id_, whole, console)
     for first in worked.failed[:1]:
         others = f" and {len(worked.failed) - 1} other jobs" if len(worked.failed) > 1 else ""
@@ -114,9 +115,7 @@ def _verdicts(
 
 def _figure(config: ReproduceConfig, id_: str, table: Table, console: Console) -> None:
     """Draws a figure about a video, and says what is to be seen and where."""
-    from tokenprune.reproduce.figure import draw  # which loads torch
-
-    drawn = draw(id_, table, config, Path(config.out).expanduser())
+    drawn = figure.draw(id_, table, config, Path(config.out).expanduser())
     if drawn is not None:
         for told in (drawn.alt, drawn.caption, *map(str, drawn.files)):
             console.print(told, markup=False, highlight=False, soft_wrap=True)
