@@ -69,7 +69,7 @@ def on_printed(table: Table, claim: Claim, n: int | None, noise: Noise) -> Verdi
 def _decided(
     table: Table,
     claim: Claim,
-    known: Sequence[tuple[float, float]],
+    known: Sequence[tuple[float | int, float | int]],
     n: int | None,
     noise: Noise,
 ) -> Verdict:
@@ -83,11 +83,11 @@ def _decided(
     return Verdict(HOLDS if all(held) else FAILS, min(leads), sum(held), len(held), clear)
 
 
-def _lead(table: Table, claim: Claim, better: float, worse: float) -> float:
+def _lead(table: Table, claim: Claim, better: float | int, worse: float | int) -> float:
     """How far `better` is ahead, as a difference or a ratio, rounding errors taken away."""
     lower = table.columns[claim.column].lower
     ahead, behind = (worse, better) if lower else (better, worse)
-    return round(ahead / behind if claim.ratio else ahead - behind, 9)
+    return float(round(ahead / behind if claim.ratio else ahead - behind, 9))
 
 
 def on_ours(table: Table, claim: Claim, made: Mapping[Key, Cell]) -> Verdict:
