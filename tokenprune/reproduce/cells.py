@@ -12,7 +12,7 @@ from tokenprune.reproduce.derived import Input
 from tokenprune.reproduce.formulas import Setting
 from tokenprune.reproduce.models import models
 from tokenprune.reproduce.noise import Noise
-from tokenprune.reproduce.rounding import equal, follows, half_unit
+from tokenprune.reproduce.rounding import equal, follows, half_unit, seconds
 from tokenprune.reproduce.schema import Column, Row, Table
 
 EXACT, SLIP, WRONG = "exact", "slip", "wrong"
@@ -87,6 +87,7 @@ class Cell:
         ours: our figure; several readings of an analytic one, the first is shown
         why: of a slip, a blocked row, a partial figure
         found: of a measured cell, all that is known
+        mine: of a derived cell, what follows from our own cells, where all of them are here
     """
 
     row: Row
@@ -97,6 +98,7 @@ class Cell:
     ours: tuple[float, ...] = ()
     why: str = ""
     found: Found | None = None
+    mine: float | None = None
 
 
 Key = tuple[str, str]  # a row's label and a column's name
@@ -122,11 +124,11 @@ def cells(
             elif column.from_ in MEASURED:
                 made.append(judged(table, row, name, found or {}, noise or Noise()))
             else:
-                made.append(_computed(table, row, name))
+                made.append(_computed(table, row, name, found or {}))
     return made
 
 
-def _computed(table: Table, row: Row, name: str) -> Cell:
+def _computed(table: Table, row: Row, name: str, found: Mapping[Key, Found]) -> Cell:
     """An analytic or derived cell."""
     column, printed = table.columns[name], table.printed(row, name)
     try:
@@ -140,10 +142,33 @@ def _computed(table: Table, row: Row, name: str) -> Cell:
     except ConfigError as error:
         raise ConfigError(f"{table.title}, {row.label}, {name}: {error}") from None
     why = table.slips.get(name, {}).get(row.label, "")
+    mine = _from_ours(table, row, name, found) if column.from_ == "derived" else None
     if not ours:
-        return Cell(row, name, column, printed, SHOWN, why="its cells are not printed")
+        return Cell(row, name, column, printed, SHOWN, why="its cells are not printed", mine=mine)
     status = EXACT if agrees else SLIP if why else WRONG
-    return Cell(row, name, column, printed, status, ours, "" if agrees else why)
+    return Cell(row, name, column, printed, status, ours, "" if agrees else why, mine=mine)
+
+
+def _from_ours(table: Table, row: Row, name: str, found: Mapping[Key, Found]) -> float | None:
+    """What a cell is on our figures; None where one that it needs is not here."""
+    if (measured := found.get((row.label, name))) is not None:
+        return measured.value
+    column = table.columns[name]
+    if column.from_ == "analytic":
+        return analytic(table, row, name)[0]
+    if column.from_ != "derived":
+        return None
+    formula = _named(derived.FORMULAS, column.formula)
+    of = row.also.get(name, {}).get("of", column.of)
+    full = table.baseline_of(row) if formula in derived.NEEDS_FULL else row
+    own, other = (
+        [_from_ours(table, one, each, found) for each in of] if one is not None else [None]
+        for one in (row, full)
+    )
+    computed = all(table.columns[one].from_ == "analytic" for one in of)
+    if None in own or None in other or computed:
+        return None
+    return formula([v for v in own if v is not None], [v for v in other if v is not None])
 
 
 def analytic(table: Table, row: Row, name: str) -> list[float]:
@@ -194,16 +219,6 @@ def _printed_inputs(table: Table, row: Row, of: Sequence[str]) -> list[Input] | 
         Input(seconds(value), 0.0 if isinstance(value, str) else half_unit(value))
         for value in values
     ]
-
-
-def seconds(value: Any) -> float:
-    """`1:19:27` and `59:02` in seconds; a number as it is."""
-    if not isinstance(value, str):
-        return float(value)
-    total = 0.0
-    for part in value.split(":"):
-        total = 60 * total + float(part)
-    return total
 
 
 def _named(known: Mapping[str, Any], name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 _HAIR = 1e-9  # of a unit: figures that are equal but for floating point
 
@@ -58,3 +59,20 @@ def follows(printed: float | int, value: float | int, low: float | int, high: fl
 
 def _same(one: float | int, other: float | int) -> bool:
     return abs(one - other) <= _HAIR * max(1.0, abs(one))
+
+
+def seconds(value: Any) -> float:
+    """`1:19:27` and `59:02` in seconds; a number as it is."""
+    if not isinstance(value, str):
+        return float(value)
+    total = 0.0
+    for part in value.split(":"):
+        total = 60 * total + float(part)
+    return total
+
+
+def clock(value: float) -> str:
+    """Seconds as papers print them: `1:19:27`."""
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

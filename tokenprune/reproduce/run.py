@@ -79,11 +79,11 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> No
         made = _of(chosen, cells(whole, found))
     console.print(screen.table(f"{id_}: {whole.title}", chosen, made, console.width))
     claims = [(claim.says, *_verdicts(whole, claim, cells(whole, found))) for claim in whole.claims]
-    for part in screen.below(made, claims, missing(id_, chosen, made), whole.remarks):
+    for part in screen.below(chosen, made, claims, missing(id_, chosen, made), whole.remarks):
         console.print(part, soft_wrap=isinstance(part, Text))
-    if worked.failed:
+    for first in worked.failed[:1]:
         others = f" and {len(worked.failed) - 1} other jobs" if len(worked.failed) > 1 else ""
-        raise ConfigError(f"{id_}, {worked.failed[0]}{others}: finished jobs stay in {out}")
+        raise ConfigError(f"{id_}, {first}{others}: finished jobs stay in {out}")
 
 
 def _task(table: Table, planned: Planned) -> Benchmark | None:

@@ -25,6 +25,7 @@ from tokenprune.reproduce.cells import (
 from tokenprune.reproduce.claims import Verdict
 from tokenprune.reproduce.costs import Cost, together
 from tokenprune.reproduce.jobs import Planned
+from tokenprune.reproduce.rounding import seconds
 from tokenprune.reproduce.schema import Table
 
 _STYLES = {
@@ -128,7 +129,19 @@ def _costs(one: Cost) -> tuple[str, str, str, str]:
     )
 
 
+def _ratios(shown: Table, made: Sequence[Cell]) -> list[str]:
+    """Of every speed of ours, the ratio to our full model and the printed one."""
+    found = []
+    for cell in made:
+        full = shown.baseline_of(cell.row)
+        if (mine := wording.beside_full(cell)) and full is not None:
+            theirs = seconds(shown.printed(full, cell.name)) / seconds(cell.printed)
+            found.append(f"{cell.row.label}, {wording.title(cell)}: {mine}, printed {theirs:.2f}x")
+    return found
+
+
 def below(
+    shown: Table,
     made: Sequence[Cell],
     claims: Sequence[tuple[str, Verdict, Verdict]],
     commands: Sequence[str],
@@ -136,6 +149,8 @@ def below(
 ) -> Iterator[RenderableType]:
     """Slips, claims, remarks, and what would fill what is missing."""
     yield from _listed("slips", wording.slips(made))
+    yield from _listed("measured elsewhere, so without a verdict", wording.machines(made))
+    yield from _listed("beside the full model", _ratios(shown, made))
     blocked = {f"{cell.row.label}: {cell.why}": None for cell in made if cell.status == BLOCKED}
     yield from _listed("blocked", list(blocked))
     yield from _listed("claims", [_claim(*one) for one in claims])

@@ -17,7 +17,6 @@ from tokenprune.reproduce.schema import Column
 
 # what a bench of the full model alone measures beside it: only the full model's figures are read
 _ANY = "random"
-_UNITS = {"GB": 1e9, "MB": 1e6, "s": 1e3, "ms": 1.0}
 
 
 def do(job: Job, folder: Path, config: ReproduceConfig, command: str) -> dict[str, Any]:
@@ -47,14 +46,13 @@ def read(job: Job, done: dict[str, Any], column: Column, folder: Path) -> Found:
     if column.measure not in figures:
         known = ", ".join(name for name, value in figures.items() if isinstance(value, int | float))
         raise ConfigError(f"a bench has no {column.measure}: write one of {known}")
-    unit = _UNITS.get(column.unit, 1.0)
-    value, other = (one[column.measure] / unit for one in (figures, row["vanilla"]))
+    value, other = (column.scale * one[column.measure] for one in (figures, row["vanilla"]))
     low, high = figures["spread"].get(column.measure, (None, None))
     place = done["environment"]
     return Found(
         value=value,
-        low=None if low is None else low / unit,
-        high=None if high is None else high / unit,
+        low=None if low is None else column.scale * low,
+        high=None if high is None else column.scale * high,
         effect=None if full else value / other,
         full=full,
         run=job.digest,

@@ -17,6 +17,7 @@ from tokenprune.reproduce.cells import (
     Key,
 )
 from tokenprune.reproduce.noise import Noise, tolerance
+from tokenprune.reproduce.rounding import seconds
 from tokenprune.reproduce.schema import Column, Row, Table
 
 SPEED = 0.10  # relative, on the same hardware: clocks and temperatures differ by a few percent
@@ -33,7 +34,7 @@ def judged(table: Table, row: Row, name: str, found: Mapping[Key, Found], noise:
         if row.blocked is not None:
             return Cell(row, name, column, printed, BLOCKED, why=row.blocked.why)
         return Cell(row, name, column, printed, NOT_RUN)
-    status, why = _status(table, row, column, printed, mine, noise)
+    status, why = _status(table, row, column, seconds(printed), mine, noise)
     return Cell(row, name, column, printed, status, (mine.value,), why, mine)
 
 
@@ -70,7 +71,7 @@ def printed_effect(table: Table, cell: Cell) -> float | None:
     if full is None or cell.printed is None or full is cell.row:
         return None
     other = table.printed(full, cell.name)
-    return None if other is None else cell.printed - other
+    return None if other is None else seconds(cell.printed) - seconds(other)
 
 
 def grey(table: Table, made: Sequence[Cell]) -> set[Key]:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenprune.reproduce.cells import DEVIATES, EXACT, SIGNS, STATUSES, Cell
+from tokenprune.reproduce.rounding import clock
 from tokenprune.reproduce.schema import Column
 
 NOTHING = "-"
+CLOCK = "h:mm:ss"  # the unit of a column that is printed so
 # what each word means, in a line
 MEANINGS = {
     "exact": "computed without a run, equal at the printed digit",
@@ -32,15 +34,34 @@ def figure(value: Any, column: Column) -> str:
 
 def mine(value: float, column: Column) -> str:
     """A figure of ours, with the column's digits."""
-    return f"{value:.{column.digits}f}"
+    return clock(value) if column.unit == CLOCK else f"{value:.{column.digits}f}"
 
 
 def ours(cell: Cell) -> str:
-    """Our figure and its sign; the sign alone where there is none."""
+    """Our figure and its sign; the sign alone where there is none.
+
+    Of a derived cell that our own cells give, that.
+    """
     sign = SIGNS[cell.status]
+    if cell.mine is not None:
+        return f"{mine(cell.mine, cell.column)} {sign}"
     if not cell.ours or cell.status == EXACT:
         return sign
     return f"{mine(cell.ours[0], cell.column)} {sign}".strip()
+
+
+def machines(cells: Sequence[Cell]) -> list[str]:
+    """A sentence for each column of which ours was measured on other hardware."""
+    found = {f"{title(cell)}: {cell.why}" for cell in cells if cell.found is not None and cell.why}
+    return sorted(found)
+
+
+def beside_full(cell: Cell) -> str:
+    """Of a speed: how many times less than the full model, where that is known."""
+    found = cell.found
+    if cell.column.from_ != "speed" or found is None or not found.effect:
+        return ""
+    return f"{1 / found.effect:.2f}x less"
 
 
 def interval(low: float | None, high: float | None, column: Column) -> str:
