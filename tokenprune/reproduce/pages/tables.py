@@ -1,0 +1,164 @@
+"""A table of a paper as its page shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenprune.options import as_typed
+from tokenprune.reproduce import wording
+from tokenprune.reproduce.cells import (
+    BLOCKED,
+    EXACT,
+    SIGNS,
+    Cell,
+    Key,
+    counted,
+)
+from tokenprune.reproduce.commands import command, missing
+from tokenprune.reproduce.pages import comparisons, ranks
+from tokenprune.reproduce.pages.views import AnalogueView, CellView, Image, RowView, TableView
+from tokenprune.reproduce.rounding import seconds
+from tokenprune.reproduce.schema import Row, Run, Table
+from tokenprune.reproduce.verdict import grey
+
+
+def anchor(id_: str) -> str:
+    """Where a table stands on its paper's page."""
+    return id_.replace("/", "-").replace("_", "-")
+
+
+def table_view(
+    id_: str,
+    table: Table,
+    made: Sequence[Cell],
+    n: Mapping[str, int],
+    images: Sequence[Image] = (),
+    analogue: AnalogueView | None = None,
+) -> TableView:
+    """`n`: samples behind the columns of scores, where they are known."""
+    faint = grey(table, made)
+    by_place = ranks.listed(made)
+    blocked = {cell.row.label: cell.why for cell in made if cell.status == BLOCKED}
+    return TableView(
+        id=id_,
+        anchor=anchor(id_),
+        title=table.title,
+        source=table.source,
+        notes=_notes(table),
+        heads=[head(table, name) for name in table.columns],
+        rows=[_row(table, row, by_place, faint) for row in table.rows],
+        told=wording.summed(counted(made)),
+        banner=_banner(table, faint),
+        effects=comparisons.effects(table, made),
+        orders=comparisons.ordered(table, made, n),
+        speeds=[*wording.machines(made), *comparisons.ratios(table, made)],
+        claims=comparisons.claims(table, made, n, analogue),
+        slips=wording.slips(made),
+        blocked=[f"{name}: {why}" for name, why in blocked.items()],
+        commands=missing(id_, table, made),
+        every=command(id_, "plan=true"),
+        images=list(images),
+        figure=_figure(id_, table),
+        analogue=analogue,
+        remarks=list(table.remarks),
+    )
+
+
+def head(table: Table, name: str) -> str:
+    """`FLOPs, T`."""
+    column = table.columns[name]
+    return ", ".join(filter(None, [column.label or name, column.unit]))
+
+
+def _row(
+    table: Table, row: Row, by_place: Mapping[Key, Cell], faint: set[Key]
+) -> RowView:
+    cells = [
+        _cell(by_place[row.label, name], (row.label, name) in faint) for name in table.columns
+    ]
+    return RowView(
+        name=row.label,
+        cells=cells,
+        settings=", ".join(f"{key} {as_typed(value)}" for key, value in row.settings.items()),
+        run="" if row.run is None else _words(table, row, row.run),
+        assumed="" if row.run is None else row.run.because,
+        blocked="" if row.blocked is None else f"{row.blocked.why} ({row.blocked.kind})",
+        repeats=row.same_as or "",
+        note=", ".join(filter(None, [row.note, row.provenance or ""])),
+    )
+
+
+def _words(table: Table, row: Row, run: Run) -> str:
+    """`strategy=dycoke dycoke.merge=0.7 ...`, as `tokenprune run` takes it."""
+    words: dict[str, Any] = {"strategy": run.strategy, **run.options}
+    if run.plugin is not None:
+        words["plugin"] = f"experiments/{table.paper}/{run.plugin}"
+    model = run.model or table.setting(row, "model")
+    words["model"] = table.models.get(str(model), model)
+    if run.assistant is not None:
+        words["assistant"] = table.models.get(run.assistant, run.assistant)
+    words["frames"] = run.frames or table.setting(row, "frames")
+    return " ".join(f"{key}={as_typed(value)}" for key, value in words.items() if value is not None)
+
+
+def _cell(cell: Cell, faint: bool) -> CellView:
+    return CellView(
+        printed=wording.figure(cell.printed, cell.column),
+        ours=_ours(cell),
+        delta=_delta(cell),
+        status=cell.status,
+        sign=SIGNS[cell.status],
+        value=_sorted_by(cell.printed),
+        why=cell.why,
+        grey=faint,
+    )
+
+
+def _ours(cell: Cell) -> str:
+    value = cell.mine if cell.mine is not None else (cell.ours[0] if cell.ours else None)
+    if value is None or (cell.status == EXACT and cell.mine is None):
+        return ""
+    return wording.mine(value, cell.column)
+
+
+def _delta(cell: Cell) -> str:
+    return wording.difference(cell) if cell.found is not None else ""
+
+
+def _sorted_by(printed: Any) -> float | None:
+    """What a column is sorted by; text is sorted as text."""
+    if printed is None or (isinstance(printed, str) and not printed.replace(":", "").isdigit()):
+        return None
+    value = seconds(printed)
+    return value if math.isfinite(value) else None
+
+
+def _notes(table: Table) -> list[str]:
+    found = []
+    if table.provenance != "paper":
+        found.append(f"Provenance: {table.provenance}.")
+    if table.protocol is None and any(one.task for one in table.columns.values()):
+        found.append("Which harness and prompts were used is not recorded.")
+    if table.hardware:
+        found.append(f"Time and memory: {table.hardware}.")
+    return found
+
+
+def _banner(table: Table, faint: set[Key]) -> str:
+    """That levels say nothing where our full model is not the printed one."""
+    names = [head(table, name) for name in table.columns if any(name == key[1] for key in faint)]
+    if not names:
+        return ""
+    return (
+        f"Our full model deviates from the printed one in {', '.join(names)}: levels there are "
+        "grey and say little, and the verdict is about effects."
+    )
+
+
+def _figure(id_: str, table: Table) -> str:
+    """What draws a figure on a video of one's own."""
+    if table.figure is None or table.figure.draws in ("bars", "curves"):
+        return ""
+    return command(id_, "video=FILE", "question=TEXT", "model=FOLDER")
