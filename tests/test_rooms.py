@@ -53,6 +53,10 @@ ROOMS = {
         "errors options storage flops checkpoints tokens guards strategy adapters registry "
         "plugins loading runtime tasks results"
     ),
+    "pictures": (
+        "errors options storage checkpoints pixels tokens strategy registry plugins loading "
+        "runtime tasks results evaluation"
+    ),
     "study": (
         "errors options storage ops guards checkpoints strategy adapters registry plugins "
         "loading tasks results evaluation"
@@ -63,12 +67,12 @@ ROOMS = {
     ),
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",
     "reproduce": (
-        "errors lookup options storage flops strategy registry plugins loading tasks results "
-        "evaluation study bench"
+        "errors lookup options storage ops flops strategy registry plugins loading tasks results "
+        "evaluation pictures study bench"
     ),
     "cli": (
         "errors lookup checkpoints options storage guards strategy registry plugins "
-        "loading tasks results evaluation study bench lmms reproduce"
+        "loading tasks results evaluation pictures study bench lmms reproduce"
     ),
     "__main__": "cli",
 }

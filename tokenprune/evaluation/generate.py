@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from tokenprune.adapters import adapt
 from tokenprune.loading.processor import Processor
 from tokenprune.runtime.clock import Clock
+from tokenprune.runtime.recorder import Recorder
 from tokenprune.runtime.report import Report
 from tokenprune.runtime.session import attach
 from tokenprune.strategy import Pipeline
@@ -26,6 +28,7 @@ class Generated:
     lengths: list[int]  # in tokens, with the one that ends an answer
     report: Report
     time: dict[str, float | None]  # milliseconds of the batch: `Report.time`, and all of it
+    ids: Int[Tensor, "b n"]  # generated tokens; what follows the end of an answer is padding
 
 
 def generate(
@@ -38,15 +41,17 @@ def generate(
     assistant: PreTrainedModel | None = None,
     timed: bool = False,
     images: bool = False,
+    recorder: Recorder | None = None,
 ) -> Generated:
     """Answers to a batch inside an `attach` of its own; `settings` are those of `generate`.
 
-    `timed` and `images` are as in `attach`.
+    `timed`, `images` and `recorder` are as in `attach`.
 
     The report has no decoding steps beyond a sample's own answer.
     """
     guide, clock = guide_of(pipeline, assistant), Clock(adapt(model).devices, timed)
-    with attach(model, pipeline, assistant=guide, timed=timed, images=images) as session:
+    how = {"timed": timed, "images": images, "recorder": recorder}
+    with attach(model, pipeline, assistant=guide, **how) as session:
         since = clock.now()
         ids = model.generate(  # pyright: ignore[reportCallIssue]
             **inputs,
@@ -60,7 +65,7 @@ def generate(
     for row, length in enumerate(lengths):
         session.report[row].end(length - 1)  # the first token is the prompt's own
     time = {**session.report.time, "answer_ms": whole}
-    return Generated(processor.decode(made), lengths, session.report, time)
+    return Generated(processor.decode(made), lengths, session.report, time, made)
 
 
 def guide_of(pipeline: Pipeline, assistant: PreTrainedModel | None) -> PreTrainedModel | None:

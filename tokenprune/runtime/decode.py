@@ -135,6 +135,13 @@ class HidingStep(Turn):
         with self.prompt.report.clock.inner("choosing"), full_precision():
             yield
 
+    def seen(self, layer: int) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+        frame, valid = super().seen(layer)
+        if layer < self._stage.layer or self._adapter.window(layer) is not None:
+            return frame, valid
+        columns, shown = self.prompt.partitions[self.prompt.at(layer)].shown(valid.shape[1])
+        return frame.gather(1, columns), valid.gather(1, columns) & shown
+
     def _changes(self, layer: int) -> bool:
         return layer == self._stage.layer or self._opens(layer)
 

@@ -75,6 +75,16 @@ class Partition:
         mask[:, -1] &= visible[:, -1]
         return swap, mask
 
+    def shown(self, columns: int) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+        """Of each slot that the last step saw, of so many columns: which lies in it, and whether
+        its sample sees it.
+        """
+        slots = torch.arange(columns, device=self._order.device)
+        later = slots[self._order.shape[1] :].expand(len(self._order), -1)
+        order = torch.cat([self._order, later], dim=1)
+        start = int(self._hidden.min())
+        return order[:, start:], slots[start:] >= self._hidden.unsqueeze(-1)
+
     def _swap(self, visible: Bool[Tensor, "b n"]) -> Swap:
         slots = torch.arange(visible.shape[1], device=visible.device)
         later = slots[self._order.shape[1] :].expand(len(visible), -1)

@@ -21,6 +21,7 @@ from tokenprune.runtime.guide import Guide
 from tokenprune.runtime.hooks import Hook, kept_loss
 from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
+from tokenprune.runtime.recorder import Recorder
 from tokenprune.runtime.remarks import Remarks
 from tokenprune.runtime.report import Report
 from tokenprune.runtime.threads import Pass
@@ -46,10 +47,12 @@ class Passes:
         images: bool,
         reports: list[Report],
         remark: Remarks,
+        recorder: Recorder | None = None,
     ) -> None:
         self.pipeline, self.reports = pipeline, reports
         self._adapter, self._timed, self._remark = adapter, timed, remark
         self._images, self._decode_stage = images, pipeline.decode_stage
+        self._recorder = recorder
         self._taps = attention.Taps()
         self._guide = Guide(adapter, assistant, self._taps)
         self._attached = prefill.Attached(adapter, pipeline, self._guide)
@@ -163,7 +166,10 @@ class Passes:
             return (), given
         now.phase = phase
         lead(phase.cache, True)
-        self._taps.update(phase.taps())
+        taps = phase.taps()
+        if self._recorder is not None:
+            taps = self._recorder.around(self._adapter, phase, taps)
+        self._taps.update(taps)
         now.since = now.clock.now()
         self._under_way.add(phase)
         if self._over:  # the block was left while the lines above ran in another thread

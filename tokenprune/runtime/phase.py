@@ -5,11 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import torch
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.prompt_state import PromptState
+from tokenprune.tokens import TEXT
 
 # positional and keyword arguments of a decoder layer
 LayerArguments = tuple[tuple[Tensor], dict[str, Any]]
@@ -33,6 +36,15 @@ class Phase(ABC):
     @abstractmethod
     def enter_layer(self, layer: int, given: dict[str, Any]) -> LayerArguments | None:
         """The arguments that `layer` gets instead of `given`, None if they are the same."""
+
+    def seen(self, layer: int) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+        """Of each key that `layer` attends to, its frame, counted through all videos of a sample
+        and TEXT on words, and whether it is real.
+        """
+        number = self.prompt.at(layer)
+        frame, valid = self.prompt.layouts[number].frame, self.prompt.validity(number)
+        words = frame.new_full((len(frame), valid.shape[1] - frame.shape[1]), TEXT)
+        return torch.cat([frame, words], dim=1), valid
 
     @abstractmethod
     def finish(self) -> PromptState | None:

@@ -21,6 +21,7 @@ from tokenprune.runtime.attachable import (
     guide_of,
 )
 from tokenprune.runtime.passes import Passes
+from tokenprune.runtime.recorder import Recorder
 from tokenprune.runtime.remarks import Remarks, warn
 from tokenprune.runtime.report import Report
 from tokenprune.strategy import Pipeline
@@ -38,6 +39,7 @@ def attach(
     assistant: Any = None,
     timed: bool = False,
     images: bool = False,
+    recorder: Recorder | None = None,
 ) -> Session:
     """Compresses every video prompt of `model` inside `with attach(model, "a+b") as session:`.
 
@@ -48,7 +50,8 @@ def attach(
     inside. `assistant`, a smaller model of the same family, weighs frames for an allocator in place
     of `model` itself.
     `timed` fills `report.time`. `images` compresses images, too, each as a video of one frame that
-    stands behind the videos in the report.
+    stands behind the videos in the report. `recorder` is filled with what the last row of the
+    prompt, and of every step, attends to in each layer.
 
     Raises StrategyError for a pipeline or an assistant that cannot work on this model,
     UnsupportedModelError for anything that is not a model of a known family; both say what to pass
@@ -65,7 +68,9 @@ def attach(
     check_memory(adapter, pipeline)
     adapter.check_signals(pipeline.signals, str(pipeline))
     check_images(adapter, images)
-    return Session(adapter, pipeline, guide_of(adapter, assistant, pipeline), timed, images)
+    return Session(
+        adapter, pipeline, guide_of(adapter, assistant, pipeline), timed, images, recorder
+    )
 
 
 class Session:
@@ -83,8 +88,10 @@ class Session:
         assistant: VideoLLM | None,
         timed: bool,
         images: bool,
+        recorder: Recorder | None = None,
     ) -> None:
         self.pipeline, self._images = pipeline, images
+        self._recorder = recorder
         self._adapter, self._assistant, self._timed = adapter, assistant, timed
         self._reports: list[Report] = []
         self._remark = Remarks()
@@ -131,6 +138,7 @@ class Session:
                 self._images,
                 self._reports,
                 self._remark,
+                self._recorder,
             )
             with ExitStack() as undone_on_error:
                 passes.hook(undone_on_error)

@@ -1,0 +1,71 @@
+"""The frames of a sample as a language model gets them, one picture each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from tokenprune.loading.media import Medium, media_of
+from tokenprune.pixels import Cropped, Kind
+from tokenprune.tasks import Sample
+
+Picture = UInt8[Tensor, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What figures show of a sample.
+
+    Args:
+        pictures: one of each frame of the language model, cut to the part that the model sees
+        evidence: frames without which nobody can answer, where that is known
+        question: what is asked
+        answer: the right answer, where it is known
+    """
+
+    pictures: tuple[Picture, ...]
+    evidence: tuple[int, ...] = ()
+    question: str = ""
+    answer: str = ""
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+def footage_of(sample: Sample, frames: Sequence[int], kind: Kind | None = None) -> Footage:
+    """The footage of a sample whose videos have become so many `frames` of the language model.
+
+    Where it gets pairs of pictures as one frame, the first of them stands for both. `kind` is how
+    the model takes pictures; None: it sees them whole.
+    """
+    videos = [one.frames if isinstance(one, Medium) else one for one in media_of(sample.shown)]
+    pictures: list[Picture] = []
+    for video, count in zip(_as_videos(videos, len(frames)), frames, strict=True):
+        places = [place * len(video) // count for place in range(count)]
+        pictures += [seen(video[place], kind) for place in places]
+    first, shown = frames[0], len(sample.frames)
+    evidence = dict.fromkeys(frame * first // shown for frame in sample.evidence)
+    return Footage(tuple(pictures), tuple(evidence), sample.full_question, sample.answer)
+
+
+def _as_videos(media: Sequence[Tensor], number: int) -> list[Tensor]:
+    """As many as were counted: without images, or with each of them as a video of one frame behind
+    the videos.
+    """
+    videos = [one for one in media if one.ndim == 4]
+    images = [one.unsqueeze(0) for one in media if one.ndim == 3]
+    return (videos + images)[:number]
+
+
+def seen(picture: Picture, kind: Kind | None) -> UInt8[Tensor, "y x 3"]:
+    """The part of a picture that becomes tokens."""
+    if not isinstance(kind, Cropped):
+        return picture
+    height, width, _ = picture.shape
+    scale = min(height, width) / kind.edge
+    tall, wide = round(kind.height * scale), round(kind.width * scale)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return picture[top : top + tall, left : left + wide]
