@@ -150,7 +150,7 @@ def longest(results):
 
 
 def submit(results, args):
-    return 0.5
+    return 0.5 if str(args) else 0.0
 """
 
 

@@ -34,7 +34,6 @@ ROOMS = {
     "strategies": (
         "errors ops precision merging clustering trees windows scenes picking tokens strategy"
     ),
-    "papers": "ops precision tokens strategy strategies",
     "adapters": "errors lookup ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
@@ -44,6 +43,7 @@ ROOMS = {
         "registry"
     ),
     "tasks": "errors lookup options storage loading",
+    "papers": "ops precision tokens strategy strategies tasks",
     "testing": (
         "errors compat sequence tokens guards strategy declaration adapters registry loading "
         "runtime tasks"

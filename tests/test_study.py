@@ -293,7 +293,7 @@ def test_cells_of_other_weights_are_refused(word: str, tmp_path: Path) -> None:
     before, last = made(), reachable[-1]
     file = tmp_path / last.slug
     answer = Answer(0, "a", "c", "", "", score=1.0, tokens={"layer_average_ratio": 0.1})
-    cell_files.write(file, last, before[file], [answer], {})
+    cell_files.write(file, last, before[file], cell_files.Made([answer], {}, {}))
     assert unfinished(made()) == set(before) - {file}
     trained = bytearray((folder / "model.safetensors").read_bytes())
     trained[-1] ^= 1

@@ -44,7 +44,7 @@ def agrees(path: Path, frames: int, sampling: str = "index") -> None:
     with opened(path) as (container, stream):
         index = scan(container, stream)
     whole, quick = (
-        video._sequential(path, index, frames, sampling),
+        video._sequential(path, index, video.Spread(frames, sampling)),
         read_clip(path, frames, sampling),
     )
     assert torch.equal(quick.frames, whole.frames)

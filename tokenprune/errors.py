@@ -60,3 +60,7 @@ class TaskError(TokenpruneError):
 
 class LmmsError(TokenpruneError):
     """Something about lmms-eval that the user can change."""
+
+
+class JudgeError(LmmsError):
+    """A judge model that could not be asked, or whose verdict cannot be read."""

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule
 from transformers import PreTrainedModel
 
 from tokenprune.adapters import adapt
-from tokenprune.errors import TaskError
+from tokenprune.errors import JudgeError, TaskError
 from tokenprune.evaluation.category_scores import CategoryScores
 from tokenprune.evaluation.data import Batch, Failed, Group
 from tokenprune.evaluation.generate import Generated, generate, guide_of
@@ -96,7 +96,10 @@ class Answering(LightningModule):
                     images=self.images,
                 )
             for row in range(len(group.samples)):
-                self._record(self._answer(group, row, made))
+                try:
+                    self._record(self._answer(group, row, made))
+                except JudgeError as error:
+                    self._record(self._failed(Failed(group.indices[row], str(error))))
         return len(batch)
 
     def on_predict_start(self) -> None:
@@ -147,6 +150,7 @@ class Answering(LightningModule):
             prediction=text,
             score=None if math.isnan(score) else score,
             reading=self.task.reading(text, sample),
+            verdict=self.task.verdict(text, sample),  # pyright: ignore[reportArgumentType]
             options=sample.options,
             tokens=own.as_dict(),
             time=time,

@@ -18,6 +18,7 @@ from tokenprune.options import (
     check_counts,
     check_fraction,
     check_sampling,
+    check_short,
     from_mapping,
     given,
     key,
@@ -51,6 +52,11 @@ class RunConfig(Prompted):
         "tinyvqa (embedded), files:PATH of an annotations file, or lmms:NAME of lmms-eval",
     )
     include_path: str | None = key(None, "a folder of task YAML files of yours, for task=lmms:NAME")
+    judge: str | None = key(
+        None,
+        "the model that judges answers of lmms:NAME, where that asks one: gpt-4o-mini, or task for "
+        "the one its code names",
+    )
     video: str | None = key(None, "a video file to ask about, instead of a task")
     question: str | None = key(None, "what to ask about the video")
     keep: float | None = key(
@@ -64,6 +70,10 @@ class RunConfig(Prompted):
     sampling: str = key(
         "index",
         "frames of a file evenly by number (index, the papers' rule) or by the clock (time)",
+    )
+    short: str = key(
+        "once",
+        "a video with fewer frames than asked for shows each once, or repeat some (the papers')",
     )
     samples: int | None = key(None, "how many samples the task makes; its own number by default")
     limit: int | None = key(None, "evaluate at most this many samples")
@@ -110,6 +120,7 @@ class RunConfig(Prompted):
                 f"workers={self.workers}: write 0 to decode in the process that evaluates, or more"
             )
         check_sampling(self.sampling)
+        check_short(self.short)
         if self.on_error not in ("record", "stop"):
             raise ConfigError(f"on_error={self.on_error} is unknown: write record or stop")
         for name in self.trainer:
@@ -124,6 +135,10 @@ class RunConfig(Prompted):
         if self.include_path is not None and not self.task.startswith(LMMS):
             raise ConfigError(
                 "include_path= holds tasks of lmms-eval: write task=lmms:NAME too, or leave it out"
+            )
+        if self.judge is not None and not self.task.startswith(LMMS):
+            raise ConfigError(
+                "judge= is for tasks of lmms-eval: write task=lmms:NAME too, or leave it out"
             )
         if self.question is not None and self.video is None:
             raise ConfigError("question= needs a video to ask about: add video=FILE")

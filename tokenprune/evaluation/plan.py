@@ -84,6 +84,8 @@ class Plan:
             frames=self.frames,
             seed=config.seed,
             sampling=None if drawn else config.sampling,
+            short=None if drawn else config.short,
+            judge=config.judge,
             note=note(config.model, config.assistant),
             **{name: getattr(config, name) for name in CHOICES},
         )
@@ -150,14 +152,17 @@ def _check_clock(config: RunConfig) -> None:
 def task_of(config: RunConfig) -> Task:
     """What a run asks about. Raises TaskError, VideoError."""
     if config.video is not None and config.question is not None:
-        return Clip(config.video, config.question, config.frames_requested, config.sampling)
+        chosen = (config.frames_requested, config.sampling, config.short)
+        return Clip(config.video, config.question, *chosen)
     return tasks.build(
         config.task,
         samples=config.samples,
         frames=config.frames_requested,
         seed=config.seed,
         sampling=config.sampling,
+        short=config.short,
         include_path=config.include_path,
+        judge=config.judge,
     )
 
 

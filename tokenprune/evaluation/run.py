@@ -13,6 +13,7 @@ from typing import Any
 from tokenprune.adapters import adapt
 from tokenprune.errors import PromptError
 from tokenprune.evaluation.config import RunConfig
+from tokenprune.evaluation.figures import figures_of
 from tokenprune.evaluation.known import Known
 from tokenprune.evaluation.loop import evaluate
 from tokenprune.evaluation.plan import Plan, plan_run
@@ -164,8 +165,7 @@ def _summary(
     earlier: list[dict[str, Any]],
 ) -> Summary:
     figures = {
-        role: plan.task.metrics({answer.index: answer.prediction for answer in answers})
-        for role, answers in answered_by_all(systems).items()
+        role: figures_of(plan.task, answers) for role, answers in answered_by_all(systems).items()
     }
     summary = summarise(systems, plan.setting, figures if any(figures.values()) else {})
     return dataclasses.replace(

@@ -16,11 +16,13 @@ from typing import Any
 import tokenprune
 from tokenprune.errors import ConfigError, LmmsError
 from tokenprune.loading.variant import Prompted
+from tokenprune.loading.video import Spread
 from tokenprune.options import (
     AND_OPTIONS,
     as_typed,
     check_counts,
     check_sampling,
+    check_short,
     from_text,
     known,
     read_value,
@@ -36,6 +38,7 @@ class Arguments(Prompted):
     strategy: str = "none"
     max_frames_num: int = 32
     sampling: str = "index"  # of frames, evenly by number or by `time`
+    short: str = "once"  # a video with fewer frames shows each once, or `repeat`s some
     max_new_tokens: int = 1024  # where a task sets none; lmms-eval's own number for LLaVA-OneVision
     dtype: str = "auto"
     seed: int = 0
@@ -53,6 +56,7 @@ class Arguments(Prompted):
         super().__post_init__()
         check_counts(self, "max_frames_num", "max_new_tokens")
         check_sampling(self.sampling)
+        check_short(self.short)
         if self.on_error not in ("stop", "empty"):
             raise LmmsError(f"on_error={self.on_error} is unknown: write stop or empty")
         if self.version != tokenprune.__version__:
@@ -61,6 +65,11 @@ class Arguments(Prompted):
                 f"{tokenprune.__version__}: "
                 "leave version= out to take them as this version means them"
             )
+
+    @property
+    def spread(self) -> Spread:
+        """How frames of a video are chosen."""
+        return Spread(self.max_frames_num, self.sampling, self.short)
 
     @classmethod
     def parse(cls, words: Mapping[str, Any]) -> Arguments:

@@ -165,9 +165,7 @@ class TokenPrune(lmms):
             context, _, doc_to_visual, doc_id, task, split = requests[number].args
             try:
                 visuals = visuals_of(doc_to_visual, self.task_dict[task][split][doc_id])
-                clip, media = shown_of(
-                    visuals, self.arguments.max_frames_num, self.arguments.sampling
-                )
+                clip, media = shown_of(visuals, self.arguments.spread)
             except LmmsError as error:
                 raise LmmsError(f"{task}/{doc_id}: {error}") from None
             except (VideoError, OSError) as error:

@@ -91,6 +91,8 @@ class Processor:
             if chosen == templates.OWN
             else templates.named(chosen, config.model_type)
         )
+        if chosen == templates.NATIVE:
+            text = templates.spelt(text, tokenizer, placeholder)
         preparation = family.preparation(config, settings)
         try:
             images = family.pictures(config, lambda: frame_settings(home, "image_processor"))

@@ -66,6 +66,14 @@ def named(template: str, model_type: str) -> str:
         raise LoadingError(f"template={template} cannot be read: {error}") from None
 
 
+def spelt(template: str, tokenizer: PreTrainedTokenizerBase, video_token_id: int) -> str:
+    """The llava package's template with the video's own mark, where the tokenizer knows one: the
+    same ids, in words that say what is shown.
+    """
+    known = tokenizer.convert_ids_to_tokens(video_token_id)
+    return template.replace("<image>", known) if isinstance(known, str) else template
+
+
 def time_instruction(times: Sequence[float], duration: float) -> str:
     """What LLaVA-Video was trained to read before a question: seconds of the video and its
     frames.

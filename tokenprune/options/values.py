@@ -17,6 +17,8 @@ from tokenprune.errors import ConfigError
 
 # how the frames of a video file are spread: evenly by number, or by the clock
 SAMPLINGS = ("index", "time")
+# what a video with fewer frames than asked for shows: each once, or some again and again
+SHORTS = ("once", "repeat")
 _BOUNDARY = re.compile(r",(?![^\[({]*[\])}])")  # a comma outside brackets
 
 # by type, what messages call a value of it, and what they write for one
@@ -165,6 +167,12 @@ def check_sampling(value: str) -> None:
     """ConfigError for another way of choosing frames than there is."""
     if value not in SAMPLINGS:
         raise ConfigError(f"sampling={value} is unknown: write {' or '.join(SAMPLINGS)}")
+
+
+def check_short(value: str) -> None:
+    """ConfigError for another way with short videos than there is."""
+    if value not in SHORTS:
+        raise ConfigError(f"short={value} is unknown: write {' or '.join(SHORTS)}")
 
 
 def check_once(name: str, values: Sequence[Any]) -> None:

@@ -78,8 +78,10 @@ def over_footage(config: FigureConfig) -> Made:
     """What a strategy keeps, below what another one keeps at the same budget (DyToK 10 to 17)."""
     subject = Subject.of(config)
     systems, footage, data = [], None, {}
-    for spec in filter(None, (config.against, config.strategy)):
-        made = answered(subject, pipeline_of(subject, spec))
+    specs = [spec for spec in (config.against, config.strategy) if spec]
+    pipelines = {spec: pipeline_of(subject, spec) for spec in specs}
+    for spec, pipeline in pipelines.items():
+        made = answered(subject, pipeline)
         report = made.report[0]
         systems.append(kept_of(spec, report, made.texts[0]))
         footage = footage or subject.footage(report.videos)
@@ -103,10 +105,11 @@ def over_tokens(config: FigureConfig) -> Made:
     """Attention of each generated token to frames (DyCoke 2): the full model, then a strategy."""
     subject = Subject.of(config)
     answers, data = [], {}
-    for spec in ("none", config.strategy):
+    pipelines = {FULL: build("none"), config.strategy: pipeline_of(subject, config.strategy)}
+    recorder = Recorder()
+    for label, pipeline in pipelines.items():
         recorder = Recorder()
-        made = answered(subject, pipeline_of(subject, spec), recorder)
-        label = FULL if spec == "none" else spec
+        made = answered(subject, pipeline, recorder)
         told = told_of(label, subject, made, recorder)
         answers.append(told)
         data[label] = {

@@ -104,11 +104,11 @@ def chosen(systems: Sequence[System], names: Sequence[str], folder: str) -> list
         subject = subject_of([system.role for system in systems])
         wanted = [RANDOM, subject] if subject == STRATEGY else [subject]
         return [system for role in wanted for system in systems if system.role == role]
-    known = [system.label if one else system.run.folder.name for system in systems]
+    labels = [system.label if one else system.run.folder.name for system in systems]
+    known = [*dict.fromkeys(labels)]
     if not names:
         raise ConfigError(
-            f"{folder} holds {len(systems)} cells: write strategy=A,B with some of "
-            f"{', '.join(known)}"
+            f"{folder} holds {len(known)} cells: write strategy=A,B with some of {', '.join(known)}"
         )
     picked: list[System] = []
     for name in names:

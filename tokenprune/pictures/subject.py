@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class Subject:
 
     config: FigureConfig
     name: str  # of the model
-    model: PreTrainedModel
+    read: Callable[[], PreTrainedModel]  # its weights, once
     processor: Processor
     seen: Uncompressed
     sample: Sample
@@ -41,7 +42,7 @@ class Subject:
     def of(cls, config: FigureConfig, name: str | None = None) -> Subject:
         """`name` is the model that looks, the configuration's own by default.
 
-        Raises TokenpruneError, as far as it can before weights are read.
+        Weights are not read yet. Raises TokenpruneError.
         """
         name = name or config.model
         task = task_of(config)
@@ -53,8 +54,13 @@ class Subject:
         frames = len(sample.frames)
         text = processor.text_tokens(question, seen.video(frames))
         check_context(name, seen, frames, text, config.max_new_tokens)
-        model, _ = load(name, config.dtype, config.device, config)
-        return cls(config, name, model, processor, seen, sample)
+        read = cache(lambda: load(name, config.dtype, config.device, config)[0])
+        return cls(config, name, read, processor, seen, sample)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """Read when it is first asked for."""
+        return self.read()
 
     def showing(self, frames: Tensor) -> Subject:
         """The same question about other frames."""
@@ -103,12 +109,14 @@ def place_of(task: Task, sample: str | None, category: str | None = None) -> int
     wanted = category or (NEEDLE if NEEDLE in task.categories else None)
     if wanted is None:
         return 0
-    for place in range(len(task)):
-        if task.label(place).category == wanted:
-            return place
-    raise ConfigError(
-        f"{task.name} has no category {wanted}: write category= one of {', '.join(task.categories)}"
-    )
+    places = range(len(task)) if wanted in task.categories else ()
+    place = next((place for place in places if task.label(place).category == wanted), None)
+    if place is None:
+        raise ConfigError(
+            f"{task.name} has no sample of category {wanted}: write category= one of "
+            f"{', '.join(task.categories)}"
+        )
+    return place
 
 
 def found(sample: str, ids: Sequence[str]) -> int:

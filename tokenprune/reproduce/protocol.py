@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tokenprune.reproduce.parts import one_of
 
 FOLDER = "protocols"
 KINDS = ("choice", "judged", "open")
+_SOURCES = (".py", ".yaml")  # of tasks
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ class Item:
     settled: str
     followed: bool = True
 
+    @property
+    def text(self) -> str:
+        """In words, for a page."""
+        parts = (self.papers, self.here, self.settled)
+        papers, here, settled = (part.strip().rstrip(".") for part in parts)
+        sign = "as in the papers" if self.followed else "not as in the papers"
+        return f"{self.about}: {papers}. Without the protocol: {here}. With it: {settled} ({sign})."
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -49,7 +59,7 @@ class Benchmark:
         tokens: longest answer
         documents: the dataset's repository on the hub
         judge: the model that the paper's answers were judged by
-        own: whether the task's file is one of `papers/protocols`
+        own: whether the task's file is one of `papers/protocols/tasks`
         assumed: why this is our reading, if it is
     """
 
@@ -64,6 +74,23 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, KINDS)
+
+    @property
+    def text(self) -> str:
+        """In words, for a page."""
+        whose = "our file" if self.own else "lmms-eval's"
+        said = [f"{self.task.removeprefix('lmms:')} ({whose})"]
+        if self.n:
+            said.append(f"{self.n:,} questions")
+        if self.documents:
+            said.append(f"of {self.documents}")
+        if self.tokens is not None:
+            said.append(f"answers of up to {self.tokens:,} tokens")
+        if self.judge is not None:
+            said.append(f"judged in the paper by {self.judge}")
+        if self.assumed:
+            said.append(f"assumed: {self.assumed}")
+        return ", ".join(said)
 
 
 @dataclass(frozen=True)
@@ -99,20 +126,36 @@ class Protocol:
         if mine.tokens is not None:
             words["max_new_tokens"] = mine.tokens
         if mine.own:
-            words["include_path"] = str(folder())
+            words["include_path"] = str(own_tasks())
         return words
 
     @property
     def digest(self) -> str:
-        """Changes with whatever of it can change a figure."""
+        """Changes with whatever of it can change a figure, the code of its own tasks included."""
         tasks = {name: dataclasses.asdict(one) for name, one in self.tasks.items()}
-        text = json.dumps([self.words, tasks], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        text = hashlib.sha256(json.dumps([self.words, tasks], sort_keys=True).encode())
+        if any(one.own for one in self.tasks.values()):
+            for file in sorted(own_tasks().iterdir()):
+                if file.suffix in _SOURCES:
+                    text.update(file.name.encode() + file.read_bytes())
+        return text.hexdigest()[:12]
+
+    def told(self) -> Iterator[str]:
+        """The title, every item and every task in words, a line each."""
+        yield f"{self.title} (digest {self.digest})."
+        yield from (item.text for item in self.items)
+        for name, one in self.tasks.items():
+            yield f"{name}: {one.text}."
 
 
 def folder() -> Path:
-    """Where protocols and their tasks lie."""
+    """Where protocols lie."""
     return home() / FOLDER
+
+
+def own_tasks() -> Path:
+    """Tasks of lmms-eval that differ from those it has now, for `include_path=`."""
+    return folder() / "tasks"
 
 
 def protocols() -> list[str]:

@@ -42,6 +42,8 @@ class Answer:
     score: float | None = None  # None where the right answer is not known
     # or empty, unparsed, guessed: what the score could make of the prediction
     reading: str = "read"
+    # what a judge model made of the prediction, where one was asked; see `Task.verdict`
+    verdict: dict[str, Any] | None = None
     tokens: dict[str, Any] = field(default_factory=dict)  # `SampleReport.as_dict`
     # milliseconds, a batch's share; see `Report.time`
     time: dict[str, float | None] = field(default_factory=dict)

@@ -67,6 +67,8 @@ def records(systems: Sequence[System], prompts: Mapping[str, str]) -> Iterator[d
 def _own(answer: Answer) -> dict[str, Any]:
     """What is the system's alone, and not the sample's."""
     line = {name: value for name, value in answer.as_dict().items() if name not in ASKED}
+    if line["verdict"] is None:  # no judge
+        del line["verdict"]
     if not line["tokens"].get("stages"):  # then its slots are all of them
         line["tokens"] = {name: value for name, value in line["tokens"].items() if name != "slots"}
     return line

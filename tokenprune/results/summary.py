@@ -30,6 +30,8 @@ class Setting:
     frames: int = 16
     seed: int = 0
     sampling: str | None = None  # None where a task draws its frames itself
+    short: str | None = None  # likewise
+    judge: str | None = None  # that scored the answers, where a task asks one
     template: str | None = None  # of prompts, and what else was chosen about the model
     time_instruction: bool = False
     pool: str | None = None

@@ -30,8 +30,11 @@ from tokenprune.study.plan import Cell
 _SHARED = (
     "model",
     "task",
+    "include_path",
+    "judge",
     "frames",
     "sampling",
+    "short",
     "samples",
     "limit",
     "seed",
@@ -50,6 +53,15 @@ class Settings:
     run: Mapping[str, Any]  # keys of `tokenprune run` that make the same pipeline
     made_with: Mapping[str, Any]  # see `begun.made_with`
     environment: Mapping[str, Any]  # see `record.environment`
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a cell amounts to."""
+
+    answers: Sequence[Answer]
+    prompts: Mapping[str, str]  # the chat turns, by sample id
+    figures: Mapping[str, float]  # a benchmark's own
 
 
 def settings_of(
@@ -84,23 +96,19 @@ def role_of(pipeline: Pipeline) -> str:
     return {"none": VANILLA, "random": RANDOM}.get(spec, STRATEGY)
 
 
-def write(
-    folder: Path,
-    cell: Cell,
-    settings: Settings,
-    answers: Sequence[Answer],
-    prompts: Mapping[str, str],
-) -> None:
-    """The whole folder or none of it; `prompts` are the chat turns by sample id."""
+def write(folder: Path, cell: Cell, settings: Settings, made: Made) -> None:
+    """The whole folder or none of it."""
     assert cell.pipeline is not None
-    system = System(role_of(cell.pipeline), cell.label, cell.pipeline, list(answers))
+    role = role_of(cell.pipeline)
+    system = System(role, cell.label, cell.pipeline, list(made.answers))
     run = settings.run
     asked = {one.name: run[one.name] for one in dataclasses.fields(Setting) if one.name in run}
-    found = summarise([system], Setting(spec=run["strategy"], **asked))
+    figures = {role: made.figures} if made.figures else {}
+    found = summarise([system], Setting(spec=run["strategy"], **asked), figures)
     code, environment = settings.made_with["code"], settings.environment
     summary = dataclasses.replace(found, code=code, environment=environment)
     with whole_folder(str(folder)) as (draft, _):
-        record.write(draft, summary, [system], prompts, run, settings.made_with)
+        record.write(draft, summary, [system], made.prompts, run, settings.made_with)
 
 
 def read(folder: Path) -> list[Answer]:

@@ -17,6 +17,7 @@ from tokenprune.loading.variant import Prompted
 from tokenprune.options import (
     check_counts,
     check_sampling,
+    check_short,
     from_file,
     from_mapping,
     given,
@@ -45,8 +46,11 @@ class CellConfig(Prompted):
 
     model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
     task: str = key("tinyvqa", "samples to evaluate on, as in `tokenprune run`")
+    include_path: str | None = key(None, "a folder of task YAML files of yours, for task=lmms:NAME")
+    judge: str | None = key(None, "the model that judges answers, where a task of lmms-eval asks")
     frames: int | None = key(None, "frames per video; 32 of lmms:NAME, else 16")
     sampling: str = key("index", "frames of a file evenly by number (index) or by the clock (time)")
+    short: str = key("once", "a video with fewer frames shows each once, or repeat some")
     samples: int | None = key(None, "how many samples the task makes; its own number by default")
     limit: int | None = key(None, "evaluate at most this many samples")
     seed: int = key(0, "of samples, random draws and resampling")
@@ -68,6 +72,7 @@ class CellConfig(Prompted):
         super().__post_init__()
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers")
         check_sampling(self.sampling)
+        check_short(self.short)
         if self.frames is None:
             object.__setattr__(self, "frames", default_frames(self.task))  # the class is frozen
 

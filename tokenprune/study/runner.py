@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from tokenprune import tasks
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation.figures import figures_of
 from tokenprune.evaluation.loop import Loop, evaluate
 from tokenprune.evaluation.run import prompt_of
 from tokenprune.loading.checkpoint import load
@@ -37,6 +38,9 @@ def build_task(config: CellConfig) -> Task:
         frames=config.frames,
         seed=config.seed,
         sampling=config.sampling,
+        short=config.short,
+        include_path=config.include_path,
+        judge=config.judge,
     )
 
 
@@ -85,6 +89,10 @@ class Runner:
     def prompts(self, answers: Sequence[Answer]) -> dict[str, str]:
         """The chat turn of every sample, by its id."""
         return {answer.id: prompt_of(self.processor, answer) for answer in answers}
+
+    def figures(self, answers: Sequence[Answer]) -> dict[str, float]:
+        """The benchmark's own, if it has any."""
+        return figures_of(self.task, answers)
 
     def _assistant(self, name: str | None) -> PreTrainedModel | None:
         if name is None or name == SELF:

@@ -12,8 +12,9 @@ from tokenprune.results.differences import unequal
 from tokenprune.results.provenance import differing
 from tokenprune.study.cell_files import Settings, settings_in
 
-# of a plug-in the code is compared, wherever it lies; of a device its kind
-_FREE = ("plugin", "device")
+# of a plug-in the code is compared, wherever it lies, and that of lmms-eval's tasks; of a device
+# its kind
+_FREE = ("plugin", "include_path", "device")
 _VERSIONS = ("tokenprune", "torch", "transformers")
 
 

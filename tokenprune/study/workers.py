@@ -42,8 +42,8 @@ class Job(NamedTuple):
     def run(self, runner: Runner) -> str:
         """Runs and stores it; returns its label."""
         answers = runner.run(self.cell)
-        prompts = runner.prompts(answers)
-        cell_files.write(self.folder, self.cell, self.settings, answers, prompts)
+        made = cell_files.Made(answers, runner.prompts(answers), runner.figures(answers))
+        cell_files.write(self.folder, self.cell, self.settings, made)
         return self.cell.label
 
 

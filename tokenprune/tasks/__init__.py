@@ -19,6 +19,7 @@ from tokenprune.tasks.base import Label, Sample, Task
 __all__ = ["Label", "Sample", "Task", "build", "draws", "kind", "names"]
 
 _FILES, _LMMS = "files:", "lmms:"
+_USUAL = {"sampling": "index", "short": "once"}
 
 
 def names() -> list[str]:
@@ -49,20 +50,26 @@ def build(
     seed: int,
     include_path: str | None = None,
     sampling: str = "index",
+    short: str = "once",
+    judge: str | None = None,
 ) -> Task:
     """The task `name` with `samples` samples (None: as many as it has by default) of `frames`
     frames each.
 
-    `sampling` is how the frames of a video file are chosen, see `video.read_clip`; `include_path`
-    a folder of lmms-eval tasks besides its own. Raises TaskError.
+    `sampling` and `short` are how the frames of a video file are chosen, see `video.read_clip`;
+    `include_path` a folder of lmms-eval tasks besides its own, and `judge` the model that judges
+    answers of those that ask one. Raises TaskError.
     """
+    if judge is not None and not name.startswith(_LMMS):
+        raise TaskError(f"judge= is for tasks of lmms-eval, and {name} asks none: leave it out")
     if include_path is not None and not name.startswith(_LMMS):
         raise TaskError(
             f"include_path= is a folder of lmms-eval tasks, and {name} is not one: write "
             f"{_LMMS}NAME"
         )
     if not name.startswith((_FILES, _LMMS)):
-        return _named(name, {"samples": samples, "frames": frames, "seed": seed}, sampling)
+        settings = {"samples": samples, "frames": frames, "seed": seed}
+        return _named(name, settings, {"sampling": sampling, "short": short})
     if name in (_FILES, _LMMS):
         raise TaskError(f"task={name} names nothing: write {_FILES}PATH or {_LMMS}NAME")
     if samples is not None:
@@ -75,25 +82,34 @@ def build(
         from tokenprune.tasks.lmms.task import LmmsTask
 
         inner = name.removeprefix(_LMMS)
-        how = {"frames": frames, "include_path": include_path, "sampling": sampling, "seed": seed}
-        return LmmsTask(inner, **how)
+        return LmmsTask(
+            inner,
+            frames=frames,
+            include_path=include_path,
+            sampling=sampling,
+            short=short,
+            judge=judge,
+            seed=seed,
+        )
     from tokenprune.tasks.files import Files
 
-    return Files(name.removeprefix(_FILES), frames=frames, sampling=sampling)
+    return Files(name.removeprefix(_FILES), frames=frames, sampling=sampling, short=short)
 
 
-def _named(name: str, settings: dict[str, Any], sampling: str) -> Task:
-    """A task that registers its name."""
+def _named(name: str, settings: dict[str, Any], spread: dict[str, str]) -> Task:
+    """A task that registers its name; `spread` is how frames of a file are chosen."""
     if name not in TASKS:
         TASKS.refuse_broken(name)
         raise TaskError(f"unknown task {name!r}: {_instead(name)}")
     made = kind(name)
-    if takes(made, "sampling"):
-        settings["sampling"] = sampling
-    elif sampling != "index":
-        raise TaskError(
-            f"{name} draws its frames itself, evenly in time: leave sampling={sampling} out"
-        )
+    for key, value in spread.items():
+        if takes(made, key):
+            settings[key] = value
+        elif value != _USUAL[key]:
+            why = "draws its frames itself, evenly in time"
+            if takes(made, "sampling"):
+                why = f"takes no {key}="
+            raise TaskError(f"{name} {why}: leave {key}={value} out")
     return made(**settings)
 
 

@@ -79,8 +79,8 @@ class Task(ABC):
     Subclassing with a name registers: `class Shapes(Task, name="shapes")` is `task=shapes`. `build`
     calls such a class with `samples` (how many, None: as many as it has by default), `frames` (of
     each) and `seed`, by keyword. One that also takes `sampling` reads video files, and is told how
-    to choose frames, see `video.read_clip`; one that takes `size` draws its videos at any height
-    and width, which `tokenprune data export` may ask for.
+    to choose frames, see `video.read_clip`, and so is one that takes `short`; one that takes `size`
+    draws its videos at any height and width, which `tokenprune data export` may ask for.
     """
 
     name: str
@@ -131,6 +131,27 @@ class Task(ABC):
         if sample.options:
             return multiple_choice(prediction, sample.answer, sample.options)
         return METRICS[sample.metric](prediction, sample.answer)
+
+    def is_of(self, index: int, part: Mapping[str, Any]) -> bool:
+        """Whether sample `index` belongs to a part of the task, such as {"category": "colour"}.
+
+        Raises TaskError for a part that it does not have.
+        """
+        if set(part) != {"category"}:
+            raise TaskError(f"{self.name} has no part {dict(part)}: its parts are categories")
+        return self.label(index).category == part["category"]
+
+    def verdict(self, prediction: str, sample: Sample) -> Mapping[str, Any] | None:
+        """What a paid judge made of `prediction`, as plain values, which are kept with the answer.
+
+        None where nobody was asked.
+        """
+        return None
+
+    def recall(  # noqa: B027  most tasks have nothing to recall
+        self, sample_id: str, prediction: str, verdict: Mapping[str, Any]
+    ) -> None:
+        """Takes a `verdict` that was kept, so that `metrics` need not ask the judge again."""
 
     def reading(self, prediction: str, sample: Sample) -> str:
         """What `score` could make of `prediction`.

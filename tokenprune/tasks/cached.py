@@ -45,5 +45,14 @@ class Kept(Task):
     def score(self, prediction: str, sample: Sample) -> float:
         return self._task.score(prediction, sample)
 
+    def is_of(self, index: int, part: Mapping[str, Any]) -> bool:
+        return self._task.is_of(index, part)
+
+    def verdict(self, prediction: str, sample: Sample) -> Mapping[str, Any] | None:
+        return self._task.verdict(prediction, sample)
+
+    def recall(self, sample_id: str, prediction: str, verdict: Mapping[str, Any]) -> None:
+        self._task.recall(sample_id, prediction, verdict)
+
     def reading(self, prediction: str, sample: Sample) -> str:
         return self._task.reading(prediction, sample)

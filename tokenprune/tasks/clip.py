@@ -16,8 +16,10 @@ class Clip(Task):
 
     name = "video"
 
-    def __init__(self, path: str, question: str, frames: int, sampling: str = "index") -> None:
-        clip = read_clip(path, frames, sampling)
+    def __init__(
+        self, path: str, question: str, frames: int, sampling: str = "index", short: str = "once"
+    ) -> None:
+        clip = read_clip(path, frames, sampling, short)
         self._sample = Sample(
             Path(path).name,
             question,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tokenprune.errors import TaskError
 from tokenprune.loading.media import Medium
-from tokenprune.loading.video import Clip, read_clip
+from tokenprune.loading.video import Clip, Spread, read_clip
 from tokenprune.tasks.annotations import entries
 from tokenprune.tasks.base import Label, Sample, Task
 from tokenprune.tasks.choice import METRIC
@@ -49,9 +49,11 @@ class Files(Task):
 
     name = "files"
 
-    def __init__(self, path: str | Path, *, frames: int, sampling: str = "index") -> None:
+    def __init__(
+        self, path: str | Path, *, frames: int, sampling: str = "index", short: str = "once"
+    ) -> None:
         path = Path(path).expanduser()
-        self._frames, self._sampling = frames, sampling
+        self._spread = Spread(frames, sampling, short)
         self._entries = [_entry(where, raw, path.parent) for where, raw in entries(path)]
         if not self._entries:
             raise TaskError(f"{path} holds no samples")
@@ -83,13 +85,13 @@ class Files(Task):
                 state = file.stat()
                 videos.update(f"{state.st_size} {state.st_mtime_ns}".encode())
         digests = {"annotations": annotations.hexdigest(), "videos": videos.hexdigest()}
-        return {"task": self.name, "frames": self._frames, "sampling": self._sampling, **digests}
+        return {"task": self.name, **self._spread._asdict(), **digests}
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         entry = self._entries[index]
-        clips = [read_clip(file, self._frames, self._sampling) for file in entry.videos]
+        clips = [read_clip(file, *self._spread) for file in entry.videos]
         clip = clips[0]
         evidence = tuple(
             place for place, frame in enumerate(clip.indices) if frame in entry.evidence

@@ -5,10 +5,8 @@ code.
 from __future__ import annotations
 
 import difflib
-import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -16,7 +14,10 @@ from typing import Any
 
 from tokenprune.errors import LmmsError
 from tokenprune.loading.installed import check_lmms
+from tokenprune.tasks.lmms import judges
 from tokenprune.tasks.lmms.chance import seeded, unread
+from tokenprune.tasks.lmms.figures import figures
+from tokenprune.tasks.lmms.manners import explained, quiet
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Subtask:
     name: str
     task: Any
     docs: Any
+    asks: str | None = None  # the judge that it asks, as `judge=` names it
 
     def question(self, doc_id: int) -> str:
         """The prompt, with the words that lmms-eval has for the model."""
@@ -52,7 +54,16 @@ class Subtask:
     def judge(self, doc_id: int, text: str, seed: int = 0) -> Judged:
         """What the task makes of an answer; what it draws at random depends on the document and
         `seed` alone.
+
+        Raises JudgeError where a judge gave no verdict.
         """
+        if self.asks is None:
+            return self._judged(doc_id, text, seed)
+        with judges.called(self.asks):
+            about = f"{self.name}/{doc_id}"
+            return judges.insisted(lambda: self._judged(doc_id, text, seed), about)
+
+    def _judged(self, doc_id: int, text: str, seed: int) -> Judged:
         from lmms_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 
         doc = self.docs[doc_id]
@@ -63,7 +74,7 @@ class Subtask:
         found = {}
         with (
             seeded(f"{seed}/{self.name}/{doc_id}") as drawn,
-            _explained(f"{self.name}/{doc_id} cannot be scored"),
+            explained(f"{self.name}/{doc_id} cannot be scored"),
         ):
             # not `apply_filters`, which pairs one answer with the first document
             for filters in self.task._filters:
@@ -100,44 +111,20 @@ class Benchmark:
 
     def aggregate(self, judged: Sequence[Sequence[Judged]]) -> dict[str, float]:
         """lmms-eval's figures, from what `judge` made of each subtask's answers: `metric`, or
-        `task/metric` of a group.
-
-        A metric that writes a file for submission has no figure. One that fails, on too few answers
-        for instance, is left out with a warning.
+        `task/metric` of a group. See `figures`.
         """
-        from lmms_eval.evaluator_utils import (  # pyright: ignore[reportMissingImports]
-            TaskOutput,
-            consolidate_group_results,
-            consolidate_results,
-        )
-
-        outputs = []
-        for subtask, answers in zip(self.subtasks, judged, strict=True):
-            output = TaskOutput.from_taskdict(subtask.name, subtask.task)
-            for one in answers:
-                for name, values in one.results.items():
-                    for metric, value in values.items():
-                        output.sample_metrics[metric, name].append(value)
-            _figures(output)
-            outputs.append(output)
-        with quiet():
-            results, _, _, versions, *_ = consolidate_results(outputs)
-            results, *_ = consolidate_group_results(results, versions, dict(self.tree))
-        single = len(self.subtasks) == 1 and len(results) == 1
-        return {
-            (key if single else f"{task}/{key}"): float(value)
-            for task, values in results.items()
-            for metric, value in values.items()
-            if "," in metric and "_stderr" not in metric and isinstance(value, Real)
-            for key in [metric.removesuffix(",none")]
-        }
+        asked = {subtask.asks for subtask in self.subtasks} - {None}
+        with judges.called(next(iter(asked), None)):
+            return figures(self.subtasks, self.tree, judged)
 
 
-def find(name: str, include_path: str | None, model_name: str) -> Benchmark:
+def find(
+    name: str, include_path: str | None, model_name: str, judge: str | None = None
+) -> Benchmark:
     """The task, group or tag `name`, with its documents. One of `include_path` comes before one of
     lmms-eval's own.
 
-    Raises LmmsError.
+    `judge` is the model that judges answers, for tasks that ask one. Raises LmmsError.
     """
     check_lmms()
     if include_path is not None and not Path(include_path).is_dir():
@@ -145,9 +132,14 @@ def find(name: str, include_path: str | None, model_name: str) -> Benchmark:
             f"include_path={include_path} is not a folder: name the one that holds the task's YAML "
             "file"
         )
-    with quiet(), _explained(f"lmms-eval cannot load {name}"):
+    with judges.called(judge), quiet(), explained(f"lmms-eval cannot load {name}"):
         tree, index = _load(name, include_path, model_name)
-    subtasks = tuple(_subtask(leaf, task) for leaf, task in _leaves(tree))
+    leaves = list(_leaves(tree))
+    asking = {leaf: task for leaf, task in leaves if judges.asks(task)}
+    judges.check(name, judge, list(asking.items()))
+    subtasks = tuple(
+        _subtask(leaf, task, judge if leaf in asking else None) for leaf, task in leaves
+    )
     paths = [
         index.get(leaf, {}).get("yaml_path")
         for leaf in [name, *(subtask.name for subtask in subtasks)]
@@ -190,53 +182,6 @@ def shadowed(include_path: str | None) -> list[str]:
     return sorted(own.keys() & every.keys())
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what lmms-eval and datasets say while they work: logs, bars, and warnings about their
-    own code.
-    """
-    import datasets  # pyright: ignore[reportMissingImports]
-    from loguru import logger  # pyright: ignore[reportMissingImports]
-
-    bars, log = not datasets.are_progress_bars_disabled(), logging.getLogger("datasets")
-    level = log.level
-    logger.disable("lmms_eval")
-    datasets.disable_progress_bars()
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
-        logger.enable("lmms_eval")
-        if bars:
-            datasets.enable_progress_bars()
-
-
-def _figures(output: Any) -> None:
-    """Aggregates each metric by itself, so that one without a figure does not cost the others
-    theirs.
-    """
-    import inspect
-
-    for (metric, name), values in list(output.sample_metrics.items()):
-        aggregate = output.task.aggregation().get(metric)
-        if aggregate is None or "args" in inspect.signature(aggregate).parameters:
-            del output.sample_metrics[metric, name]
-            continue
-        try:
-            with quiet(), seeded(f"{output.task_name}/{metric}"):
-                output.agg_metrics[f"{metric},{name}"] = aggregate(values)
-        except Exception as error:  # somebody else's code
-            warnings.warn(
-                f"lmms-eval's {metric} of {output.task_name} has no figure: {error}", stacklevel=2
-            )
-            del output.sample_metrics[metric, name]
-        output.agg_metrics[f"{metric}_stderr,{name}"] = "N/A"
-        output.sample_len = len(values)
-
-
 def _leaves(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     for name, inner in tree.items():
         if isinstance(inner, dict):
@@ -245,7 +190,7 @@ def _leaves(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
             yield str(name), inner
 
 
-def _subtask(name: str, task: Any) -> Subtask:
+def _subtask(name: str, task: Any, judge: str | None) -> Subtask:
     """A leaf that tokenprune can run."""
     if task.OUTPUT_TYPE != "generate_until":
         raise LmmsError(
@@ -260,17 +205,4 @@ def _subtask(name: str, task: Any) -> Subtask:
             "none such"
         )
     task.set_config("num_fewshot", 0)
-    return Subtask(name, task, task.eval_docs_no_media)
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Errors of lmms-eval, which it repeats and hides in a RetryError, in one line."""
-    try:
-        yield
-    except LmmsError:
-        raise
-    except (Exception, SystemExit) as error:
-        attempt = getattr(error, "last_attempt", None)
-        cause = attempt.exception() if attempt is not None else error
-        raise LmmsError(f"{what}: {type(cause).__name__}: {cause}") from error
+    return Subtask(name, task, task.eval_docs_no_media, judge)

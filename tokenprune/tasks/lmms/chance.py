@@ -17,7 +17,8 @@ import numpy as np
 
 _INVALID = "[invalid]"  # what lmms-eval's filters make of an answer they cannot read
 # its tasks' names of the option they read
-_READ = ("pred_answer", "pred_ans", "parsed_pred", "pred", "prediction")
+_READ = ("pred_answer", "pred_ans", "parsed_pred", "pred", "prediction", "pred_id")
+_UNREAD = "unread"  # by which a task says so outright: true or false
 
 
 @contextmanager
@@ -50,16 +51,19 @@ def _numbers() -> tuple[Any, ...]:
 
 def unread(results: Mapping[str, Mapping[str, Any]], filtered: Mapping[str, Any]) -> bool:
     """Whether a task says that it read no option: an empty one in what it makes of the answer, or
-    its filter's mark.
+    number -1, or its filter's mark; or in a field of that name.
 
     `results` are by filter and metric, `filtered` the answer by filter. Tasks that do not say so
     are taken as they are.
     """
-    said = (
+    said = [
         value
         for found in results.values()
         for value in found.values()
         if isinstance(value, Mapping)
-    )
-    empty = any(name in value and value[name] in ("", None) for value in said for name in _READ)
+    ]
+    outright = [value[_UNREAD] for value in said if _UNREAD in value]
+    if outright:
+        return any(outright)
+    empty = any(name in value and value[name] in ("", None, -1) for value in said for name in _READ)
     return empty or any(text == _INVALID for text in filtered.values())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tokenprune.errors import LmmsError, VideoError
 from tokenprune.loading.media import Medium
-from tokenprune.loading.video import Clip, frame_indices, read_clip
+from tokenprune.loading.video import Clip, Spread, frame_indices, read_clip
 
 
 def visuals_of(doc_to_visual: Callable[[Any], Any], doc: Any) -> list[Any]:
@@ -24,9 +24,7 @@ def visuals_of(doc_to_visual: Callable[[Any], Any], doc: Any) -> list[Any]:
         raise VideoError(str(leaving)) from None
 
 
-def shown_of(
-    visuals: list[Any], frames: int, sampling: str = "index"
-) -> tuple[Clip, tuple[Tensor | Medium, ...]]:
+def shown_of(visuals: list[Any], spread: Spread) -> tuple[Clip, tuple[Tensor | Medium, ...]]:
     """The first video; and, where there is more than one file, all videos and images in order.
 
     Raises as `clip_of`.
@@ -36,8 +34,8 @@ def shown_of(
     files = [visual for visual in visuals if isinstance(visual, str)]
     images = [visual for visual in visuals if isinstance(visual, Image)]
     if not files or len(visuals) < 2 or len(files) + len(images) < len(visuals):
-        return clip_of(visuals, frames, sampling), ()
-    clips = [read_clip(file, frames, sampling) for file in files]
+        return clip_of(visuals, spread), ()
+    clips = [read_clip(file, *spread) for file in files]
     waiting = iter(clips)
     media: list[Tensor | Medium] = []
     for visual in visuals:
@@ -49,24 +47,23 @@ def shown_of(
     return clips[0], tuple(media)
 
 
-def clip_of(visuals: list[Any], frames: int, sampling: str = "index") -> Clip:
-    """At most `frames` frames, spread evenly, of one video file, or of images that are a video's
-    frames in order.
+def clip_of(visuals: list[Any], spread: Spread) -> Clip:
+    """Frames, spread evenly, of one video file, or of images that are a video's frames in order.
 
-    `sampling` is that of `read_clip`; images carry no times, and are taken by number.
+    Images carry no times, and are taken by number.
     Raises VideoError for a file that cannot be read, LmmsError for what is not a single video.
     """
     from PIL.Image import Image
 
     if len(visuals) == 1 and isinstance(visuals[0], str):
-        return read_clip(visuals[0], frames, sampling)
+        return read_clip(visuals[0], *spread)
     if len(visuals) > 1 and all(isinstance(visual, Image) for visual in visuals):
         if len({visual.size for visual in visuals}) > 1:
             raise LmmsError(
                 "images of different sizes are not frames of one video, which is all that "
                 "tokenprune takes"
             )
-        indices = frame_indices(len(visuals), frames)
+        indices = frame_indices(len(visuals), spread.frames, spread.short)
         chosen = [visuals[index].convert("RGB") for index in indices]
         return Clip(
             torch.from_numpy(np.stack([np.asarray(image) for image in chosen])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import tokenprune.tasks.lmms.benchmark as benchmark
 from tokenprune.errors import LmmsError, VideoError
+from tokenprune.loading.video import Spread
 from tokenprune.tasks.base import EMPTY, GUESSED, READ, UNPARSED, Label, Sample, Task
 from tokenprune.tasks.lmms.media import shown_of, visuals_of
 
@@ -22,11 +24,12 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 class LmmsTask(Task):
     """The samples of an lmms-eval task, or of a group, whose subtasks follow one another.
 
-    `model_name` is the backbone's name in lmms-eval, by which tasks choose their prompts. Sampling
-    settings of the task are not followed: `max_new_tokens`, the largest of its subtasks', is all
-    there is of its generation_kwargs. What its code draws at random, for an answer that it cannot
-    read, depends on the document and `seed` alone. Raises LmmsError, a ValueError, where lmms-eval
-    or the task is missing or the task is of another kind.
+    `judge` is the model that judges answers, of tasks that ask one. `model_name` is the backbone's
+    name in lmms-eval, by which tasks choose their prompts. Sampling settings of the task are not
+    followed: `max_new_tokens`, the largest of its subtasks', is all there is of its
+    generation_kwargs. What its code draws at random, for an answer that it cannot read, depends on
+    the document and `seed` alone. Raises LmmsError, a ValueError, where lmms-eval or the task is
+    missing or the task is of another kind.
     """
 
     name = "lmms"
@@ -39,16 +42,18 @@ class LmmsTask(Task):
         include_path: str | None = None,
         model_name: str = "llava_onevision",
         sampling: str = "index",
+        short: str = "once",
+        judge: str | None = None,
         seed: int = 0,
     ) -> None:
         self.name = f"lmms:{name}"
-        self._frames, self._model_name, self._sampling, self._seed = (
-            frames,
+        self._spread, self._model_name, self._seed = (
+            Spread(frames, sampling, short),
             model_name,
-            sampling,
             seed,
         )
-        self._benchmark = benchmark.find(name, include_path, model_name)
+        self._judge_name = judge
+        self._benchmark = benchmark.find(name, include_path, model_name, judge)
         self._places = [(s, doc) for s in self._benchmark.subtasks for doc in range(len(s.docs))]
         self._judged: dict[tuple[str, str], benchmark.Judged] = {}
         self._fingerprint: dict[str, Any] | None = None
@@ -83,7 +88,7 @@ class LmmsTask(Task):
         label = self.label(index)
         try:
             shown = visuals_of(subtask.task.doc_to_visual, subtask.task.eval_docs[doc])
-            clip, media = shown_of(shown, self._frames, self._sampling)
+            clip, media = shown_of(shown, self._spread)
         except LmmsError as error:
             raise LmmsError(f"{label.id}: {error}") from None
         return Sample(
@@ -109,6 +114,26 @@ class LmmsTask(Task):
             return GUESSED
         return EMPTY if not prediction.strip() else UNPARSED if judged.unread else READ
 
+    def is_of(self, index: int, part: Mapping[str, Any]) -> bool:
+        """By fields of its document, such as {"duration": "short"}, or by {"sub_task": NAME}."""
+        subtask, doc = self._places[index]
+        fields = {**subtask.docs[doc], "sub_task": subtask.name}
+        if unknown := [name for name in part if name not in fields]:
+            raise LmmsError(
+                f"the documents of {subtask.name} have no {unknown[0]}: they have "
+                f"{', '.join(map(str, fields))}"
+            )
+        return all(fields[name] == value for name, value in part.items())
+
+    def verdict(self, prediction: str, sample: Sample) -> dict[str, Any] | None:
+        subtask, judged = self._judge(sample.id, prediction)
+        if subtask.asks is None:
+            return None
+        return json.loads(json.dumps(dataclasses.asdict(judged), default=str))
+
+    def recall(self, sample_id: str, prediction: str, verdict: Mapping[str, Any]) -> None:
+        self._judged[sample_id, prediction] = benchmark.Judged(**verdict)
+
     def metrics(self, predictions: Mapping[int, str]) -> dict[str, float]:
         """lmms-eval's figures over the samples given: `metric`, in a group `task/metric`; without
         standard errors.
@@ -120,7 +145,7 @@ class LmmsTask(Task):
         return self._benchmark.aggregate(list(judged.values()))
 
     def _judge(self, name: str, prediction: str) -> tuple[benchmark.Subtask, benchmark.Judged]:
-        """Each answer once: some tasks ask a paid model."""
+        """Each answer once: some tasks ask a paid model. Raises JudgeError."""
         task, _, doc = name.rpartition("/")
         (subtask,) = (subtask for subtask in self._benchmark.subtasks if subtask.name == task)
         key = name, prediction
@@ -145,9 +170,9 @@ class LmmsTask(Task):
                     digest.update(_state(subtask, doc))
             self._fingerprint = {
                 "task": self.name,
-                "frames": self._frames,
-                "sampling": self._sampling,
+                **self._spread._asdict(),
                 "seed": self._seed,
+                "judge": self._judge_name,
                 "prompts": self._model_name,
                 "lmms_eval": version("lmms_eval"),
                 "versions": {s.name: str(s.task.VERSION) for s in self._benchmark.subtasks},
