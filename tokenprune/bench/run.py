@@ -42,6 +42,7 @@ def bench(config: BenchConfig, command: str) -> Done:
     Raises TokenpruneError, OSError.
     """
     plan = plan_bench(config)
+    memory.release()
     with whole_folder(config.out) as (draft, final):
         try:
             result = _measure(plan, command)
