@@ -24,9 +24,10 @@ def effects(table: Table, made: Sequence[Cell]) -> Lines | None:
     """Every method beside the full model: printed minus printed, ours minus ours."""
     rows = []
     for cell in made:
-        theirs, found = printed_effect(table, cell), cell.found
+        found = cell.found
         if found is None or found.effect is None or cell.column.from_ == "speed":
             continue
+        theirs = printed_effect(table, cell)
         digits = cell.column.digits
         rows.append(
             [
@@ -56,7 +57,9 @@ def ordered(table: Table, made: Sequence[Cell], n: Mapping[str, int]) -> list[st
                 f"{n[one.column]:,} answers"
             )
         if one.tau is not None:
-            parts.append(f"Kendall's tau of {one.methods} rows, ours against printed: {one.tau:.2f}")
+            parts.append(
+                f"Kendall's tau of {one.methods} rows, ours against printed: {one.tau:.2f}"
+            )
         if parts:
             found.append(f"{label}: {'; '.join(parts)}.")
     return found
@@ -111,5 +114,4 @@ def _analogue(claim: Claim, analogue: AnalogueView | None) -> str:
         return NOTHING
     if analogue is None:
         return "not run"
-    words = {says: word for says, word in analogue.claims}
-    return words.get(claim.says, NOTHING)
+    return dict(analogue.claims).get(claim.says, NOTHING)

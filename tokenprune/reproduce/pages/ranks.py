@@ -54,7 +54,7 @@ def results(
 ) -> Lines | None:
     """None where the paper prints no score."""
     best: dict[tuple[Any, ...], Entry] = {}
-    for id_, table in tables.items():
+    for id_, table in tables.items():  # figures repeat what tables print
         for entry in _entries(paper, id_, table, made[id_]):
             other = best.get(entry.key)
             if other is None or entry.better > other.better:
@@ -63,10 +63,8 @@ def results(
     return Lines(list(HEADS), rows) if rows else None
 
 
-def _entries(
-    paper: str, id_: str, table: Table, made: Mapping[Key, Cell]
-) -> Iterator[Entry]:
-    mine = own_rows(paper, table)
+def _entries(paper: str, id_: str, table: Table, made: Mapping[Key, Cell]) -> Iterator[Entry]:
+    mine = own_rows(paper, table) if table.kind != "figure" else []
     for name, column in table.columns.items():
         if not _whole(column):
             continue
@@ -85,7 +83,7 @@ def own_rows(paper: str, table: Table) -> list[Row]:
 def _whole(column: Column) -> bool:
     """A benchmark, not a part of one."""
     measured = column.from_ in ("score", "judged") or bool(column.task)
-    return measured and not column.part and not column.task.startswith("mvbench_")
+    return measured and not column.part and not column.lower
 
 
 def _entry(
@@ -94,7 +92,7 @@ def _entry(
     model, frames = table.setting(row, "model"), table.setting(row, "frames")
     budget = budget_of(table, row)
     shown = [
-        "answers that a model judges" if column.from_ == "judged" else "questions on a video",
+        "judged answers" if column.from_ == "judged" else "video questions",
         column.label or name,
         column.metric or "as printed",
         str(model or "-"),

@@ -40,7 +40,6 @@ def table_view(
     """`n`: samples behind the columns of scores, where they are known."""
     faint = grey(table, made)
     by_place = ranks.listed(made)
-    blocked = {cell.row.label: cell.why for cell in made if cell.status == BLOCKED}
     return TableView(
         id=id_,
         anchor=anchor(id_),
@@ -56,7 +55,7 @@ def table_view(
         speeds=[*wording.machines(made), *comparisons.ratios(table, made)],
         claims=comparisons.claims(table, made, n, analogue),
         slips=wording.slips(made),
-        blocked=[f"{name}: {why}" for name, why in blocked.items()],
+        blocked=_blocked(made),
         commands=missing(id_, table, made),
         every=command(id_, "plan=true"),
         images=list(images),
@@ -72,12 +71,8 @@ def head(table: Table, name: str) -> str:
     return ", ".join(filter(None, [column.label or name, column.unit]))
 
 
-def _row(
-    table: Table, row: Row, by_place: Mapping[Key, Cell], faint: set[Key]
-) -> RowView:
-    cells = [
-        _cell(by_place[row.label, name], (row.label, name) in faint) for name in table.columns
-    ]
+def _row(table: Table, row: Row, by_place: Mapping[Key, Cell], faint: set[Key]) -> RowView:
+    cells = [_cell(by_place[row.label, name], (row.label, name) in faint) for name in table.columns]
     return RowView(
         name=row.label,
         cells=cells,
@@ -157,8 +152,19 @@ def _banner(table: Table, faint: set[Key]) -> str:
     )
 
 
+def _blocked(made: Sequence[Cell]) -> list[str]:
+    """A line for every reason, with the rows that it holds for."""
+    rows: dict[str, dict[str, None]] = {}
+    for cell in made:
+        if cell.status == BLOCKED:
+            rows.setdefault(cell.why, {})[cell.row.label] = None
+    return [f"{', '.join(labels)}: {why}" for why, labels in rows.items()]
+
+
 def _figure(id_: str, table: Table) -> str:
     """What draws a figure on a video of one's own."""
     if table.figure is None or table.figure.draws in ("bars", "curves"):
         return ""
-    return command(id_, "video=FILE", "question=TEXT", "model=FOLDER")
+    return command(
+        id_, "video=FILE", "question=TEXT", *[f"model.{name}=FOLDER" for name in table.models][:1]
+    )
