@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from tokenprune.errors import ConfigError
+from tokenprune.plugins import load_plugins
 from tokenprune.reproduce import analogue, grid
-from tokenprune.reproduce.arms import arms
+from tokenprune.reproduce.arms import arms, plugins
 from tokenprune.reproduce.config import ReproduceConfig
-from tokenprune.reproduce.files import named, read_table
+from tokenprune.reproduce.files import ids, named, path, read_table
 from tokenprune.reproduce.grid_page import screen
 
 if TYPE_CHECKING:
@@ -38,23 +40,29 @@ def analogues(config: ReproduceConfig, line: str, console: Console) -> None:
 
 def having(config: ReproduceConfig) -> list[str]:
     """The tables with an analogue among those that are named. ConfigError where there is none."""
-    names = [id_ for what in config.what for id_ in named(what)]
-    found = [id_ for id_ in names if read_table(id_).analogue is not None]
+    found = _with_one(id_ for what in config.what for id_ in named(what))
     if not found:
-        known = ", ".join(id_ for id_ in named("all") if read_table(id_).analogue is not None)
         raise ConfigError(
-            f"{', '.join(config.what)} has no analogue on the embedded models: write one of {known}"
+            f"{', '.join(config.what)} has no analogue on the embedded models: write one of "
+            f"{', '.join(_with_one(ids()))}"
         )
     return found
+
+
+def _with_one(names: Iterable[str]) -> list[str]:
+    """Those whose file has an analogue, by its text: to read all of them takes seconds."""
+    return [id_ for id_ in names if "\nanalogue:" in path(id_).read_text(encoding="utf-8")]
 
 
 def _planned(id_: str, config: ReproduceConfig) -> Text:
     """What would be run, controls not counted: theirs are the budgets that are measured."""
     asked = read_table(id_).analogue
     assert asked is not None
+    load_plugins(plugins(id_, asked))
     samples, found = config.limit or asked.samples, arms(asked)
     frames = len({arm.frames for arm in found})
+    full = f"{frames} full model{'s' if frames > 1 else ''}"
     return Text(
-        f"{id_}: {len(found)} methods and {frames} full models on {samples} samples of "
+        f"{id_}: {len(found)} methods and {full} on {samples} samples of "
         f"{asked.task} with {asked.model}, then `random` and `uniform` at each measured budget"
     )

@@ -70,6 +70,8 @@ class ArmCell(Cell):
 def arms(analogue: Analogue) -> list[Arm]:
     """Every method at every point of the axes that concern it, in the file's order.
 
+    Its `plugins` have been loaded.
+
     ConfigError for an axis that concerns none, or two arms of one name.
     """
     for name in analogue.axes:
