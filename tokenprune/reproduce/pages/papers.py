@@ -89,7 +89,8 @@ def samples(table: Table) -> dict[str, int]:
 
 def _protocols(tables: Mapping[str, Table]) -> set[str]:
     here = protocols()
-    return {table.protocol for table in tables.values() if table.protocol in here} - {None}  # type: ignore[misc]
+    named = {table.protocol for table in tables.values() if table.protocol is not None}
+    return {name for name in named if name in here}
 
 
 def _protocol(name: str) -> ProtocolView:
