@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tokenprune.reproduce import wording
-from tokenprune.reproduce.cells import Cell
+from tokenprune.reproduce.cells import MEASURED, Cell
 from tokenprune.reproduce.claims import Verdict, on_ours, on_printed
 from tokenprune.reproduce.noise import Noise
 from tokenprune.reproduce.orders import orders
@@ -86,12 +86,12 @@ def claims(
     rows = []
     for claim in table.claims:
         printed = on_printed(table, claim, n.get(claim.column), Noise())
-        mine = on_ours(table, claim, by_place)
+        mine, column = on_ours(table, claim, by_place), table.columns[claim.column]
         rows.append(
             [
                 claim.says,
                 _printed(table, claim, printed),
-                NOTHING if mine.by is None else mine.word,
+                mine.word if mine.by is not None and column.from_ in MEASURED else NOTHING,
                 _analogue(claim, analogue),
                 "yes" if claim.ours else "about the authors' machine or training",
             ]

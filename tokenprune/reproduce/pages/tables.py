@@ -77,7 +77,7 @@ def _row(table: Table, row: Row, by_place: Mapping[Key, Cell], faint: set[Key]) 
         name=row.label,
         cells=cells,
         settings=", ".join(f"{key} {as_typed(value)}" for key, value in row.settings.items()),
-        run="" if row.run is None else _words(table, row, row.run),
+        run="" if row.run is None else words(table, row, row.run),
         assumed="" if row.run is None else row.run.because,
         blocked="" if row.blocked is None else f"{row.blocked.why} ({row.blocked.kind})",
         repeats=row.same_as or "",
@@ -85,17 +85,17 @@ def _row(table: Table, row: Row, by_place: Mapping[Key, Cell], faint: set[Key]) 
     )
 
 
-def _words(table: Table, row: Row, run: Run) -> str:
+def words(table: Table, row: Row, run: Run) -> str:
     """`strategy=dycoke dycoke.merge=0.7 ...`, as `tokenprune run` takes it."""
-    words: dict[str, Any] = {"strategy": run.strategy, **run.options}
+    found: dict[str, Any] = {"strategy": run.strategy, **run.options}
     if run.plugin is not None:
-        words["plugin"] = f"experiments/{table.paper}/{run.plugin}"
+        found["plugin"] = f"experiments/{table.paper}/{run.plugin}"
     model = run.model or table.setting(row, "model")
-    words["model"] = table.models.get(str(model), model)
+    found["model"] = table.models.get(str(model), model)
     if run.assistant is not None:
-        words["assistant"] = table.models.get(run.assistant, run.assistant)
-    words["frames"] = run.frames or table.setting(row, "frames")
-    return " ".join(f"{key}={as_typed(value)}" for key, value in words.items() if value is not None)
+        found["assistant"] = table.models.get(run.assistant, run.assistant)
+    found["frames"] = run.frames or table.setting(row, "frames")
+    return " ".join(f"{key}={as_typed(value)}" for key, value in found.items() if value is not None)
 
 
 def _cell(cell: Cell, faint: bool) -> CellView:
