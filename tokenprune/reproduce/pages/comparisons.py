@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tokenprune.reproduce import wording
-from tokenprune.reproduce.cells import MEASURED, Cell
+from tokenprune.reproduce.cells import Cell
 from tokenprune.reproduce.claims import Verdict, on_ours, on_printed
 from tokenprune.reproduce.noise import Noise
 from tokenprune.reproduce.orders import orders
@@ -86,12 +86,12 @@ def claims(
     rows = []
     for claim in table.claims:
         printed = on_printed(table, claim, n.get(claim.column), Noise())
-        mine, column = on_ours(table, claim, by_place), table.columns[claim.column]
+        mine = on_ours(table, claim, by_place)
         rows.append(
             [
                 claim.says,
                 _printed(table, claim, printed),
-                mine.word if mine.by is not None and column.from_ in MEASURED else NOTHING,
+                _ours(claim, mine),
                 _analogue(claim, analogue),
                 "yes" if claim.ours else "about the authors' machine or training",
             ]
@@ -103,10 +103,18 @@ def claims(
 def _printed(table: Table, claim: Claim, verdict: Verdict) -> str:
     if verdict.by is None:
         return f"{verdict.word}: the figures are not printed"
-    by = f"{verdict.by:.2f}x" if claim.ratio else f"{verdict.by:+.3g}"
+    by = _by(claim, verdict.by)
     several = f", {verdict.held} of {verdict.of}" if verdict.of > 1 else ""
     label = table.columns[claim.column].label or claim.column
     return f"{verdict.word}: {by} on {label}{several}{_NOISE[verdict.clear]}"
+
+
+def _ours(claim: Claim, verdict: Verdict) -> str:
+    return NOTHING if verdict.by is None else f"{verdict.word}: {_by(claim, verdict.by)}"
+
+
+def _by(claim: Claim, by: float) -> str:
+    return f"{by:.2f}x" if claim.ratio else f"{by:+.3g}"
 
 
 def _analogue(claim: Claim, analogue: AnalogueView | None) -> str:

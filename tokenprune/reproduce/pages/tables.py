@@ -11,6 +11,7 @@ from tokenprune.reproduce import wording
 from tokenprune.reproduce.cells import (
     BLOCKED,
     EXACT,
+    SHOWN,
     SIGNS,
     Cell,
     Key,
@@ -72,7 +73,7 @@ def head(table: Table, name: str) -> str:
 
 
 def _row(table: Table, row: Row, by_place: Mapping[Key, Cell], faint: set[Key]) -> RowView:
-    cells = [_cell(by_place[row.label, name], (row.label, name) in faint) for name in table.columns]
+    cells = [shown(by_place[row.label, name], (row.label, name) in faint) for name in table.columns]
     return RowView(
         name=row.label,
         cells=cells,
@@ -98,13 +99,17 @@ def words(table: Table, row: Row, run: Run) -> str:
     return " ".join(f"{key}={as_typed(value)}" for key, value in found.items() if value is not None)
 
 
-def _cell(cell: Cell, faint: bool) -> CellView:
+def shown(cell: Cell, faint: bool) -> CellView:
+    """A cell; `faint`: its level says nothing, since our full model deviates."""
+    printed, sign = wording.figure(cell.printed, cell.column), SIGNS[cell.status]
+    if cell.mine is not None:  # the sign is about the printed figure, not about ours
+        printed, sign = f"{printed} {sign}".strip(), ""
     return CellView(
-        printed=wording.figure(cell.printed, cell.column),
+        printed=printed,
         ours=_ours(cell),
         delta=_delta(cell),
         status=cell.status,
-        sign=SIGNS[cell.status],
+        sign=sign,
         value=_sorted_by(cell.printed),
         why=cell.why,
         grey=faint,
@@ -119,7 +124,8 @@ def _ours(cell: Cell) -> str:
 
 
 def _delta(cell: Cell) -> str:
-    return wording.difference(cell) if cell.found is not None else ""
+    """None beside a figure that was measured on other hardware."""
+    return wording.difference(cell) if cell.found is not None and cell.status != SHOWN else ""
 
 
 def _sorted_by(printed: Any) -> float | None:
