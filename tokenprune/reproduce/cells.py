@@ -216,7 +216,8 @@ def _printed_inputs(table: Table, row: Row, of: Sequence[str]) -> list[Input] | 
     if any(value is None for value in values):
         return None
     return [
-        Input(seconds(value), 0 if isinstance(value, str) else half_unit(value)) for value in values
+        Input(seconds(value), 0.0 if isinstance(value, str) else half_unit(value))
+        for value in values
     ]
 
 

@@ -48,6 +48,18 @@ def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
         figure.check(what, config)
         for id_ in named(what):
             _table(config, id_, line, console)
+    if not config.plan:
+        _pages(config, console)
+
+
+def _pages(config: ReproduceConfig, console: Console) -> None:
+    """Of every paper of which a table was asked for."""
+    from tokenprune.reproduce.pages import write_pages
+
+    out = Path(config.out).expanduser()
+    names = dict.fromkeys(id_.partition("/")[0] for what in config.what for id_ in named(what))
+    files = ", ".join(map(str, write_pages(list(names), out, out)))
+    console.print(Text(f"\npages: {files}", style="dim"), soft_wrap=True)
 
 
 def _check(what: Sequence[str], console: Console) -> None:
