@@ -67,7 +67,7 @@ ROOMS = {
     ),
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",
     "reproduce": (
-        "errors lookup options storage flops strategy registry plugins loading tasks results "
+        "errors lookup options storage ops flops strategy registry plugins loading tasks results "
         "evaluation pictures study bench"
     ),
     "cli": (

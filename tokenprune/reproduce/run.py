@@ -38,6 +38,11 @@ def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
     if not config.what:
         _index(config, console)
         return
+    if config.analogue:
+        from tokenprune.reproduce.analogues import analogues  # which loads torch
+
+        analogues(config, line, console)
+        return
     for what in config.what:
         for id_ in named(what):
             _table(config, id_, line, console)

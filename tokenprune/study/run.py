@@ -28,6 +28,7 @@ from tokenprune.study.place import Place, place_of
 from tokenprune.study.plan import Cell, plan_cells
 from tokenprune.study.results import Results, gather
 from tokenprune.study.runner import build_task
+from tokenprune.study.scores import Answers
 from tokenprune.study.stale import unfinished
 from tokenprune.study.sweep import SweepConfig
 from tokenprune.study.workers import Job, default_workers, work
@@ -111,9 +112,18 @@ def extent_of(config: CellConfig) -> Extent:
 def _measured(
     config: StudyConfig, cells: Sequence[Cell], out: Path, command: str
 ) -> Iterator[tuple[StudyConfig, Place, Results]]:
-    """Results of all cells, how and where they were made.
+    """Results of all cells, how and where they were made; see `answered`."""
+    with answered(config, cells, out, command) as (settled, place, answers):
+        yield settled, place, gather(cells, answers, config.resamples, config.seed)
 
-    Nobody else writes into `out` before the block ends.
+
+@contextmanager
+def answered(
+    config: StudyConfig, cells: Sequence[Cell], out: Path, command: str
+) -> Iterator[tuple[StudyConfig, Place, Answers]]:
+    """What all cells that have a pipeline answered, how and where; unfinished ones are run first.
+
+    Nobody else writes into `out` before the block ends. Raises TokenpruneError, OSError.
     """
     task = build_task(config)
     place = place_of(config, cells, type(task), command)
@@ -125,8 +135,7 @@ def _measured(
         (out / CELLS).mkdir(exist_ok=True)
         cell_files.remove_drafts(out / CELLS)
         _run(config, waiting, place, out)
-        answers = {job.cell.slug: cell_files.read(job.folder) for job in jobs}
-        yield config, place, gather(cells, answers, config.resamples, config.seed)
+        yield config, place, {job.cell.slug: cell_files.read(job.folder) for job in jobs}
 
 
 def _settled(config: StudyConfig, task: Task) -> StudyConfig:
