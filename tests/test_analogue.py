@@ -15,7 +15,7 @@ from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
 from tokenprune.options import typed
 from tokenprune.plugins import load_plugins
-from tokenprune.reproduce import analogue, grid, grid_page
+from tokenprune.reproduce import analogue, grid, grid_screen, grid_words
 from tokenprune.reproduce.analogue import run
 from tokenprune.reproduce.analogues import having
 from tokenprune.reproduce.arms import arms, at_budget, cell_of, control, plugins
@@ -233,25 +233,26 @@ def test_figures_come_back_from_their_file_as_they_were(made: Grid, tmp_path: Pa
     assert first is not None
     grid.write(file, first)
     assert file.read_bytes() == text
-    assert grid_page.markdown(first, {}) == grid_page.markdown(made, {})
+    assert grid_words.rows(first) == grid_words.rows(made)
+    assert grid_words.setting(first) == grid_words.setting(made)
     assert grid.read(tmp_path / "none.json") is None
     file.write_text("{}")
     with pytest.raises(ConfigError, match="does not hold an analogue's figures: remove it"):
         grid.read(file)
 
 
-def test_the_page_says_that_it_is_no_reproduction(made: Grid) -> None:
-    page = grid_page.markdown(made, {"images/a.png": "bars"})
-    assert page.startswith(
-        "*Analogue on the embedded model, 3 synthetic samples. It shows that the grid runs and "
-        "how the method behaves there. It is not a reproduction.*"
+def test_it_says_that_it_is_no_reproduction(made: Grid) -> None:
+    sentence = (
+        "Analogue on the embedded model, 3 synthetic samples. It shows that the grid runs and how "
+        "the method behaves there. It is not a reproduction."
     )
-    assert "![bars](images/a.png)" in page
-    assert "| dycoke_random | 45.8 % |" in page
-    assert "| *random, 45.8 %* | 45.8 % |" in page
+    assert grid_words.head(made) == sentence
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(grid_page.screen("title", made))
-    assert "It is not a reproduction." in console.export_text()
+    console.print(grid_screen.screen("title", made))
+    shown = " ".join(console.export_text().split())
+    assert sentence in shown
+    assert "dycoke_random 45.8 %" in shown and "random, 45.8 % 45.8 %" in shown
+    assert "seed 0, greedy answers of at most 48 tokens, float32" in shown
 
 
 def test_the_command_names_tables_that_have_an_analogue(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,9 @@ def test_methods_on_other_samples_are_compared_by_what_each_loses() -> None:
     assert all(effects) and one.difference is not None
     first, second = (100 * effect.value for effect in effects if effect)
     assert one.difference.value == pytest.approx(second - first)
-    halves = [100 * np.diff(effect.interval)[0] / 2 for effect in effects if effect]
-    assert one.difference.low == pytest.approx(second - first - np.hypot(*halves))
+    intervals = [effect.interval for effect in effects if effect and effect.interval]
+    halves = [50 * (high - low) for low, high in intervals]
+    assert one.difference.low == pytest.approx(second - first - math.hypot(*halves))
     assert one.word == "holds"
 
 

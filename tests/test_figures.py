@@ -16,6 +16,7 @@ from tokenprune.tasks.tinyvqa import TinyVQA
 
 pytest.importorskip("matplotlib")
 FAST = {"device": "cpu", "frames": 8, "max_new_tokens": 3}
+SHORT = ("once", "repeat")
 PAIR = ("a.png", "b.png")
 
 
@@ -94,6 +95,12 @@ def test_any_video_can_be_asked_about(tmp_path):
     assert len(numbers(drawn)["weights"]) == 8 and f"video {video}" in drawn.caption
 
 
+def test_a_short_video_is_shown_once_or_with_repeated_frames(tmp_path):
+    given = {"video": str(write_video(tmp_path / "v.mp4", 4)), "question": "What?", "frames": 8}
+    tasks = [subject.task_of(configured({}, {**given, "short": short})) for short in SHORT]
+    assert [len(task[0].frames) for task in tasks] == [4, 8]
+
+
 def test_a_sample_is_found_by_id_number_or_category():
     task = TinyVQA(samples=16, frames=8)
     assert subject.place_of(task, "tinyvqa-0-8-00003") == subject.place_of(task, "3") == 3
@@ -124,6 +131,9 @@ def test_the_same_figure_is_the_same_file(tmp_path):
         ("kept", {"strategy": "visionzp"}, "did you mean 'visionzip'"),
         ("kept", {"keep": 1.5}, "keep="),
         ("kept", {"assistant": "nano", "strategy": "dytok"}, "another strategy's budget"),
+        ("kept", {"assistant": "nano", "strategy": "fastv"}, r"write strategy=fastv\+dytok"),
+        ("decode", {"assistant": "nano"}, r"write strategy=dycoke\+dytok"),
+        ("decode", {**FAST, "max_new_tokens": 1}, "is one token.*ask for a description"),
     ],
 )
 def test_what_cannot_be_drawn_says_what_to_write_and_leaves_nothing(tmp_path, kind, given, says):

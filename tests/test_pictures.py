@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,16 @@ def test_a_pair_of_pictures_is_shown_by_its_first():
     made = footage_of(sample(8), [4])
     assert [int(picture[0, 0, 0]) for picture in made.pictures] == [0, 2, 4, 6]
     assert made.evidence == (2,), "frame 5 of the video is in the third pair"
+
+
+def test_videos_that_are_one_to_the_model_follow_one_another():
+    one = sample(4)
+    both = replace(one, media=(one.frames[:, :4], one.frames + 10, one.frames[0]))
+    together, apart = footage_of(both, [8]), footage_of(both, [4, 4])
+    levels = [0, 1, 2, 3, 10, 11, 12, 13]
+    for made in (together, apart):
+        assert [int(picture[0, 0, 0]) for picture in made.pictures] == levels
+    assert len(footage_of(both, [4, 4, 1])) == 9, "an image that was compressed, too"
 
 
 def test_only_the_centre_is_shown_where_only_that_is_seen():

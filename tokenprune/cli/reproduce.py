@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from tokenprune.cli.command import Command, console, keys
@@ -35,6 +36,9 @@ examples:
 def run(words: Sequence[str], line: str) -> None:
     """Prints what was asked for; see `reproduce.run`."""
     config = parse(words)
+    if not config.download:  # read by the hub's and lmms-eval's libraries when they are imported
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     from tokenprune.reproduce.run import reproduce
 
     reproduce(config, line, console())

@@ -16,6 +16,7 @@ from tokenprune.options import (
     check_counts,
     check_fraction,
     check_sampling,
+    check_short,
     from_mapping,
     key,
 )
@@ -39,6 +40,7 @@ class FigureConfig(Prompted):
     sample: str | None = key(None, "the sample's id, or its number in the task")
     frames: int | None = key(None, "frames of the video; 32 of video=, else 16")
     sampling: str = key("index", "frames of a file by number (index) or by the clock (time)")
+    short: str = key("once", "frames of a short file once, or repeated (repeat)")
     strategy: str = key("", "what is drawn, as in visionzip+dytok")
     against: str | None = key(None, "drawn above it; none is the full model")
     keep: float | None = key(None, "visual tokens left, mean over LLM layers", example="0.25")
@@ -54,6 +56,7 @@ class FigureConfig(Prompted):
         super().__post_init__()
         check_counts(self, "frames", "top", "max_new_tokens")
         check_sampling(self.sampling)
+        check_short(self.short)
         if self.keep is not None:
             check_fraction("keep", self.keep, "0.25")
         if self.question is not None and self.video is None:

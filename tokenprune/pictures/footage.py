@@ -12,7 +12,7 @@ from tokenprune.loading.media import Medium, media_of
 from tokenprune.pixels import Cropped, Kind
 from tokenprune.tasks import Sample
 
-Picture = UInt8[Tensor, "h w 3"]
+Picture = UInt8[Tensor, "_ _ 3"]  # of any size
 
 
 @dataclass(frozen=True)
@@ -42,25 +42,30 @@ def footage_of(sample: Sample, frames: Sequence[int], kind: Kind | None = None) 
     the model takes pictures; None: it sees them whole.
     """
     videos = [one.frames if isinstance(one, Medium) else one for one in media_of(sample.shown)]
+    groups = _grouped(videos, len(frames))
     pictures: list[Picture] = []
-    for video, count in zip(_as_videos(videos, len(frames)), frames, strict=True):
-        places = [place * len(video) // count for place in range(count)]
-        pictures += [seen(video[place], kind) for place in places]
-    first, shown = frames[0], len(sample.frames)
+    for group, count in zip(groups, frames, strict=True):
+        places = [place * len(group) // count for place in range(count)]
+        pictures += [seen(group[place], kind) for place in places]
+    first, shown = frames[0], len(groups[0])
     evidence = dict.fromkeys(frame * first // shown for frame in sample.evidence)
     return Footage(tuple(pictures), tuple(evidence), sample.full_question, sample.answer)
 
 
-def _as_videos(media: Sequence[Tensor], number: int) -> list[Tensor]:
-    """As many as were counted: without images, or with each of them as a video of one frame behind
-    the videos.
+def _grouped(media: Sequence[Tensor], number: int) -> list[list[Tensor]]:
+    """The pictures of each video that was counted.
+
+    Images are none or, where they were counted, too, videos of one frame behind the others; all
+    videos are one where frames are images to the model.
     """
-    videos = [one for one in media if one.ndim == 4]
-    images = [one.unsqueeze(0) for one in media if one.ndim == 3]
+    videos = [[*one] for one in media if one.ndim == 4]
+    images = [[one] for one in media if one.ndim == 3]
+    if number == 1 and len(videos) > 1:
+        return [[picture for video in videos for picture in video]]
     return (videos + images)[:number]
 
 
-def seen(picture: Picture, kind: Kind | None) -> UInt8[Tensor, "y x 3"]:
+def seen(picture: Picture, kind: Kind | None) -> Picture:
     """The part of a picture that becomes tokens."""
     if not isinstance(kind, Cropped):
         return picture

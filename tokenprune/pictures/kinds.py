@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenprune.errors import ConfigError
 from tokenprune.evaluation.generate import Generated, generate
 from tokenprune.evaluation.retention import retaining
 from tokenprune.loading.checkpoint import load
@@ -80,6 +81,7 @@ def over_footage(config: FigureConfig) -> Made:
     systems, footage, data = [], None, {}
     specs = [spec for spec in (config.against, config.strategy) if spec]
     pipelines = {spec: pipeline_of(subject, spec) for spec in specs}
+    check_guided(config, pipelines.values())
     for spec, pipeline in pipelines.items():
         made = answered(subject, pipeline)
         report = made.report[0]
@@ -106,6 +108,7 @@ def over_tokens(config: FigureConfig) -> Made:
     subject = Subject.of(config)
     answers, data = [], {}
     pipelines = {FULL: build("none"), config.strategy: pipeline_of(subject, config.strategy)}
+    check_guided(config, pipelines.values())
     recorder = Recorder()
     for label, pipeline in pipelines.items():
         recorder = Recorder()
@@ -171,6 +174,15 @@ def pipeline_of(subject: Subject, spec: str) -> Pipeline:
     return retaining(pipeline, config.keep, extent, options)
 
 
+def check_guided(config: FigureConfig, pipelines: Iterable[Pipeline]) -> None:
+    """ConfigError for an assistant that would guide nothing."""
+    if config.assistant is not None and all(one.allocator is None for one in pipelines):
+        raise ConfigError(
+            f"assistant={config.assistant} guides an allocator, and {config.strategy} has none: "
+            f"write strategy={config.strategy}+dytok, or leave it out"
+        )
+
+
 def kept_of(label: str, report: SampleReport, answer: str) -> kept.Kept:
     """What a report says that was kept."""
     grids = [(video.height, video.width) for video in report.videos for _ in range(video.frames)]
@@ -203,6 +215,11 @@ def told_of(label: str, subject: Subject, made: Generated, recorder: Recorder) -
     """Of each generated token that was read again, its word and where it looked."""
     report = made.report[0]
     steps = recorder.steps[: made.lengths[0] - 1]
+    if not steps:
+        raise ConfigError(
+            f'the answer of the {label}, "{made.texts[0]}", is one token, and the figure is about '
+            "those that follow: ask for a description, or for a longer answer (max_new_tokens=)"
+        )
     mass: Float[Tensor, "n f"] = torch.stack([step.mass[0].mean(0) for step in steps])
     changed = [False, *(bool(change) for change in report.changes)]
     ids = made.ids[0, : len(steps)].tolist()

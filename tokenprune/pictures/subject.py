@@ -92,10 +92,16 @@ class Subject:
 def task_of(config: FigureConfig) -> Task:
     """What the sample is taken from. Raises TaskError, VideoError."""
     if config.video is not None and config.question is not None:
-        return Clip(config.video, config.question, config.frames or FILE_FRAMES, config.sampling)
-    frames = config.frames or default_frames(config.task)
-    how = {"samples": None, "frames": frames, "seed": config.seed, "sampling": config.sampling}
-    return tasks.build(config.task, **how)
+        frames = config.frames or FILE_FRAMES
+        return Clip(config.video, config.question, frames, config.sampling, config.short)
+    return tasks.build(
+        config.task,
+        samples=None,
+        frames=config.frames or default_frames(config.task),
+        seed=config.seed,
+        sampling=config.sampling,
+        short=config.short,
+    )
 
 
 def place_of(task: Task, sample: str | None, category: str | None = None) -> int:

@@ -14,7 +14,7 @@ from tokenprune.reproduce import analogue, grid
 from tokenprune.reproduce.arms import arms, plugins
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import ids, named, path, read_table
-from tokenprune.reproduce.grid_page import screen
+from tokenprune.reproduce.grid_screen import screen
 
 if TYPE_CHECKING:
     from rich.console import Console

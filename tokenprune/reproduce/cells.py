@@ -51,7 +51,7 @@ class Found:
         settings: of the job, as its folder has them
         machine, date, revision: where, when and with which code
         guessed, unparsed, empty: answers of that kind, where the task knows
-        folder: of the run
+        folder: of the run, in `jobs` of the folder that it was made in
     """
 
     value: float

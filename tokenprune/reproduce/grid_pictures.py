@@ -113,9 +113,9 @@ def _heat(found: Grid, first: str, second: str) -> Drawing:
     rows, columns = found.axes[first], found.axes[second]
     values = [[scores.get((one, other)) for other in columns] for one in rows]
     full = found.of(FULL)[0].score.value
-    names = [[tick(value) for value in values] for values in (rows, columns)]
+    names, heads = ([tick(value) for value in values] for values in (rows, columns))
     title = f"score, %; full model {full:.1f}"
-    return grid(*names, values, axis(first), axis(second), title=title)
+    return grid(names, heads, values, axis(first), axis(second), title=title)
 
 
 def _bars(found: Grid) -> Drawing:

@@ -15,6 +15,7 @@ from tokenprune.errors import ConfigError
 from tokenprune.options import load_file, nearest, typed
 from tokenprune.reproduce.files import home
 from tokenprune.reproduce.parts import one_of
+from tokenprune.reproduce.schema import Table
 
 FOLDER = "protocols"
 KINDS = ("choice", "judged", "open")
@@ -146,6 +147,14 @@ class Protocol:
         yield from (item.text for item in self.items)
         for name, one in self.tasks.items():
             yield f"{name}: {one.text}."
+
+
+def samples(table: Table, name: str) -> int:
+    """How many samples are behind a printed score of a column; 0 where that is not on file."""
+    column = table.columns[name]
+    if column.n is not None or table.protocol is None or not column.task:
+        return column.n or 0
+    return read_protocol(table.protocol).task(column.task).n
 
 
 def folder() -> Path:

@@ -7,23 +7,24 @@ import sys
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from tokenprune.errors import ConfigError
-from tokenprune.reproduce import ours, screen
+from tokenprune.reproduce import flips, ours, screen
 from tokenprune.reproduce.cells import Cell, cells, counted
 from tokenprune.reproduce.check import faults
-from tokenprune.reproduce.claims import on_ours, on_printed
+from tokenprune.reproduce.claims import Verdict, on_ours, on_printed
 from tokenprune.reproduce.commands import missing
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.costs import cost
 from tokenprune.reproduce.files import ALL, named, read_table, tables
 from tokenprune.reproduce.jobs import Planned, plan
 from tokenprune.reproduce.noise import Noise
-from tokenprune.reproduce.protocol import Benchmark, read_protocol
-from tokenprune.reproduce.schema import Table
+from tokenprune.reproduce.parts import Claim
+from tokenprune.reproduce.protocol import Benchmark, read_protocol, samples
+from tokenprune.reproduce.schema import Row, Table
 from tokenprune.reproduce.work import work
 
 if TYPE_CHECKING:
@@ -70,22 +71,28 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> No
     whole = read_table(id_)
     chosen = choose(whole, config.rows, config.columns)
     out = Path(config.out).expanduser()
-    found = ours.known(out, id_)
-    made = _of(chosen, cells(whole, found))
-    planned = plan([(id_, whole, made)], config)
+    noise = flips.known(out)
+
+    def now() -> list[Cell]:
+        return cells(whole, ours.known(out, id_), noise)
+
+    planned = plan([(id_, whole, _of(chosen, now()))], config)
     if config.plan:
-        console.print(
-            screen.plan(id_, [(one, cost(one, _task(whole, one), config)) for one in planned])
-        )
+        costs = [(one, cost(one, _task(whole, one), config)) for one in planned]
+        console.print(screen.plan(id_, costs))
+        return
+    if config.noise:
+        console.print(flips.measure(planned, config, line).measured, highlight=False)
         return
     worked = work(planned, config, line, lambda told: print(told, file=sys.stderr, flush=True))
-    if worked.done:
-        found = ours.known(out, id_)
-        made = _of(chosen, cells(whole, found))
+    every = now()
+    made = _of(chosen, every)
     console.print(screen.table(f"{id_}: {whole.title}", chosen, made, console.width))
-    claims = [(claim.says, *_verdicts(whole, claim, cells(whole, found))) for claim in whole.claims]
+    claims = [(claim.says, *_verdicts(whole, claim, every, noise)) for claim in whole.claims]
     for part in screen.below(chosen, made, claims, missing(id_, chosen, made), whole.remarks):
         console.print(part, soft_wrap=isinstance(part, Text))
+    if whole.figure is not None:
+        _figure(config, id_, whole, console)
     for first in worked.failed[:1]:
         others = f" and {len(worked.failed) - 1} other jobs" if len(worked.failed) > 1 else ""
         raise ConfigError(f"{id_}, {first}{others}: finished jobs stay in {out}")
@@ -97,9 +104,22 @@ def _task(table: Table, planned: Planned) -> Benchmark | None:
     return read_protocol(table.protocol).task(planned.job.task)
 
 
-def _verdicts(table: Table, claim: Any, made: Sequence[Cell]) -> tuple[Any, Any]:
+def _verdicts(
+    table: Table, claim: Claim, made: Sequence[Cell], noise: Noise
+) -> tuple[Verdict, Verdict]:
     by_place = {(cell.row.label, cell.name): cell for cell in made}
-    return on_printed(table, claim, None, Noise()), on_ours(table, claim, by_place)
+    n = samples(table, claim.column) or None
+    return on_printed(table, claim, n, noise), on_ours(table, claim, by_place)
+
+
+def _figure(config: ReproduceConfig, id_: str, table: Table, console: Console) -> None:
+    """Draws a figure about a video, and says what is to be seen and where."""
+    from tokenprune.reproduce.figure import draw  # which loads torch
+
+    drawn = draw(id_, table, config, Path(config.out).expanduser())
+    if drawn is not None:
+        for told in (drawn.alt, drawn.caption, *map(str, drawn.files)):
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _of(chosen: Table, made: Sequence[Cell]) -> list[Cell]:
@@ -135,5 +155,5 @@ def choose(table: Table, rows: Sequence[str], columns: Sequence[str]) -> Table:
     )
 
 
-def _is(name: str, table: Table, row: Any) -> bool:
+def _is(name: str, table: Table, row: Row) -> bool:
     return fnmatch(row.method, name) or fnmatch(row.label, name)

@@ -16,6 +16,7 @@ import numpy as np
 
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.config import RunConfig
+from tokenprune.evaluation.figures import figures_of
 from tokenprune.evaluation.plan import task_of
 from tokenprune.evaluation.run import run
 from tokenprune.plugins import load_plugins
@@ -111,7 +112,7 @@ def read(
         date=datetime.date.today().isoformat(),
         revision=environment.get("git_revision"),
         **_readings(own),
-        folder=str(done.folder),
+        folder=done.folder.name,
     )
 
 
@@ -128,7 +129,7 @@ def _answered(answers: Sequence[Answer], part: Part) -> list[Answer]:
 
 def _metric(task: Any, column: Column, answers: Sequence[Answer]) -> float:
     """The column's figure over these answers, in the paper's scale."""
-    figures = task.metrics({answer.index: answer.prediction for answer in answers})
+    figures = figures_of(task, answers)
     if not column.metric or not figures:
         scores = [answer.score for answer in answers if answer.score is not None]
         return column.scale * float(np.mean(scores)) if scores else math.nan

@@ -60,5 +60,5 @@ def read(job: Job, done: dict[str, Any], column: Column, folder: Path) -> Found:
         machine=str(place.get("device_name") or place["device"]),
         date=datetime.date.today().isoformat(),
         revision=place.get("git_revision"),
-        folder=str(folder),
+        folder=folder.name,
     )

@@ -13,7 +13,7 @@ from tokenprune.reproduce.cells import Found, Key
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import read_table
 from tokenprune.reproduce.jobs import SCORE, Job, Planned
-from tokenprune.reproduce.protocol import read_protocol
+from tokenprune.reproduce.protocol import read_protocol, samples
 from tokenprune.reproduce.schema import Table
 from tokenprune.storage import exclusive
 
@@ -65,8 +65,8 @@ def _done(
         for place in one.places:
             table = read_table(place.id_)
             column = table.columns[place.column]
-            of, judge = _asked(table, one.job)
-            mine = scores.read(one.job, run, column, column.n or of, judge, config)
+            of, judge = samples(table, place.column), _judge(table, one.job)
+            mine = scores.read(one.job, run, column, of, judge, config)
             found.append((place.id_, (place.row, place.column), mine))
         return found
     bench = speed.do(one.job, folder, config, command)
@@ -77,12 +77,9 @@ def _done(
     return found
 
 
-def _asked(table: Table, job: Job) -> tuple[int, str | None]:
-    """Samples that the protocol's task has, and the paper's judge."""
-    if table.protocol is None:
-        return 0, None
-    task = read_protocol(table.protocol).task(job.task)
-    return task.n, task.judge
+def _judge(table: Table, job: Job) -> str | None:
+    """The model that judged the printed answers."""
+    return None if table.protocol is None else read_protocol(table.protocol).task(job.task).judge
 
 
 def _store(out: Path, one: Planned, found: Sequence[tuple[str, Key, Found]]) -> None:

@@ -1,8 +1,6 @@
-"""An analogue as Markdown and on a terminal."""
+"""An analogue on a terminal."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table as Drawn
@@ -10,23 +8,6 @@ from rich.text import Text
 
 from tokenprune.reproduce import grid_words as words
 from tokenprune.reproduce.grid import METHOD, Grid
-
-
-def markdown(found: Grid, images: Mapping[str, str]) -> str:
-    """The section of a page below its heading; `images` are alt texts by path."""
-    head = "| " + " | ".join(words.COLUMNS) + " |"
-    rule = "| --- |" + " ---: |" * (len(words.COLUMNS) - 1)
-    table = [head, rule, *(f"| {' | '.join(row)} |" for row in words.rows(found))]
-    blocks = [
-        f"*{words.head(found)}*",
-        words.translated(found),
-        *(f"![{alt}]({path})" for path, alt in images.items()),
-        "\n".join(table),
-        "\n".join(f"* {one}" for one in words.findings(found)),
-        words.setting(found),
-        words.place(found),
-    ]
-    return "\n\n".join(block for block in blocks if block)
 
 
 def screen(title: str, found: Grid) -> RenderableType:

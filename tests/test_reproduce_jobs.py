@@ -1,0 +1,182 @@
+"""A whole table end to end on the embedded model: jobs, their store, what cells then say."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import demo_papers
+import pytest
+
+from tokenprune.cli.main import main
+from tokenprune.reproduce import ours
+from tokenprune.reproduce.cells import (
+    BLOCKED,
+    DEVIATES,
+    EXACT,
+    NOT_RUN,
+    PARTIAL,
+    REPRODUCED,
+    Cell,
+    cells,
+)
+from tokenprune.reproduce.files import read_table
+from tokenprune.reproduce.verdict import grey
+
+FAR = 250.0  # no score can be near it: tolerances of eight samples are wide
+
+
+def _cells(id_: str, out: Path) -> dict[tuple[str, str], Cell]:
+    table = read_table(id_)
+    return {(cell.row.label, cell.name): cell for cell in cells(table, ours.known(out, id_))}
+
+
+def _statuses(id_: str, out: Path) -> dict[str, str]:
+    return {row: cell.status for (row, name), cell in _cells(id_, out).items() if name == "shapes"}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """The folder of the papers, and the one that the first table was reproduced into."""
+    root = tmp_path_factory.mktemp("reproduce")
+    printed = [[100.0, 100.0], [FAR, FAR], [1.0, 1.0]]
+    home = demo_papers.write(root / "papers", {"table1": demo_papers.table(printed)})
+    with demo_papers.at(home):
+        assert main(["reproduce", "demo/table1", f"out={root / 'out'}", "device=cpu"]) == 0
+        yield home, root / "out"
+
+
+def test_a_table_is_run_and_judged(first: tuple[Path, Path]) -> None:
+    _, out = first
+    assert _statuses("demo/table1", out) == {
+        "Full": REPRODUCED,
+        "FastV": DEVIATES,
+        "Else": BLOCKED,
+    }
+    found = _cells("demo/table1", out)["FastV", "shapes"].found
+    full = _cells("demo/table1", out)["Full", "shapes"].found
+    assert found is not None and full is not None
+    assert found.n == found.of == demo_papers.SAMPLES and not found.errors
+    assert found.effect == pytest.approx(found.value - full.value)
+    assert full.full and full.effect is None
+    assert found.settings["options"] == {"fastv.layer": 1, "fastv.drop": 0.5}
+    assert (out / "jobs" / found.folder / "summary.json").is_file()
+
+
+def test_a_derived_cell_has_what_follows_from_ours(first: tuple[Path, Path]) -> None:
+    _, out = first
+    derived = _cells("demo/table1", out)["FastV", "avg"]
+    measured = _cells("demo/table1", out)["FastV", "shapes"]
+    assert derived.status == EXACT  # the paper's own arithmetic
+    assert derived.mine == measured.ours[0]
+
+
+def test_the_value_is_the_runs(first: tuple[Path, Path]) -> None:
+    """Counted once more in the run's own records."""
+    _, out = first
+    found = _cells("demo/table1", out)["FastV", "shapes"].found
+    assert found is not None
+    lines = (out / "jobs" / found.folder / "records.jsonl").read_text().splitlines()
+    scores = [json.loads(line)["strategy"]["score"] for line in lines]
+    assert found.value == pytest.approx(100 * sum(scores) / len(scores))
+
+
+def test_tables_share_jobs(first: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    home, out = first
+    before = sorted((out / "jobs").iterdir())
+    times = [folder.stat().st_mtime_ns for folder in before]
+    printed = [[50.0, 50.0], [60.0, 60.0], [1.0, 1.0]]
+    tables = {"table1": demo_papers.table(printed), "table2": demo_papers.table(printed)}
+    demo_papers.write(home, tables)
+    assert main(["reproduce", "demo/table2", f"out={out}", "device=cpu"]) == 0
+    assert sorted((out / "jobs").iterdir()) == before
+    assert [folder.stat().st_mtime_ns for folder in before] == times
+    one, other = (_cells(f"demo/{name}", out)["FastV", "shapes"] for name in ("table1", "table2"))
+    assert one.found is not None and other.found is not None
+    assert one.found.run == other.found.run
+
+
+def test_a_full_model_that_deviates_greys_its_column(first: tuple[Path, Path]) -> None:
+    home, out = first
+    printed = [[FAR, FAR], [60.0, 60.0], [1.0, 1.0]]
+    demo_papers.write(home, {"table1": demo_papers.table(printed)})
+    table = read_table("demo/table1")
+    made = cells(table, ours.known(out, "demo/table1"))
+    assert grey(table, made) == {("Full", "shapes"), ("FastV", "shapes")}
+
+
+def test_fewer_samples_are_never_reproduced(first: tuple[Path, Path], tmp_path: Path) -> None:
+    home, _ = first
+    demo_papers.write(home, {"table1": demo_papers.table([[50.0, 50.0]] * 3)})
+    words = ["reproduce", "demo/table1", "limit=3", "rows=Full", f"out={tmp_path}", "device=cpu"]
+    assert main(words) == 0
+    found = _cells("demo/table1", tmp_path)["Full", "shapes"]
+    assert (found.status, found.why) == (PARTIAL, f"3 of {demo_papers.SAMPLES} samples")
+    assert _statuses("demo/table1", tmp_path)["FastV"] == NOT_RUN
+
+
+_DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import demo_papers
+from tokenprune.cli.main import main
+with demo_papers.at(Path({home!r})):
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_kill_9_loses_no_answer(first: tuple[Path, Path], tmp_path: Path) -> None:
+    home, _ = first
+    demo_papers.write(home, {"table1": demo_papers.table([[50.0, 50.0]] * 3)})
+    driver = _DRIVER.format(tests=str(Path(__file__).parent), home=str(home))
+    words = ["reproduce", "demo/table1", "rows=FastV", f"out={tmp_path}", "device=cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", driver, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        answered = _wait_for_answers(tmp_path, process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not list(tmp_path.glob("jobs/*/summary.json"))
+    assert main(words) == 0
+    (folder,) = tmp_path.glob("jobs/*")
+    environment = json.loads((folder / "summary.json").read_text())["environment"]
+    assert environment["earlier"], "the run was begun anew"
+    assert answered >= 1
+    assert _statuses("demo/table1", tmp_path)["FastV"] in (REPRODUCED, DEVIATES)
+
+
+def _wait_for_answers(out: Path, process: subprocess.Popen[bytes]) -> int:
+    """Until some answers are in a journal and the run is not at its end; how many."""
+    for _ in range(1200):
+        lines = [
+            line for file in out.glob("jobs/*/*.jsonl") for line in file.read_text().splitlines()
+        ]
+        if lines:
+            return len(lines)
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    raise AssertionError("no answer within a minute")
+
+
+def test_measured_noise_is_recorded_and_used(
+    first: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, _ = first
+    demo_papers.write(home, {"table1": demo_papers.table([[50.0, 50.0]] * 3)})
+    words = ["reproduce", "demo/table1", "rows=FastV", f"out={tmp_path}", "device=cpu"]
+    assert main([*words, "noise=float32,bfloat16"]) == 0
+    noise = json.loads((tmp_path / "noise.json").read_text())
+    assert 0 <= noise["full"] <= 1 and 0 <= noise["compressed"] <= 1
+    assert "float32 against bfloat16" in capsys.readouterr().out
