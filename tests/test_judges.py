@@ -109,7 +109,7 @@ def test_a_judge_in_the_tasks_own_code_has_another_word(monkeypatch: pytest.Monk
     monkeypatch.delenv("API_TYPE", raising=False)
     fixed = [("fixed", task(by_judge))]
     monkeypatch.setattr(judges, "VARIABLE", "NO_SUCH_NAME_IN_THIS_" + "FILE")
-    with pytest.raises(LmmsError, match=r"fixed names its judge in its own code.* write judge=task"):
+    with pytest.raises(LmmsError, match=r"fixed names its judge in its own .* judge=task"):
         judges.check("fixed", "gpt-4o", fixed)
     judges.check("fixed", judges.OWN, fixed)
     monkeypatch.setenv("API_TYPE", "azure")
