@@ -8,6 +8,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -20,7 +21,7 @@ def test_the_wheel_contains_every_strategy_and_the_embedded_model(tmp_path):
 
     (built,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(built).namelist())
-    for folder in ("strategies", "adapters", "tasks", "checkpoints"):
+    for folder in ("strategies", "adapters", "tasks", "checkpoints", "papers"):
         for file in (ROOT / "tokenprune" / folder).rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
                 assert file.relative_to(ROOT).as_posix() in names
@@ -30,6 +31,8 @@ def test_the_wheel_contains_every_strategy_and_the_embedded_model(tmp_path):
     } <= names
     assert not any(name.startswith(("tests/", "strategies/", "experiments/")) for name in names)
     assert any(name.endswith("entry_points.txt") for name in names)
+    table = yaml.safe_load(zipfile.ZipFile(built).read("tokenprune/papers/dycoke/table1.yaml"))
+    assert table["rows"][0]["method"] == "Full"
     assert Path(built).stat().st_size < 10_000_000
 
 

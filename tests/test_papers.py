@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tokenprune import registry
+from tokenprune.evaluation.config import parse
 from tokenprune.plugins import load_plugins
 from tokenprune.reproduce.files import home, ids, papers, read_paper, read_table, tables
+from tokenprune.reproduce.pages.tables import words
 from tokenprune.reproduce.schema import Row, Table
 
 DATA = Path(__file__).parent / "data" / "paper_tables.json"
@@ -137,3 +140,13 @@ def test_a_row_that_repeats_another_is_equal_to_it(id_, table, row):
     assert len(shared) >= 2
     for column in shared:
         assert table.printed(row, column) == other_table.printed(other, column), column
+
+
+def test_what_is_run_can_be_copied_from_a_page():
+    for id_, table in tables():
+        for row in table.rows:
+            if row.run is not None:
+                config = parse(shlex.split(words(table, row, row.run)))
+                assert config.strategy == row.run.strategy, f"{id_}, {row.label}"
+                assert config.options == row.run.options
+                assert config.frames == (row.run.frames or table.setting(row, "frames"))

@@ -51,6 +51,7 @@ class Found:
         settings: of the job, as its folder has them
         machine, date, revision: where, when and with which code
         guessed, unparsed, empty: answers of that kind, where the task knows
+        read_otherwise: answers that today's lmms-eval reads differently from the protocol's
         folder: of the run, in `jobs` of the folder that it was made in
     """
 
@@ -73,6 +74,7 @@ class Found:
     guessed: int | None = None
     unparsed: int | None = None
     empty: int | None = None
+    read_otherwise: int | None = None
     folder: str = ""
 
 
@@ -216,7 +218,8 @@ def _printed_inputs(table: Table, row: Row, of: Sequence[str]) -> list[Input] | 
     if any(value is None for value in values):
         return None
     return [
-        Input(seconds(value), 0 if isinstance(value, str) else half_unit(value)) for value in values
+        Input(seconds(value), 0.0 if isinstance(value, str) else half_unit(value))
+        for value in values
     ]
 
 

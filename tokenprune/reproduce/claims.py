@@ -69,7 +69,7 @@ def on_printed(table: Table, claim: Claim, n: int | None, noise: Noise) -> Verdi
 def _decided(
     table: Table,
     claim: Claim,
-    known: Sequence[tuple[float, float]],
+    known: Sequence[tuple[float | int, float | int]],
     n: int | None,
     noise: Noise,
 ) -> Verdict:
@@ -83,11 +83,11 @@ def _decided(
     return Verdict(HOLDS if all(held) else FAILS, min(leads), sum(held), len(held), clear)
 
 
-def _lead(table: Table, claim: Claim, better: float, worse: float) -> float:
+def _lead(table: Table, claim: Claim, better: float | int, worse: float | int) -> float:
     """How far `better` is ahead, as a difference or a ratio, rounding errors taken away."""
     lower = table.columns[claim.column].lower
     ahead, behind = (worse, better) if lower else (better, worse)
-    return round(ahead / behind if claim.ratio else ahead - behind, 9)
+    return float(round(ahead / behind if claim.ratio else ahead - behind, 9))
 
 
 def on_ours(table: Table, claim: Claim, made: Mapping[Key, Cell]) -> Verdict:
@@ -99,14 +99,22 @@ def on_ours(table: Table, claim: Claim, made: Mapping[Key, Cell]) -> Verdict:
     leads: list[float] = []
     for one, other in pairs(table, claim):
         first, second = (made.get((row.label, claim.column)) for row in (one, other))
-        if first is None or second is None or not first.ours or not second.ours:
+        ahead, behind = _own(first), _own(second)
+        if first is None or second is None or ahead is None or behind is None:
             return Verdict(UNDECIDED)
-        lead = _lead(table, claim, first.ours[0], second.ours[0])
+        lead = _lead(table, claim, ahead, behind)
         leads.append(lead)
         words.append(_told(lead - claim.at_least, first, second))
     held = words.count(HOLDS)
     word = HOLDS if held == len(words) else FAILS if FAILS in words else UNDECIDED
     return Verdict(word, min(leads), held, len(words))
+
+
+def _own(cell: Cell | None) -> float | None:
+    """Our own figure; of a derived cell what follows from ours, not from printed ones."""
+    if cell is None or cell.column.from_ == "derived":
+        return None if cell is None else cell.mine
+    return cell.ours[0] if cell.ours else None
 
 
 def _told(lead: float, one: Cell, other: Cell) -> str:
@@ -118,7 +126,11 @@ def _told(lead: float, one: Cell, other: Cell) -> str:
 
 
 def _width(cell: Cell) -> float | None:
-    """Half of the interval of a cell's effect; of the full model's own cell, nothing."""
+    """Half of the interval of a cell's effect; nothing of the full model's own cell, and of what
+    needs no run.
+    """
+    if cell.column.from_ == "analytic":
+        return 0.0
     mine = cell.found
     if mine is None:
         return None

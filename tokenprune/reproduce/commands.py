@@ -23,7 +23,8 @@ def missing(id_: str, table: Table, made: Iterable[Cell]) -> list[str]:
     """One command per row for all its cells that were not run, in the table's order."""
     found: dict[str, list[Cell]] = {}
     for cell in made:
-        if cell.status == NOT_RUN and cell.row.run is not None:
+        measured = cell.column.task or cell.column.measure
+        if cell.status == NOT_RUN and cell.row.run is not None and measured:
             found.setdefault(cell.row.label, []).append(cell)
     lines = []
     for label, cells in found.items():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tokenprune.errors import ConfigError
 from tokenprune.options import load_file, nearest, typed
@@ -31,8 +33,7 @@ def papers() -> list[str]:
 def read_paper(name: str) -> Paper:
     """Raises ConfigError for a paper that is not there, or a file that is off."""
     _known(name, papers(), "paper")
-    file = home() / name / ABOUT
-    return typed(f"{name}/{ABOUT}", load_file(str(file)), Paper)
+    return _read(f"{name}/{ABOUT}", Paper, *_state(home() / name / ABOUT))
 
 
 def ids() -> list[str]:
@@ -50,7 +51,20 @@ def read_table(id_: str) -> Table:
     paper, _, name = id_.partition("/")
     tables = read_paper(paper).tables
     _known(name, tables, f"table of {paper}")
-    return typed(f"{id_}.yaml", {**load_file(str(path(id_))), "paper": paper}, Table)
+    return _read(f"{id_}.yaml", Table, *_state(path(id_)))
+
+
+def _state(file: Path) -> tuple[str, int]:
+    """Changes with the file: it is read once, and again when it is another."""
+    return str(file), file.stat().st_mtime_ns if file.is_file() else 0
+
+
+@functools.cache
+def _read(name: str, schema: type[Any], file: str, changed: int) -> Any:
+    found = load_file(file)
+    if schema is Table:
+        found["paper"] = Path(file).parent.name
+    return typed(name, found, schema)
 
 
 def named(what: str) -> list[str]:

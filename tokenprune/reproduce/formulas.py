@@ -41,7 +41,7 @@ class Setting:
             raise ConfigError("this formula needs a model whose sizes are known")
         return self.known
 
-    def number(self, name: str, default: float | None = None) -> float:
+    def number(self, name: str, default: float | int | None = None) -> float:
         """A setting. ConfigError where the row has none and there is no default."""
         value = self.values.get(name, default)
         if value is None:
@@ -179,19 +179,19 @@ def tokens_pct(at: Setting) -> Readings:
 
 
 def hidden(at: Setting) -> Readings:
-    return [at.model.width]
+    return [float(at.model.width)]
 
 
 def ffn(at: Setting) -> Readings:
-    return [at.model.ffn]
+    return [float(at.model.ffn)]
 
 
 def layers(at: Setting) -> Readings:
-    return [at.model.layers]
+    return [float(at.model.layers)]
 
 
 def tokens_per_frame(at: Setting) -> Readings:
-    return [at.model.cells]
+    return [float(at.model.cells)]
 
 
 FORMULAS: dict[str, Formula] = {

@@ -38,7 +38,7 @@ def spread(column: Column, share: float, n: int) -> float:
     return SURE * column.most * math.sqrt(share / n)
 
 
-def tolerance(column: Column, printed: float, share: float, n: int) -> float:
+def tolerance(column: Column, printed: float | int, share: float, n: int) -> float:
     """`spread`, and half a unit of the printed digit: 0.6 points of VideoMME's 2,700 questions at
     q = 2 %.
     """

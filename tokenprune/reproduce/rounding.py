@@ -22,13 +22,13 @@ def half_unit(printed: float | int) -> float:
     return 0.5 * 10.0 ** -digits(printed)
 
 
-def rounded(value: float, places: int) -> float:
+def rounded(value: float | int, places: int) -> float:
     """Half upwards, as people round."""
     scale = 10.0**places
     return math.floor(value * scale + 0.5 + _HAIR) / scale
 
 
-def truncated(value: float, places: int) -> float:
+def truncated(value: float | int, places: int) -> float:
     scale = 10.0**places
     return math.floor(value * scale + _HAIR) / scale
 
@@ -47,7 +47,7 @@ def equal(printed: float | int, readings: Sequence[float]) -> bool:
     return low - unit - _HAIR <= printed <= high + unit + _HAIR
 
 
-def follows(printed: float | int, value: float, low: float, high: float) -> bool:
+def follows(printed: float | int, value: float | int, low: float | int, high: float | int) -> bool:
     """Whether a figure computed from rounded ones is printed so: `value` rounded or cut off, or
     anything between the limits rounded.
     """
@@ -57,7 +57,7 @@ def follows(printed: float | int, value: float, low: float, high: float) -> bool
     return rounded(low, places) - _HAIR <= printed <= rounded(high, places) + _HAIR
 
 
-def _same(one: float, other: float) -> bool:
+def _same(one: float | int, other: float | int) -> bool:
     return abs(one - other) <= _HAIR * max(1.0, abs(one))
 
 

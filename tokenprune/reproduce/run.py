@@ -44,10 +44,26 @@ def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
 
         analogues(config, line, console)
         return
+    failed: list[str] = []
     for what in config.what:
         figure.check(what, config)
         for id_ in named(what):
-            _table(config, id_, line, console)
+            failed += _table(config, id_, line, console)
+    if not config.plan:
+        _pages(config, console)
+    for first in failed[:1]:
+        others = f" and {len(failed) - 1} other jobs" if len(failed) > 1 else ""
+        raise ConfigError(f"{first}{others}: finished jobs stay in {config.out}")
+
+
+def _pages(config: ReproduceConfig, console: Console) -> None:
+    """Of every paper of which a table was asked for."""
+    from tokenprune.reproduce.pages import write_pages
+
+    out = Path(config.out).expanduser()
+    names = dict.fromkeys(id_.partition("/")[0] for what in config.what for id_ in named(what))
+    files = ", ".join(map(str, write_pages(list(names), out, out)))
+    console.print(Text(f"\npages: {files}", style="dim"), soft_wrap=True)
 
 
 def _check(what: Sequence[str], console: Console) -> None:
@@ -68,7 +84,8 @@ def _index(config: ReproduceConfig, console: Console) -> None:
     console.print(screen.index(counts, {id_: table.title for id_, table in every}))
 
 
-def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> None:
+def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> list[str]:
+    """Prints a table with all that can be had of it now; returns what jobs failed of."""
     whole = read_table(id_)
     chosen = choose(whole, config.rows, config.columns)
     out = Path(config.out).expanduser()
@@ -81,10 +98,10 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> No
     if config.plan:
         costs = [(one, cost(one, _task(whole, one), config)) for one in planned]
         console.print(screen.plan(id_, costs))
-        return
+        return []
     if config.noise:
         console.print(flips.measure(planned, config, line).measured, highlight=False)
-        return
+        return []
     worked = work(planned, config, line, lambda told: print(told, file=sys.stderr, flush=True))
     every = now()
     made = _of(chosen, every)
@@ -94,9 +111,7 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> No
         console.print(part, soft_wrap=isinstance(part, Text))
     if id_ in config.what:  # of a whole paper it would take a minute
         _figure(config, id_, whole, console)
-    for first in worked.failed[:1]:
-        others = f" and {len(worked.failed) - 1} other jobs" if len(worked.failed) > 1 else ""
-        raise ConfigError(f"{id_}, {first}{others}: finished jobs stay in {out}")
+    return [f"{id_}, {reason}" for reason in worked.failed]
 
 
 def _task(table: Table, planned: Planned) -> Benchmark | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tokenprune.reproduce.cells import (
     BLOCKED,
@@ -38,7 +39,7 @@ def judged(table: Table, row: Row, name: str, found: Mapping[Key, Found], noise:
 
 
 def _status(
-    table: Table, row: Row, column: Column, printed: float, mine: Found, noise: Noise
+    table: Table, row: Row, column: Column, printed: Any, mine: Found, noise: Noise
 ) -> tuple[str, str]:
     if column.from_ == "speed":
         if mine.machine != table.hardware or not table.hardware:
