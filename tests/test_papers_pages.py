@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment
 
 from tokenprune.reproduce.cells import Found, cells
 from tokenprune.reproduce.files import papers, read_table
 from tokenprune.reproduce.ours import committed, read
 from tokenprune.reproduce.pages import comparisons, write_index, write_pages
-from tokenprune.reproduce.pages.papers import paper_view
+from tokenprune.reproduce.pages.papers import PROMPTS, paper_view
 from tokenprune.reproduce.pages.ranks import budget_of, rank
 from tokenprune.reproduce.pages.tables import shown as shown_cell
 from tokenprune.reproduce.pages.write import rendered
@@ -203,3 +204,15 @@ def test_time_on_other_hardware_has_no_difference_but_a_ratio(page):
     )
     (cell,) = (one for one in made if one.found and one.found.full and one.name == "total_time")
     assert shown_cell(cell, False).delta == ""
+
+
+def test_the_prompt_of_a_page_is_that_of_the_template():
+    from tokenprune.loading.templates import QWEN_1_5
+
+    content = [{"type": "video"}, {"type": "text", "text": "{text}"}]
+    sent = (
+        Environment()
+        .from_string(QWEN_1_5)
+        .render(messages=[{"role": "user", "content": content}], add_generation_prompt=True)
+    )
+    assert sent.replace("<image>", "<video>") == PROMPTS["qwen_1_5"]
