@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FLAGS  ?=
 
-.PHONY: help run study methods rules test check bench bench-quick efficiency docs clean
+.PHONY: help run study methods rules papers test check bench bench-quick efficiency docs clean
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -28,15 +28,20 @@ methods: $(STAMP) ## compares all methods at equal budgets on the embedded bench
 rules: $(STAMP) ## the paper's rule against the released one, into docs/results/paper-vs-released.md
 	@$(BIN)/python -m experiments.rules $(FLAGS)
 
+papers: $(STAMP) ## figures and grids of papers on the embedded models, and the pages in docs/results/papers: half an hour
+	@$(BIN)/tokenprune reproduce all analogue=true commit=true $(FLAGS)
+	@$(BIN)/python docs/generate.py
+
 test: $(STAMP) ## runs the whole test suite on two processes
 	@echo "running the tests"
 	@$(BIN)/python -m pytest --numprocesses 2 $(FLAGS)
 
-check: $(STAMP) ## checks format, lint and types
+check: $(STAMP) ## checks format, lint and types, and the papers' figures that need no run
 	@echo "checking format, lint and types"
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pyright --pythonpath $(BIN)/python
+	@$(BIN)/tokenprune reproduce all check=true
 
 bench: $(STAMP) ## times operators, decoding, batches, start-up and the loop: a quarter of an hour
 	@for script in operators decode batches startup loop_overhead; do $(BIN)/python benchmarks/$$script.py || exit 1; done

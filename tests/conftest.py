@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,3 +39,11 @@ def registry_as_it_was() -> Iterator[None]:
     for name in set(sys.modules) - modules:
         if name.startswith("tokenprune_plugin_"):
             del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def protocol_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all: lmms-eval reads where videos are when a benchmark's code is first imported."""
+    from protocol_docs import write
+
+    return write(tmp_path_factory.mktemp("hub"))

@@ -54,7 +54,8 @@ def write(home: Path, tables: dict[str, Any]) -> Path:
     """`home` as the folder of all papers, with these tables in one."""
     for folder in ("demo", protocol.FOLDER):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    shutil.copy(files.home() / "models.yaml", home / "models.yaml")
+    sizes = Path(files.__file__).parent.parent / "papers" / "models.yaml"
+    shutil.copy(sizes, home / "models.yaml")
     (home / protocol.FOLDER / "local.yaml").write_text(yaml.safe_dump(PROTOCOL, sort_keys=False))
     paper = {**PAPER, "tables": list(tables)}
     (home / "demo" / "paper.yaml").write_text(yaml.safe_dump(paper, sort_keys=False))

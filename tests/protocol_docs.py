@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import pytest
 from clips import write_noise
 
 import tokenprune
+from tokenprune import tasks
+from tokenprune.tasks import Task
 
 TASKS = Path(tokenprune.__file__).parent / "papers" / "protocols" / "tasks"
 SUBTITLE = '1\n00:00:00,000 --> 00:00:10,000\n<font color="white" size=".72c">A cat sits.</font>\n'
@@ -59,10 +62,31 @@ VIDEOS = {
 }
 
 
-def write(folder: Path, home: Path) -> Path:
-    """A copy of the protocols' tasks whose documents are those above; videos go below `home`, which
-    is HF_HOME.
+@contextmanager
+def offline(home: Path) -> Iterator[None]:
+    """lmms-eval finds `home`'s videos, no network and no judge."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+            patch.setenv(name, "1")
+        patch.setenv("HF_HOME", str(home))
+        patch.setenv("LMMS_EVAL_DATASETS_CACHE", str(home / "datasets"))
+        for name in ("MODEL_VERSION", "API_TYPE", "OPENAI_API_KEY"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+def build(name: str, folder: Path, **more: Any) -> Task:
+    """A task of eight frames."""
+    return tasks.build(
+        f"lmms:{name}", samples=None, frames=8, seed=0, include_path=str(folder), **more
+    )
+
+
+def write(home: Path) -> Path:
+    """`home`, as HF_HOME, with videos, and in `home/tasks` a copy of the protocols' tasks whose
+    documents are those above.
     """
+    folder = home / "tasks"
     shutil.copytree(TASKS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     docs = {"videomme": VIDEOMME, "mlvu": MLVU, "activitynet": ACTIVITYNET}
     for name, lines in docs.items():
@@ -84,12 +108,4 @@ def write(folder: Path, home: Path) -> Path:
             write_noise(home / place / pattern.format(index), range(0, 300, 100), rate=10)
     (home / "videomme" / "subtitle").mkdir()
     (home / "videomme" / "subtitle" / "v0.srt").write_text(SUBTITLE)
-    return folder
-
-
-def module(name: str) -> ModuleType:
-    """One of the protocols' Python files, as lmms-eval loads it."""
-    spec: Any = importlib.util.spec_from_file_location(name, TASKS / f"{name}.py")
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    return home

@@ -20,11 +20,14 @@ import lmms_tasks
 import numpy as np
 import pytest
 import torch
+from running import records
 from weighted import saved
 
 from tokenprune import registry, tasks
 from tokenprune.errors import LmmsError, PromptError, VideoError
 from tokenprune.loading.checkpoint import load
+from tokenprune.results.answer import Answer
+from tokenprune.results.journal import Journal
 from tokenprune.runtime.session import attach
 from tokenprune.tasks import Task
 
@@ -218,6 +221,35 @@ def test_a_run_counts_what_was_guessed(
         "Answers that the benchmark's code could not read and replaced by a random option: 2 of "
         "vanilla." in said
     )
+
+
+def test_a_guess_is_the_same_in_two_runs_and_after_a_resume(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was drawn before differs: the second run is cut off, and goes on in the middle."""
+    from tokenprune.cli.main import main
+
+    words = ["strategy=none", "task=lmms:shapes_guess", f"include_path={folder}"]
+    words += ["device=cpu", "frames=4", "max_new_tokens=2", "workers=0", "reuse=false"]
+    assert main(["run", *words, f"out={tmp_path / 'whole'}"]) == 0
+
+    append, made = Journal.append, []
+
+    def cut_off(self: Journal, system: str, answer: Answer, process: int) -> None:
+        append(self, system, answer, process)
+        made.append(answer)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", cut_off)
+        assert main(["run", *words, f"out={tmp_path / 'cut'}"]) == 130
+    random.seed(5)
+    assert main(["run", f"resume={tmp_path / 'cut'}"]) == 0
+    first, second = (records(tmp_path / name) for name in ("whole", "cut"))
+    scores = [[line["vanilla"]["score"] for line in lines] for lines in (first, second)]
+    assert {line["vanilla"]["reading"] for line in second} == {"guessed"}
+    assert scores[0] == scores[1] and len(scores[0]) == lmms_tasks.SAMPLES
 
 
 def test_the_fingerprint_knows_documents_prompts_code_and_videos(

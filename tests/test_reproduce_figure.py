@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
 from tokenprune.pictures.config import configured
 from tokenprune.pictures.figures import NAMES
@@ -65,3 +66,19 @@ def test_one_model_of_the_figure_is_named():
         given("dytok/figure5", table, parse(["dytok/figure5", "model.7B=a"]))
     one = given("dytok/figure5", table, parse(["dytok/figure5", "model.LLaVA-Video=b"]))
     assert one["model"] == "b"
+
+
+def test_the_command_draws_the_figure_that_is_named(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    words = ["reproduce", "dytok/figure1", "device=cpu", "frames=8", f"out={tmp_path}"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert f"{tmp_path}/images/dytok-figure1.png" in said
+    assert "Attention of the last prompt token to 8 frames." in said
+
+
+@pytest.mark.parametrize("what", ["dycoke/table1", "dytok"])
+def test_a_figures_keys_beside_a_table_are_refused(tmp_path, capsys, what):
+    words = ["reproduce", what, "frames=8", "plan=true", f"out={tmp_path}"]
+    assert main(words) == 2
+    assert f"frames= is about a figure, and {what} is none" in capsys.readouterr().err

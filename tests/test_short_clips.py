@@ -71,28 +71,27 @@ def test_another_word() -> None:
         parse(["strategy=fastv", "short=pad"])
 
 
-class Blank(Task, name="blank"):
-    """Reads files, and was written before `short` was a word."""
-
-    def __init__(
-        self, *, samples: int | None, frames: int, seed: int, sampling: str = "index"
-    ) -> None:
-        del samples, frames, seed, sampling
-
-    def __len__(self) -> int:
-        return 0
-
-    def __getitem__(self, index: int) -> Sample:
-        raise IndexError(index)
-
-    def label(self, index: int) -> Label:
-        raise IndexError(index)
-
-    def fingerprint(self) -> dict[str, str]:
-        return {}
-
-
 def test_tasks_that_have_no_choice_say_so() -> None:
+    class Blank(Task, name="blank"):
+        """Reads files, and was written before `short` was a word."""
+
+        def __init__(
+            self, *, samples: int | None, frames: int, seed: int, sampling: str = "index"
+        ) -> None:
+            del samples, frames, seed, sampling
+
+        def __len__(self) -> int:
+            return 0
+
+        def __getitem__(self, index: int) -> Sample:
+            raise IndexError(index)
+
+        def label(self, index: int) -> Label:
+            raise IndexError(index)
+
+        def fingerprint(self) -> dict[str, str]:
+            return {}
+
     with pytest.raises(TaskError, match=r"tinyvqa draws its frames itself.*leave short=repeat out"):
         tasks.build("tinyvqa", samples=2, frames=4, seed=0, short="repeat")
     with pytest.raises(TaskError, match="blank takes no short=: leave short=repeat out"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tokenprune.results.answer import Answer
 from tokenprune.tasks import Task
 
 
-def figures_of(task: Task, answers: Sequence[Answer]) -> dict[str, float]:
+def figures_of(task: Task, answers: Sequence[Answer]) -> Mapping[str, Any]:
     """`task.metrics` of those that were answered."""
     made = [answer for answer in answers if answer.error is None]
     for answer in made:

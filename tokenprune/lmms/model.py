@@ -27,6 +27,7 @@ from tokenprune.lmms.arguments import Arguments
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.media import Media, Medium
 from tokenprune.loading.processor import GREEDY
+from tokenprune.tasks.lmms import judges
 from tokenprune.tasks.lmms.media import shown_of, visuals_of
 
 # what a task may set; the rest of its generation_kwargs is for other models, and `until` is what
@@ -94,8 +95,9 @@ class TokenPrune(lmms):
         """The answers, in the order of the requests.
 
         Raises VideoError for a video that cannot be read, unless `on_error=empty`, and LmmsError
-        where there is none.
+        where there is none, or where a judge is to score the answers and nobody named one.
         """
+        _check_judges(requests)
         answers, ratios, tokens, since = [""] * len(requests), [], 0, time.perf_counter()
         bar = tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding")
         for numbers, settings in self._batches(requests):
@@ -199,6 +201,23 @@ class TokenPrune(lmms):
             )
         ratios = [made.report[row].layer_average_ratio for row in range(len(members))]
         return made.texts, ratios, sum(made.lengths)
+
+
+def _check_judges(requests: Sequence[Any]) -> None:
+    """LmmsError before anything is answered that a judge nobody named would score."""
+    asked = {id(task): task for one in requests if (task := _task_of(one)) is not None}
+    for task in asked.values():
+        if judges.asks(task) and not os.environ.get(judges.VARIABLE):
+            raise LmmsError(
+                f"{task.config.task} asks a model to judge the answers, and who it is decides the "
+                f"score: set {judges.VARIABLE} in the environment, as in "
+                f"{judges.VARIABLE}=gpt-4o-mini"
+            )
+
+
+def _task_of(request: Any) -> Any:
+    """lmms-eval's task; what shows a document is a method of it."""
+    return getattr(request.args[2], "__self__", None)
 
 
 def _place(device: str) -> str:

@@ -51,6 +51,7 @@ class Found:
         settings: of the job, as its folder has them
         machine, date, revision: where, when and with which code
         guessed, unparsed, empty: answers of that kind, where the task knows
+        read_otherwise: answers that today's lmms-eval reads differently from the protocol's
         folder: of the run, in `jobs` of the folder that it was made in
     """
 
@@ -73,6 +74,7 @@ class Found:
     guessed: int | None = None
     unparsed: int | None = None
     empty: int | None = None
+    read_otherwise: int | None = None
     folder: str = ""
 
 

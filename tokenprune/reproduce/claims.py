@@ -91,7 +91,8 @@ def _lead(table: Table, claim: Claim, better: float | int, worse: float | int) -
 
 
 def on_ours(table: Table, claim: Claim, made: Mapping[Key, Cell]) -> Verdict:
-    """By the intervals of the effects: two rows that both were compared with the same full model.
+    """By the intervals of the effects: two rows that both were compared with the same full model;
+    of speeds, by the fastest and slowest turns.
 
     Cannot tell where an interval of the difference of effects holds zero, or figures are missing.
     """
@@ -104,7 +105,11 @@ def on_ours(table: Table, claim: Claim, made: Mapping[Key, Cell]) -> Verdict:
             return Verdict(UNDECIDED)
         lead = _lead(table, claim, ahead, behind)
         leads.append(lead)
-        words.append(_told(lead - claim.at_least, first, second))
+        words.append(
+            _timed(table, claim, first, second)
+            if first.column.from_ == "speed"
+            else _told(lead - claim.at_least, first, second)
+        )
     held = words.count(HOLDS)
     word = HOLDS if held == len(words) else FAILS if FAILS in words else UNDECIDED
     return Verdict(word, min(leads), held, len(words))
@@ -115,6 +120,21 @@ def _own(cell: Cell | None) -> float | None:
     if cell is None or cell.column.from_ == "derived":
         return None if cell is None else cell.mine
     return cell.ours[0] if cell.ours else None
+
+
+def _timed(table: Table, claim: Claim, one: Cell, other: Cell) -> str:
+    """Whether every turn of the one leads every turn of the other so far, or none does."""
+    leads = [_lead(table, claim, ahead, behind) for ahead in _ends(one) for behind in _ends(other)]
+    enough = [lead >= claim.at_least if claim.at_least else lead > 0 for lead in leads]
+    return HOLDS if all(enough) else UNDECIDED if any(enough) else FAILS
+
+
+def _ends(cell: Cell) -> tuple[float, ...]:
+    """The lowest and the highest that was measured."""
+    mine = cell.found
+    if mine is None or mine.low is None or mine.high is None:
+        return cell.ours
+    return mine.low, mine.high
 
 
 def _told(lead: float, one: Cell, other: Cell) -> str:

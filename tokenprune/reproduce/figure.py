@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from tokenprune.errors import ConfigError
 from tokenprune.reproduce.config import ReproduceConfig
+from tokenprune.reproduce.files import ids, read_table
 from tokenprune.reproduce.schema import Table
 
 if TYPE_CHECKING:
     from tokenprune.pictures.figures import Drawn
 
 IMAGES = "images"
+_ABOUT_VIDEOS = ("video", "question", "assistant", "frames")  # keys of figures alone
 
 
 def draw(id_: str, table: Table, config: ReproduceConfig, folder: Path) -> Drawn | None:
@@ -28,6 +30,36 @@ def draw(id_: str, table: Table, config: ReproduceConfig, folder: Path) -> Drawn
         return None
     file = folder / IMAGES / f"{id_.replace('/', '-')}.png"
     return drawn(table.figure.draws, given(id_, table, config), file, table.figure.options)
+
+
+def check(what: str, config: ReproduceConfig) -> None:
+    """ConfigError where a figure's keys stand beside what is none, and where it cannot be drawn."""
+    if is_figure(what):
+        from tokenprune.pictures.drawing import check_installed
+
+        check_installed()
+        given(what, read_table(what), config)
+        return
+    if asked := [name for name in _ABOUT_VIDEOS if getattr(config, name) is not None]:
+        raise ConfigError(
+            f"{asked[0]}= is about a figure, and {what} is none that is drawn of a video: leave it "
+            f"out, or write one of {', '.join(figures())}"
+        )
+
+
+def is_figure(what: str) -> bool:
+    """Whether that is the id of a figure about a video."""
+    from tokenprune.pictures.figures import NAMES
+
+    if "/" not in what:
+        return False
+    table = read_table(what)
+    return table.figure is not None and table.figure.draws in NAMES
+
+
+def figures() -> list[str]:
+    """Ids of all figures about videos."""
+    return [id_ for id_ in ids() if is_figure(id_)]
 
 
 def given(id_: str, table: Table, config: ReproduceConfig) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def measure(planned: Sequence[Planned], config: ReproduceConfig, command: str) -
             same = Job(SCORE, {**job.words, "dtype": dtype}, job.protocol, job.task, job.documents)
             runs.append(scores.do(same, out / JOBS / same.folder, config, command))
         for full in (True, False):
-            moved, every = _moved(*runs, full)
+            moved, every = _moved(runs[0], runs[1], full)
             differing[full][0] += moved
             differing[full][1] += every
     (full, all_full), (compressed, all_compressed) = differing[True], differing[False]

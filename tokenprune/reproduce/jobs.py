@@ -14,13 +14,13 @@ from tokenprune.reproduce.cells import NOT_RUN, Cell
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import path
 from tokenprune.reproduce.models import models
-from tokenprune.reproduce.protocol import read_protocol
+from tokenprune.reproduce.protocol import OPEN, read_protocol
 from tokenprune.reproduce.schema import Column, Row, Table
 
 SCORE, SPEED = "score", "speed"
 FULL = "none"  # the strategy of the full model
 _NEW_TOKENS = {"decode_ms_per_token": 100}  # of a bench; else 2
-_FREE = ("plugin",)  # its content counts, wherever it lies
+_FREE = ("plugin", "include_path")  # their content counts, wherever they lie
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,19 @@ class Job:
     @property
     def digest(self) -> str:
         """The same for the same job, on whatever machine."""
-        words = {name: value for name, value in self.words.items() if name not in _FREE}
         code = [
             hashlib.sha256(Path(file).read_bytes()).hexdigest()
             for file in self.words.get("plugin", [])
         ]
-        text = json.dumps([self.kind, words, self.protocol, code], sort_keys=True, default=str)
+        text = json.dumps([self.kind, self.told, self.protocol, code], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The words without places of this machine, for files that others read."""
+        plugins = [Path(file).name for file in self.words.get("plugin", [])]
+        kept = {name: value for name, value in self.words.items() if name not in _FREE}
+        return {**kept, **({"plugin": plugins} if plugins else {})}
 
     @property
     def spec(self) -> str:
@@ -114,6 +120,8 @@ def job_of(
     if not column.task:
         return None
     protocol = read_protocol(table.protocol) if table.protocol else None
+    if protocol is not None and protocol.task(column.task).kind == OPEN:
+        return None
     words = {
         **_shared(id_, table, row, config),
         "strategy": row.run.strategy,

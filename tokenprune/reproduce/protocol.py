@@ -18,7 +18,8 @@ from tokenprune.reproduce.parts import one_of
 from tokenprune.reproduce.schema import Table
 
 FOLDER = "protocols"
-KINDS = ("choice", "judged", "open")
+OPEN = "open"  # answers that a public server scores: no figure can be had here
+KINDS = ("choice", "judged", OPEN)
 _SOURCES = (".py", ".yaml")  # of tasks
 
 

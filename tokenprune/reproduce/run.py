@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tokenprune.errors import ConfigError
-from tokenprune.reproduce import flips, ours, screen
+from tokenprune.reproduce import figure, flips, ours, screen
 from tokenprune.reproduce.cells import Cell, cells, counted
 from tokenprune.reproduce.check import faults
 from tokenprune.reproduce.claims import Verdict, on_ours, on_printed
@@ -44,11 +44,16 @@ def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
 
         analogues(config, line, console)
         return
+    failed: list[str] = []
     for what in config.what:
+        figure.check(what, config)
         for id_ in named(what):
-            _table(config, id_, line, console)
+            failed += _table(config, id_, line, console)
     if not config.plan:
         _pages(config, console)
+    for first in failed[:1]:
+        others = f" and {len(failed) - 1} other jobs" if len(failed) > 1 else ""
+        raise ConfigError(f"{first}{others}: finished jobs stay in {config.out}")
 
 
 def _pages(config: ReproduceConfig, console: Console) -> None:
@@ -79,7 +84,8 @@ def _index(config: ReproduceConfig, console: Console) -> None:
     console.print(screen.index(counts, {id_: table.title for id_, table in every}))
 
 
-def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> None:
+def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> list[str]:
+    """Prints a table with all that can be had of it now; returns what jobs failed of."""
     whole = read_table(id_)
     chosen = choose(whole, config.rows, config.columns)
     out = Path(config.out).expanduser()
@@ -92,10 +98,10 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> No
     if config.plan:
         costs = [(one, cost(one, _task(whole, one), config)) for one in planned]
         console.print(screen.plan(id_, costs))
-        return
+        return []
     if config.noise:
         console.print(flips.measure(planned, config, line).measured, highlight=False)
-        return
+        return []
     worked = work(planned, config, line, lambda told: print(told, file=sys.stderr, flush=True))
     every = now()
     made = _of(chosen, every)
@@ -103,11 +109,9 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> No
     claims = [(claim.says, *_verdicts(whole, claim, every, noise)) for claim in whole.claims]
     for part in screen.below(chosen, made, claims, missing(id_, chosen, made), whole.remarks):
         console.print(part, soft_wrap=isinstance(part, Text))
-    if whole.figure is not None:
+    if id_ in config.what:  # of a whole paper it would take a minute
         _figure(config, id_, whole, console)
-    for first in worked.failed[:1]:
-        others = f" and {len(worked.failed) - 1} other jobs" if len(worked.failed) > 1 else ""
-        raise ConfigError(f"{id_}, {first}{others}: finished jobs stay in {out}")
+    return [f"{id_}, {reason}" for reason in worked.failed]
 
 
 def _task(table: Table, planned: Planned) -> Benchmark | None:
@@ -126,9 +130,7 @@ def _verdicts(
 
 def _figure(config: ReproduceConfig, id_: str, table: Table, console: Console) -> None:
     """Draws a figure about a video, and says what is to be seen and where."""
-    from tokenprune.reproduce.figure import draw  # which loads torch
-
-    drawn = draw(id_, table, config, Path(config.out).expanduser())
+    drawn = figure.draw(id_, table, config, Path(config.out).expanduser())
     if drawn is not None:
         for told in (drawn.alt, drawn.caption, *map(str, drawn.files)):
             console.print(told, markup=False, highlight=False, soft_wrap=True)

@@ -31,6 +31,7 @@ from tokenprune.results.files import SUMMARY
 from tokenprune.results.read import Run, read_run
 from tokenprune.results.statistics import Resamples
 
+_OTHERWISE = "read_otherwise"  # a figure of the protocols' own tasks
 _CLOSE = 1e-6  # a task's metric is the mean of its samples' scores if it equals it so nearly
 
 
@@ -63,8 +64,13 @@ def do(job: Job, folder: Path, config: ReproduceConfig, command: str) -> Run:
 
 
 def _check_code(folder: Path, found: Run, code: provenance.Code) -> None:
-    """ConfigError where a strategy's code is no longer what the run was made with."""
-    changed = provenance.differing(found.summary.code, code.digests())
+    """ConfigError where a strategy's code is no longer what the run was made with.
+
+    The run has more on record: its control, its task, its model's family.
+    """
+    now = code.digests()
+    then = {name: digest for name, digest in found.summary.code.items() if name in now}
+    changed = provenance.differing(then, now)
     if changed:
         raise ConfigError(
             f"{folder} was made with another {changed[0]}: remove that folder to run it again, or "
@@ -90,7 +96,8 @@ def read(
     every = [answer for answer in done.answers(role) if part(answer)]
     own, full = answers[role], answers[VANILLA]
     errors = sum(answer.error is not None for answer in every)
-    value, other = (_metric(task, column, one) for one in (own, full))
+    figures = figures_of(task, own)
+    value, other = _metric(task, column, own, figures), _metric(task, column, full)
     low, high, below, above = _intervals(own, full, column, value, other, config.seed)
     is_full = role == VANILLA
     environment = done.summary.environment
@@ -107,11 +114,12 @@ def read(
         full=is_full,
         judge=config.judge if column.from_ == "judged" else None,
         run=job.digest,
-        settings={**job.words, "protocol": job.protocol, "printed_judge": judge},
+        settings={**job.told, "protocol": job.protocol, "printed_judge": judge},
         machine=str(environment.get("device_name") or environment["device"]),
         date=datetime.date.today().isoformat(),
         revision=environment.get("git_revision"),
         **_readings(own),
+        read_otherwise=_whole(figures.get(_OTHERWISE)),
         folder=done.folder.name,
     )
 
@@ -127,9 +135,16 @@ def _answered(answers: Sequence[Answer], part: Part) -> list[Answer]:
     return [answer for answer in answers if answer.error is None and part(answer)]
 
 
-def _metric(task: Any, column: Column, answers: Sequence[Answer]) -> float:
-    """The column's figure over these answers, in the paper's scale."""
-    figures = figures_of(task, answers)
+def _metric(
+    task: Any,
+    column: Column,
+    answers: Sequence[Answer],
+    known: Mapping[str, float] | None = None,
+) -> float:
+    """The column's figure over these answers, in the paper's scale; `known`: the task's figures of
+    them.
+    """
+    figures = figures_of(task, answers) if known is None else known
     if not column.metric or not figures:
         scores = [answer.score for answer in answers if answer.score is not None]
         return column.scale * float(np.mean(scores)) if scores else math.nan
@@ -168,6 +183,10 @@ def _intervals(
 
 def _scaled(value: float | None, scale: float) -> float | None:
     return None if value is None else scale * value
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _readings(answers: Sequence[Answer]) -> dict[str, int]:

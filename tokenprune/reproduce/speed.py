@@ -56,7 +56,7 @@ def read(job: Job, done: dict[str, Any], column: Column, folder: Path) -> Found:
         effect=None if full else value / other,
         full=full,
         run=job.digest,
-        settings={**job.words, "weights": place["weights"]},
+        settings={**job.told, "weights": place["weights"]},
         machine=str(place.get("device_name") or place["device"]),
         date=datetime.date.today().isoformat(),
         revision=place.get("git_revision"),

@@ -61,7 +61,7 @@ class Made:
 
     answers: Sequence[Answer]
     prompts: Mapping[str, str]  # the chat turns, by sample id
-    figures: Mapping[str, float]  # a benchmark's own
+    figures: Mapping[str, Any]  # a benchmark's own
 
 
 def settings_of(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from functools import cached_property
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -90,7 +91,7 @@ class Runner:
         """The chat turn of every sample, by its id."""
         return {answer.id: prompt_of(self.processor, answer) for answer in answers}
 
-    def figures(self, answers: Sequence[Answer]) -> dict[str, float]:
+    def figures(self, answers: Sequence[Answer]) -> Mapping[str, Any]:
         """The benchmark's own, if it has any."""
         return figures_of(self.task, answers)
 

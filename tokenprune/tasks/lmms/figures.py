@@ -64,6 +64,8 @@ def submits(aggregate: Callable[..., Any]) -> bool:
     inner: Any = aggregate
     while isinstance(inner, functools.partial):
         inner = inner.func
+    if not inspect.isroutine(inner):  # an object that can be called: nobody knows
+        return True
     read = (step.argval for step in dis.get_instructions(inner) if "STORE" not in step.opname)
     return any(name == _ARGUMENTS or _ARGUMENTS in _tuple(name) for name in read)
 
@@ -73,7 +75,10 @@ def _tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _takes_arguments(aggregate: Callable[..., Any]) -> bool:
-    return _ARGUMENTS in inspect.signature(aggregate).parameters
+    try:
+        return _ARGUMENTS in inspect.signature(aggregate).parameters
+    except ValueError:  # built in
+        return False
 
 
 def _figures(output: Any) -> None:

@@ -112,30 +112,37 @@ def _complaints() -> Iterator[list[str]]:
 
 def asks(task: Any) -> bool:
     """Whether what scores an answer of a task of lmms-eval can reach a model behind a network."""
-    return any(_SERVICES.search(name) for part in _parts(task) for name in _names(part))
+    return any(_SERVICES.search(name) for part in _parts(task).items() for name in _names(*part))
 
 
 def _takes_a_name(task: Any) -> bool:
     files = {Path(inspect.getfile(part)) for part in _parts(task)}
     return any(VARIABLE in file.read_text(encoding="utf-8") for file in files) or any(
-        "llm_judge" in name for part in _parts(task) for name in _names(part)
+        "llm_judge" in name for part in _parts(task).items() for name in _names(*part)
     )
 
 
-def _parts(task: Any) -> list[FunctionType]:
-    """Functions that score an answer, and those that they call, without libraries."""
-    found: dict[FunctionType, None] = {}
-    waiting = [task.config.process_results]
-    waiting += [one for one in task.aggregation().values() if not submits(one)]
+def _parts(task: Any) -> dict[FunctionType, type]:
+    """Functions that score an answer, and those that they call, without libraries; and the class
+    that each was found in, or came from.
+    """
+    found: dict[FunctionType, type] = {}
+    first = [task.config.process_results, type(task).__dict__.get("process_results")]
+    first += [one for one in task.aggregation().values() if not submits(one)]
+    waiting = [(one, type(task)) for one in first]
     while waiting:
-        one = waiting.pop()
+        one, owner = waiting.pop()
         if isinstance(one, functools.partial):
             one = one.func
         if not isinstance(one, FunctionType) or one in found or _of_a_library(one):
             continue
-        found[one] = None
-        waiting += [one.__globals__.get(name) for name in _referred(one.__code__)]
-    return list(found)
+        found[one] = owner
+        names = set(_referred(one.__code__))
+        values = [one.__globals__.get(name) for name in names]
+        kinds = {owner, *(value if isinstance(value, type) else type(value) for value in values)}
+        waiting += [(value, owner) for value in values]
+        waiting += [(vars(kind)[name], kind) for kind in kinds for name in names & {*vars(kind)}]
+    return found
 
 
 def _referred(code: CodeType) -> Iterator[str]:
@@ -156,11 +163,13 @@ def _of_a_library(function: FunctionType) -> bool:
     return any(Path(file).is_relative_to(home) for home in (*packages, *stock))
 
 
-def _names(function: FunctionType) -> Iterator[str]:
-    """What a function refers to: its globals by name, and modules by theirs."""
+def _names(function: FunctionType, owner: type) -> Iterator[str]:
+    """What a function refers to: globals and fields of its class by name, and where they are
+    from.
+    """
     for name in _referred(function.__code__):
         yield name
-        value = function.__globals__.get(name)
+        value = function.__globals__.get(name, vars(owner).get(name))
         if isinstance(value, ModuleType):
             yield value.__name__
         elif value is not None:
