@@ -182,7 +182,7 @@ def _runs(every: Sequence[Cell]) -> Lines | None:
         one = cell.found
         if one is None:
             continue
-        numbers = (one.errors, one.guessed, one.unparsed, one.empty)
+        numbers = (one.errors, one.guessed, one.unparsed, one.empty, one.read_otherwise)
         rows[one.run or one.folder] = [
             cell.row.label,
             cell.column.task or cell.column.measure,
@@ -193,5 +193,6 @@ def _runs(every: Sequence[Cell]) -> Lines | None:
             one.date,
             one.folder,
         ]
-    heads = ["row", "task", "samples", "errors", "guessed", "unparsed", "empty", "judge"]
-    return Lines([*heads, "machine", "date", "folder"], list(rows.values())) if rows else None
+    heads = ["row", "task", "samples", "errors", "guessed", "unparsed", "empty"]
+    more = ["read otherwise today", "judge", "machine", "date", "folder"]
+    return Lines([*heads, *more], list(rows.values())) if rows else None
