@@ -28,6 +28,13 @@ from tokenprune.reproduce.pages.views import Lines, PaperView, ProtocolView, Sha
 from tokenprune.reproduce.protocol import Protocol, protocols, read_protocol
 from tokenprune.reproduce.schema import SOURCES, Paper, Table
 
+# chat templates as text, since those that are used load transformers
+PROMPTS = {
+    "qwen_1_5": (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<video>\n{text}<|im_end|>\n<|im_start|>assistant\n"
+    )
+}
 Ours = Callable[[str], Mapping[Key, Found]]
 Grids = Callable[[str], Grid | None]
 _KINDS = {
@@ -104,6 +111,7 @@ def _protocol(name: str) -> ProtocolView:
         title=one.title,
         digest=one.digest,
         words=" ".join(f"{key}={as_typed(value)}" for key, value in one.words.items()),
+        prompt=PROMPTS.get(str(one.words.get("template")), ""),
         items=Lines(["item", "in the paper", "here", "as in the paper"], rows),
     )
 
@@ -174,7 +182,7 @@ def _runs(every: Sequence[Cell]) -> Lines | None:
         one = cell.found
         if one is None:
             continue
-        numbers = (one.errors, one.guessed, one.unparsed, one.empty)
+        numbers = (one.errors, one.guessed, one.unparsed, one.empty, one.read_otherwise)
         rows[one.run or one.folder] = [
             cell.row.label,
             cell.column.task or cell.column.measure,
@@ -185,5 +193,6 @@ def _runs(every: Sequence[Cell]) -> Lines | None:
             one.date,
             one.folder,
         ]
-    heads = ["row", "task", "samples", "errors", "guessed", "unparsed", "empty", "judge"]
-    return Lines([*heads, "machine", "date", "folder"], list(rows.values())) if rows else None
+    heads = ["row", "task", "samples", "errors", "guessed", "unparsed", "empty"]
+    more = ["read otherwise today", "judge", "machine", "date", "folder"]
+    return Lines([*heads, *more], list(rows.values())) if rows else None

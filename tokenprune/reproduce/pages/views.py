@@ -130,12 +130,13 @@ class Share:
 
 @dataclass(frozen=True)
 class ProtocolView:
-    """How a paper evaluated, and what of it is done here."""
+    """How a paper evaluated, and what of it is done here; `prompt` has `{text}` for a question."""
 
     name: str
     title: str
     digest: str
     words: str
+    prompt: str
     items: Lines
 
 

@@ -80,9 +80,17 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     made.filters["cell"] = _in_a_cell
+    made.filters["coded"] = _coded
     return made
 
 
 def _in_a_cell(text: str) -> str:
     """Text inside a Markdown table."""
     return str(text).replace("|", "\\|").replace("\n", " ").replace("*", "\\*").replace("<", "&lt;")
+
+
+def _coded(text: str) -> Any:
+    """HTML of text in which code stands between backticks."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
