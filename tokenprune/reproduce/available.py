@@ -62,7 +62,7 @@ def _documents(job: Job) -> Path | None:
 
 
 def _judge(job: Job, config: ReproduceConfig) -> str | None:
-    if "judge" not in job.words:
+    if not job.judged:
         return None
     if config.judge is None:
         return "its answers are judged by a paid model: write judge=NAME"

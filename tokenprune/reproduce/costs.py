@@ -40,7 +40,7 @@ class Cost:
 def cost(planned: Planned, known: Benchmark | None, config: ReproduceConfig) -> Cost:
     """`known`: the task of a score in its protocol."""
     job = planned.job
-    missing = sum(_gigabytes(name) for name in _names(job) if not here(name))
+    missing = sum((_gigabytes(name) for name in _names(job) if not here(name)), 0.0)
     lacks = lacking(job, config)
     if job.kind != SCORE:
         return Cost(0, _BENCH, missing, 0, lacks)
@@ -48,7 +48,7 @@ def cost(planned: Planned, known: Benchmark | None, config: ReproduceConfig) -> 
     samples = min(n, config.limit) if config.limit and n else config.limit or n
     systems = 1 if job.spec == FULL else 2
     hours = systems * samples * _seconds(job, known) / 3600 if samples else None
-    calls = systems * samples if "judge" in job.words else 0
+    calls = systems * samples if job.judged else 0
     return Cost(samples, hours, missing, calls, lacks)
 
 
@@ -84,8 +84,8 @@ def together(costs: Sequence[tuple[Planned, Cost]]) -> Cost:
     hours = [one.hours for _, one in costs]
     return Cost(
         sum(one.samples for _, one in costs),
-        None if None in hours else sum(hour for hour in hours if hour is not None),
-        sum(wanted.values()),
+        None if None in hours else sum((hour for hour in hours if hour is not None), 0.0),
+        sum(wanted.values(), 0.0),
         sum(one.calls for _, one in costs),
         None,
     )

@@ -42,6 +42,7 @@ class Job:
         protocol: the digest of what the papers did, and what of it was followed
         task: of a score, its name in the protocol
         documents: the repository of its dataset on the hub
+        judged: whether a model judges its answers
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Job:
     protocol: str = ""
     task: str = ""
     documents: str = ""
+    judged: bool = False
 
     @property
     def digest(self) -> str:
@@ -138,13 +140,14 @@ def job_of(
     }
     if config.dtype is not None:
         words["dtype"] = config.dtype
-    if column.from_ == "judged":
+    judged = column.from_ == "judged"
+    if judged:
         words["judge"] = config.judge
     known = {name: value for name, value in words.items() if value is not None}
     if protocol is None:
-        return Job(SCORE, known, task=column.task)
+        return Job(SCORE, known, task=column.task, judged=judged)
     documents = protocol.task(column.task).documents
-    return Job(SCORE, known, protocol.digest, column.task, documents)
+    return Job(SCORE, known, protocol.digest, column.task, documents, judged)
 
 
 def _shared(id_: str, table: Table, row: Row, config: ReproduceConfig) -> dict[str, Any]:
