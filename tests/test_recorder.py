@@ -88,14 +88,16 @@ def test_rows_that_a_step_hides_get_nothing(model):
         assert (step.mass[:, :2] > 0).all(), "layers below the stage see all frames"
 
 
-def test_unequal_numbers_of_hidden_rows_are_booked_on_their_frames(model):
+@pytest.mark.parametrize("offload", [False, True])
+def test_unequal_numbers_of_hidden_rows_are_booked_on_their_frames(model, offload):
     """A sample that hides more is masked: what is masked belongs to nobody."""
     both = prompt(3, ((4, 5), (2, 3)))
     alone = {name: part[1:] for name, part in both.items()}
+    options = {"dycoke.layer": 2, "dycoke.prune": 0.5, "dycoke.offload": offload}
     rows = []
     for inputs in (both, alone):
         recorder = Recorder()
-        with attach(model, "dycoke", {"dycoke.layer": 2, "dycoke.prune": 0.5}, recorder=recorder):
+        with attach(model, "dycoke", options, recorder=recorder):
             model.generate(**inputs, **GREEDY)
         rows.append([step.mass[-1] for step in recorder.steps])
     for batched, single in zip(*rows, strict=True):

@@ -21,7 +21,7 @@ examples:
   tokenprune draw runs/mine sample=tinyvqa-0-16-00008
   tokenprune draw runs/mine sample=8 out=kept.pdf dpi=300
   tokenprune draw runs/mine sample=8 strategy=vanilla,random
-  tokenprune draw docs/study sample=8 strategy=uniform-09of36,visionzip-09of36
+  tokenprune draw runs/sweep sample=8 strategy=uniform-09of36,visionzip-09of36
 """
 
 
@@ -33,8 +33,7 @@ class DrawConfig:
     sample: str | None = key(None, "the sample's id, or its number in the run; needed")
     strategy: list[str] = key(
         list,
-        "systems, one below the other, by role, label or cell; of a run the control and the "
-        "strategy",
+        "systems by role, label or cell, one below the other; the control and the strategy",
     )
     out: str | None = key(None, "a .png, .svg or .pdf; FOLDER/figures/ID.png by default")
     dpi: int = key(150, "dots per inch; 300 for print")

@@ -9,7 +9,7 @@ from tokenprune.reproduce.available import here, lacking
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.jobs import FULL, SCORE, Job, Planned
 from tokenprune.reproduce.models import models
-from tokenprune.reproduce.protocol import Benchmark
+from tokenprune.reproduce.protocol import JUDGED, Benchmark
 
 # one user's log of VideoMME: LLaVA-OneVision-7B, 32 frames, one GPU, an answer of one letter
 _SECONDS, _GIGABYTES, _FRAMES = 4.8, 16.1, 32
@@ -57,9 +57,9 @@ def _seconds(job: Job, known: Benchmark | None) -> float:
     size = _gigabytes(str(job.words["model"])) or _GIGABYTES
     frames = float(job.words.get("frames") or _FRAMES) / _FRAMES
     answering = (_SECONDS - _VIDEO) * size / _GIGABYTES
-    # how long descriptions become is not known before: a quarter of what is allowed
-    longest = 16 if known is None or known.tokens is None else known.tokens
-    words = longest / 4 if longest > 64 else 1
+    words = 1.0  # a letter is one token
+    if known is not None and known.kind == JUDGED and known.tokens is not None:
+        words = known.tokens / 4  # how long descriptions become is not known before
     return frames * (_VIDEO + answering) + words * _TOKEN
 
 

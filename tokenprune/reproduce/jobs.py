@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,12 @@ class Job:
         ]
         text = json.dumps([self.kind, self.told, self.protocol, code], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def full(self) -> Job:
+        """The job of the full model on the same samples, whose answers this one takes."""
+        bare = {name: value for name, value in self.words.items() if name != "assistant"}
+        return replace(self, words={**bare, "strategy": FULL, "options": {}, "plugin": []})
 
     @property
     def told(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tokenprune.errors import ConfigError
 from tokenprune.options import typed
 from tokenprune.reproduce.cells import Found, Key
 from tokenprune.reproduce.files import path
-from tokenprune.storage import replace
+from tokenprune.storage import exclusive, replace
 
 SUFFIX = ".ours.json"
 
@@ -51,6 +52,26 @@ def write(file: Path, found: Mapping[Key, Found]) -> None:
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
     replace(file, json.dumps({"cells": cells}, indent=1, ensure_ascii=False) + "\n")
+
+
+def add(file: Path, found: Mapping[Key, Found]) -> None:
+    """These besides what stands there; other processes may add at the same time. ConfigError where
+    one of them does not let go of the file.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    folder = file.with_name(f".{file.name}.lock")
+    for last in (*[False] * 30, True):  # a third of a second each
+        with ExitStack() as held:
+            try:
+                held.enter_context(exclusive(folder))
+            except ConfigError:
+                if last:
+                    raise
+                continue
+            write(file, {**read(file), **found})
+        break
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def known(out: Path, id_: str) -> dict[Key, Found]:

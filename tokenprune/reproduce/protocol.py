@@ -19,7 +19,8 @@ from tokenprune.reproduce.schema import Table
 
 FOLDER = "protocols"
 OPEN = "open"  # answers that a public server scores: no figure can be had here
-KINDS = ("choice", "judged", OPEN)
+JUDGED = "judged"
+KINDS = ("choice", JUDGED, OPEN)
 _SOURCES = (".py", ".yaml")  # of tasks
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,13 +44,15 @@ def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
 
         analogues(config, line, console)
         return
+    if config.plan:
+        _plan(config, console)
+        return
     failed: list[str] = []
     for what in config.what:
         figure.check(what, config)
         for id_ in named(what):
             failed += _table(config, id_, line, console)
-    if not config.plan:
-        _pages(config, console)
+    _pages(config, console)
     for first in failed[:1]:
         others = f" and {len(failed) - 1} other jobs" if len(failed) > 1 else ""
         raise ConfigError(f"{first}{others}: finished jobs stay in {config.out}")
@@ -95,10 +97,6 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> li
         return cells(whole, ours.known(out, id_), noise)
 
     planned = plan([(id_, whole, _of(chosen, now()))], config)
-    if config.plan:
-        costs = [(one, cost(one, _task(whole, one), config)) for one in planned]
-        console.print(screen.plan(id_, costs))
-        return []
     if config.noise:
         console.print(flips.measure(planned, config, line).measured, highlight=False)
         return []
@@ -114,10 +112,26 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> li
     return [f"{id_}, {reason}" for reason in worked.failed]
 
 
-def _task(table: Table, planned: Planned) -> Benchmark | None:
-    if table.protocol is None or not planned.job.task:
+def _plan(config: ReproduceConfig, console: Console) -> None:
+    """Of all tables together, which share jobs."""
+    out = Path(config.out).expanduser()
+    wanted = []
+    for id_ in dict.fromkeys(id_ for what in config.what for id_ in named(what)):
+        whole = read_table(id_)
+        chosen = choose(whole, config.rows, config.columns)
+        wanted.append((id_, whole, _of(chosen, cells(whole, ours.known(out, id_)))))
+    planned = plan(wanted, config)
+    by_id = {id_: table for id_, table, _ in wanted}
+    costs = [(one, cost(one, _task(by_id, one), config)) for one in planned]
+    console.print(screen.plan(" ".join(config.what), costs))
+
+
+def _task(tables: Mapping[str, Table], planned: Planned) -> Benchmark | None:
+    """What a job asks, as its protocol has it."""
+    name = tables[planned.places[0].id_].protocol
+    if name is None or not planned.job.task:
         return None
-    return read_protocol(table.protocol).task(planned.job.task)
+    return read_protocol(name).task(planned.job.task)
 
 
 def _verdicts(

@@ -1,4 +1,7 @@
-"""Runs jobs one after the other; every figure is on disk before the next job begins."""
+"""Runs jobs one after the other; every figure is on disk before the next job begins.
+
+Several processes may work into one folder, on one GPU each, see `shared`.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from tokenprune.reproduce.files import read_table
 from tokenprune.reproduce.jobs import SCORE, Job, Planned
 from tokenprune.reproduce.protocol import read_protocol, samples
 from tokenprune.reproduce.schema import Table
-from tokenprune.storage import exclusive
+from tokenprune.reproduce.shared import shared
 
-JOBS = "jobs"
+JOBS, LOCKS = "jobs", "locks"  # folders in out=
 Say = Callable[[str], None]
 
 
@@ -38,19 +41,17 @@ def work(planned: Sequence[Planned], config: ReproduceConfig, command: str, say:
     possible = [one for one in planned if lacking(one.job, config) is None]
     if not possible:
         return Worked()
-    failed: list[str] = []
     out = Path(config.out).expanduser()
-    out.mkdir(parents=True, exist_ok=True)
-    with exclusive(out):
-        for number, one in enumerate(possible, 1):
-            cells = len(one.places)
-            say(f"job {number} of {len(possible)}: {one.job.folder}, for {cells} cells")
-            try:
-                _store(out, one, _done(one, out / JOBS / one.job.folder, config, command))
-            except TokenpruneError as error:
-                failed.append(f"{one.places[0].row}: {error}")
-                say(f"failed: {error}")
-    return Worked(len(possible) - len(failed), tuple(failed))
+    done, failed = 0, list[str]()
+    for one in shared(possible, out / LOCKS, say):
+        say(f"job {one.job.folder}, for {len(one.places)} cells, of {len(possible)} jobs")
+        try:
+            _store(out, _done(one, out / JOBS / one.job.folder, config, command))
+            done += 1
+        except TokenpruneError as error:
+            failed.append(f"{one.places[0].row}: {error}")
+            say(f"failed: {error}")
+    return Worked(done, tuple(failed))
 
 
 def _done(
@@ -82,8 +83,7 @@ def _judge(table: Table, job: Job) -> str | None:
     return None if table.protocol is None else read_protocol(table.protocol).task(job.task).judge
 
 
-def _store(out: Path, one: Planned, found: Sequence[tuple[str, Key, Found]]) -> None:
+def _store(out: Path, found: Sequence[tuple[str, Key, Found]]) -> None:
     for id_ in {id_ for id_, _, _ in found}:
-        file = ours.own(out, id_)
         mine = {key: value for other, key, value in found if other == id_}
-        ours.write(file, ours.read(file) | mine)
+        ours.add(ours.own(out, id_), mine)
