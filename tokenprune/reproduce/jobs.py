@@ -39,7 +39,7 @@ class Job:
     Args:
         kind: SCORE or SPEED
         words: keys of that command; without `device` and `out`, which may differ between two calls
-        protocol: the digest of what the papers did, and what of it was followed
+        protocol: the digest of how the paper asked this task and read its answers
         task: of a score, its name in the protocol
         documents: the repository of its dataset on the hub
     """
@@ -144,7 +144,7 @@ def job_of(
     if protocol is None:
         return Job(SCORE, known, task=column.task)
     documents = protocol.task(column.task).documents
-    return Job(SCORE, known, protocol.digest, column.task, documents)
+    return Job(SCORE, known, protocol.digest_of(column.task), column.task, documents)
 
 
 def _shared(id_: str, table: Table, row: Row, config: ReproduceConfig) -> dict[str, Any]:
