@@ -101,6 +101,8 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> li
         console.print(flips.measure(planned, config, line).measured, highlight=False)
         return []
     worked = work(planned, config, line, lambda told: print(told, file=sys.stderr, flush=True))
+    if config.commit:
+        ours.add(ours.committed(id_), ours.read(ours.own(out, id_)))
     every = now()
     made = _of(chosen, every)
     console.print(screen.table(f"{id_}: {whole.title}", chosen, made, console.width))
