@@ -206,9 +206,9 @@ def test_an_axis_of_numbers_is_a_curve_for_each_number_of_frames() -> None:
     drawn = pictures("figure5", figures([full, *lines], axes))
     assert list(drawn) == ["figure5.png"]
     alt = drawn["figure5.png"].alt
-    assert "score, % over merge" in alt
-    assert "DyCoke, 8 frames: 78.0 at 0.3 and 78.0 at 0.7 (full model 80.0)" in alt
-    assert "DyCoke, 16 frames: 86.0 at 0.3 and 86.0 at 0.7 (full model 90.0)" in alt
+    assert "score, % over dycoke.merge" in alt
+    assert "8 frames: 78.0 at 0.3 and 78.0 at 0.7 (full model 80.0)" in alt
+    assert "16 frames: 86.0 at 0.3 and 86.0 at 0.7 (full model 90.0)" in alt
 
 
 def test_budgets_are_drawn_with_their_controls() -> None:
@@ -233,7 +233,7 @@ def test_two_numbers_are_a_heat_map_and_ranges_are_bars(tmp_path: Path) -> None:
         for drop in (0.5, 0.9)
     ]  # fmt: skip
     (heat,) = pictures("heat", figures(lines, axes)).values()
-    assert "layer by drop (0.5, 0.9). 1: 60.5, 60.9; 2: 70.5, 70.9" in heat.alt
+    assert "fastv.layer by fastv.drop (0.5, 0.9). 1: 60.5, 60.9; 2: 70.5, 70.9" in heat.alt
     axes = {"dytok.layers": [[0, 1], [4, 5]]}
     lines = [line(f"DyToK, {at}", METHOD, 60.0, at={"dytok.layers": at}) for at in ([0, 1], [4, 5])]
     (ranges,) = pictures("bars", figures(lines, axes)).values()
