@@ -30,7 +30,7 @@ rules: $(STAMP) ## the paper's rule against the released one, into docs/results/
 
 papers: $(STAMP) ## figures and grids of papers on the embedded models, and the pages in docs/results/papers: half an hour
 	@$(BIN)/tokenprune reproduce all analogue=true commit=true $(FLAGS)
-	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/papers.py draw
 
 test: $(STAMP) ## runs the whole test suite on two processes
 	@echo "running the tests"

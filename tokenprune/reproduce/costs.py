@@ -48,7 +48,7 @@ def cost(planned: Planned, known: Benchmark | None, config: ReproduceConfig) -> 
     samples = min(n, config.limit) if config.limit and n else config.limit or n
     systems = 1 if job.spec == FULL else 2
     hours = systems * samples * _seconds(job, known) / 3600 if samples else None
-    calls = systems * samples if "judge" in job.words else 0
+    calls = systems * samples if job.judged else 0
     return Cost(samples, hours, missing, calls, lacks)
 
 

@@ -39,9 +39,10 @@ class Job:
     Args:
         kind: SCORE or SPEED
         words: keys of that command; without `device` and `out`, which may differ between two calls
-        protocol: the digest of what the papers did, and what of it was followed
+        protocol: the digest of how the paper asked this task and read its answers
         task: of a score, its name in the protocol
         documents: the repository of its dataset on the hub
+        judged: whether a paid model scores its answers
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Job:
     protocol: str = ""
     task: str = ""
     documents: str = ""
+    judged: bool = False
 
     @property
     def digest(self) -> str:
@@ -141,10 +143,11 @@ def job_of(
     if column.from_ == "judged":
         words["judge"] = config.judge
     known = {name: value for name, value in words.items() if value is not None}
+    judged = column.from_ == "judged"
     if protocol is None:
-        return Job(SCORE, known, task=column.task)
+        return Job(SCORE, known, task=column.task, judged=judged)
     documents = protocol.task(column.task).documents
-    return Job(SCORE, known, protocol.digest, column.task, documents)
+    return Job(SCORE, known, protocol.digest_of(column.task), column.task, documents, judged)
 
 
 def _shared(id_: str, table: Table, row: Row, config: ReproduceConfig) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def images(folder: Path, id_: str) -> list[Image]:
     """
     files = [
         file
-        for file in sorted((folder / FOLDER).glob(f"{stem(id_)}*"))
+        for file in sorted((folder / FOLDER).glob(f"{stem(id_)}*"), key=lambda one: one.stem)
         if file.suffix in _MIMES and _is_of(file.stem, id_)
     ]
     return [_image(folder, file) for file in files]
