@@ -148,7 +148,10 @@ def below(
     remarks: Sequence[str],
     lacks: Sequence[str],
 ) -> Iterator[RenderableType]:
-    """Slips, claims, remarks, and what would fill what is missing; `lacks`: why it is, job by job."""
+    """Slips, claims, remarks, and what would fill what is missing.
+
+    `lacks`: why it is, job by job.
+    """
     yield from _listed("slips", wording.slips(made))
     yield from _listed("measured elsewhere, so without a verdict", wording.machines(made))
     yield from _listed("beside the full model", _ratios(shown, made))
