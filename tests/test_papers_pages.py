@@ -191,10 +191,12 @@ def test_what_needs_no_run_decides_a_claim_on_ours():
 
 
 def test_time_on_other_hardware_has_no_difference_but_a_ratio():
-    table, where = read_table("dycoke/table3"), {"machine": "another machine"}
+    table = read_table("dycoke/table3")
     timed = {
-        ("Full 7B 32 frames", "total_time"): Found(1722.0, full=True, **where),
-        ("DyCoke 7B 32 frames K=0.7", "total_time"): Found(1421.0, effect=0.825, **where),
+        ("Full 7B 32 frames", "total_time"): Found(1722.0, full=True, machine="another machine"),
+        ("DyCoke 7B 32 frames K=0.7", "total_time"): Found(
+            1421.0, effect=0.825, machine="another machine"
+        ),
     }
     made = cells(table, timed)
     (line,) = comparisons.ratios(table, made)

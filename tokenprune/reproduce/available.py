@@ -34,10 +34,17 @@ def here(name: str) -> bool:
     """Whether a model's weights are on this machine: embedded, in a folder, in the hub's cache."""
     if name.startswith("shape:") or "/" not in name or Path(name).expanduser().is_dir():
         return True
+    if is_place(name):
+        return False
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(name, "config.json")
     return isinstance(found, str) and any(Path(found).parent.glob("*.safetensors"))
+
+
+def is_place(name: str) -> bool:
+    """Whether a model's name can only be a folder's."""
+    return name.startswith(("/", ".", "~"))
 
 
 def _data(job: Job, config: ReproduceConfig) -> str | None:

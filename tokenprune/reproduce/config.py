@@ -12,6 +12,8 @@ from typing import Any
 from tokenprune.errors import ConfigError
 from tokenprune.options import check_counts, key, read_options
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+
 
 @dataclass(frozen=True)
 class ReproduceConfig:
@@ -51,6 +53,9 @@ class ReproduceConfig:
         check_counts(self, "limit", "batch_size", "frames")
         if self.noise and len(self.noise) != 2:
             raise ConfigError("noise= compares two precisions: write noise=float32,bfloat16")
+        for name, value in [("dtype", self.dtype), *(("noise", one) for one in self.noise)]:
+            if value is not None and value not in PRECISIONS:
+                raise ConfigError(f"{name}={value} is unknown: write {' or '.join(PRECISIONS)}")
         if (self.video is None) != (self.question is None):
             raise ConfigError("video= and question= go together: write both, or neither")
 

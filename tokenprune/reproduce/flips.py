@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenprune.errors import ConfigError
 from tokenprune.reproduce.config import ReproduceConfig
-from tokenprune.reproduce.jobs import FULL, SCORE, Job, Planned
+from tokenprune.reproduce.jobs import FULL, SCORE, Planned
 from tokenprune.reproduce.noise import Noise
 from tokenprune.reproduce.work import JOBS
 from tokenprune.results.answer import Answer
@@ -49,7 +49,7 @@ def measure(planned: Sequence[Planned], config: ReproduceConfig, command: str) -
     for job in jobs:
         runs = []
         for dtype in config.noise:
-            same = Job(SCORE, {**job.words, "dtype": dtype}, job.protocol, job.task, job.documents)
+            same = dataclasses.replace(job, words={**job.words, "dtype": dtype})
             runs.append(scores.do(same, out / JOBS / same.folder, config, command))
         for full in (True, False):
             moved, every = _moved(runs[0], runs[1], full)

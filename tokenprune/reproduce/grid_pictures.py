@@ -43,9 +43,10 @@ def _numeric(values: Sequence[Any]) -> bool:
 def _over(found: Grid, name: str) -> Drawing:
     """One curve for each method and number of frames; a method without the axis is level."""
     several = len(found.frames) > 1
+    alone = len({line.method for line in found.of(METHOD)}) == 1
     lines = [
         Curve(
-            f"{method}, {frames} frames" if several else method,
+            _called(method, frames, several, alone),
             _points(own, name, found.axes[name]),
             _baseline(found, frames) if several or place == 0 else None,
         )
@@ -61,6 +62,13 @@ def _over(found: Grid, name: str) -> Drawing:
             if len(own) == 1
         ]
     return curves(lines, axis(name), _SCORE, falling=name == KEEP)
+
+
+def _called(method: str, frames: int, several: bool, alone: bool) -> str:
+    """By what tells the curve from others."""
+    if not several:
+        return method
+    return f"{frames} frames" if alone else f"{method}, {frames} frames"
 
 
 def _points(own: Sequence[Line], name: str, values: Sequence[Any]) -> list[Point]:
@@ -80,12 +88,12 @@ def _equal(found: Grid, frames: int) -> Drawing:
     lines = [
         Curve(
             method,
-            [_point(line.retention, line.score) for line in own],
+            [_point(round(line.retention, 1), line.score) for line in own],
             _baseline(found, frames) if place == 0 else None,
         )
         for place, (method, own) in enumerate(_by_method(found.of(METHOD, frames)))
     ]
-    lines += list(_controls(found, frames, lambda line: line.retention))
+    lines += list(_controls(found, frames, lambda line: round(line.retention, 1)))
     return curves(lines, _KEPT, _SCORE, title=f"{frames} frames", falling=True)
 
 

@@ -145,8 +145,8 @@ def translated(grid: Grid) -> str:
 
 
 def axis(name: str) -> str:
-    """`merge` of `dycoke.merge`."""
-    return {"frames": "frames", "keep": "tokens asked for, %"}.get(name, name.rpartition(".")[2])
+    """What stands below an axis: an option as it is written."""
+    return {"frames": "frames", "keep": "tokens asked for, %"}.get(name, name)
 
 
 def tick(value: object) -> str:

@@ -39,10 +39,10 @@ class Job:
     Args:
         kind: SCORE or SPEED
         words: keys of that command; without `device` and `out`, which may differ between two calls
-        protocol: the digest of what the papers did, and what of it was followed
+        protocol: the digest of how the paper asked this task and read its answers
         task: of a score, its name in the protocol
         documents: the repository of its dataset on the hub
-        judged: whether a model judges its answers
+        judged: whether a paid model scores its answers
     """
 
     kind: str
@@ -140,14 +140,14 @@ def job_of(
     }
     if config.dtype is not None:
         words["dtype"] = config.dtype
-    judged = column.from_ == "judged"
-    if judged:
+    if column.from_ == "judged":
         words["judge"] = config.judge
     known = {name: value for name, value in words.items() if value is not None}
+    judged = column.from_ == "judged"
     if protocol is None:
         return Job(SCORE, known, task=column.task, judged=judged)
     documents = protocol.task(column.task).documents
-    return Job(SCORE, known, protocol.digest, column.task, documents, judged)
+    return Job(SCORE, known, protocol.digest_of(column.task), column.task, documents, judged)
 
 
 def _shared(id_: str, table: Table, row: Row, config: ReproduceConfig) -> dict[str, Any]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tokenprune.reproduce.cells import Cell
 from tokenprune.reproduce.noise import Noise, spread
@@ -19,7 +17,8 @@ class Order:
 
     Args:
         column: its name
-        tau: Kendall's, ours against printed; None with fewer than two figures of ours
+        tau: Kendall's, ours against printed, over methods of the same model and frames; None with
+            fewer than two figures of ours
         methods: how many of ours
         pairs: printed differences between methods of the same model and frames
         clear: those that are larger than the column's noise
@@ -47,7 +46,7 @@ def orders(table: Table, made: Sequence[Cell], n: dict[str, int], noise: Noise) 
         least = spread(column, noise.compressed, n[name]) if n.get(name) else float("inf")
         clear = sum(abs(one.printed - other.printed) > least for one, other in pairs)
         ours = [cell for cell in mine if cell.ours]
-        found.append(Order(name, _tau(ours), len(ours), len(pairs), clear))
+        found.append(Order(name, _tau(pairs), len(ours), len(pairs), clear))
     return found
 
 
@@ -58,10 +57,17 @@ def _together(table: Table, one: Cell, other: Cell) -> bool:
     )
 
 
-def _tau(cells: Sequence[Cell]) -> float | None:
-    if len(cells) < 2:
-        return None
-    from scipy.stats import kendalltau
+def _tau(pairs: Sequence[tuple[Cell, Cell]]) -> float | None:
+    """Over pairs of methods that both have a figure of ours: those that stand in the same order
+    minus those that do not, over all (tau-a, so a tie counts for neither).
+    """
+    signs = [
+        _sign(one.printed - other.printed) * _sign(one.ours[0] - other.ours[0])
+        for one, other in pairs
+        if one.ours and other.ours
+    ]
+    return sum(signs) / len(signs) if signs else None
 
-    found: Any = kendalltau([cell.printed for cell in cells], [cell.ours[0] for cell in cells])
-    return None if math.isnan(found[0]) else float(found[0])
+
+def _sign(value: float | int) -> int:
+    return (value > 0) - (value < 0)

@@ -136,12 +136,14 @@ class Protocol:
     def digest(self) -> str:
         """Changes with whatever of it can change a figure, the code of its own tasks included."""
         tasks = {name: dataclasses.asdict(one) for name, one in self.tasks.items()}
-        text = hashlib.sha256(json.dumps([self.words, tasks], sort_keys=True).encode())
-        if any(one.own for one in self.tasks.values()):
-            for file in sorted(own_tasks().iterdir()):
-                if file.suffix in _SOURCES:
-                    text.update(file.name.encode() + file.read_bytes())
-        return text.hexdigest()[:12]
+        return _digest([self.words, tasks], any(one.own for one in self.tasks.values()))
+
+    def digest_of(self, name: str) -> str:
+        """Changes with whatever can change the answers to one task and how they are read, so that
+        protocols which ask alike share runs: not with the judge, which is a word of the run.
+        """
+        task = dataclasses.replace(self.task(name), judge=None, documents="", assumed="")
+        return _digest([self.words, dataclasses.asdict(task)], task.own)
 
     def told(self) -> Iterator[str]:
         """The title, every item and every task in words, a line each."""
@@ -149,6 +151,16 @@ class Protocol:
         yield from (item.text for item in self.items)
         for name, one in self.tasks.items():
             yield f"{name}: {one.text}."
+
+
+def _digest(content: Any, own: bool) -> str:
+    """`own`: of the code of the protocols' own tasks, too."""
+    text = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    if own:
+        for file in sorted(own_tasks().iterdir()):
+            if file.suffix in _SOURCES:
+                text.update(file.name.encode() + file.read_bytes())
+    return text.hexdigest()[:12]
 
 
 def samples(table: Table, name: str) -> int:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tokenprune.errors import ConfigError
 from tokenprune.reproduce import figure, flips, ours, screen
+from tokenprune.reproduce.available import here, is_place
 from tokenprune.reproduce.cells import Cell, cells, counted
 from tokenprune.reproduce.check import faults
 from tokenprune.reproduce.claims import Verdict, on_ours, on_printed
@@ -36,20 +37,22 @@ def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
     if config.check:
         _check(config.what, console)
         return
-    if not config.what:
+    if not config.what and not config.plan:
         _index(config, console)
         return
+    _check_models(config)
     if config.analogue:
         from tokenprune.reproduce.analogues import analogues  # which loads torch
 
         analogues(config, line, console)
         return
+    for what in config.what:
+        figure.check(what, config)
     if config.plan:
         _plan(config, console)
         return
     failed: list[str] = []
     for what in config.what:
-        figure.check(what, config)
         for id_ in named(what):
             failed += _table(config, id_, line, console)
     _pages(config, console)
@@ -66,6 +69,19 @@ def _pages(config: ReproduceConfig, console: Console) -> None:
     names = dict.fromkeys(id_.partition("/")[0] for what in config.what for id_ in named(what))
     files = ", ".join(map(str, write_pages(list(names), out, out)))
     console.print(Text(f"\npages: {files}", style="dim"), soft_wrap=True)
+
+
+def _check_models(config: ReproduceConfig) -> None:
+    """ConfigError for weights of a model that no table that was asked for has, and for a folder
+    that is none.
+    """
+    names = {name for what in config.what for _, table in tables(what) for name in table.models}
+    for name, value in config.model.items():
+        if name not in names and config.what:
+            known = ", ".join(f"model.{one}=" for one in sorted(names)) or "none"
+            raise ConfigError(f"model.{name}= is no model of these tables: they have {known}")
+        if is_place(str(value)) and not here(str(value)):
+            raise ConfigError(f"model.{name}={value} is no folder: write one with a config.json")
 
 
 def _check(what: Sequence[str], console: Console) -> None:
@@ -101,11 +117,15 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> li
         console.print(flips.measure(planned, config, line).measured, highlight=False)
         return []
     worked = work(planned, config, line, lambda told: print(told, file=sys.stderr, flush=True))
+    if config.commit:
+        ours.add(ours.committed(id_), ours.read(ours.own(out, id_)))
     every = now()
     made = _of(chosen, every)
     console.print(screen.table(f"{id_}: {whole.title}", chosen, made, console.width))
     claims = [(claim.says, *_verdicts(whole, claim, every, noise)) for claim in whole.claims]
-    for part in screen.below(chosen, made, claims, missing(id_, chosen, made), whole.remarks):
+    for part in screen.below(
+        chosen, made, claims, missing(id_, chosen, made), whole.remarks, worked.lacks
+    ):
         console.print(part, soft_wrap=isinstance(part, Text))
     if id_ in config.what:  # of a whole paper it would take a minute
         _figure(config, id_, whole, console)
@@ -116,14 +136,15 @@ def _plan(config: ReproduceConfig, console: Console) -> None:
     """Of all tables together, which share jobs."""
     out = Path(config.out).expanduser()
     wanted = []
-    for id_ in dict.fromkeys(id_ for what in config.what for id_ in named(what)):
+    what = config.what or [ALL]
+    for id_ in dict.fromkeys(id_ for one in what for id_ in named(one)):
         whole = read_table(id_)
         chosen = choose(whole, config.rows, config.columns)
         wanted.append((id_, whole, _of(chosen, cells(whole, ours.known(out, id_)))))
     planned = plan(wanted, config)
     by_id = {id_: table for id_, table, _ in wanted}
     costs = [(one, cost(one, _task(by_id, one), config)) for one in planned]
-    console.print(screen.plan(" ".join(config.what), costs))
+    console.print(screen.plan(" ".join(what), costs))
 
 
 def _task(tables: Mapping[str, Table], planned: Planned) -> Benchmark | None:

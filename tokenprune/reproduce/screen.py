@@ -146,8 +146,12 @@ def below(
     claims: Sequence[tuple[str, Verdict, Verdict]],
     commands: Sequence[str],
     remarks: Sequence[str],
+    lacks: Sequence[str],
 ) -> Iterator[RenderableType]:
-    """Slips, claims, remarks, and what would fill what is missing."""
+    """Slips, claims, remarks, and what would fill what is missing.
+
+    `lacks`: why it is, job by job.
+    """
     yield from _listed("slips", wording.slips(made))
     yield from _listed("measured elsewhere, so without a verdict", wording.machines(made))
     yield from _listed("beside the full model", _ratios(shown, made))
@@ -155,8 +159,9 @@ def below(
     yield from _listed("blocked", list(blocked))
     yield from _listed("claims", [_claim(*one) for one in claims])
     yield from _listed("remarks", remarks)
+    yield from _listed("not run", _counted(lacks))
     if commands:
-        yield Text(f"\nnot run: {len(commands)} commands would fill these cells, such as")
+        yield Text(f"\n{len(commands)} commands would fill these cells, such as")
         for line in commands[:3]:
             yield Text(f"  {line}", no_wrap=True, overflow="ignore")
 
@@ -166,6 +171,12 @@ def _claim(says: str, printed: Verdict, mine: Verdict) -> str:
     noise = {None: "", True: ", above the noise", False: ", within the noise"}[printed.clear]
     ours = "" if mine.by is None else f"; on ours: {mine.word}"
     return f"{says}: {printed.word}{by}{noise} on the printed figures{ours}"
+
+
+def _counted(lacks: Sequence[str]) -> list[str]:
+    """Each reason once, with how many jobs have it."""
+    found = {why: lacks.count(why) for why in lacks}
+    return [f"{number} {'job' if number == 1 else 'jobs'}: {why}" for why, number in found.items()]
 
 
 def _listed(title: str, lines: Sequence[str]) -> Iterator[RenderableType]:

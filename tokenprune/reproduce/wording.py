@@ -57,11 +57,12 @@ def machines(cells: Sequence[Cell]) -> list[str]:
 
 
 def beside_full(cell: Cell) -> str:
-    """Of a speed: how many times less than the full model, where that is known."""
+    """Of a speed: how many times less, or more, than the full model, where that is known."""
     found = cell.found
     if cell.column.from_ != "speed" or found is None or not found.effect:
         return ""
-    return f"{1 / found.effect:.2f}x less"
+    less = 1 / found.effect
+    return f"{less:.2f}x less" if less >= 1 else f"{found.effect:.2f}x more"
 
 
 def interval(low: float | None, high: float | None, column: Column) -> str:

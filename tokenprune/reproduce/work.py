@@ -26,21 +26,22 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Worked:
-    """How many jobs were finished, and what the others failed of."""
+    """How many jobs were finished, what others failed of, and what the rest lacks, job by job."""
 
     done: int = 0
     failed: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
 
 def work(planned: Sequence[Planned], config: ReproduceConfig, command: str, say: Say) -> Worked:
-    """Does those jobs that can be done here. What is lacking is told by the plan.
+    """Does those jobs that can be done here.
 
     A job that fails does not keep the others from being done. Raises OSError; whatever happens,
     finished jobs and their figures stay.
     """
-    possible = [one for one in planned if lacking(one.job, config) is None]
-    if not possible:
-        return Worked()
+    asked = [(one, lacking(one.job, config)) for one in planned]
+    possible = [one for one, why in asked if why is None]
+    lacks = tuple(why for _, why in asked if why is not None)
     out = Path(config.out).expanduser()
     done, failed = 0, list[str]()
     for one in shared(possible, out / LOCKS, say):
@@ -51,7 +52,7 @@ def work(planned: Sequence[Planned], config: ReproduceConfig, command: str, say:
         except TokenpruneError as error:
             failed.append(f"{one.places[0].row}: {error}")
             say(f"failed: {error}")
-    return Worked(done, tuple(failed))
+    return Worked(done, tuple(failed), lacks)
 
 
 def _done(

@@ -16,7 +16,7 @@ from tokenprune.reproduce.schema import Table
 from tokenprune.storage import replace
 
 FOLDER = "images"
-BARS, CURVES = "bars", "curves"
+BARS, CURVES, GRID = "bars", "curves", "grid"
 _MIMES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
@@ -31,7 +31,7 @@ def images(folder: Path, id_: str) -> list[Image]:
     """
     files = [
         file
-        for file in sorted((folder / FOLDER).glob(f"{stem(id_)}*"))
+        for file in sorted((folder / FOLDER).glob(f"{stem(id_)}*"), key=lambda one: one.stem)
         if file.suffix in _MIMES and _is_of(file.stem, id_)
     ]
     return [_image(folder, file) for file in files]
@@ -58,8 +58,8 @@ def _image(folder: Path, file: Path) -> Image:
 def draw(
     id_: str, table: Table, made: Sequence[Cell], grid: Grid | None, folder: Path
 ) -> list[Path]:
-    """The pictures that figures alone give: bars or curves where a table's file asks for them,
-    and those of its analogue. Needs matplotlib.
+    """The pictures that figures alone give: bars, curves or a heat map where a table's file asks
+    for them, and those of its analogue. Needs matplotlib.
 
     Raises ConfigError, OSError.
     """
@@ -68,6 +68,8 @@ def draw(
         drawn[stem(id_)] = _bars(table), f"{table.title}, as printed."
     if table.figure is not None and table.figure.draws == CURVES:
         drawn[stem(id_)] = _curves(table, made), f"{table.title}, as printed."
+    if table.figure is not None and table.figure.draws == GRID:
+        drawn[stem(id_)] = _heat(table, **table.figure.options), f"{table.title}, as printed."
     if grid is not None:
         from tokenprune.reproduce.grid_pictures import pictures
 
@@ -95,6 +97,23 @@ def _bars(table: Table) -> Any:
         for name, column in table.columns.items()
     }
     return bars([row.label for row in table.rows], measures)
+
+
+def _heat(table: Table, column: str, down: str, across: str, model: str) -> Any:
+    """A column over two settings, of one model."""
+    from tokenprune.pictures.charts import grid
+
+    found = {
+        (row.settings[down], row.settings[across]): table.printed(row, column)
+        for row in table.rows
+        if row.settings.get("model") == model and {down, across} <= row.settings.keys()
+    }
+    rows, columns = (sorted({place[axis] for place in found}) for axis in (0, 1))
+    values = [[found.get((one, other)) for other in columns] for one in rows]
+    title = f"{table.columns[column].label}, {model}"
+    return grid(
+        [f"{one:g}" for one in rows], [f"{one:g}" for one in columns], values, down, across, title
+    )
 
 
 def _curves(table: Table, made: Sequence[Cell]) -> Any:
