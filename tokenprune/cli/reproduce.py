@@ -39,8 +39,10 @@ def run(words: Sequence[str], line: str) -> None:
     if not config.download:  # read by the hub's and lmms-eval's libraries when they are imported
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    from tokenprune.reproduce.data import home
     from tokenprune.reproduce.run import reproduce
 
+    os.environ.setdefault("HF_HOME", str(home()))  # some of lmms-eval's tasks fail without it
     reproduce(config, line, console())
 
 

@@ -6,6 +6,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from tokenprune.reproduce import data
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.jobs import SPEED, Job
 from tokenprune.reproduce.models import models
@@ -48,24 +49,11 @@ def is_place(name: str) -> bool:
 
 
 def _data(job: Job, config: ReproduceConfig) -> str | None:
-    task = str(job.words.get("task", ""))
-    if not task.startswith("lmms:"):
+    if not str(job.words.get("task", "")).startswith("lmms:"):
         return None
     if find_spec("lmms_eval") is None:
         return "lmms-eval is not installed: pip install 'tokenprune-video[lmms]'"
-    documents = _documents(job)
-    if documents is None or config.download or documents.is_dir():
-        return None
-    return f"the documents of {task} are not here ({documents}): write download=true"
-
-
-def _documents(job: Job) -> Path | None:
-    """Where the hub's cache has the documents of a task."""
-    if not job.documents:
-        return None
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE) / f"datasets--{job.documents.replace('/', '--')}"
+    return None if config.download else data.lacking(job)
 
 
 def _judge(job: Job, config: ReproduceConfig) -> str | None:

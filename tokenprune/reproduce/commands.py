@@ -24,7 +24,7 @@ def missing(id_: str, table: Table, made: Iterable[Cell]) -> list[str]:
     found: dict[str, list[Cell]] = {}
     for cell in made:
         measured = cell.column.task or cell.column.measure
-        if cell.status == NOT_RUN and cell.row.run is not None and measured:
+        if cell.status == NOT_RUN and cell.row.run is not None and measured and not cell.why:
             found.setdefault(cell.row.label, []).append(cell)
     lines = []
     for label, cells in found.items():

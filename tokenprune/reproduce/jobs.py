@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tokenprune.reproduce.cells import NOT_RUN, Cell
+from tokenprune.reproduce.cells import NOT_RUN, PARTIAL, Cell
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import path
 from tokenprune.reproduce.models import models
@@ -42,6 +42,7 @@ class Job:
         protocol: the digest of how the paper asked this task and read its answers
         task: of a score, its name in the protocol
         documents: the repository of its dataset on the hub
+        videos: where lmms-eval has its videos, below HF_HOME
         judged: whether a paid model scores its answers
     """
 
@@ -50,6 +51,7 @@ class Job:
     protocol: str = ""
     task: str = ""
     documents: str = ""
+    videos: str = ""
     judged: bool = False
 
     @property
@@ -98,20 +100,31 @@ class Planned:
 def plan(
     wanted: Iterable[tuple[str, Table, Sequence[Cell]]], config: ReproduceConfig
 ) -> list[Planned]:
-    """The jobs of all cells that were not run, the full model's first.
+    """The jobs of all cells that were not run, or on fewer samples than now; the full model's first.
 
     Raises ConfigError for a protocol that is not there.
     """
     found: dict[str, Planned] = {}
     for id_, table, made in wanted:
         for cell in made:
-            if cell.status != NOT_RUN or cell.row.run is None:
+            if cell.status not in (NOT_RUN, PARTIAL) or cell.row.run is None:
                 continue
             job = job_of(id_, table, cell.row, cell.column, config)
-            if job is not None:
+            if job is not None and _tells_more(job, cell, config):
                 planned = found.setdefault(job.digest, Planned(job))
                 planned.places.append(Place(id_, cell.row.label, cell.name))
     return sorted(found.values(), key=lambda one: (one.job.kind, one.job.spec != FULL))
+
+
+def _tells_more(job: Job, cell: Cell, config: ReproduceConfig) -> bool:
+    """Than the figure that a cell has: of more samples, or from another judge."""
+    if cell.found is None:
+        return True
+    if cell.found.run == job.digest:
+        return False
+    before = cell.found.settings.get("limit")
+    wider = before is not None and (config.limit is None or config.limit > before)
+    return wider or (job.judged and config.judge not in (None, cell.found.judge))
 
 
 def job_of(
@@ -146,8 +159,9 @@ def job_of(
     judged = column.from_ == "judged"
     if protocol is None:
         return Job(SCORE, known, task=column.task, judged=judged)
-    documents = protocol.task(column.task).documents
-    return Job(SCORE, known, protocol.digest_of(column.task), column.task, documents, judged)
+    asked = protocol.task(column.task)
+    places = {"documents": asked.documents, "videos": asked.videos}
+    return Job(SCORE, known, protocol.digest_of(column.task), column.task, judged=judged, **places)
 
 
 def _shared(id_: str, table: Table, row: Row, config: ReproduceConfig) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Benchmark:
         n: samples it has
         tokens: longest answer
         documents: the dataset's repository on the hub
+        videos: the folder of its videos, where lmms-eval's code looks for them below HF_HOME
         judge: the model that the paper's answers were judged by
         own: whether the task's file is one of `papers/protocols/tasks`
         assumed: why this is our reading, if it is
@@ -71,6 +72,7 @@ class Benchmark:
     n: int = 0
     tokens: int | None = None
     documents: str = ""
+    videos: str = ""
     judge: str | None = None
     own: bool = False
     assumed: str = ""
@@ -135,7 +137,7 @@ class Protocol:
     @property
     def digest(self) -> str:
         """Changes with whatever of it can change a figure, the code of its own tasks included."""
-        tasks = {name: dataclasses.asdict(one) for name, one in self.tasks.items()}
+        tasks = {name: _told(one) for name, one in self.tasks.items()}
         return _digest([self.words, tasks], any(one.own for one in self.tasks.values()))
 
     def digest_of(self, name: str) -> str:
@@ -143,7 +145,7 @@ class Protocol:
         protocols which ask alike share runs: not with the judge, which is a word of the run.
         """
         task = dataclasses.replace(self.task(name), judge=None, documents="", assumed="")
-        return _digest([self.words, dataclasses.asdict(task)], task.own)
+        return _digest([self.words, _told(task)], task.own)
 
     def told(self) -> Iterator[str]:
         """The title, every item and every task in words, a line each."""
@@ -151,6 +153,11 @@ class Protocol:
         yield from (item.text for item in self.items)
         for name, one in self.tasks.items():
             yield f"{name}: {one.text}."
+
+
+def _told(task: Benchmark) -> dict[str, Any]:
+    """Of a task what counts: not where its videos lie."""
+    return {name: value for name, value in dataclasses.asdict(task).items() if name != "videos"}
 
 
 def _digest(content: Any, own: bool) -> str:

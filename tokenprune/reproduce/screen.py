@@ -159,7 +159,9 @@ def below(
     yield from _listed("blocked", list(blocked))
     yield from _listed("claims", [_claim(*one) for one in claims])
     yield from _listed("remarks", remarks)
-    yield from _listed("not run", _counted(lacks))
+    sent = {f"{wording.title(cell)}: {cell.why}": None for cell in made if cell.status == NOT_RUN}
+    reasons = [line for line in sent if not line.endswith(": ")]
+    yield from _listed("not run", [*_counted(lacks), *reasons])
     if commands:
         yield Text(f"\n{len(commands)} commands would fill these cells, such as")
         for line in commands[:3]:

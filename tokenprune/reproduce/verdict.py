@@ -17,6 +17,7 @@ from tokenprune.reproduce.cells import (
     Key,
 )
 from tokenprune.reproduce.noise import Noise, tolerance
+from tokenprune.reproduce.protocol import OPEN, read_protocol
 from tokenprune.reproduce.rounding import seconds
 from tokenprune.reproduce.schema import Column, Row, Table
 
@@ -33,9 +34,17 @@ def judged(table: Table, row: Row, name: str, found: Mapping[Key, Found], noise:
     if mine is None:
         if row.blocked is not None:
             return Cell(row, name, column, printed, BLOCKED, why=row.blocked.why)
-        return Cell(row, name, column, printed, NOT_RUN)
+        return Cell(row, name, column, printed, NOT_RUN, why=_sent(table, column))
     status, why = _status(table, row, column, seconds(printed), mine, noise)
     return Cell(row, name, column, printed, status, (mine.value,), why, mine)
+
+
+def _sent(table: Table, column: Column) -> str:
+    """Why no run here gives a column's figure; empty where one does."""
+    if table.protocol is None or not column.task:
+        return ""
+    kind = read_protocol(table.protocol).task(column.task).kind
+    return "its answers are sent to a public server" if kind == OPEN else ""
 
 
 def _status(

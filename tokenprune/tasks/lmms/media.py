@@ -15,13 +15,13 @@ from tokenprune.loading.video import Clip, Spread, frame_indices, read_clip
 
 
 def visuals_of(doc_to_visual: Callable[[Any], Any], doc: Any) -> list[Any]:
-    """What the task shows; tasks whose video is missing leave the process, which becomes a
-    VideoError here.
+    """What the task shows; tasks whose video is missing leave the process, or raise OSError, which
+    becomes a VideoError here.
     """
     try:
         return list(doc_to_visual(doc) or [])
-    except SystemExit as leaving:
-        raise VideoError(str(leaving)) from None
+    except (SystemExit, OSError) as missing:
+        raise VideoError(str(missing)) from None
 
 
 def shown_of(visuals: list[Any], spread: Spread) -> tuple[Clip, tuple[Tensor | Medium, ...]]:

@@ -83,14 +83,16 @@ def videomme(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
 def mlvu(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Of MLVU's test, as lmms-eval 0.3.0 read it. Its answers have options A to F."""
     read, now = before_bracket(results[0]), ranked(results[0])
+    unread = re.fullmatch("[A-F]", read) is None
     found = {
         "task_type": doc["task_type"],
         "pred_answer": read,
         "answer": doc["answer"],
         "score": float(read == doc["answer"]),
-        "unread": re.fullmatch("[A-F]", read) is None,
+        "unread": unread,
     }
-    return {"mlvu_percetion_score": found, "read_otherwise": float(read != now)}
+    otherwise = now != "" if unread else now != read
+    return {"mlvu_percetion_score": found, "read_otherwise": float(otherwise)}
 
 
 def percent(results: Sequence[Mapping[str, Any]]) -> float:
