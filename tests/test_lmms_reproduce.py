@@ -4,9 +4,6 @@ then say, judges, answers that cannot be read, and videos that are not there.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import io
 import json
 import os
 import signal
@@ -20,20 +17,20 @@ from typing import Any
 import lmms_papers
 import pytest
 from lmms_papers import KILLED_AT, NUMBERS, local
-
-from tokenprune.cli.main import main
-from tokenprune.reproduce import ours
-from tokenprune.reproduce.cells import (
-    BLOCKED,
-    DEVIATES,
-    NOT_RUN,
-    PARTIAL,
-    REPRODUCED,
-    Cell,
-    Found,
-    cells,
+from lmms_table import (
+    COLUMNS,
+    FASTV,
+    FULL,
+    GUESSING,
+    JUDGE,
+    OTHERS,
+    PROTOCOLS,
+    Place,
+    reproduce,
+    table,
 )
-from tokenprune.reproduce.files import read_table
+
+from tokenprune.reproduce.cells import BLOCKED, DEVIATES, NOT_RUN, PARTIAL, REPRODUCED
 from tokenprune.reproduce.protocol import FOLDER
 
 if find_spec("lmms_eval") is None:
@@ -44,120 +41,6 @@ if find_spec("lmms_eval") is None:
 # lmms-eval 0.7.3 leaves a subtitle file to the garbage collector (videomme/utils.py), November 2026
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
-FAR = 250.0  # no score can be near it
-MME = {"from": "score", "metric": "videomme_perception_score"}
-COLUMNS: dict[str, Any] = {
-    "vmme_s": {**MME, "task": "videomme", "part": {"duration": "short"}, "n": 1},
-    "vmme_m": {**MME, "task": "videomme", "part": {"duration": "medium"}, "n": 2},
-    "vmme_l": {**MME, "task": "videomme", "part": {"duration": "long"}, "n": 1},
-    "vmme": {**MME, "task": "videomme"},
-    "vmme_w": {**MME, "task": "videomme_w_subtitle"},
-    "mlvu": {"from": "score", "task": "mlvu_test_030", "metric": "mlvu_percetion_score"},
-    "lvb": {"from": "score", "task": "longvideobench_val_v", "metric": "lvb_acc", "scale": 100},
-    "nextqa": {"from": "score", "task": "nextqa_mc_test", "metric": "exact_match", "scale": 100},
-    "percep": {
-        "from": "score",
-        "task": "perceptiontest_val_mc",
-        "metric": "accuracy",
-        "scale": 100,
-    },
-    "ego": {"from": "score", "task": "egoschema_subset", "metric": "score", "scale": 100},
-    "ego_total": {"from": "score", "task": "egoschema", "metric": "submission"},
-    "mvb": {"from": "score", "task": "mvbench", "metric": "mvbench_accuracy"},
-    "mvb_as": {
-        "from": "score",
-        "task": "mvbench",
-        "part": {"sub_task": "mvbench_action_sequence"},
-        "metric": "mvbench_accuracy",
-        "n": 4,
-    },
-    "anet": {"from": "judged", "task": "activitynetqa", "metric": "gpt_eval_accuracy"},
-}
-# what SAID comes to under each benchmark's rules: counted by hand
-FULL = {
-    "vmme_s": 100.0,
-    "vmme_m": 0.0,
-    "vmme_l": 0.0,
-    "vmme": 25.0,
-    "vmme_w": 25.0,
-    "mlvu": 100 / 9,  # one of nine types is right
-    "percep": 25.0,
-    "mvb": 100 / 3,  # the empty one is not counted
-    "mvb_as": 100 / 3,
-}
-FASTV = {
-    **dict.fromkeys(("vmme_s", "vmme_m", "vmme_l", "vmme", "mlvu"), 0.0),
-    "mvb": 100 / 3,
-    "mvb_as": 100 / 3,
-}
-GUESSING = ("lvb", "nextqa", "ego")  # a value that depends on guesses
-OTHERS = {"nextqa", "anet"}  # that are printed of FastV, besides
-JUDGE = "gpt-4o-mini"
-PROTOCOLS = {"table1": "lmms-2024", "table2": "lmms-0.3.0"}
-
-
-def _table(protocol: str, columns: dict[str, Any]) -> dict[str, Any]:
-    fastv = {"strategy": "fastv", "options": {"fastv.layer": 1, "fastv.drop": 0.5}}
-    return {
-        "title": "A table",
-        "source": "the test",
-        "protocol": protocol,
-        "models": {"7B": "somebody/seven"},
-        "defaults": {"model": "7B", "frames": 4},
-        "columns": columns,
-        "baseline": {"method": "Full"},
-        "rows": [
-            {
-                "method": "Full",
-                "run": {"strategy": "none"},
-                "printed": [FULL.get(name, 50.0) for name in columns],
-            },
-            {
-                "method": "FastV",
-                "run": fastv,
-                "printed": [FAR if name in {*FASTV, *OTHERS} else None for name in columns],
-            },
-            {
-                "method": "Else",
-                "blocked": {"kind": "protocol", "why": "nobody knows how"},
-                "printed": [1.0] * len(columns),
-            },
-        ],
-    }
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where videos, papers and finished jobs of the module are, and what was said of them."""
-
-    hub: Path
-    papers: Path
-    out: Path
-    plan: str
-    said: str
-
-    def cell(self, row: str, name: str, id_: str = "demo/table1", out: Path | None = None) -> Cell:
-        table = read_table(id_)
-        made = cells(table, ours.known(out or self.out, id_))
-        (one,) = (cell for cell in made if (cell.row.label, cell.name) == (row, name))
-        return one
-
-    def found(self, row: str, name: str, out: Path | None = None) -> Found:
-        found = self.cell(row, name, out=out).found
-        assert found is not None
-        return found
-
-    def records(self, row: str, name: str, out: Path | None = None) -> list[dict[str, Any]]:
-        folder = (out or self.out) / "jobs" / self.found(row, name, out).folder
-        return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-
-
-def _main(*words: str) -> str:
-    """What the command prints, when it ends well."""
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert main(["reproduce", "model.7B=tiny", "device=cpu", *words]) == 0
-    return " ".join(said.getvalue().split())
-
 
 @pytest.fixture(scope="module")
 def place(protocol_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
@@ -165,8 +48,8 @@ def place(protocol_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     root = tmp_path_factory.mktemp("lmms")
     short = {"mlvu": COLUMNS["mlvu"]}
     tables = {
-        "table1": _table("lmms-2024", COLUMNS),
-        "table2": _table("lmms-0.3.0", short),
+        "table1": table("lmms-2024", COLUMNS),
+        "table2": table("lmms-0.3.0", short),
     }
     protocols = {name: local(name) for name in PROTOCOLS.values()}
     papers = lmms_papers.write(root / "papers", tables, protocols)
@@ -176,10 +59,10 @@ def place(protocol_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
             patch.setattr("tokenprune.evaluation.run.load", None)  # it loads nothing
             patch.setattr("tokenprune.tasks.lmms.benchmark.find", None)
             both = ("demo/table1", "demo/table2")
-            plan = _main(*both, "plan=true", f"out={root / 'none'}")
+            plan = reproduce(*both, "plan=true", f"out={root / 'none'}")
         assert not (root / "none").exists()
-        _main("demo/table2", "rows=Full", f"out={root / 'out'}")
-        said = _main("demo/table1", f"out={root / 'out'}")
+        reproduce("demo/table2", "rows=Full", f"out={root / 'out'}")
+        said = reproduce("demo/table1", f"out={root / 'out'}")
         yield Place(protocol_home, papers, root / "out", plan, said)
 
 
@@ -243,7 +126,7 @@ def _scores(records: list[dict[str, Any]], role: str) -> list[tuple[str, float, 
 
 
 def test_a_guess_is_the_same_in_another_run(place: Place, tmp_path: Path) -> None:
-    _main("demo/table1", "rows=Full", "columns=nextqa", f"out={tmp_path}")
+    reproduce("demo/table1", "rows=Full", "columns=nextqa", f"out={tmp_path}")
     again = _scores(place.records("Full", "nextqa", tmp_path), "vanilla")
     assert again == _scores(place.records("Full", "nextqa"), "vanilla")
     assert [reading for *_, reading in again].count("guessed") == 4
@@ -274,7 +157,7 @@ def test_a_guess_is_the_same_after_kill_9(place: Place, tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGKILL, process.stderr
     (folder,) = tmp_path.glob("jobs/*")
     assert not (folder / "summary.json").exists()
-    _main(*words)
+    reproduce(*words)
     environment = json.loads((folder / "summary.json").read_text())["environment"]
     assert environment["earlier"], "the run was begun anew"
     for role in ("vanilla", "strategy"):
@@ -285,11 +168,11 @@ def test_a_guess_is_the_same_after_kill_9(place: Place, tmp_path: Path) -> None:
 
 def test_fewer_samples_are_partial(place: Place, tmp_path: Path) -> None:
     words = ["demo/table1", "rows=Full", "columns=vmme,vmme_m", f"out={tmp_path}"]
-    _main(*words, "limit=2")
+    reproduce(*words, "limit=2")
     whole, part = (place.cell("Full", name, out=tmp_path) for name in ("vmme", "vmme_m"))
     assert (whole.status, whole.why) == (PARTIAL, "2 of 4 samples")
     assert (part.status, part.why) == (PARTIAL, "1 of 2 samples")
-    _main(*words)
+    reproduce(*words)
     assert place.cell("Full", "vmme", out=tmp_path).status == REPRODUCED, "all of them, later"
 
 
@@ -299,7 +182,7 @@ def test_a_video_that_is_not_there_is_an_error_and_counted(place: Place, tmp_pat
     aside = video.rename(video.with_suffix(".aside"))
     words = ["demo/table1", "rows=Full", "columns=nextqa", f"out={tmp_path}"]
     try:
-        _main(*words)
+        reproduce(*words)
     finally:
         aside.rename(video)
     cell = place.cell("Full", "nextqa", out=tmp_path)
@@ -326,7 +209,7 @@ def test_a_plan_loads_nothing_and_tells_all(place: Place) -> None:
 
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A judge that says yes twice for each system and then is gone; the models it was asked as."""
+    """A judge that says yes, but of "(A) or (B)" nothing; the models that it was asked as."""
     import time
 
     import requests  # pyright: ignore[reportMissingImports]
@@ -361,18 +244,18 @@ class Reply:
 def test_a_named_judge_is_asked(place: Place, tmp_path: Path, judge: list[str]) -> None:
     """And a verdict that does not come is an error, and no zero."""
     words = ["demo/table1", "columns=anet", f"judge={JUDGE}", f"out={tmp_path}"]
-    _main(*words)
+    reproduce(*words)
     full, fastv = (place.cell(row, "anet", out=tmp_path) for row in ("Full", "FastV"))
     assert (full.status, full.why) == (PARTIAL, "1 of 3 samples failed")
     assert full.found is not None and fastv.found is not None
     assert full.found.value == 100 and full.found.judge == JUDGE
     assert fastv.found.errors == 0 and fastv.status == DEVIATES
     before = len(judge)
-    _main(*words)
+    reproduce(*words)
     assert len(judge) == before, "asked once"
 
 
 def test_another_judge_is_partial(place: Place, tmp_path: Path, judge: list[str]) -> None:
-    _main("demo/table1", "rows=FastV", "columns=anet", "judge=gpt-4o", f"out={tmp_path}")
+    reproduce("demo/table1", "rows=FastV", "columns=anet", "judge=gpt-4o", f"out={tmp_path}")
     cell = place.cell("FastV", "anet", out=tmp_path)
     assert (cell.status, cell.why) == (PARTIAL, f"judged by gpt-4o, printed by {JUDGE}")

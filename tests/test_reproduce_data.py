@@ -45,8 +45,8 @@ def _prepare(folder: Path, name: str) -> None:
     (folder / NAMES[name] / "default" / "0.0.0" / "abc").mkdir(parents=True)
 
 
-def _lacks(job: Job, **more: bool) -> str | None:
-    return lacking(job, ReproduceConfig(**more))
+def _lacks(job: Job, download: bool = False) -> str | None:
+    return lacking(job, ReproduceConfig(download=download))
 
 
 def test_documents_are_those_that_datasets_has_prepared(home: Path) -> None:

@@ -100,9 +100,9 @@ class Planned:
 def plan(
     wanted: Iterable[tuple[str, Table, Sequence[Cell]]], config: ReproduceConfig
 ) -> list[Planned]:
-    """The jobs of all cells that were not run, or on fewer samples than now; the full model's first.
+    """The jobs of all cells that were not run, or on fewer samples than now.
 
-    Raises ConfigError for a protocol that is not there.
+    The full model's come first. Raises ConfigError for a protocol that is not there.
     """
     found: dict[str, Planned] = {}
     for id_, table, made in wanted:
