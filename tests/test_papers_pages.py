@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment
 
+from tokenprune.reproduce import wording
 from tokenprune.reproduce.cells import Found, cells
 from tokenprune.reproduce.files import papers, read_table
 from tokenprune.reproduce.pages import comparisons, write_index, write_pages
@@ -199,7 +200,7 @@ def test_time_on_other_hardware_has_no_difference_but_a_ratio():
         ),
     }
     made = cells(table, timed)
-    (line,) = comparisons.ratios(table, made)
+    (line,) = wording.ratios(table, made)
     assert line == "DyCoke 7B 32 frames K=0.7, Total time: 1.21x less, printed 1.54x."
     (full,) = (one for one in made if one.found is not None and one.found.full)
     view = shown_cell(full, False)

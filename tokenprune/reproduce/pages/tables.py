@@ -53,7 +53,7 @@ def table_view(
         banner=_banner(table, faint),
         effects=comparisons.effects(table, made),
         orders=comparisons.ordered(table, made, n),
-        speeds=[*wording.machines(made), *comparisons.ratios(table, made)],
+        speeds=[*wording.machines(made), *wording.ratios(table, made)],
         claims=comparisons.claims(table, made, n, analogue),
         slips=wording.slips(made),
         blocked=_blocked(made),
