@@ -100,7 +100,8 @@ def test_fewer_samples_are_partial_however_near(first):
 
 def test_the_order_of_methods_is_compared(first):
     (line,) = (line for line in first.orders if line.startswith("VideoMME: "))
-    assert "Kendall's tau of 5 rows, ours against printed: 0.80" in line
+    # of the pairs of one model three stand in the same order, and one does not
+    assert "Kendall's tau of 5 rows, ours against printed: 0.50" in line
 
 
 def test_claims_are_decided_on_printed_figures_and_on_ours(first):
