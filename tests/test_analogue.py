@@ -259,7 +259,7 @@ def test_the_command_names_tables_that_have_an_analogue(capsys: pytest.CaptureFi
     assert main(["reproduce", "dytok/table1", "analogue=true"]) == 2
     assert "dytok/table1 has no analogue on the embedded models" in capsys.readouterr().err
     assert main(["reproduce", "dytok/table14", "analogue=true", "plan=true"]) == 0
-    assert "dytok/table14: 12 methods and 1 full model on 150" in capsys.readouterr().out
+    assert "dytok/table14: 12 methods and 1 full model on 105" in capsys.readouterr().out
 
 
 def test_a_table_without_an_analogue_is_refused(out: Path) -> None:
