@@ -46,12 +46,13 @@ def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
 
         analogues(config, line, console)
         return
+    for what in config.what:
+        figure.check(what, config)
     if config.plan:
         _plan(config, console)
         return
     failed: list[str] = []
     for what in config.what:
-        figure.check(what, config)
         for id_ in named(what):
             failed += _table(config, id_, line, console)
     _pages(config, console)
