@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
+from tokenprune.lookup import STRATEGIES
 from tokenprune.options import typed
 from tokenprune.plugins import load_plugins
 from tokenprune.reproduce import analogue, grid, grid_screen, grid_words
@@ -198,7 +199,13 @@ def alone() -> Iterator[list[int]]:
 
 @pytest.fixture(scope="module")
 def made(small: Table, out: Path, alone: list[int]) -> Grid:
-    return run("dycoke/table5", small, parse([f"out={out}"]), "tokenprune reproduce")
+    known = set(STRATEGIES.defined)
+    found = run("dycoke/table5", small, parse([f"out={out}"]), "tokenprune reproduce")
+    # a fixture of a module is older than what takes a test's plug-ins away
+    for name in set(STRATEGIES.defined) - known:
+        if not STRATEGIES.defined[name].__module__.startswith("tokenprune."):
+            del STRATEGIES.defined[name]
+    return found
 
 
 def test_a_run_has_the_full_model_methods_and_controls_at_their_tokens(
@@ -259,7 +266,7 @@ def test_the_command_names_tables_that_have_an_analogue(capsys: pytest.CaptureFi
     assert main(["reproduce", "dytok/table1", "analogue=true"]) == 2
     assert "dytok/table1 has no analogue on the embedded models" in capsys.readouterr().err
     assert main(["reproduce", "dytok/table14", "analogue=true", "plan=true"]) == 0
-    assert "dytok/table14: 12 methods and 1 full model on 150" in capsys.readouterr().out
+    assert "dytok/table14: 12 methods and 1 full model on 105" in capsys.readouterr().out
 
 
 def test_a_table_without_an_analogue_is_refused(out: Path) -> None:

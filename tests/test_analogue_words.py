@@ -131,6 +131,19 @@ def test_a_method_with_several_points_is_compared_point_by_point() -> None:
     assert pairs == [("a, cap=1", "b, cap=1"), ("a, cap=2", "b, cap=2")]
 
 
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        (("holds", "holds"), "holds"),
+        (("holds", "cannot tell"), "cannot tell"),
+        (("cannot tell", "does not hold", "holds"), "does not hold"),
+    ],
+)
+def test_a_claim_of_several_comparisons_holds_if_all_do(said: tuple[str, ...], word: str) -> None:
+    claims = [Told("it is better", "score", "a", "b", None, one) for one in said]
+    assert dataclasses.replace(figures([]), claims=claims).verdicts == {"it is better": word}
+
+
 # words
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment
 
+from tokenprune.reproduce import wording
 from tokenprune.reproduce.cells import Found, cells
 from tokenprune.reproduce.files import papers, read_table
 from tokenprune.reproduce.pages import comparisons, write_index, write_pages
@@ -99,7 +100,8 @@ def test_fewer_samples_are_partial_however_near(first):
 
 def test_the_order_of_methods_is_compared(first):
     (line,) = (line for line in first.orders if line.startswith("VideoMME: "))
-    assert "Kendall's tau of 5 rows, ours against printed: 0.80" in line
+    # of the pairs of one model three stand in the same order, and one does not
+    assert "Kendall's tau of 5 rows, ours against printed: 0.50" in line
 
 
 def test_claims_are_decided_on_printed_figures_and_on_ours(first):
@@ -199,7 +201,7 @@ def test_time_on_other_hardware_has_no_difference_but_a_ratio():
         ),
     }
     made = cells(table, timed)
-    (line,) = comparisons.ratios(table, made)
+    (line,) = wording.ratios(table, made)
     assert line == "DyCoke 7B 32 frames K=0.7, Total time: 1.21x less, printed 1.54x."
     (full,) = (one for one in made if one.found is not None and one.found.full)
     view = shown_cell(full, False)

@@ -11,6 +11,7 @@ from typing import Any
 from tokenprune.errors import ConfigError
 from tokenprune.options import typed
 from tokenprune.reproduce.files import path
+from tokenprune.reproduce.parts import FAILS, HOLDS, UNDECIDED
 from tokenprune.storage import replace
 
 SUFFIX = ".analogue.json"
@@ -116,6 +117,17 @@ class Grid:
     def of(self, role: str, frames: int | None = None) -> list[Line]:
         """Lines of one role, in order."""
         return [line for line in self.lines if line.role == role and frames in (None, line.frames)]
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """What all comparisons of a claim say together: one that fails decides, else one that
+        cannot tell.
+        """
+        words: dict[str, set[str]] = {}
+        for told in self.claims:
+            words.setdefault(told.says, set()).add(told.word)
+        order = (FAILS, UNDECIDED, HOLDS)
+        return {says: next(word for word in order if word in own) for says, own in words.items()}
 
     @property
     def frames(self) -> list[int]:

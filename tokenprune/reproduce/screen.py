@@ -25,7 +25,6 @@ from tokenprune.reproduce.cells import (
 from tokenprune.reproduce.claims import Verdict
 from tokenprune.reproduce.costs import Cost, together
 from tokenprune.reproduce.jobs import Planned
-from tokenprune.reproduce.rounding import seconds
 from tokenprune.reproduce.schema import Table
 
 _STYLES = {
@@ -129,17 +128,6 @@ def _costs(one: Cost) -> tuple[str, str, str, str]:
     )
 
 
-def _ratios(shown: Table, made: Sequence[Cell]) -> list[str]:
-    """Of every speed of ours, the ratio to our full model and the printed one."""
-    found = []
-    for cell in made:
-        full = shown.baseline_of(cell.row)
-        if (mine := wording.beside_full(cell)) and full is not None:
-            theirs = seconds(shown.printed(full, cell.name)) / seconds(cell.printed)
-            found.append(f"{cell.row.label}, {wording.title(cell)}: {mine}, printed {theirs:.2f}x")
-    return found
-
-
 def below(
     shown: Table,
     made: Sequence[Cell],
@@ -154,7 +142,7 @@ def below(
     """
     yield from _listed("slips", wording.slips(made))
     yield from _listed("measured elsewhere, so without a verdict", wording.machines(made))
-    yield from _listed("beside the full model", _ratios(shown, made))
+    yield from _listed("beside the full model", wording.ratios(shown, made))
     blocked = {f"{cell.row.label}: {cell.why}": None for cell in made if cell.status == BLOCKED}
     yield from _listed("blocked", list(blocked))
     yield from _listed("claims", [_claim(*one) for one in claims])

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenprune.reproduce.cells import DEVIATES, EXACT, SIGNS, STATUSES, Cell
-from tokenprune.reproduce.rounding import clock
-from tokenprune.reproduce.schema import Column
+from tokenprune.reproduce.rounding import clock, seconds
+from tokenprune.reproduce.schema import Column, Table
 
 NOTHING = "-"
 CLOCK = "h:mm:ss"  # the unit of a column that is printed so
@@ -94,3 +94,14 @@ def slips(cells: Sequence[Cell]) -> list[str]:
 
 def title(cell: Cell) -> str:
     return cell.column.label or cell.name
+
+
+def ratios(table: Table, made: Sequence[Cell]) -> list[str]:
+    """Of every speed of ours, how many times less than the full model, ours and printed."""
+    found = []
+    for cell in made:
+        full = table.baseline_of(cell.row)
+        if (mine := beside_full(cell)) and full is not None:
+            theirs = seconds(table.printed(full, cell.name)) / seconds(cell.printed)
+            found.append(f"{cell.row.label}, {title(cell)}: {mine}, printed {theirs:.2f}x.")
+    return found

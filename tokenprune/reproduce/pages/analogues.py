@@ -22,5 +22,5 @@ def analogue_view(grid: Grid, images: Sequence[Image]) -> AnalogueView:
         setting=words.setting(grid),
         place=words.place(grid),
         images=list(images),
-        claims=[(told.says, told.word) for told in grid.claims],
+        claims=list(grid.verdicts.items()),
     )

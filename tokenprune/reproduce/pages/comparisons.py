@@ -12,7 +12,6 @@ from tokenprune.reproduce.orders import orders
 from tokenprune.reproduce.pages.ranks import listed
 from tokenprune.reproduce.pages.views import AnalogueView, Lines
 from tokenprune.reproduce.parts import Claim
-from tokenprune.reproduce.rounding import seconds
 from tokenprune.reproduce.schema import Table
 from tokenprune.reproduce.verdict import printed_effect
 
@@ -62,17 +61,6 @@ def ordered(table: Table, made: Sequence[Cell], n: Mapping[str, int]) -> list[st
             )
         if parts:
             found.append(f"{label}: {'; '.join(parts)}.")
-    return found
-
-
-def ratios(table: Table, made: Sequence[Cell]) -> list[str]:
-    """Of every speed of ours, how many times less than the full model, ours and printed."""
-    found = []
-    for cell in made:
-        full = table.baseline_of(cell.row)
-        if (mine := wording.beside_full(cell)) and full is not None:
-            theirs = seconds(table.printed(full, cell.name)) / seconds(cell.printed)
-            found.append(f"{cell.row.label}, {wording.title(cell)}: {mine}, printed {theirs:.2f}x.")
     return found
 
 

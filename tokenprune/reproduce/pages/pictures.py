@@ -16,7 +16,7 @@ from tokenprune.reproduce.schema import Table
 from tokenprune.storage import replace
 
 FOLDER = "images"
-BARS, CURVES, GRID = "bars", "curves", "grid"
+PRINTED = BARS, CURVES, GRID = "bars", "curves", "grid"  # drawn from printed figures alone
 _MIMES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 

@@ -19,6 +19,7 @@ from tokenprune.reproduce.cells import (
 )
 from tokenprune.reproduce.commands import command, missing
 from tokenprune.reproduce.pages import comparisons, ranks
+from tokenprune.reproduce.pages.pictures import PRINTED
 from tokenprune.reproduce.pages.views import AnalogueView, CellView, Image, RowView, TableView
 from tokenprune.reproduce.rounding import seconds
 from tokenprune.reproduce.schema import Row, Run, Table
@@ -53,7 +54,7 @@ def table_view(
         banner=_banner(table, faint),
         effects=comparisons.effects(table, made),
         orders=comparisons.ordered(table, made, n),
-        speeds=[*wording.machines(made), *comparisons.ratios(table, made)],
+        speeds=[*wording.machines(made), *wording.ratios(table, made)],
         claims=comparisons.claims(table, made, n, analogue),
         slips=wording.slips(made),
         blocked=_blocked(made),
@@ -169,7 +170,7 @@ def _blocked(made: Sequence[Cell]) -> list[str]:
 
 def _figure(id_: str, table: Table) -> str:
     """What draws a figure on a video of one's own."""
-    if table.figure is None or table.figure.draws in ("bars", "curves"):
+    if table.figure is None or table.figure.draws in PRINTED:
         return ""
     return command(
         id_, "video=FILE", "question=TEXT", *[f"model.{name}=FOLDER" for name in table.models][:1]
