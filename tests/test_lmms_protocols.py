@@ -142,3 +142,5 @@ def test_every_task_of_a_protocol_is_what_it_says(name: str) -> None:
             continue
         longest = (config.get("generation_kwargs") or {}).get("max_new_tokens") or 1024
         assert (config["dataset_path"], longest) == (asked.documents, asked.tokens), task
+        place = config["dataset_kwargs"]["cache_dir"]
+        assert asked.videos == place or asked.videos.startswith(f"{place}/"), task

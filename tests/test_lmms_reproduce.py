@@ -203,7 +203,7 @@ def test_a_plan_loads_nothing_and_tells_all(place: Place) -> None:
     jobs = len(NUMBERS) + len(compressed)
     samples = sum(NUMBERS.values()) + sum(NUMBERS[task] for task in compressed)
     calls = 3 * NUMBERS["activitynetqa"]  # of FastV and its control, and of the full model
-    assert f"{jobs} jobs {full + fastv + 2} {samples} 0.1 {calls} " in place.plan
+    assert f"{jobs} jobs {full + fastv + 2} {samples} 0.0 {calls} " in place.plan
     assert "2 jobs: its answers are judged by a paid model: write judge=NAME" in place.plan
 
 
