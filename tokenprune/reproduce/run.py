@@ -42,7 +42,7 @@ def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
         return
     _check_models(config)
     if config.analogue:
-        from tokenprune.reproduce.analogues import analogues  # which loads torch
+        from tokenprune.reproduce.grids.analogues import analogues  # which loads torch
 
         analogues(config, line, console)
         return
