@@ -147,7 +147,7 @@ def below(
     yield from _listed("blocked", list(blocked))
     yield from _listed("claims", [_claim(*one) for one in claims])
     yield from _listed("remarks", remarks)
-    yield from _listed("not run", _counted(lacks))
+    yield from _listed("not run here and now", _counted(lacks))
     if commands:
         yield Text(f"\n{len(commands)} commands would fill these cells, such as")
         for line in commands[:3]:
