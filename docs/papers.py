@@ -11,10 +11,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tokenprune.reproduce import figure, grid, ours
+from tokenprune.reproduce import figure, ours
 from tokenprune.reproduce.cells import cells
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import papers, tables
+from tokenprune.reproduce.grids import grid
 from tokenprune.reproduce.pages import pictures, write_index, write_pages
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,13 +16,15 @@ from tokenprune.errors import ConfigError
 from tokenprune.lookup import STRATEGIES
 from tokenprune.options import typed
 from tokenprune.plugins import load_plugins
-from tokenprune.reproduce import analogue, grid, grid_screen, grid_words
-from tokenprune.reproduce.analogue import run
-from tokenprune.reproduce.analogues import having
-from tokenprune.reproduce.arms import arms, at_budget, cell_of, control, plugins
 from tokenprune.reproduce.config import parse
 from tokenprune.reproduce.files import read_table
-from tokenprune.reproduce.grid import CONTROL, FULL, METHOD, Grid
+from tokenprune.reproduce.grids import analogue, grid
+from tokenprune.reproduce.grids import screen as grid_screen
+from tokenprune.reproduce.grids import words as grid_words
+from tokenprune.reproduce.grids.analogue import run
+from tokenprune.reproduce.grids.analogues import having
+from tokenprune.reproduce.grids.arms import arms, at_budget, cell_of, control, plugins
+from tokenprune.reproduce.grids.grid import CONTROL, FULL, METHOD, Grid
 from tokenprune.reproduce.parts import Analogue
 from tokenprune.reproduce.schema import Table
 from tokenprune.strategy import Extent

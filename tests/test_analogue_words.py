@@ -14,13 +14,13 @@ import pytest
 
 from tokenprune.errors import ConfigError
 from tokenprune.options import typed
-from tokenprune.reproduce import grid_words as words
-from tokenprune.reproduce.arms import arms, at_budget, cell_of, full_model
 from tokenprune.reproduce.files import read_table
-from tokenprune.reproduce.grid import CONTROL, FULL, METHOD, Grid, Interval, Line, Told
-from tokenprune.reproduce.grid_claims import claims_of
-from tokenprune.reproduce.grid_lines import Block
-from tokenprune.reproduce.grid_pictures import pictures
+from tokenprune.reproduce.grids import words
+from tokenprune.reproduce.grids.arms import arms, at_budget, cell_of, full_model
+from tokenprune.reproduce.grids.claims import claims_of
+from tokenprune.reproduce.grids.grid import CONTROL, FULL, METHOD, Grid, Interval, Line, Told
+from tokenprune.reproduce.grids.lines import Block
+from tokenprune.reproduce.grids.pictures import pictures
 from tokenprune.reproduce.parts import Analogue, Claim
 from tokenprune.reproduce.schema import Table
 from tokenprune.results.answer import Answer

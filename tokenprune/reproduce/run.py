@@ -42,7 +42,7 @@ def reproduce(config: ReproduceConfig, line: str, console: Console) -> None:
         return
     _check_models(config)
     if config.analogue:
-        from tokenprune.reproduce.analogues import analogues  # which loads torch
+        from tokenprune.reproduce.grids.analogues import analogues  # which loads torch
 
         analogues(config, line, console)
         return
@@ -112,7 +112,7 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> li
     def now() -> list[Cell]:
         return cells(whole, ours.known(out, id_), noise)
 
-    planned = plan([(id_, whole, _of(chosen, now()))], config)
+    planned = plan([(id_, whole, _of(chosen, _own(whole, id_, config)))], config)
     if config.noise:
         console.print(flips.measure(planned, config, line).measured, highlight=False)
         return []
@@ -134,17 +134,21 @@ def _table(config: ReproduceConfig, id_: str, line: str, console: Console) -> li
 
 def _plan(config: ReproduceConfig, console: Console) -> None:
     """Of all tables together, which share jobs."""
-    out = Path(config.out).expanduser()
     wanted = []
     what = config.what or [ALL]
     for id_ in dict.fromkeys(id_ for one in what for id_ in named(one)):
         whole = read_table(id_)
         chosen = choose(whole, config.rows, config.columns)
-        wanted.append((id_, whole, _of(chosen, cells(whole, ours.known(out, id_)))))
+        wanted.append((id_, whole, _of(chosen, _own(whole, id_, config))))
     planned = plan(wanted, config)
     by_id = {id_: table for id_, table, _ in wanted}
     costs = [(one, cost(one, _task(by_id, one), config)) for one in planned]
     console.print(screen.plan(" ".join(what), costs))
+
+
+def _own(table: Table, id_: str, config: ReproduceConfig) -> list[Cell]:
+    """Cells on the user's own figures: those that the project ships keep nobody from a run."""
+    return cells(table, ours.read(ours.own(Path(config.out).expanduser(), id_)))
 
 
 def _task(tables: Mapping[str, Table], planned: Planned) -> Benchmark | None:

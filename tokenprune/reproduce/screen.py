@@ -147,9 +147,7 @@ def below(
     yield from _listed("blocked", list(blocked))
     yield from _listed("claims", [_claim(*one) for one in claims])
     yield from _listed("remarks", remarks)
-    sent = {f"{wording.title(cell)}: {cell.why}": None for cell in made if cell.status == NOT_RUN}
-    reasons = [line for line in sent if not line.endswith(": ")]
-    yield from _listed("not run", [*_counted(lacks), *reasons])
+    yield from _listed("not run here and now", [*_counted(lacks), *_never(made)])
     if commands:
         yield Text(f"\n{len(commands)} commands would fill these cells, such as")
         for line in commands[:3]:
@@ -167,6 +165,12 @@ def _counted(lacks: Sequence[str]) -> list[str]:
     """Each reason once, with how many jobs have it."""
     found = {why: lacks.count(why) for why in lacks}
     return [f"{number} {'job' if number == 1 else 'jobs'}: {why}" for why, number in found.items()]
+
+
+def _never(made: Sequence[Cell]) -> list[str]:
+    """Columns that no run here fills, with the reason."""
+    cells = [cell for cell in made if cell.status == NOT_RUN and cell.why]
+    return list(dict.fromkeys(f"{wording.title(cell)}: {cell.why}" for cell in cells))
 
 
 def _listed(title: str, lines: Sequence[str]) -> Iterator[RenderableType]:

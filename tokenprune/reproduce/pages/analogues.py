@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tokenprune.reproduce import grid_words as words
-from tokenprune.reproduce.grid import Grid
+from tokenprune.reproduce.grids import words
+from tokenprune.reproduce.grids.grid import Grid
 from tokenprune.reproduce.pages.views import AnalogueView, Image, Lines
 
 

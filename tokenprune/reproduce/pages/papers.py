@@ -20,7 +20,7 @@ from tokenprune.reproduce.cells import (
     counted,
 )
 from tokenprune.reproduce.files import read_paper, read_table
-from tokenprune.reproduce.grid import Grid
+from tokenprune.reproduce.grids.grid import Grid
 from tokenprune.reproduce.pages import pictures, ranks
 from tokenprune.reproduce.pages.analogues import analogue_view
 from tokenprune.reproduce.pages.tables import table_view

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.reproduce.cells import Cell
-from tokenprune.reproduce.grid import Grid
+from tokenprune.reproduce.grids.grid import Grid
 from tokenprune.reproduce.pages.ranks import budget_of, listed
 from tokenprune.reproduce.pages.views import Image
 from tokenprune.reproduce.schema import Table
@@ -71,7 +71,7 @@ def draw(
     if table.figure is not None and table.figure.draws == GRID:
         drawn[stem(id_)] = _heat(table, **table.figure.options), f"{table.title}, as printed."
     if grid is not None:
-        from tokenprune.reproduce.grid_pictures import pictures
+        from tokenprune.reproduce.grids.pictures import pictures
 
         for name, drawing in pictures(stem(id_), grid).items():
             drawn[Path(name).stem] = drawing, f"{table.title}: analogue on the embedded model."

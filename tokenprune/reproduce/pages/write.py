@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenprune.reproduce import grid, ours
+from tokenprune.reproduce import ours
 from tokenprune.reproduce.cells import SIGNS, cells, counted
 from tokenprune.reproduce.files import papers, read_paper, read_table, tables
+from tokenprune.reproduce.grids import grid
 from tokenprune.reproduce.pages.papers import paper_view
 from tokenprune.storage import replace
 

@@ -10,11 +10,11 @@ from rich.text import Text
 
 from tokenprune.errors import ConfigError
 from tokenprune.plugins import load_plugins
-from tokenprune.reproduce import analogue, grid
-from tokenprune.reproduce.arms import arms, plugins
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import ids, named, path, read_table
-from tokenprune.reproduce.grid_screen import screen
+from tokenprune.reproduce.grids import analogue, grid
+from tokenprune.reproduce.grids.arms import arms, plugins
+from tokenprune.reproduce.grids.screen import screen
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from tokenprune.options import as_typed
-from tokenprune.reproduce.grid import CONTROL, FULL, METHOD, Grid, Interval, Line, Told
+from tokenprune.reproduce.grids.grid import CONTROL, FULL, METHOD, Grid, Interval, Line, Told
 
 COLUMNS = (
     "method",

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tokenprune.errors import ConfigError
-from tokenprune.reproduce.arms import Arm, ArmCell
-from tokenprune.reproduce.grid import CONTROL, FULL, METHOD, Interval, Line
+from tokenprune.reproduce.grids.arms import Arm, ArmCell
+from tokenprune.reproduce.grids.grid import CONTROL, FULL, METHOD, Interval, Line
 from tokenprune.results.answer import Answer
 from tokenprune.results.columns import AVERAGES, named
 from tokenprune.results.statistics import Estimate, Paired, holm

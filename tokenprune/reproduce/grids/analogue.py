@@ -13,7 +13,8 @@ from typing import Any
 
 from tokenprune.errors import ConfigError
 from tokenprune.plugins import load_plugins
-from tokenprune.reproduce.arms import (
+from tokenprune.reproduce.config import ReproduceConfig
+from tokenprune.reproduce.grids.arms import (
     FRAMES,
     KEEP,
     Arm,
@@ -27,10 +28,9 @@ from tokenprune.reproduce.arms import (
     plugins,
     store,
 )
-from tokenprune.reproduce.config import ReproduceConfig
-from tokenprune.reproduce.grid import Grid
-from tokenprune.reproduce.grid_claims import claims_of
-from tokenprune.reproduce.grid_lines import CONTROLS, Block, lines_of, retention
+from tokenprune.reproduce.grids.claims import claims_of
+from tokenprune.reproduce.grids.grid import Grid
+from tokenprune.reproduce.grids.lines import CONTROLS, Block, lines_of, retention
 from tokenprune.reproduce.parts import Analogue
 from tokenprune.reproduce.schema import Table
 from tokenprune.study.config import Method, StudyConfig

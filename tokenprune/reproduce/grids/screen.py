@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Drawn
 from rich.text import Text
 
-from tokenprune.reproduce import grid_words as words
-from tokenprune.reproduce.grid import METHOD, Grid
+from tokenprune.reproduce.grids import words
+from tokenprune.reproduce.grids.grid import METHOD, Grid
 
 
 def screen(title: str, found: Grid) -> RenderableType:

@@ -7,10 +7,10 @@ from math import hypot
 from typing import Any
 
 from tokenprune.errors import ConfigError
-from tokenprune.reproduce.arms import Arm
 from tokenprune.reproduce.claims import pairs
-from tokenprune.reproduce.grid import Interval, Told
-from tokenprune.reproduce.grid_lines import FULL_MODEL, Block, interval
+from tokenprune.reproduce.grids.arms import Arm
+from tokenprune.reproduce.grids.grid import Interval, Told
+from tokenprune.reproduce.grids.lines import FULL_MODEL, Block, interval
 from tokenprune.reproduce.parts import FAILS, HOLDS, UNDECIDED, Claim
 from tokenprune.reproduce.schema import Table
 from tokenprune.study.scores import Scores

@@ -11,9 +11,9 @@ from typing import Any
 
 from tokenprune.pictures.charts import Curve, Point, bars, curves, grid
 from tokenprune.pictures.drawing import Drawing
-from tokenprune.reproduce.arms import FRAMES, KEEP
-from tokenprune.reproduce.grid import CONTROL, FULL, METHOD, Grid, Interval, Line
-from tokenprune.reproduce.grid_words import axis, tick
+from tokenprune.reproduce.grids.arms import FRAMES, KEEP
+from tokenprune.reproduce.grids.grid import CONTROL, FULL, METHOD, Grid, Interval, Line
+from tokenprune.reproduce.grids.words import axis, tick
 
 _SCORE = "score, %"
 _KEPT = "visual tokens kept, mean over layers, %"
