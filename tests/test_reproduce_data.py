@@ -55,7 +55,7 @@ def test_documents_are_those_that_datasets_has_prepared(home: Path) -> None:
     hub.mkdir(parents=True)  # datasets does not read these offline
     place = home / "datasets" / NAMES["lmms-eval/Video-MME"]
     assert _lacks(job) == (
-        f"the documents lmms-eval/Video-MME are not here ({place}): write download=true"
+        f"the documents of lmms-eval/Video-MME are not here ({place}): write download=true"
     )
     assert _lacks(job, download=True) is None
     _prepare(home / "datasets", "lmms-eval/Video-MME")
@@ -124,5 +124,5 @@ def test_it_is_asked_in_a_moment_and_imports_neither(home: Path) -> None:
     )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     said, took, heavy = json.loads(made.stdout)
-    assert said.startswith("the documents lmms-eval/NExTQA are not here")
+    assert said.startswith("the documents of lmms-eval/NExTQA are not here")
     assert took < 1 and not heavy

@@ -41,7 +41,7 @@ def _documents(job: Job) -> str | None:
     places = [place / f"{owner}___{own}" for place in _prepared()]
     if any(any(place.glob("*/*/*")) for place in places):
         return None
-    return f"the documents {name} are not here ({places[0]}): write download=true"
+    return f"the documents of {name} are not here ({places[0]}): write download=true"
 
 
 def _prepared() -> Iterator[Path]:
