@@ -178,6 +178,18 @@ def test_more_samples_complete_a_partial_figure(first: tuple[Path, Path], tmp_pa
         assert found is not None and found.n == n, "fewer never replace more"
 
 
+def test_other_weights_are_run(first: tuple[Path, Path], tmp_path: Path) -> None:
+    """Those that the user names; without a name what is there stays."""
+    home, _ = first
+    demo_papers.write(home, {"table1": demo_papers.table([[50.0, 50.0]] * 3)})
+    words = ["reproduce", "demo/table1", "rows=Full", "limit=2", f"out={tmp_path}", "device=cpu"]
+    for more, model in (([], "tiny"), (["model.small=nano"], "nano"), ([], "nano")):
+        assert main([*words, *more]) == 0
+        found = _cells("demo/table1", tmp_path)["Full", "shapes"].found
+        assert found is not None and found.settings["model"] == model
+        assert found.settings["prompt"].startswith("<|im_start|>user")
+
+
 def test_measured_noise_is_recorded_and_used(
     first: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

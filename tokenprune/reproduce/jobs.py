@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tokenprune.reproduce.cells import NOT_RUN, PARTIAL, Cell
+from tokenprune.reproduce.cells import MEASURED, NOT_PRINTED, Cell
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import path
 from tokenprune.reproduce.models import models
@@ -100,14 +100,14 @@ class Planned:
 def plan(
     wanted: Iterable[tuple[str, Table, Sequence[Cell]]], config: ReproduceConfig
 ) -> list[Planned]:
-    """The jobs of all cells that were not run, or on fewer samples than now.
+    """The jobs of all cells that were not run, or on fewer samples than now, or other weights.
 
     The full model's come first. Raises ConfigError for a protocol that is not there.
     """
     found: dict[str, Planned] = {}
     for id_, table, made in wanted:
         for cell in made:
-            if cell.status not in (NOT_RUN, PARTIAL) or cell.row.run is None:
+            if not _measured(cell):
                 continue
             job = job_of(id_, table, cell.row, cell.column, config)
             if job is not None and _tells_more(job, cell, config):
@@ -116,13 +116,24 @@ def plan(
     return sorted(found.values(), key=lambda one: (one.job.kind, one.job.spec != FULL))
 
 
+def _measured(cell: Cell) -> bool:
+    """Whether a run can say something about a printed figure."""
+    runs = cell.row.run is not None and cell.column.from_ in MEASURED
+    return runs and cell.status != NOT_PRINTED
+
+
 def _tells_more(job: Job, cell: Cell, config: ReproduceConfig) -> bool:
-    """Than the figure that a cell has: of more samples, or from another judge."""
+    """Than the figure that a cell has: of more samples, from another judge, or of weights that the
+    user names now.
+    """
     if cell.found is None:
         return True
     if cell.found.run == job.digest:
         return False
-    before = cell.found.settings.get("limit")
+    settings = cell.found.settings
+    if config.model and settings.get("model") != job.words["model"]:
+        return True
+    before = settings.get("limit")
     wider = before is not None and (config.limit is None or config.limit > before)
     return wider or (job.judged and config.judge not in (None, cell.found.judge))
 

@@ -30,6 +30,7 @@ from tokenprune.results.answer import VANILLA, Answer, subject_of
 from tokenprune.results.files import SUMMARY
 from tokenprune.results.read import Run, read_run
 from tokenprune.results.statistics import Resamples
+from tokenprune.tasks import Task
 
 _OTHERWISE = "read_otherwise"  # a figure of the protocols' own tasks
 _CLOSE = 1e-6  # a task's metric is the mean of its samples' scores if it equals it so nearly
@@ -81,8 +82,19 @@ def _check_code(folder: Path, found: Run, code: provenance.Code) -> None:
 Part = Callable[[Answer], bool]
 
 
+def asked(job: Job) -> Task:
+    """The task of a job, with its documents: once for all cells."""
+    return task_of(RunConfig(**job.words))
+
+
 def read(
-    job: Job, done: Run, column: Column, of: int, judge: str | None, config: ReproduceConfig
+    job: Job,
+    done: Run,
+    task: Task,
+    column: Column,
+    of: int,
+    judge: str | None,
+    config: ReproduceConfig,
 ) -> Found:
     """What a job found for a cell. `of`: samples that the protocol has, 0 where that is not known;
     `judge`: the paper's, of a judged column.
@@ -90,7 +102,6 @@ def read(
     ConfigError for a metric that the task does not report.
     """
     role = subject_of(done.roles)
-    task = task_of(RunConfig(**job.words))
     part = _part(task, column.part)
     answers = {name: _answered(done.answers(name), part) for name in done.roles}
     every = [answer for answer in done.answers(role) if part(answer)]
@@ -114,7 +125,12 @@ def read(
         full=is_full,
         judge=config.judge if column.from_ == "judged" else None,
         run=job.digest,
-        settings={**job.told, "protocol": job.protocol, "printed_judge": judge},
+        settings={
+            **job.told,
+            "protocol": job.protocol,
+            "printed_judge": judge,
+            "prompt": done.records[0].get("prompt") if done.records else None,
+        },
         machine=str(environment.get("device_name") or environment["device"]),
         date=datetime.date.today().isoformat(),
         revision=environment.get("git_revision"),
@@ -124,7 +140,7 @@ def read(
     )
 
 
-def _part(task: Any, wanted: Mapping[str, Any]) -> Part:
+def _part(task: Task, wanted: Mapping[str, Any]) -> Part:
     """Whether a sample belongs to the part of the task that a column is about."""
     if not wanted:
         return lambda answer: True
@@ -136,7 +152,7 @@ def _answered(answers: Sequence[Answer], part: Part) -> list[Answer]:
 
 
 def _metric(
-    task: Any,
+    task: Task,
     column: Column,
     answers: Sequence[Answer],
     known: Mapping[str, float] | None = None,

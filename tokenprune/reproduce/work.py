@@ -63,12 +63,12 @@ def _done(
 
     found = []
     if one.job.kind == SCORE:
-        run = scores.do(one.job, folder, config, command)
+        run, task = scores.do(one.job, folder, config, command), scores.asked(one.job)
         for place in one.places:
             table = read_table(place.id_)
             column = table.columns[place.column]
             of, judge = samples(table, place.column), _judge(table, one.job)
-            mine = scores.read(one.job, run, column, of, judge, config)
+            mine = scores.read(one.job, run, task, column, of, judge, config)
             found.append((place.id_, (place.row, place.column), mine))
         return found
     bench = speed.do(one.job, folder, config, command)
