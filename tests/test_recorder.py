@@ -21,17 +21,22 @@ def model():
     return llava_onevision(attention="eager")
 
 
-@dataclass(frozen=True)
-class OneFrame(DecodeStage, name="one_frame"):
-    """Shows the tokens of one frame, another at every step."""
+def one_frame():
+    """A stage that shows the tokens of one frame, another at every step; defined in the test, whose
+    registry is as it was afterwards.
+    """
 
-    layer: int = 2
+    @dataclass(frozen=True)
+    class OneFrame(DecodeStage, name="one_frame"):
+        layer: int = 2
 
-    def start(self):
-        return 0
+        def start(self):
+            return 0
 
-    def attend(self, view, state):
-        return ~view.visual | (view.frame == state % view.frames), state + 1
+        def attend(self, view, state):
+            return ~view.visual | (view.frame == state % view.frames), state + 1
+
+    return OneFrame()
 
 
 def _maps(model, inputs):
@@ -78,7 +83,7 @@ def test_shares_are_the_weights_of_dytok(model):
 def test_rows_that_a_step_hides_get_nothing(model):
     """Keys of hidden rows lie elsewhere in the cache: each is booked on its own frame."""
     inputs, recorder = prompt(3, ((4, 5), (2, 3))), Recorder()
-    with attach(model, Pipeline((OneFrame(),)), recorder=recorder) as session:
+    with attach(model, Pipeline((one_frame(),)), recorder=recorder) as session:
         model.generate(**inputs, **{**GREEDY, "max_new_tokens": 6})
     assert session.report[0].decode_changes == 4
     for number, step in enumerate(recorder.steps):

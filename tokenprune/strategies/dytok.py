@@ -82,7 +82,8 @@ class DyToK(Allocator, name="dytok"):
             )
 
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
-        return frame_weights(probe.last_row(self.read(probe.depth)), probe.frame, probe.frames)
+        layers = self.read(probe.depth)
+        return frame_weights(probe.last_row(layers), probe.frame, probe.frames)
 
     def read(self, depth: int) -> range:
         """The layers of a guide with `depth` of them that are read. StrategyError past the last."""
