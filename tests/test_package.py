@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -34,6 +35,21 @@ def test_the_wheel_contains_every_strategy_and_the_embedded_model(tmp_path):
     table = yaml.safe_load(zipfile.ZipFile(built).read("tokenprune/papers/dycoke/table1.yaml"))
     assert table["rows"][0]["method"] == "Full"
     assert Path(built).stat().st_size < 10_000_000
+
+
+def test_the_source_distribution_contains_the_package_once(tmp_path):
+    """Links at the root lead into the package: whoever builds from it needs the files themselves."""
+    from hatchling.builders.sdist import SdistBuilder
+
+    (built,) = SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for file in (ROOT / "tokenprune").rglob("*"):
+        if file.is_file() and "__pycache__" not in file.parts:
+            assert file.relative_to(ROOT).as_posix() in names
+    assert not any(name.startswith(("strategies/", "experiments/dycoke")) for name in names)
+    for name in (ROOT / "experiments").glob("*.yaml"):
+        assert f"experiments/{name.name}" in names
 
 
 def imported_by(code: str) -> set[str]:
