@@ -38,7 +38,7 @@ def test_the_wheel_contains_every_strategy_and_the_embedded_model(tmp_path):
 
 
 def test_the_source_distribution_contains_the_package_once(tmp_path):
-    """Links at the root lead into the package: whoever builds from it needs the files themselves."""
+    """Links at the root lead into the package: a build from it needs the files themselves."""
     from hatchling.builders.sdist import SdistBuilder
 
     (built,) = SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
