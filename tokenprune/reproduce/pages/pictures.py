@@ -69,7 +69,8 @@ def draw(
     if table.figure is not None and table.figure.draws == CURVES:
         drawn[stem(id_)] = _curves(table, made), f"{table.title}, as printed."
     if table.figure is not None and table.figure.draws == GRID:
-        drawn[stem(id_)] = _heat(table, **table.figure.options), f"{table.title}, as printed."
+        name = f"{stem(id_)}-printed"  # its analogue's has the table's
+        drawn[name] = _heat(table, **table.figure.options), f"{table.title}, as printed."
     if grid is not None:
         from tokenprune.reproduce.grids.pictures import pictures
 
