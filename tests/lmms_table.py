@@ -13,7 +13,8 @@ from typing import Any
 
 from tokenprune.cli.main import main
 from tokenprune.reproduce import ours
-from tokenprune.reproduce.cells import Cell, Found, cells
+from tokenprune.reproduce.cell import Cell, Found
+from tokenprune.reproduce.cells import cells
 from tokenprune.reproduce.files import read_table
 
 FAR = 250.0  # no score can be near it

@@ -30,7 +30,7 @@ from lmms_table import (
     table,
 )
 
-from tokenprune.reproduce.cells import BLOCKED, DEVIATES, NOT_RUN, PARTIAL, REPRODUCED
+from tokenprune.reproduce.cell import BLOCKED, DEVIATES, NOT_RUN, PARTIAL, REPRODUCED
 from tokenprune.reproduce.protocol import FOLDER
 
 if find_spec("lmms_eval") is None:

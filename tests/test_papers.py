@@ -13,9 +13,11 @@ import pytest
 from tokenprune import registry
 from tokenprune.evaluation.config import parse
 from tokenprune.plugins import load_plugins
+from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import home, ids, papers, read_paper, read_table, tables
+from tokenprune.reproduce.jobs import job_of
 from tokenprune.reproduce.pages.tables import words
-from tokenprune.reproduce.schema import Row, Table
+from tokenprune.reproduce.schema import Column, Row, Table
 
 DATA = Path(__file__).parent / "data" / "paper_tables.json"
 ROOT = Path(__file__).parent.parent
@@ -121,6 +123,17 @@ def test_what_is_run_can_be_built_for_every_depth(paper, plugin, strategy, optio
     pipeline = registry.build(strategy, json.loads(options))
     for depth in (24, 28, 80):
         assert pipeline.check(depth) is pipeline
+
+
+@pytest.mark.parametrize("kind", ["score", "speed"])
+def test_a_plug_in_is_found_beside_its_table(kind):
+    table = read_table("dycoke/table5")
+    row = next(row for row in table.rows if row.run is not None and row.run.plugin)
+    column = Column(kind, task="videomme", measure="prefill_ms")
+    job = job_of("dycoke/table5", table, row, column, ReproduceConfig())
+    assert job is not None and job.kind == kind
+    (file,) = job.words["plugin"]
+    assert Path(file).is_file() and job.told["plugin"] == ["random_choice.py"] and job.digest
 
 
 def repeats() -> list[tuple[str, Table, Row]]:

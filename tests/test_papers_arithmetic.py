@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from tokenprune.reproduce.cells import EXACT, SLIP, Cell, cells
+from tokenprune.reproduce.cell import EXACT, SLIP, Cell
+from tokenprune.reproduce.cells import cells
 from tokenprune.reproduce.check import faults
 from tokenprune.reproduce.files import read_table, tables
 

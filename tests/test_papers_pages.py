@@ -10,7 +10,8 @@ import pytest
 from jinja2 import Environment
 
 from tokenprune.reproduce import wording
-from tokenprune.reproduce.cells import Found, cells
+from tokenprune.reproduce.cell import Found
+from tokenprune.reproduce.cells import cells
 from tokenprune.reproduce.files import papers, read_table
 from tokenprune.reproduce.pages import comparisons, write_index, write_pages
 from tokenprune.reproduce.pages.papers import PROMPTS, paper_view

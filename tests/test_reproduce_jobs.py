@@ -18,16 +18,8 @@ import pytest
 
 from tokenprune.cli.main import main
 from tokenprune.reproduce import ours
-from tokenprune.reproduce.cells import (
-    BLOCKED,
-    DEVIATES,
-    EXACT,
-    NOT_RUN,
-    PARTIAL,
-    REPRODUCED,
-    Cell,
-    cells,
-)
+from tokenprune.reproduce.cell import BLOCKED, DEVIATES, EXACT, NOT_RUN, PARTIAL, REPRODUCED, Cell
+from tokenprune.reproduce.cells import cells
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import read_table
 from tokenprune.reproduce.jobs import Planned, plan

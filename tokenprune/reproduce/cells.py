@@ -3,107 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from tokenprune.errors import ConfigError
 from tokenprune.reproduce import derived, formulas
+from tokenprune.reproduce.cell import (
+    EXACT,
+    MEASURED,
+    NOT_PRINTED,
+    SHOWN,
+    SLIP,
+    STATUSES,
+    WRONG,
+    Cell,
+    Found,
+    Key,
+)
 from tokenprune.reproduce.derived import Input
 from tokenprune.reproduce.formulas import Setting
 from tokenprune.reproduce.models import models
 from tokenprune.reproduce.noise import Noise
 from tokenprune.reproduce.rounding import equal, follows, half_unit, seconds
-from tokenprune.reproduce.schema import Column, Row, Table
-
-EXACT, SLIP, WRONG = "exact", "slip", "wrong"
-REPRODUCED, DEVIATES, PARTIAL = "reproduced", "deviates", "partial"
-SHOWN, NOT_RUN, BLOCKED, NOT_PRINTED = "shown", "not run", "blocked", "not printed"
-# with the sign that stands beside each: never told by colour alone
-SIGNS = {
-    EXACT: "=",
-    SLIP: "≠",
-    WRONG: "✗",
-    REPRODUCED: "✓",
-    DEVIATES: "Δ",
-    PARTIAL: "◐",
-    SHOWN: "",
-    NOT_RUN: "·",
-    BLOCKED: "–",
-    NOT_PRINTED: "",
-}
-STATUSES = tuple(SIGNS)
-MEASURED = ("score", "judged", "speed")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A figure of ours for a cell that needs a run; stands in `<table>.ours.json`.
-
-    Args:
-        value: in the column's unit, as the printed one
-        low, high: the interval of the value, if there is one
-        effect: ours minus our full model's, with `effect_low` and `effect_high`
-        n, of: samples that were scored, and those that the protocol has; 0: not a matter of samples
-        errors: samples that failed
-        full: whether this is the full model itself
-        judge: the model that scored, if one did
-        run: the digest of the job
-        settings: of the job, as its folder has them
-        machine, date, revision: where, when and with which code
-        guessed, unparsed, empty: answers of that kind, where the task knows
-        read_otherwise: answers that today's lmms-eval reads differently from the protocol's
-        folder: of the run, in `jobs` of the folder that it was made in
-    """
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    effect: float | None = None
-    effect_low: float | None = None
-    effect_high: float | None = None
-    n: int = 0
-    of: int = 0
-    errors: int = 0
-    full: bool = False
-    judge: str | None = None
-    run: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
-    machine: str = ""
-    date: str = ""
-    revision: str | None = None
-    guessed: int | None = None
-    unparsed: int | None = None
-    empty: int | None = None
-    read_otherwise: int | None = None
-    folder: str = ""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Args:
-        row, name, column: where it stands
-        printed: the paper's figure; None: none
-        status: one of STATUSES
-        ours: our figure; several readings of an analytic one, the first is shown
-        why: of a slip, a blocked row, a partial figure
-        found: of a measured cell, all that is known
-        mine: of a derived cell, what follows from our own cells, where all of them are here
-    """
-
-    row: Row
-    name: str
-    column: Column
-    printed: Any
-    status: str
-    ours: tuple[float, ...] = ()
-    why: str = ""
-    found: Found | None = None
-    mine: float | None = None
-
-
-Key = tuple[str, str]  # a row's label and a column's name
+from tokenprune.reproduce.schema import Row, Table
+from tokenprune.reproduce.verdict import judged
 
 
 def cells(
@@ -113,8 +35,6 @@ def cells(
 
     Raises ConfigError where a formula lacks a setting: a defect of the file.
     """
-    from tokenprune.reproduce.verdict import judged  # which knows cells
-
     made = []
     for row in table.rows:
         for name, column in table.columns.items():
@@ -160,9 +80,7 @@ def _from_ours(table: Table, row: Row, name: str, found: Mapping[Key, Found]) ->
         return analytic(table, row, name)[0]
     if column.from_ != "derived":
         return None
-    formula = _named(derived.FORMULAS, column.formula)
-    of = row.also.get(name, {}).get("of", column.of)
-    full = table.baseline_of(row) if formula in derived.NEEDS_FULL else row
+    formula, of, full = _recipe(table, row, name)
     own, other = (
         [_from_ours(table, one, each, found) for each in of] if one is not None else [None]
         for one in (row, full)
@@ -196,12 +114,19 @@ def setting(table: Table, row: Row, name: str = "") -> Setting:
     return Setting(values, by_name.get(str(model)), by_name.get(str(guide)), unit)
 
 
-def _derived(table: Table, row: Row, name: str) -> Iterator[derived.Derived]:
-    """From the printed cells; and from ours where all of them are analytic."""
+def _recipe(table: Table, row: Row, name: str) -> tuple[derived.Formula, list[str], Row | None]:
+    """Of a derived cell: its formula, the columns that it is computed from, and the row of the full
+    model where it needs one (None: the table has none), else its own.
+    """
     column = table.columns[name]
     formula = _named(derived.FORMULAS, column.formula)
     of = row.also.get(name, {}).get("of", column.of)
-    full = table.baseline_of(row) if formula in derived.NEEDS_FULL else row
+    return formula, of, table.baseline_of(row) if formula in derived.NEEDS_FULL else row
+
+
+def _derived(table: Table, row: Row, name: str) -> Iterator[derived.Derived]:
+    """From the printed cells; and from ours where all of them are analytic."""
+    formula, of, full = _recipe(table, row, name)
     if full is None:
         raise ConfigError("the table has no row of the full model (baseline:) for it")
     ways = [_printed_inputs(table, row, of), _printed_inputs(table, full, of)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tokenprune.reproduce.cells import WRONG, cells
+from tokenprune.reproduce.cell import WRONG
+from tokenprune.reproduce.cells import cells
 from tokenprune.reproduce.claims import on_printed
 from tokenprune.reproduce.files import tables
 from tokenprune.reproduce.noise import Noise

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tokenprune.errors import ConfigError
-from tokenprune.reproduce.cells import Cell, Key
+from tokenprune.reproduce.cell import Cell, Key
 from tokenprune.reproduce.noise import Noise, spread
 from tokenprune.reproduce.parts import FAILS, HOLDS, UNDECIDED, Claim, Selector
 from tokenprune.reproduce.schema import Row, Table

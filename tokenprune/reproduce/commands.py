@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
-from tokenprune.reproduce.cells import NOT_RUN, Cell
+from tokenprune.reproduce.cell import NOT_RUN, Cell
 from tokenprune.reproduce.schema import Table
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tokenprune.reproduce.cells import MEASURED, NOT_PRINTED, Cell
+from tokenprune.reproduce.cell import MEASURED, NOT_PRINTED, Cell
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import path
 from tokenprune.reproduce.models import models
@@ -148,7 +148,7 @@ def job_of(
     """What fills a cell; None where its column names no task or measure."""
     assert row.run is not None
     if column.from_ == "speed":
-        return _speed(table, row, column, config) if column.measure else None
+        return _speed(id_, table, row, column, config) if column.measure else None
     if not column.task:
         return None
     protocol = read_protocol(table.protocol) if table.protocol else None
@@ -194,9 +194,9 @@ def weights(table: Table, name: str, config: ReproduceConfig) -> str:
     return str(config.model.get(name, table.models.get(name, name)))
 
 
-def _speed(table: Table, row: Row, column: Column, config: ReproduceConfig) -> Job:
+def _speed(id_: str, table: Table, row: Row, column: Column, config: ReproduceConfig) -> Job:
     """Random weights of the real size where the user names no others."""
-    words = _shared("", table, row, config)
+    words = _shared(id_, table, row, config)
     assert row.run is not None
     for role, name in (("model", table.setting(row, "model")), ("assistant", row.run.assistant)):
         known = models().get(table.models.get(str(name), ""))

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tokenprune.reproduce.cells import Cell
+from tokenprune.reproduce.cell import Cell
 from tokenprune.reproduce.noise import Noise, spread
 from tokenprune.reproduce.schema import Table
 

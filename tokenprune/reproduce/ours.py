@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenprune.errors import ConfigError
 from tokenprune.options import typed
-from tokenprune.reproduce.cells import Found, Key
+from tokenprune.reproduce.cell import Found, Key
 from tokenprune.reproduce.files import path
 from tokenprune.storage import exclusive, replace
 

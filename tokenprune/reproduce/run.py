@@ -14,7 +14,8 @@ from rich.text import Text
 from tokenprune.errors import ConfigError
 from tokenprune.reproduce import figure, flips, ours, screen
 from tokenprune.reproduce.available import here, is_place
-from tokenprune.reproduce.cells import Cell, cells, counted
+from tokenprune.reproduce.cell import Cell
+from tokenprune.reproduce.cells import cells, counted
 from tokenprune.reproduce.check import faults
 from tokenprune.reproduce.claims import Verdict, on_ours, on_printed
 from tokenprune.reproduce.commands import missing

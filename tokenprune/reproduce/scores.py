@@ -21,7 +21,7 @@ from tokenprune.evaluation.plan import task_of
 from tokenprune.evaluation.run import run
 from tokenprune.plugins import load_plugins
 from tokenprune.registry import resolve
-from tokenprune.reproduce.cells import Found
+from tokenprune.reproduce.cell import Found
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.jobs import Job
 from tokenprune.reproduce.schema import Column

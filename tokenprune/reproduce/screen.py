@@ -9,7 +9,7 @@ from rich.table import Table as Drawn
 from rich.text import Text
 
 from tokenprune.reproduce import wording
-from tokenprune.reproduce.cells import (
+from tokenprune.reproduce.cell import (
     BLOCKED,
     DEVIATES,
     EXACT,
@@ -20,8 +20,8 @@ from tokenprune.reproduce.cells import (
     SLIP,
     WRONG,
     Cell,
-    counted,
 )
+from tokenprune.reproduce.cells import counted
 from tokenprune.reproduce.claims import Verdict
 from tokenprune.reproduce.costs import Cost, together
 from tokenprune.reproduce.jobs import Planned

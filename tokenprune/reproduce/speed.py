@@ -10,7 +10,7 @@ from typing import Any
 from tokenprune.bench.config import BenchConfig
 from tokenprune.bench.run import JSON, bench
 from tokenprune.errors import ConfigError
-from tokenprune.reproduce.cells import Found
+from tokenprune.reproduce.cell import Found
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.jobs import FULL, Job
 from tokenprune.reproduce.schema import Column

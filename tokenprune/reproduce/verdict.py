@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenprune.reproduce.cells import (
+from tokenprune.reproduce.cell import (
     BLOCKED,
     DEVIATES,
     NOT_RUN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenprune.reproduce.cells import DEVIATES, EXACT, SIGNS, STATUSES, Cell
+from tokenprune.reproduce.cell import DEVIATES, EXACT, SIGNS, STATUSES, Cell
 from tokenprune.reproduce.rounding import clock, seconds
 from tokenprune.reproduce.schema import Column, Table
 

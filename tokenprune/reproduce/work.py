@@ -12,7 +12,7 @@ from pathlib import Path
 from tokenprune.errors import TokenpruneError
 from tokenprune.reproduce import ours
 from tokenprune.reproduce.available import lacking
-from tokenprune.reproduce.cells import Found, Key
+from tokenprune.reproduce.cell import Found, Key
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.files import read_table
 from tokenprune.reproduce.jobs import SCORE, Job, Planned

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tokenprune.reproduce import wording
-from tokenprune.reproduce.cells import Cell
+from tokenprune.reproduce.cell import Cell
 from tokenprune.reproduce.claims import Verdict, on_ours, on_printed
 from tokenprune.reproduce.noise import Noise
 from tokenprune.reproduce.orders import orders

@@ -9,16 +9,8 @@ from pathlib import Path
 import tokenprune
 from tokenprune.options import as_typed
 from tokenprune.reproduce import wording
-from tokenprune.reproduce.cells import (
-    NOT_PRINTED,
-    SIGNS,
-    STATUSES,
-    Cell,
-    Found,
-    Key,
-    cells,
-    counted,
-)
+from tokenprune.reproduce.cell import NOT_PRINTED, SIGNS, STATUSES, Cell, Found, Key
+from tokenprune.reproduce.cells import cells, counted
 from tokenprune.reproduce.files import read_paper, read_table
 from tokenprune.reproduce.grids.grid import Grid
 from tokenprune.reproduce.pages import pictures, ranks

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenprune.reproduce.cells import Cell
+from tokenprune.reproduce.cell import Cell
 from tokenprune.reproduce.grids.grid import Grid
 from tokenprune.reproduce.pages.ranks import budget_of, listed
 from tokenprune.reproduce.pages.views import Image

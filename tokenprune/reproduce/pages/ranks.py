@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tokenprune.reproduce import wording
-from tokenprune.reproduce.cells import Cell, Key
+from tokenprune.reproduce.cell import Cell, Key
 from tokenprune.reproduce.pages.views import Lines
 from tokenprune.reproduce.schema import Column, Row, Table
 

@@ -8,15 +8,8 @@ from typing import Any
 
 from tokenprune.options import as_typed
 from tokenprune.reproduce import wording
-from tokenprune.reproduce.cells import (
-    BLOCKED,
-    EXACT,
-    SHOWN,
-    SIGNS,
-    Cell,
-    Key,
-    counted,
-)
+from tokenprune.reproduce.cell import BLOCKED, EXACT, SHOWN, SIGNS, Cell, Key
+from tokenprune.reproduce.cells import counted
 from tokenprune.reproduce.commands import command, missing
 from tokenprune.reproduce.pages import comparisons, ranks
 from tokenprune.reproduce.pages.pictures import PRINTED

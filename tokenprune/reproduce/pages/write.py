@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.reproduce import ours
-from tokenprune.reproduce.cells import SIGNS, cells, counted
+from tokenprune.reproduce.cell import SIGNS
+from tokenprune.reproduce.cells import cells, counted
 from tokenprune.reproduce.files import papers, read_paper, read_table, tables
 from tokenprune.reproduce.grids import grid
 from tokenprune.reproduce.pages.papers import paper_view
