@@ -24,7 +24,7 @@ from tokenprune.view.headline import headline
 PAGE = "report.html"  # in a run's folder
 _TEMPLATES = Path(__file__).parent / "templates"
 _BYTES = 4_600_000  # of a page, about
-_OPEN = 3  # samples that are unfolded from the beginning
+_OPEN = 3  # samples whose answer changed that are unfolded from the beginning
 
 
 class Written(NamedTuple):
