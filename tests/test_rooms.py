@@ -11,6 +11,7 @@ from imports import MODULES, imports, room_of, rooms_used
 # lowest first; a room may import itself, what is listed beside it, and nothing else of this package
 ROOMS = {
     "errors": "",
+    "sheets": "errors",
     "dataframe": "",
     "ops": "",
     "precision": "",
@@ -40,8 +41,8 @@ ROOMS = {
     "plugins": "errors lookup",
     "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
     "runtime": (
-        "errors dataframe ops precision merging compat sequence tokens guards strategy declaration "
-        "adapters registry"
+        "errors sheets dataframe ops precision merging compat sequence tokens guards strategy "
+        "declaration adapters registry"
     ),
     "tasks": "errors lookup options storage loading",
     "papers": "ops precision tokens strategy strategies tasks",
@@ -55,7 +56,8 @@ ROOMS = {
         "plugins loading runtime tasks results"
     ),
     "asking": (
-        "errors dataframe checkpoints options strategy adapters registry loading runtime evaluation"
+        "errors sheets dataframe checkpoints options pixels strategy adapters registry loading "
+        "runtime evaluation"
     ),
     "pictures": (
         "errors options storage checkpoints pixels tokens strategy registry plugins loading "
