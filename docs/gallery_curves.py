@@ -65,7 +65,7 @@ def curve_of(name: str) -> Drawing:
     if table != "methods":
         lines = [curve(f"{HOST}+{name}", cells_of(name)), curve(HOST, cells(table, HOST))]
     (full,) = cells(table, FULL)
-    return beside(lines, curve(CONTROL, cells(table, CONTROL)), point(full), size=(4.6, 2.4))
+    return beside(lines, curve(CONTROL, cells(table, CONTROL)), point(full), size=(8.0, 2.3))
 
 
 def first_curve() -> Drawing:

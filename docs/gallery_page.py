@@ -106,14 +106,14 @@ first, its pass stands behind the plus. Times at real size: [Efficiency](results
 def _row(found: Mapping[str, Any], entry: Entry, one: Shown) -> tuple[str, ...]:
     cell = at_budget(cells_of(entry.name))
     probe = f" + {_ms(one.probe_ms)}" if one.probe_ms else ""
-    link = f"[`{one.spec}`](#{entry.name})"
+    link = f"[{one.spec}](#{entry.name})"
     own = f"{_ms(one.strategy_ms)}{probe}"
     answer = f"{one.answer} {'✓' if one.answer.strip() == found['right'] else '✗'}"
     if cell is None:
         return (link, "-", "-", _percent(one.average), "-", own, answer)
     flops = _percent(float(cell["flops_ratio"]))
-    against = _points(cell, "to_random") if cell["to_random"] else "-"
-    return (link, _score(cell), against, _percent(one.average), flops, own, answer)
+    score, against = (_whole(text) for text in (_score(cell), _against(cell)))
+    return (link, score, against, _percent(one.average), flops, own, answer)
 
 
 def _section(found: Mapping[str, Any], entry: Entry, seen: Mapping[str, Shown]) -> str:
@@ -174,6 +174,15 @@ def _score(row: Row) -> str:
 def _points(row: Row, name: str) -> str:
     value, low, high = (100 * float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _against(row: Row) -> str:
+    return _points(row, "to_random") if row["to_random"] else "-"
+
+
+def _whole(text: str) -> str:
+    """An interval in one line of a narrow column."""
+    return text.replace(", ", ",\u00a0")
 
 
 def _percent(fraction: float) -> str:

@@ -19,9 +19,9 @@ _ACROSS = 16  # frames in a row
 _DARK = 0.28  # how much light a dropped cell has
 _LIGHT, _QUIET = "#FFFFFF", "#767676"
 _GAP = 0.07  # of a frame
-_NUMBER = 0.30  # of a frame's width: the line above it
-_SMALL, _LARGE = 7.0, 9.0  # points
-_LETTER = 0.087  # inches, of a bold large one
+_NUMBER = 0.34  # of a frame's width: the line above it
+_NOTE, _SMALL, _LARGE = 7.5, 8.5, 10.0  # points
+_LETTER = 0.097  # inches, of a bold large one
 
 
 def contact(
@@ -50,7 +50,7 @@ def contact(
     indent = 0.03 + max(len(one.label) for one in systems) * _LETTER / wide
     text: dict[str, Any] = {"va": "top", "color": INK}
     figure.text(0.004, 1 - 0.06 / tall, _plain(title, 130), fontsize=_LARGE, **text)
-    figure.text(0.004, 0.14 / tall, _plain(foot, 160), fontsize=_SMALL, **text)
+    figure.text(0.004, 0.14 / tall, _plain(foot, 160), fontsize=_NOTE, **text)
     for place, one in enumerate(systems):
         bottom = tall - top - (place + 1) * (head + strip)
         axis = figure.add_axes((0.0, bottom / tall, 1.0, strip / tall))
