@@ -11,6 +11,7 @@ from imports import MODULES, imports, room_of, rooms_used
 # lowest first; a room may import itself, what is listed beside it, and nothing else of this package
 ROOMS = {
     "errors": "",
+    "sheets": "errors",
     "ops": "",
     "precision": "",
     "merging": "ops precision",
