@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.cli.view import look
 from tokenprune.cli.waiting import waiting
 from tokenprune.evaluation.config import SECTION, RunConfig, parse
 from tokenprune.loading.installed import check
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 DETAILS = "details"  # a word of how results are shown, which changes none of them
 
 ABOUT = """Runs a strategy, the full model and random pruning at the same measured budget on the
-same samples, prints what one needs, and writes report.md with every figure, summary.json,
-records.jsonl and config.yaml.
+same samples, prints what one needs, and writes report.html to look at, report.md with every figure,
+summary.json, records.jsonl and config.yaml.
 
 keys (KEY=VALUE):
 {keys}
@@ -57,6 +58,8 @@ def run(words: Sequence[str], line: str) -> None:
         finished = evaluate(config, pipeline, line, tell)
     if finished is not None:  # None: another process has the results
         show(finished, everything)
+        if config.report:
+            look(finished)
 
 
 def show(finished: Finished, everything: bool) -> None:

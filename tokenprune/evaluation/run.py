@@ -36,6 +36,7 @@ from tokenprune.results.summary import Summary
 from tokenprune.results.system import System
 from tokenprune.storage import first_process
 from tokenprune.strategy import Pipeline
+from tokenprune.tasks import Task
 from tokenprune.tasks.choice import asked
 
 # of an environment: what the full model's answers may depend on
@@ -50,6 +51,7 @@ class Finished:
     folder: Path
     summary: Summary
     systems: list[System]
+    task: Task | None = None  # what was asked about, for whoever shows it
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def run(
         prompts = {answer.id: prompt_of(processor, answer) for answer in systems[0].answers}
         write(folder, summary, systems, prompts, plan.given, made.made_with)
         journal.discard()
-    return Finished(folder, summary, systems)
+    return Finished(folder, summary, systems, plan.task)
 
 
 def _is_here(config: RunConfig) -> bool:
