@@ -25,7 +25,7 @@ from tokenprune.runtime.slots import unpack
 from tokenprune.tasks.questions import CATEGORIES
 from tokenprune.tasks.tinyvqa import TinyVQA
 
-FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
+FAST = ["device=cpu", "frames=8", "max_new_tokens=4", "report=false"]
 OWN = {"strategy_ms", "probe_ms", "choosing_ms_per_token"}
 TIMES = {"answer_ms", "vision_ms", "prefill_ms", "decode_ms_per_token", *OWN}
 SYSTEMS = ("strategy", "vanilla", "random")
