@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import threading
+from collections.abc import Iterator, Sequence
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,8 +14,9 @@ from transformers import PreTrainedModel
 
 from tokenprune.adapters import adapt
 from tokenprune.errors import JudgeError, TaskError
+from tokenprune.evaluation.batching import BatchSize, fitted
 from tokenprune.evaluation.category_scores import CategoryScores
-from tokenprune.evaluation.data import Batch, Failed, Group
+from tokenprune.evaluation.data import Batch, Failed, Group, encoded
 from tokenprune.evaluation.generate import Generated, generate, guide_of
 from tokenprune.flops import Decoder, flops_ratio
 from tokenprune.guards import blame
@@ -43,6 +45,7 @@ class Answering(LightningModule):
         pipeline: Pipeline,
         journal: Journal,
         *,
+        size: BatchSize,
         max_new_tokens: int,
         stop_on_error: bool,
         images: bool = False,
@@ -52,6 +55,7 @@ class Answering(LightningModule):
         self._hold("guide", guide_of(pipeline, assistant))
         self.processor, self.task = processor, task
         self.role, self.pipeline, self.journal = role, pipeline, journal
+        self.size = size
         self.settings = {"max_new_tokens": max_new_tokens, **GREEDY}
         self.stop_on_error, self.images = stop_on_error, images
         parts = (model, self.guide or model)
@@ -83,24 +87,43 @@ class Answering(LightningModule):
             )
         for failed in batch.failed:
             self._record(self._failed(failed))
-        for group in batch.groups:
-            with blame.asking([sample.id for sample in group.samples]):
-                made = generate(
-                    self.model,
-                    self.pipeline,
-                    self.processor,
-                    group.inputs,
-                    self.settings,
-                    assistant=self.guide,
-                    timed=True,
-                    images=self.images,
-                )
+        for group, made in self._generated(batch):
             for row in range(len(group.samples)):
                 try:
                     self._record(self._answer(group, row, made))
                 except JudgeError as error:
                     self._record(self._failed(Failed(group.indices[row], str(error))))
         return len(batch)
+
+    def _generated(self, batch: Batch) -> Iterator[tuple[Group, Generated]]:
+        """What the model makes of the batch, in groups that fit into memory."""
+        for whole in batch.groups:
+
+            def answer(rows: Sequence[int], whole: Group = whole) -> tuple[Group, Generated]:
+                return self._answers(whole, rows)
+
+            rows = range(len(whole.samples))
+            for _, (group, made) in fitted(rows, self.size, answer):
+                yield group, made
+
+    def _answers(self, whole: Group, rows: Sequence[int]) -> tuple[Group, Generated]:
+        """To these samples of a group, and the group of them."""
+        group = whole
+        if len(rows) < len(whole.samples):
+            members = [(whole.indices[row], whole.samples[row]) for row in rows]
+            group = encoded(self.processor, members).to(whole.inputs["input_ids"].device)
+        with blame.asking([sample.id for sample in group.samples]):
+            made = generate(
+                self.model,
+                self.pipeline,
+                self.processor,
+                group.inputs,
+                self.settings,
+                assistant=self.guide,
+                timed=True,
+                images=self.images,
+            )
+        return group, made
 
     def on_predict_start(self) -> None:
         if threading.current_thread() is threading.main_thread():

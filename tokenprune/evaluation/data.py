@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tokenprune.errors import PromptError, TokenpruneError
+from tokenprune.evaluation.batching import BatchSize, parts
 from tokenprune.loading.processor import Processor
 from tokenprune.tasks import Sample, Task
 from tokenprune.tasks.cached import Kept
@@ -40,6 +41,12 @@ class Group:
     samples: list[Sample]
     inputs: dict[str, Tensor]
 
+    def to(self, device: torch.device) -> Group:
+        return self.changed(lambda value: value.to(device, non_blocking=True))
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Group:
+        return replace(self, inputs={name: change(value) for name, value in self.inputs.items()})
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -52,13 +59,7 @@ class Batch:
         return sum(len(group.indices) for group in self.groups) + len(self.failed)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        inputs = [
-            {name: change(value) for name, value in group.inputs.items()} for group in self.groups
-        ]
-        return replace(
-            self,
-            groups=[replace(g, inputs=new) for g, new in zip(self.groups, inputs, strict=True)],
-        )
+        return replace(self, groups=[group.changed(change) for group in self.groups])
 
     def to(self, device: torch.device) -> Batch:
         return self._with(lambda value: value.to(device, non_blocking=True))
@@ -94,13 +95,13 @@ class Samples(LightningDataModule):
         pending: Sequence[int],
         processor: Processor,
         *,
-        batch_size: int,
+        size: BatchSize,
         workers: int,
         context: int | None = None,
     ) -> None:
         super().__init__()
         self.samples, self.pending, self.processor = samples, pending, processor
-        self.batch_size, self.workers = batch_size, workers
+        self.size, self.workers = size, workers
         self._context = context  # tokens that a prompt may have
 
     def predict_dataloader(self) -> DataLoader[tuple[int, Sample] | Failed | None]:
@@ -110,15 +111,16 @@ class Samples(LightningDataModule):
             # it has no length of its own: the sampler knows
             self.samples,  # pyright: ignore[reportArgumentType]
             sampler=self.pending[trainer.global_rank :: trainer.world_size] or [IDLE],
-            batch_size=self.batch_size,
+            batch_size=self.size.now,
             collate_fn=self.encode,
             num_workers=self.workers,
             pin_memory=self.workers > 0 and trainer.strategy.root_device.type == "cuda",
         )
 
     def encode(self, drawn: Sequence[tuple[int, Sample] | Failed | None]) -> Batch:
-        """One group for each number of frames, or one in all where the model takes any; a sample
-        that cannot be encoded fails without the others.
+        """One group for each number of frames, or one in all where the model takes any, and more
+        where fewer samples go through the model at once than were drawn; a sample that cannot be
+        encoded fails without the others.
         """
         alike: dict[int, list[tuple[int, Sample]]] = defaultdict(list)
         ragged = self.processor.preparation.ragged
@@ -128,35 +130,44 @@ class Samples(LightningDataModule):
                 alike[0 if ragged else len(one[1].frames)].append(one)
         groups = []
         for members in alike.values():
-            try:
-                groups.append(self._group(members))
-            except TokenpruneError:
-                good = []
-                for member in members:
-                    try:
-                        self._group([member])
-                        good.append(member)
-                    except TokenpruneError as error:
-                        failed.append(Failed(member[0], " ".join(str(error).split())))
-                if good:
-                    groups.append(self._group(good))
+            for some in parts(members, self.size.now):
+                groups += self._encoded(some, failed)
         return Batch(groups, failed)
 
+    def _encoded(self, members: Sequence[tuple[int, Sample]], failed: list[Failed]) -> list[Group]:
+        """One group of those that can be encoded; the others are appended to `failed`."""
+        try:
+            return [self._group(members)]
+        except TokenpruneError:
+            good = []
+            for member in members:
+                try:
+                    self._group([member])
+                    good.append(member)
+                except TokenpruneError as error:
+                    failed.append(Failed(member[0], " ".join(str(error).split())))
+            return [self._group(good)] if good else []
+
     def _group(self, members: Sequence[tuple[int, Sample]]) -> Group:
-        indices, samples = [index for index, _ in members], [sample for _, sample in members]
-        told = self.processor.told
-        asked = [(one.shown, told(one.full_question, one.times, one.duration)) for one in samples]
-        inputs = self.processor.encode(asked)
-        longest = inputs["input_ids"].shape[1]
+        group = encoded(self.processor, members)
+        longest = group.inputs["input_ids"].shape[1]
         if self._context is not None and longest > self._context:
             raise PromptError(
                 f"video and question are {longest} tokens, more than the {self._context} of the "
                 "model's context: "
                 "write fewer frames= or a shorter question"
             )
-        return Group(indices, samples, inputs)
+        return group
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
         return batch.to(device)
+
+
+def encoded(processor: Processor, members: Sequence[tuple[int, Sample]]) -> Group:
+    """Samples, with their indices, as the model takes them together. Raises TokenpruneError."""
+    indices, samples = [index for index, _ in members], [sample for _, sample in members]
+    told = processor.told
+    asked = [(one.shown, told(one.full_question, one.times, one.duration)) for one in samples]
+    return Group(indices, samples, processor.encode(asked))
