@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FLAGS  ?=
 
-.PHONY: help run study methods rules papers test check bench bench-quick efficiency docs clean
+.PHONY: help run study methods rules papers test check bench bench-quick efficiency docs site clean
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -54,6 +54,9 @@ efficiency: $(STAMP) ## measures at real size, into docs/results/efficiency.md: 
 
 docs: $(STAMP) ## refreshes the generated parts of the documentation
 	@$(BIN)/python docs/generate.py
+
+site: $(STAMP) ## builds the documentation as a site, into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean: ## removes the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist

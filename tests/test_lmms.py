@@ -345,7 +345,7 @@ def test_a_batch_that_does_not_fit_is_halved(
 ) -> None:
     from tokenprune.lmms import model
 
-    real, begin, tried = model.generate, model.batching.batch_size, []
+    real, begin, tried = model.generate, model.fitting.batch_size, []
 
     def generated(own: Any, pipeline: Any, processor: Any, inputs: Any, *rest: Any, **how: Any):
         tried.append(len(inputs["input_ids"]))
@@ -355,7 +355,7 @@ def test_a_batch_that_does_not_fit_is_halved(
 
     monkeypatch.setattr(model, "generate", generated)
     monkeypatch.setattr(
-        model.batching, "batch_size", lambda asked, device, extent: begin(asked, "cuda", extent)
+        model.fitting, "batch_size", lambda asked, device, extent: begin(asked, "cuda", extent)
     )
     assert answers(evaluate(folder, ARGUMENTS, batch_size="auto")) == answers(evaluated)
     assert tried[0] > 1 and tried.count(1) == len(answers(evaluated))

@@ -12,12 +12,13 @@ from typing import Any
 
 from tokenprune.adapters import adapt
 from tokenprune.errors import PromptError
-from tokenprune.evaluation.batching import BatchSize, batch_size
 from tokenprune.evaluation.config import RunConfig
 from tokenprune.evaluation.figures import figures_of
-from tokenprune.evaluation.loop import evaluate
+from tokenprune.evaluation.fitting import BatchSize, batch_size
+from tokenprune.evaluation.placement import Placement, placement
 from tokenprune.evaluation.plan import Plan, plan_run
-from tokenprune.evaluation.trainer import Placement, check, placement
+from tokenprune.evaluation.single import evaluate_one
+from tokenprune.evaluation.telling import Tell, nobody
 from tokenprune.evaluation.vanilla import vanilla
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import pick_device
@@ -52,9 +53,12 @@ class _Begun:
 
     placement: Placement
     made_with: Mapping[str, Any]
+    alone: bool  # one sample in this process: nothing that Lightning is needed for
 
 
-def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
+def run(
+    config: RunConfig, pipeline: Pipeline, command: str, tell: Tell = nobody
+) -> Finished | None:
     """Evaluates the full model, the strategy, and `random` at the same measured budget, and writes
     the results.
 
@@ -65,6 +69,7 @@ def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
         plan = plan_run(config, pipeline)
         made = _begin(plan, folder)
         where = made.placement
+        tell(f"loading {config.model}")
         model, processor = load(config.model, where.dtype, where.device, config)
         assistant = None
         if config.assistant is not None:
@@ -76,19 +81,18 @@ def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
             begun.sit_down(folder, place, count(folder))
         journal, batch = Journal(folder), batch_size(config.batch_size, where.kind, plan.extent)
         full = vanilla(plan, made.made_with["samples"], place, batch)
-        known, begins = full.known(plan, folder, journal)
-        batch = BatchSize(begins, batch.shrinks)
-        systems = evaluate(
-            model,
-            processor,
-            plan.task,
-            plan.systems,
-            plan.loop(where.trainer),
-            assistant=assistant,
-            journal=journal,
-            known=known,
-            size=batch,
-        )
+        models, loop = (model, processor), plan.loop(where.trainer)
+        asked = {"assistant": assistant, "journal": journal}
+        if made.alone:
+            systems = evaluate_one(*models, plan.task, plan.systems, loop, **asked, tell=tell)
+        else:
+            from tokenprune.evaluation.loop import evaluate  # Lightning: seconds
+
+            known, begins = full.known(plan, folder, journal)
+            batch = BatchSize(begins, batch.shrinks)
+            asked |= {"known": known, "size": batch}
+            tell("")
+            systems = evaluate(*models, plan.task, plan.systems, loop, **asked)
         if systems is None:
             return None
         if batch.shrinks:
@@ -114,7 +118,11 @@ def _begin(plan: Plan, folder: Path) -> _Begun:
         spread=config.device_map is not None,
         begun=None if before is None else before["dtype"],
     )
-    check(where.trainer, pick_device(where.device))
+    alone = config.video is not None and not where.trainer
+    if not alone:
+        from tokenprune.evaluation.trainer import check  # Lightning: seconds
+
+        check(where.trainer, pick_device(where.device))
     made_with = begun.made_with(
         plan.code,
         {name: weights(name, config.template) for name in plan.models},
@@ -127,7 +135,7 @@ def _begin(plan: Plan, folder: Path) -> _Begun:
     elif first_process():
         begin(folder, plan.given, made_with)
         copies.keep(folder, plan.code)
-    return _Begun(where, made_with)
+    return _Begun(where, made_with, alone)
 
 
 def _summary(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenprune.evaluation.batching import BatchSize, halves
+from tokenprune.evaluation.fitting import BatchSize, halves
 from tokenprune.evaluation.known import Known
 from tokenprune.evaluation.plan import Plan
 from tokenprune.loading.variant import CHOICES

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
-from tokenprune.evaluation import batching
+from tokenprune.evaluation import fitting
 from tokenprune.evaluation.extent import check_context, seen_by
 from tokenprune.evaluation.generate import generate
 from tokenprune.lmms import MODEL
@@ -77,7 +77,7 @@ class TokenPrune(lmms):
         self._device = adapt(self._model).device
         seen = seen_by(configuration(arguments.pretrained, arguments), self.processor.preparation)
         extent = seen.extent(arguments.max_frames_num)
-        self._size = batching.batch_size(asked, self._device.type, extent)
+        self._size = fitting.batch_size(asked, self._device.type, extent)
         logger.info(f"--model {MODEL} --model_args {self.arguments.line()}")
 
     def _check_context(self) -> None:
@@ -109,7 +109,7 @@ class TokenPrune(lmms):
         bar = tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding")
         for numbers, settings in self._batches(requests):
             for members in self._alike(numbers, requests):
-                answered = batching.fitted(members, self._size, partial(self._answer, settings))
+                answered = fitting.fitted(members, self._size, partial(self._answer, settings))
                 for some, (texts, kept, made) in answered:
                     for (number, _, _), text in zip(some, texts, strict=True):
                         answers[number] = text
@@ -160,7 +160,7 @@ class TokenPrune(lmms):
             if not settings.get("do_sample") or settings.get("temperature") == 0:
                 # beams are the task's to choose
                 settings |= GREEDY | {"num_beams": settings["num_beams"]}
-            for some in batching.parts(numbers, self.batch_size):
+            for some in fitting.parts(numbers, self.batch_size):
                 yield list(some), settings
 
     def _alike(

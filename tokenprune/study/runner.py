@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 
 from tokenprune import tasks
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation.batching import BatchSize, batch_size
+from tokenprune.evaluation.conditions import Loop
 from tokenprune.evaluation.figures import figures_of
-from tokenprune.evaluation.loop import Loop, evaluate
+from tokenprune.evaluation.fitting import BatchSize, batch_size
+from tokenprune.evaluation.loop import evaluate
 from tokenprune.evaluation.run import prompt_of
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import pick_device

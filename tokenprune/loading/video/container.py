@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from tokenprune.compat import open_video, pictures
 from tokenprune.errors import VideoError
 from tokenprune.loading.video.entry import entry_test
+from tokenprune.loading.video.spare import Use, spare, use_test
 
 
 class Packet(NamedTuple):
@@ -33,6 +34,7 @@ class Packet(NamedTuple):
     entry: bool  # decoding can begin here and gives the pixels of decoding from the start
     hidden: bool  # decoded but not shown: outside of an edit list
     corrupt: bool
+    spare: bool  # no other picture is made from this one
 
 
 @dataclass(frozen=True)
@@ -109,19 +111,30 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 def scan(container: InputContainer, stream: VideoStream) -> Index:
     """Reads all packets and decodes none."""
-    is_entry = entry_test(stream.codec_context.name, stream.codec_context.extradata)
-    packets = [
-        Packet(
-            pts=packet.pts,
-            duration=packet.duration or 0,
-            size=packet.size,
-            entry=is_entry is not None and packet.is_keyframe and is_entry(memoryview(packet)),
-            hidden=packet.is_discard,
-            corrupt=packet.is_corrupt,
+    codec, extradata = stream.codec_context.name, stream.codec_context.extradata
+    is_entry, use_of = entry_test(codec, extradata), use_test(codec, extradata)
+    packets: list[Packet] = []
+    uses: list[Use] = []
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        data = memoryview(packet)
+        packets.append(
+            Packet(
+                pts=packet.pts,
+                duration=packet.duration or 0,
+                size=packet.size,
+                entry=is_entry is not None and packet.is_keyframe and is_entry(data),
+                hidden=packet.is_discard,
+                corrupt=packet.is_corrupt,
+                spare=False,
+            )
         )
-        for packet in container.demux(stream)
-        if packet.size
-    ]
+        if use_of is not None:
+            uses.append(use_of(data))
+    for number, unused in enumerate(spare(uses)):
+        if unused:
+            packets[number] = packets[number]._replace(spare=True)
     tick = stream.time_base
     return Index(packets, Fraction(tick.numerator, tick.denominator) if tick else Fraction(1))
 

@@ -7,7 +7,9 @@ a recovery point, may still depend on what came before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+
+from tokenprune.loading.video.units import heads, length_width
 
 EntryTest = Callable[[memoryview], bool]  # of a packet that the container calls a key picture
 
@@ -23,26 +25,16 @@ def entry_test(codec: str, extradata: bytes | None) -> EntryTest | None:
     if codec in _EVERY_PICTURE:
         return lambda packet: True
     if codec in ("h264", "hevc"):
-        if not extradata or extradata[0] != 1:  # start codes, as in MPEG-TS, instead of lengths
+        width = length_width(codec, extradata)
+        if width is None:  # start codes, as in MPEG-TS
             return None
-        if codec == "h264" and len(extradata) > 4:
-            width = (extradata[4] & 3) + 1
-            return lambda packet: any(head & 31 == 5 for head in _heads(packet, width))  # IDR
-        if codec == "hevc" and len(extradata) > 21:
-            width = (extradata[21] & 3) + 1
-            # BLA, IDR, CRA: what is shown after them does not reach back behind them
-            return lambda packet: any(16 <= head >> 1 & 63 <= 21 for head in _heads(packet, width))
+        if codec == "h264":
+            return lambda packet: any(head >> 8 & 31 == 5 for head in heads(packet, width))  # IDR
+        # BLA, IDR, CRA: what is shown after them does not reach back behind them
+        return lambda packet: any(16 <= head >> 9 & 63 <= 21 for head in heads(packet, width))
     return {"mpeg4": _mpeg4, "libdav1d": _av1, "av1": _av1, "vp9": _vp9, "libvpx-vp9": _vp9}.get(
         codec
     )
-
-
-def _heads(packet: memoryview, width: int) -> Iterator[int]:
-    """First bytes of the units of a packet, each behind its length of `width` bytes."""
-    at = 0
-    while at + width < len(packet):
-        yield packet[at + width]
-        at += width + int.from_bytes(packet[at : at + width], "big")
 
 
 def _mpeg4(packet: memoryview) -> bool:

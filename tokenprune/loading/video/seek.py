@@ -1,5 +1,5 @@
-"""Chosen frames of a long video without decoding what lies between them, or nothing at all where
-that is not exact.
+"""Chosen frames of a long video without decoding what lies between them, nor what they are not made
+from; or nothing at all where that is not exact.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ def by_seeking(
     if source is None or shown is None:
         return None
     rows = {shown[number]: row for row, number in enumerate(wanted)}
-    stretches = _stretches(source, {*rows, shown[-1]})
-    if stretches == [Stretch(0, len(source.packets) - 1)]:
+    needed = {*rows, shown[-1]}
+    parts = [_needed(source, part, needed) for part in _stretches(source, needed)]
+    if sum(len(part) for part in parts) == len(source.packets):
         return None  # nothing to skip
     try:
-        return _filled((frame for part in stretches for frame in _announced(source, part)), rows)
+        return _filled((frame for part in parts for frame in _announced(source, part)), rows)
     except (FFmpegError, _Unsure):  # decoding everything finds out what is wrong
         return None
 
@@ -71,6 +72,16 @@ def _source(container: InputContainer, stream: VideoStream, index: Index) -> _So
     if not _SEEKABLE & set(container.format.name.split(",")) or len(place) < len(packets):
         return None
     return _Source(container, stream, packets, times, place)
+
+
+def _needed(source: _Source, stretch: Stretch, targets: set[int]) -> dict[int, Packet]:
+    """The packets of a stretch, by their places, that its `targets` are or may be made from."""
+    inside = range(stretch.first, stretch.last + 1)
+    return {
+        at: packet
+        for at, packet in zip(inside, source.packets[inside.start : inside.stop], strict=True)
+        if not packet.spare or packet.pts in targets
+    }
 
 
 def _stretches(source: _Source, targets: set[int]) -> list[Stretch]:
@@ -117,16 +128,16 @@ def plan(times: Sequence[int], entries: Sequence[bool], targets: Sequence[int]) 
     return found
 
 
-def _announced(source: _Source, stretch: Stretch) -> Iterator[VideoFrame]:
-    """The frames of a stretch, in the order of display: one for each packet that is shown, and no
+def _announced(source: _Source, part: Mapping[int, Packet]) -> Iterator[VideoFrame]:
+    """The frames of a part, in the order of display: one for each packet that is shown, and no
     other.
     """
-    begin = source.times[stretch.first] if stretch.first else min(source.times)
-    inside = source.packets[stretch.first : stretch.last + 1]
-    expected = iter(_shown_from(begin, inside))
-    for frame in _decoded(source, stretch):
+    first = min(part)
+    begin = source.times[first] if first else min(source.times)
+    expected = iter(_shown_from(begin, part.values()))
+    for frame in _decoded(source, part):
         if frame.pts is not None and frame.pts < begin:
-            continue  # of an open group: not for this stretch, and not whole
+            continue  # of an open group: not for this part, and not whole
         if frame.pts != next(expected, None):
             raise _Unsure
         yield frame
@@ -134,7 +145,7 @@ def _announced(source: _Source, stretch: Stretch) -> Iterator[VideoFrame]:
         raise _Unsure
 
 
-def _shown_from(begin: int, packets: Sequence[Packet]) -> list[int]:
+def _shown_from(begin: int, packets: Iterable[Packet]) -> list[int]:
     """When those of `packets` that are shown at `begin` or later are shown, sorted."""
     return sorted(
         packet.pts
@@ -143,24 +154,26 @@ def _shown_from(begin: int, packets: Sequence[Packet]) -> list[int]:
     )
 
 
-def _decoded(source: _Source, stretch: Stretch) -> Iterator[VideoFrame]:
-    """The frames of a stretch; too few of them where the container does not lead to its first
-    packet.
+def _decoded(source: _Source, part: Mapping[int, Packet]) -> Iterator[VideoFrame]:
+    """The frames of a part, packets by their places; too few of them where the container does not
+    lead to its first packet.
     """
     container, stream, packets, times, place = source
+    first, last = min(part), max(part)
     # to it or before it, and forgets what the decoder knew
-    container.seek(times[stretch.first], stream=stream)
-    due = stretch.first
+    container.seek(times[first], stream=stream)
+    due = first
     for packet in container.demux(stream):
         number = None if packet.pts is None else place.get(packet.pts)
         if number is None or packets[number].size != packet.size or number > due:
             return
-        if number < stretch.first:
+        if number < first:
             continue
         if number < due:
             return
         due += 1
-        yield from stream.decode(packet)
-        if number == stretch.last:
+        if number in part:
+            yield from stream.decode(packet)
+        if number == last:
             yield from stream.decode(None)
             return

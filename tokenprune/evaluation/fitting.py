@@ -5,12 +5,12 @@ A batch gives each sample what it gets alone, so that the number is a matter of 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.sharedctypes import RawValue
 from typing import Any, TypeVar
 
 import torch
-from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
 from tokenprune.errors import ConfigError
 from tokenprune.options import AUTO, Size
@@ -18,6 +18,13 @@ from tokenprune.strategy import Extent
 
 # on an accelerator: samples of a batch at first, and visual tokens of all of them together
 _MOST, _TOKENS = 32, 131_072
+
+# as PyTorch says it of a GPU, of Apple's, and of a CPU
+_TOLD = (
+    "CUDA out of memory",
+    "MPS backend out of memory",
+    "DefaultCPUAllocator: can't allocate memory",
+)
 
 Part = TypeVar("Part")
 Made = TypeVar("Made")
@@ -103,16 +110,23 @@ def fitted(
             yield members, made
             continue
         # only here: the exception held what the batch had made
-        garbage_collection_cuda()
+        _release()
         size.halve(len(members))
         waiting = [members, *waiting]
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """As PyTorch says it on GPUs, Apple's among them, and on CPUs."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_oom_error(error):
-        return True
-    return "MPS backend out of memory" in str(error)
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(words in str(error) for words in _TOLD)
+
+
+def _release() -> None:
+    """Gives what is not used any more back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def _too_much(samples: int) -> str:

@@ -14,9 +14,9 @@ from running import FAST, lasting, read
 from tokenprune import tasks
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
-from tokenprune.evaluation import answering, batching, generate
-from tokenprune.evaluation.batching import BatchSize, fitted, halves
-from tokenprune.evaluation.data import Readable, Samples
+from tokenprune.evaluation import asking, fitting, generate
+from tokenprune.evaluation.batches import Encoder, Readable
+from tokenprune.evaluation.fitting import BatchSize, fitted, halves
 from tokenprune.loading.processor import Processor
 from tokenprune.strategy import Extent
 
@@ -84,18 +84,18 @@ def test_what_cannot_shrink_says_what_to_write() -> None:
     [("cpu", SMALL, 1), ("cuda", SMALL, 32), ("cuda", REAL, 20), ("mps", REAL, 20)],
 )
 def test_what_auto_begins_with(device: str, extent: Extent, size: int) -> None:
-    found = batching.batch_size("auto", device, extent)
+    found = fitting.batch_size("auto", device, extent)
     assert (found.now, found.shrinks) == (size, True)
-    fixed = batching.batch_size(5, device, extent)
+    fixed = fitting.batch_size(5, device, extent)
     assert (fixed.now, fixed.shrinks) == (5, False)
 
 
 def test_what_is_decoded_later_comes_in_smaller_groups() -> None:
     task, size = tasks.build("tinyvqa", samples=5, frames=8, seed=0), BatchSize(8, shrinks=True)
-    data = Samples(Readable(task), range(5), Processor.load("tiny"), size=size, workers=0)
-    drawn = [(index, task[index]) for index in range(5)]
+    encode, readable = Encoder(Processor.load("tiny"), size), Readable(task)
+    drawn = [readable[index] for index in range(5)]
     for settled, groups in ((8, [5]), (4, [4, 1]), (2, [2, 2, 1])):
-        batch = data.encode(drawn)
+        batch = encode(drawn)
         assert [len(group.indices) for group in batch.groups] == groups and size.now == settled
         assert [index for group in batch.groups for index in group.indices] == list(range(5))
         size.halve(size.now)
@@ -105,7 +105,7 @@ def test_what_is_decoded_later_comes_in_smaller_groups() -> None:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """As if on an accelerator whose memory holds three samples; the sizes of batches tried."""
     tried: list[int] = []
-    real = batching.batch_size
+    real = fitting.batch_size
 
     def begin(asked: Any, device: str, extent: Extent) -> BatchSize:
         return real(asked, "cuda", Extent(32, 512, extent.depth))  # begins with 8
@@ -118,7 +118,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr("tokenprune.evaluation.run.batch_size", begin)
     monkeypatch.setattr("tokenprune.study.runner.batch_size", begin)
-    monkeypatch.setattr(answering, "generate", generated)
+    monkeypatch.setattr(asking, "generate", generated)
     return tried
 
 
