@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tokenprune.dataframe import data_frame
 from tokenprune.errors import ConfigError
 from tokenprune.results.answer import ASKED, ROLES, Answer, subject_of
 from tokenprune.results.columns import measured
@@ -35,13 +36,11 @@ class Tabular(ABC):
             raise ImportError("tables need pyarrow: pip install pyarrow") from None
         return pyarrow.Table.from_pylist(list(self.lines()))
 
-    def frame(self) -> Any:
+    def to_pandas(self) -> Any:
         """A `pandas.DataFrame` of the lines. ImportError says what to install."""
-        try:
-            import pandas  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise ImportError("data frames need pandas: pip install pandas") from None
-        return pandas.DataFrame(list(self.lines()))
+        return data_frame(self.lines())
+
+    frame = to_pandas  # its name before
 
 
 @dataclass(frozen=True)
