@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from tokenprune import registry, tasks
-from tokenprune.evaluation.loop import Loop, evaluate
+from tokenprune.evaluation.conditions import Loop
+from tokenprune.evaluation.loop import evaluate
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.processor import GREEDY, Medium
 from tokenprune.results.journal import Journal

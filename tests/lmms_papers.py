@@ -187,11 +187,11 @@ def write(home: Path, tables: dict[str, Any], protocols: dict[str, Any]) -> Path
 @contextmanager
 def scripted() -> Iterator[None]:
     """Answers are those of SAID, whatever a model says."""
-    from tokenprune.evaluation.answering import Answering
+    from tokenprune.evaluation.asking import Asking
 
-    real = Answering._answer
+    real = Asking._answer
 
-    def answer(self: Answering, group: Any, row: int, made: Any) -> Any:
+    def answer(self: Asking, group: Any, row: int, made: Any) -> Any:
         number = group.indices[row]
         if os.environ.get(KILLED_AT) == str(number) and self.role != "vanilla":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -200,7 +200,7 @@ def scripted() -> Iterator[None]:
         return real(self, group, row, dataclasses.replace(made, texts=texts))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Answering, "_answer", answer)
+        patch.setattr(Asking, "_answer", answer)
         yield
 
 

@@ -22,7 +22,8 @@ from tokenprune import attach, ops
 from tokenprune.adapters import adapt
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError, LoadingError, UnsupportedModelError
-from tokenprune.evaluation.data import Readable, Samples
+from tokenprune.evaluation.batches import Readable
+from tokenprune.evaluation.data import Samples
 from tokenprune.loading import native
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.llava_video import LlavaVideoForConditionalGeneration

@@ -21,7 +21,7 @@ from running import FAST, lasting, records, start
 
 from tokenprune.cli.main import main
 from tokenprune.errors import TaskError
-from tokenprune.evaluation.data import Readable
+from tokenprune.evaluation.batches import Readable
 from tokenprune.loading.processor import Processor
 from tokenprune.results import record
 from tokenprune.results.answer import Answer

@@ -91,7 +91,8 @@ def test_what_cannot_work_is_refused_before_a_model_is_loaded(
 
     monkeypatch.setattr(runs, "load", load)
     # also where there is a GPU
-    monkeypatch.setattr("tokenprune.evaluation.trainer.pick_device", lambda _: CPU)
+    for module in ("trainer", "placement"):
+        monkeypatch.setattr(f"tokenprune.evaluation.{module}.pick_device", lambda _: CPU)
     out = tmp_path / "out"
     place = [] if word.startswith("accelerator") else ["trainer.accelerator=cpu"]
     assert (

@@ -13,7 +13,7 @@ import pytest
 from running import FAST, chance, lasting, records, start
 
 from tokenprune.cli.main import main
-from tokenprune.evaluation.data import Readable
+from tokenprune.evaluation.batches import Readable
 from tokenprune.results import run_folder as run_folders
 from tokenprune.results.answer import Answer
 from tokenprune.results.journal import Journal, count

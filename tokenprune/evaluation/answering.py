@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import threading
@@ -12,19 +11,13 @@ from lightning.pytorch import LightningModule
 from transformers import PreTrainedModel
 
 from tokenprune.adapters import adapt
-from tokenprune.errors import JudgeError, TaskError
+from tokenprune.evaluation.asking import Asking
+from tokenprune.evaluation.batches import Batch
 from tokenprune.evaluation.category_scores import CategoryScores
-from tokenprune.evaluation.data import Batch, Failed, Group
-from tokenprune.evaluation.generate import Generated, generate, guide_of
-from tokenprune.flops import Decoder, flops_ratio
-from tokenprune.guards import blame
-from tokenprune.loading.processor import GREEDY, Processor
 from tokenprune.loading.spread import is_placed
 from tokenprune.results.answer import Answer
 from tokenprune.results.journal import Journal
 from tokenprune.storage import first_process
-from tokenprune.strategy import Pipeline
-from tokenprune.tasks import Task
 
 
 class Answering(LightningModule):
@@ -33,37 +26,19 @@ class Answering(LightningModule):
     model: PreTrainedModel
     guide: PreTrainedModel | None
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        assistant: PreTrainedModel | None,
-        processor: Processor,
-        task: Task,
-        role: str,
-        pipeline: Pipeline,
-        journal: Journal,
-        *,
-        max_new_tokens: int,
-        stop_on_error: bool,
-        images: bool = False,
-    ) -> None:
+    def __init__(self, asking: Asking, journal: Journal) -> None:
         super().__init__()
-        self._hold("model", model)
-        self._hold("guide", guide_of(pipeline, assistant))
-        self.processor, self.task = processor, task
-        self.role, self.pipeline, self.journal = role, pipeline, journal
-        self.settings = {"max_new_tokens": max_new_tokens, **GREEDY}
-        self.stop_on_error, self.images = stop_on_error, images
-        parts = (model, self.guide or model)
-        self.decoders = [Decoder.of(adapt(part).text_config) for part in parts]
+        self._hold("model", asking.model)
+        self._hold("guide", asking.guide)
+        self.asking, self.journal = asking, journal
         self.on_sigterm = signal.getsignal(signal.SIGTERM)
         self.parent = os.getppid()
         self.scores = CategoryScores(
-            task.categories,
-            torch.float32 if adapt(model).device.type == "mps" else torch.float64,
+            asking.task.categories,
+            torch.float32 if adapt(asking.model).device.type == "mps" else torch.float64,
             sync_on_compute=False,  # each process shows its own
         )
-        for answer in journal.read(role).values():
+        for answer in journal.read(asking.role).values():
             self._count(answer)
 
     def _hold(self, name: str, model: PreTrainedModel | None) -> None:
@@ -81,25 +56,9 @@ class Answering(LightningModule):
             raise RuntimeError(
                 "the process that started this one is gone, and with it whoever gathers the answers"
             )
-        for failed in batch.failed:
-            self._record(self._failed(failed))
-        for group in batch.groups:
-            with blame.asking([sample.id for sample in group.samples]):
-                made = generate(
-                    self.model,
-                    self.pipeline,
-                    self.processor,
-                    group.inputs,
-                    self.settings,
-                    assistant=self.guide,
-                    timed=True,
-                    images=self.images,
-                )
-            for row in range(len(group.samples)):
-                try:
-                    self._record(self._answer(group, row, made))
-                except JudgeError as error:
-                    self._record(self._failed(Failed(group.indices[row], str(error))))
+        for answer in self.asking.answers(batch):
+            self.journal.append(self.asking.role, answer, self.trainer.global_rank)
+            self._count(answer)
         return len(batch)
 
     def on_predict_start(self) -> None:
@@ -111,49 +70,6 @@ class Answering(LightningModule):
     def on_predict_end(self) -> None:
         self.trainer.strategy.barrier()  # then everything is in the journal
 
-    def _record(self, answer: Answer) -> None:
-        self.journal.append(self.role, answer, self.trainer.global_rank)
-        self._count(answer)
-
     def _count(self, answer: Answer) -> None:
         if answer.score is not None:
             self.scores.update(answer.category, answer.score)  # pyright: ignore[reportCallIssue]
-
-    def _failed(self, sample: Failed) -> Answer:
-        label = self.task.label(sample.index)
-        if self.stop_on_error:
-            hint = " (on_error=record goes on without it)" if len(self.task) > 1 else ""
-            raise TaskError(f"sample {label.id}: {sample.reason}{hint}")
-        return Answer(sample.index, **label._asdict(), error=sample.reason)
-
-    def _answer(self, group: Group, row: int, made: Generated) -> Answer:
-        sample, text, report = group.samples[row], made.texts[row], made.report
-        own, score = report[row], self.task.score(text, sample)
-        # a sample's share of the batch; a step makes one token of every sample
-        time = {
-            name: ms and (ms if "per_token" in name else ms / len(report))
-            for name, ms in made.time.items()
-        }
-        decoder, guided_by = self.decoders
-        alone = flops_ratio(decoder, own.layers, own.full)
-        guided = flops_ratio(decoder, own.layers, own.full, guided_by, report.probe_layers)
-        return Answer(
-            index=group.indices[row],
-            id=sample.id,
-            category=sample.category,
-            question=sample.question,
-            answer=sample.answer,
-            group=sample.group,
-            frame_times=None if sample.times is None else list(sample.times),
-            duration=sample.duration,
-            evidence=list(sample.evidence) or None,
-            prediction=text,
-            score=None if math.isnan(score) else score,
-            reading=self.task.reading(text, sample),
-            verdict=self.task.verdict(text, sample),  # pyright: ignore[reportArgumentType]
-            options=sample.options,
-            tokens=own.as_dict(),
-            time=time,
-            flops_ratio=guided,
-            guide_flops_ratio=guided - alone,
-        )

@@ -4,83 +4,15 @@ pays.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from tokenprune.errors import PromptError, TokenpruneError
+from tokenprune.evaluation.batches import IDLE, Batch, Encoder, Failed, Readable
 from tokenprune.loading.processor import Processor
-from tokenprune.tasks import Sample, Task
-from tokenprune.tasks.cached import Kept
-
-IDLE = -1  # what a process draws that has no sample: Lightning wants every process to take a step
-_SPARE = 512 << 20  # bytes of frames kept for the next system
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A sample that cannot be asked: its video cannot be read, or its question is not a prompt; and
-    why.
-    """
-
-    index: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Group:
-    """Samples that go through the model together, and the model inputs made of them."""
-
-    indices: list[int]
-    samples: list[Sample]
-    inputs: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step evaluates: a forward pass for each group, usually one."""
-
-    groups: list[Group]
-    failed: list[Failed]
-
-    def __len__(self) -> int:
-        return sum(len(group.indices) for group in self.groups) + len(self.failed)
-
-    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        inputs = [
-            {name: change(value) for name, value in group.inputs.items()} for group in self.groups
-        ]
-        return replace(
-            self,
-            groups=[replace(g, inputs=new) for g, new in zip(self.groups, inputs, strict=True)],
-        )
-
-    def to(self, device: torch.device) -> Batch:
-        return self._with(lambda value: value.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Batch:
-        return self._with(Tensor.pin_memory)
-
-
-class Readable(Dataset[tuple[int, Sample] | Failed | None]):
-    """A task's samples; one whose video cannot be read says so. None for `IDLE`."""
-
-    def __init__(self, task: Task) -> None:
-        self._samples = Kept(task, _SPARE)
-
-    def __getitem__(self, index: int) -> tuple[int, Sample] | Failed | None:
-        if index == IDLE:
-            return None
-        try:
-            return index, self._samples[index]
-        # as data: across processes an error would become a traceback
-        except (TokenpruneError, OSError) as error:
-            return Failed(index, " ".join(str(error).split()))
+from tokenprune.tasks import Sample
 
 
 class Samples(LightningDataModule):
@@ -99,9 +31,9 @@ class Samples(LightningDataModule):
         context: int | None = None,
     ) -> None:
         super().__init__()
-        self.samples, self.pending, self.processor = samples, pending, processor
+        self.samples, self.pending = samples, pending
         self.batch_size, self.workers = batch_size, workers
-        self._context = context  # tokens that a prompt may have
+        self.encode = Encoder(processor, context)
 
     def predict_dataloader(self) -> DataLoader[tuple[int, Sample] | Failed | None]:
         trainer = self.trainer
@@ -115,46 +47,6 @@ class Samples(LightningDataModule):
             num_workers=self.workers,
             pin_memory=self.workers > 0 and trainer.strategy.root_device.type == "cuda",
         )
-
-    def encode(self, drawn: Sequence[tuple[int, Sample] | Failed | None]) -> Batch:
-        """One group for each number of frames, or one in all where the model takes any; a sample
-        that cannot be encoded fails without the others.
-        """
-        alike: dict[int, list[tuple[int, Sample]]] = defaultdict(list)
-        ragged = self.processor.preparation.ragged
-        failed = [one for one in drawn if isinstance(one, Failed)]
-        for one in drawn:
-            if isinstance(one, tuple):
-                alike[0 if ragged else len(one[1].frames)].append(one)
-        groups = []
-        for members in alike.values():
-            try:
-                groups.append(self._group(members))
-            except TokenpruneError:
-                good = []
-                for member in members:
-                    try:
-                        self._group([member])
-                        good.append(member)
-                    except TokenpruneError as error:
-                        failed.append(Failed(member[0], " ".join(str(error).split())))
-                if good:
-                    groups.append(self._group(good))
-        return Batch(groups, failed)
-
-    def _group(self, members: Sequence[tuple[int, Sample]]) -> Group:
-        indices, samples = [index for index, _ in members], [sample for _, sample in members]
-        told = self.processor.told
-        asked = [(one.shown, told(one.full_question, one.times, one.duration)) for one in samples]
-        inputs = self.processor.encode(asked)
-        longest = inputs["input_ids"].shape[1]
-        if self._context is not None and longest > self._context:
-            raise PromptError(
-                f"video and question are {longest} tokens, more than the {self._context} of the "
-                "model's context: "
-                "write fewer frames= or a shorter question"
-            )
-        return Group(indices, samples, inputs)
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -18,35 +18,21 @@ from transformers import PreTrainedModel
 from tokenprune.adapters import adapt
 from tokenprune.adapters.context import context_of
 from tokenprune.evaluation.answering import Answering
-from tokenprune.evaluation.control import control
-from tokenprune.evaluation.data import Readable, Samples
+from tokenprune.evaluation.asking import Asking, check_fits
+from tokenprune.evaluation.batches import Readable
+from tokenprune.evaluation.conditions import PLAIN, Loop
+from tokenprune.evaluation.control import control_of
+from tokenprune.evaluation.data import Samples
 from tokenprune.evaluation.generate import guide_of
 from tokenprune.evaluation.known import Known
 from tokenprune.evaluation.manners import interruptible, quiet, workers_alive
 from tokenprune.evaluation.progress import Bar
 from tokenprune.evaluation.trainer import trainer_of
 from tokenprune.loading.processor import Processor
-from tokenprune.results.answer import STRATEGY, Answer
+from tokenprune.results.answer import Answer
 from tokenprune.results.journal import Journal
 from tokenprune.results.system import System
-from tokenprune.runtime.session import attach
-from tokenprune.strategy import Pipeline
 from tokenprune.tasks import Task
-
-
-@dataclass(frozen=True)
-class Loop:
-    """How samples go through the model; none of it but `images` changes an answer."""
-
-    batch_size: int = 1
-    alike: bool = False  # samples of a category together: a batch ends with its longest answer
-    limit: int | None = None
-    max_new_tokens: int = 48
-    seed: int = 0
-    workers: int = 0  # processes that decode videos; 0: this one
-    stop_on_error: bool = False
-    images: bool = False  # whether images beside videos are compressed, too
-    trainer: Mapping[str, Any] = field(default_factory=dict)  # Lightning's own options
 
 
 def evaluate(
@@ -54,7 +40,7 @@ def evaluate(
     processor: Processor,
     task: Task,
     systems: Sequence[System],
-    loop: Loop = Loop(),
+    loop: Loop = PLAIN,
     *,
     assistant: PreTrainedModel | None = None,
     journal: Journal | None = None,
@@ -72,14 +58,14 @@ def evaluate(
     # all of it now: once the first process writes, the others would share out something else
     waiting = {system.name: _waiting(journal, system.name, size) for system in systems}
     for system in systems:
-        _try(model, system.pipeline, assistant, loop.images)
+        check_fits(model, system.pipeline, assistant, loop.images)
     bar, done = Bar(), []
     evaluation = _Evaluation(model, assistant, processor, task, Readable(task), journal, loop)
     with quiet():
         trainer = trainer_of(adapt(model).device, loop.trainer, [bar])
         for number, system in enumerate(systems, 1):
             bar.label = f"{number}/{len(systems)} {system.label}"
-            pipeline = system.pipeline or _control(done, loop.seed)
+            pipeline = system.pipeline or control_of(done, loop.seed)
             others = (known or {}).get(system.name, Known())
             pending = waiting[system.name]
             named = replace(system, pipeline=pipeline)
@@ -91,24 +77,6 @@ def _waiting(journal: Journal, role: str, size: int) -> list[int]:
     """Samples without an answer."""
     made = journal.read(role)
     return [index for index in range(size) if index not in made]
-
-
-def _try(
-    model: PreTrainedModel,
-    pipeline: Pipeline | None,
-    assistant: PreTrainedModel | None,
-    images: bool,
-) -> None:
-    """Says what does not fit the models before any of them answers."""
-    if pipeline is not None:
-        with attach(model, pipeline, assistant=guide_of(pipeline, assistant), images=images):
-            pass
-
-
-def _control(done: Sequence[System], seed: int) -> Pipeline:
-    """At the fraction of tokens that the strategy has kept, over all its samples."""
-    (own,) = (system for system in done if system.name == STRATEGY)
-    return control([answer.tokens["layer_average_ratio"] for answer in own.answered], seed)
 
 
 @dataclass(frozen=True)
@@ -150,18 +118,18 @@ class _Evaluation:
         assert system.pipeline is not None
         if self.loop.alike:
             indices = sorted(indices, key=lambda index: self.task.label(index).category)
-        module = Answering(
+        asking = Asking(
             self.model,
-            self.assistant,
+            guide_of(system.pipeline, self.assistant),
             self.processor,
             self.task,
             system.name,
             system.pipeline,
-            self.journal,
             max_new_tokens=self.loop.max_new_tokens,
             stop_on_error=self.loop.stop_on_error,
             images=self.loop.images,
         )
+        module = Answering(asking, self.journal)
         data = Samples(
             self.samples,
             indices,

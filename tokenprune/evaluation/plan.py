@@ -10,9 +10,9 @@ from tokenprune import registry, tasks
 from tokenprune.adapters import families
 from tokenprune.checkpoints import note
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation.conditions import Loop
 from tokenprune.evaluation.config import LONGEST, RunConfig
 from tokenprune.evaluation.extent import check_context, longest_text, questions_of, uncompressed
-from tokenprune.evaluation.loop import Loop
 from tokenprune.evaluation.retention import retaining
 from tokenprune.loading.checkpoint import configuration, settled
 from tokenprune.loading.device import cores

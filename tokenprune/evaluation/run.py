@@ -15,9 +15,10 @@ from tokenprune.errors import PromptError
 from tokenprune.evaluation.config import RunConfig
 from tokenprune.evaluation.figures import figures_of
 from tokenprune.evaluation.known import Known
-from tokenprune.evaluation.loop import evaluate
+from tokenprune.evaluation.placement import Placement, placement
 from tokenprune.evaluation.plan import Plan, plan_run
-from tokenprune.evaluation.trainer import Placement, check, placement
+from tokenprune.evaluation.single import evaluate_one
+from tokenprune.evaluation.telling import Tell, nobody
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import pick_device
 from tokenprune.loading.processor import Processor
@@ -56,9 +57,12 @@ class _Begun:
 
     placement: Placement
     made_with: Mapping[str, Any]
+    alone: bool  # one sample in this process: nothing that Lightning is needed for
 
 
-def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
+def run(
+    config: RunConfig, pipeline: Pipeline, command: str, tell: Tell = nobody
+) -> Finished | None:
     """Evaluates the full model, the strategy, and `random` at the same measured budget, and writes
     the results.
 
@@ -69,6 +73,7 @@ def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
         plan = plan_run(config, pipeline)
         made = _begin(plan, folder)
         where = made.placement
+        tell(f"loading {config.model}")
         model, processor = load(config.model, where.dtype, where.device, config)
         assistant = None
         if config.assistant is not None:
@@ -79,16 +84,16 @@ def run(config: RunConfig, pipeline: Pipeline, command: str) -> Finished | None:
         if first_process():
             begun.sit_down(folder, place, count(folder))
         key, journal = _vanilla_key(plan, made, place), Journal(folder)
-        systems = evaluate(
-            model,
-            processor,
-            plan.task,
-            plan.systems,
-            plan.loop(where.trainer),
-            assistant=assistant,
-            journal=journal,
-            known=_known(plan, folder, key, journal),
-        )
+        models, loop = (model, processor), plan.loop(where.trainer)
+        asked = {"assistant": assistant, "journal": journal}
+        if made.alone:
+            systems = evaluate_one(*models, plan.task, plan.systems, loop, **asked, tell=tell)
+        else:
+            from tokenprune.evaluation.loop import evaluate  # Lightning: seconds
+
+            known = _known(plan, folder, key, journal)
+            tell("")
+            systems = evaluate(*models, plan.task, plan.systems, loop, **asked, known=known)
         if systems is None:
             return None
         summary = _summary(plan, systems, made, place, key, begun.earlier(folder))
@@ -110,7 +115,11 @@ def _begin(plan: Plan, folder: Path) -> _Begun:
         spread=config.device_map is not None,
         begun=None if before is None else before["dtype"],
     )
-    check(where.trainer, pick_device(where.device))
+    alone = config.video is not None and not where.trainer
+    if not alone:
+        from tokenprune.evaluation.trainer import check  # Lightning: seconds
+
+        check(where.trainer, pick_device(where.device))
     made_with = begun.made_with(
         plan.code,
         {name: weights(name, config.template) for name in plan.models},
@@ -123,7 +132,7 @@ def _begin(plan: Plan, folder: Path) -> _Begun:
     elif first_process():
         begin(folder, plan.given, made_with)
         copies.keep(folder, plan.code)
-    return _Begun(where, made_with)
+    return _Begun(where, made_with, alone)
 
 
 def _vanilla_key(plan: Plan, made: _Begun, place: Mapping[str, Any]) -> str:

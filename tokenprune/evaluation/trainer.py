@@ -1,4 +1,4 @@
-"""Lightning's Trainer with a user's `trainer.*` keys, and where `device=` puts the model.
+"""Lightning's Trainer with a user's `trainer.*` keys.
 
 Keys that make no sense here are refused before anything loads.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -17,8 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.manners import quiet
-from tokenprune.loading.checkpoint import configuration
-from tokenprune.loading.device import pick_device, pick_dtype
+from tokenprune.loading.device import pick_device
 
 # of a process for the others at the end of a system: shares differ in length
 _PATIENCE = timedelta(days=2)
@@ -29,69 +28,7 @@ _AUTOCAST = {
     "16-mixed": "16-mixed",
     "16": "16-mixed",
 }
-_SPREAD = {"accelerator", "devices", "num_nodes", "strategy"}
-_DEVICES = {"gpu": "cuda", "cuda": "cuda", "mps": "mps"}
 _PRECISIONS = ("32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed")
-_WHOLE = {"32-true": "float32", "32": "float32", "bf16-true": "bfloat16", "16-true": "float16"}
-
-
-class Placement(NamedTuple):
-    """What `load` takes as dtype and device, and what is left for the Trainer."""
-
-    dtype: str
-    device: str
-    trainer: dict[str, Any]
-
-
-def placement(
-    model: str,
-    *,
-    dtype: str,
-    device: str,
-    trainer: Mapping[str, Any],
-    spread: bool = False,
-    begun: str | None = None,
-) -> Placement:
-    """Where a model goes and in which precision. ConfigError where two of the keys contradict.
-
-    The dtype is settled here, so that it can be written down: `auto` is `begun`, if a run goes on
-    that was begun so, else what `pick_dtype` picks on the device. Where Lightning spreads the model
-    it is loaded on the CPU: only its processes know which device is theirs. `spread`: accelerate
-    puts the model on several devices.
-    """
-    options = dict(trainer)
-    if whole := _WHOLE.get(str(options.get("precision"))):
-        if dtype not in ("auto", whole):
-            raise ConfigError(
-                f"dtype={dtype} and trainer.precision={options['precision']} differ: write one of "
-                "them"
-            )
-        dtype = whole
-        del options["precision"]
-    if dtype == "auto" and begun is not None:
-        dtype = begun
-    if not _SPREAD & set(options):
-        return Placement(_settled(model, dtype, pick_device(device)), device, options)
-    if spread:
-        names = " ".join(f"trainer.{name}=" for name in trainer if name in _SPREAD)
-        raise ConfigError(
-            f"device_map= spreads one model over the devices that {names} would give one model "
-            "each: leave one of them out"
-        )
-    if device not in ("auto", "cpu"):
-        raise ConfigError(
-            f"device={device} is one device: leave it out, and write trainer.accelerator=gpu "
-            "instead"
-        )
-    options = {"accelerator": "cpu" if device == "cpu" else "auto", "devices": "auto", **options}
-    where = pick_device(
-        "auto" if options["accelerator"] == "auto" else _DEVICES.get(options["accelerator"], "cpu")
-    )
-    return Placement(_settled(model, dtype, where), "cpu", options)
-
-
-def _settled(model: str, dtype: str, where: torch.device) -> str:
-    return str(pick_dtype(dtype, where, configuration(model))).removeprefix("torch.")
 
 
 def check(options: Mapping[str, Any], device: torch.device) -> None:

@@ -24,7 +24,11 @@ from tokenprune.strategy import Pipeline
 
 _OWN = "tokenprune"
 # what every answer goes through; strategies and tasks say for themselves what they use
-_ROOTS = ("tokenprune.evaluation.loop", "tokenprune.loading.checkpoint")
+_ROOTS = (
+    "tokenprune.evaluation.loop",
+    "tokenprune.evaluation.single",
+    "tokenprune.loading.checkpoint",
+)
 _FAMILIES = "tokenprune.adapters"  # found at run time
 # every environment's list has them, or they only check shapes
 _ELSEWHERE = {

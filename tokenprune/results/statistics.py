@@ -16,9 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.stats import binomtest
 
 FEW = 5  # groups of a category below which it may show no spread by luck
 DRAWS = 10_000  # resamples; the same everywhere, so that the same records give the same interval
@@ -158,6 +155,8 @@ class Resamples:
         """
         value = self.average(scores)
         if len(self._members) == 1 and self.independent and _right_or_wrong(scores):
+            from scipy.stats import binomtest  # scipy is slow to import, and not every run counts
+
             right = binomtest(round(float(scores.sum())), len(scores))
             return Estimate(value, list(map(float, right.proportion_ci(0.95, method="wilson"))))
         told = self.fewest >= FEW and not self._flat(scores)
@@ -216,6 +215,8 @@ def mcnemar(first: Float[np.ndarray, "n"], second: Float[np.ndarray, "n"]) -> fl
     """
     if not len(first) or not (_right_or_wrong(first) and _right_or_wrong(second)):
         return None
+    from scipy.stats import binomtest
+
     alone = int((first > second).sum())
     discordant = int((first != second).sum())
     return float(binomtest(alone, discordant).pvalue) if discordant else 1.0
@@ -236,6 +237,9 @@ def _strata(
     """The groups of categories that share any, directly or through others; in their order."""
     if not len(member):
         return []
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     categories = 1 + int(member.max())
     size = categories + 1 + int(group.max())
     # the oldest scipy we allow reads indices of this width only, and is silent about others

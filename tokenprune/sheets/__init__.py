@@ -9,6 +9,6 @@ from tokenprune.sheets.html import page as page
 from tokenprune.sheets.html import standing as standing
 from tokenprune.sheets.sheet import Picture as Picture
 from tokenprune.sheets.sheet import Sheet as Sheet
-from tokenprune.sheets.strip import Strip as Strip
-from tokenprune.sheets.strip import jpeg as jpeg
-from tokenprune.sheets.strip import strip as strip
+from tokenprune.sheets.thumbnails import Strip as Strip
+from tokenprune.sheets.thumbnails import jpeg as jpeg
+from tokenprune.sheets.thumbnails import strip as strip

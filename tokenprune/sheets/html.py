@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tokenprune.sheets.charts import TALL, WIDE, charts
 from tokenprune.sheets.mask import mask
 from tokenprune.sheets.sheet import Sheet
-from tokenprune.sheets.strip import ACROSS, Strip, rows_of, strip
+from tokenprune.sheets.thumbnails import ACROSS, Strip, rows_of, strip
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenprune.sheets.strip import ACROSS, inside, rows_of
+from tokenprune.sheets.thumbnails import ACROSS, inside, rows_of
 
 # of a cell's side, about; and of a frame's longer side, at least and at most
 _CELL, _LEAST, _MOST = 10, 72, 168

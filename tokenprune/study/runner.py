@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 
 from tokenprune import tasks
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation.conditions import Loop
 from tokenprune.evaluation.figures import figures_of
-from tokenprune.evaluation.loop import Loop, evaluate
+from tokenprune.evaluation.loop import evaluate
 from tokenprune.evaluation.run import prompt_of
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import pick_device
