@@ -28,6 +28,7 @@ COMMANDS = (
     "study",
     "compare",
     "draw",
+    "demo",
     "sweep",
     "bench",
     "reproduce",
@@ -47,6 +48,7 @@ examples:
   tokenprune bench strategy=dycoke,fastv out=DIR       time, memory and FLOPs
   tokenprune reproduce dycoke/table1                   a paper's table, printed beside ours
   tokenprune draw runs/mine sample=8                   what a run kept of a sample, as a picture
+  tokenprune demo                                      a page to ask questions, side by side
   tokenprune data export tinyvqa out=DIR n=100         the benchmark as .mp4 files
 """
 

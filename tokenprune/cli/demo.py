@@ -1,0 +1,57 @@
+"""`tokenprune demo`: a page on this machine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from tokenprune.cli.command import Command, keys
+from tokenprune.demo.config import DemoConfig
+from tokenprune.errors import ConfigError
+from tokenprune.loading.installed import check
+from tokenprune.options import read_options
+
+ABOUT = """Opens a page on this machine: choose a clip or a video of yours, a question, strategies
+and a budget; see what each strategy keeps of each frame, what the model then answers, and how long
+it takes, beside the full model and random pruning. Nothing leaves this machine.
+Needs `pip install 'tokenprune-video[demo]'`. Ctrl-C ends it.
+
+keys (KEY=VALUE):
+{keys}
+
+examples:
+  tokenprune demo
+  tokenprune demo strategy=dycoke+dytok,fastv keep=0.5 browser=true
+  tokenprune demo model=llava-hf/llava-onevision-qwen2-7b-ov-hf port=8000
+"""
+
+
+def run(words: Sequence[str], line: str) -> None:
+    """Serves the page until it is interrupted."""
+    config = read_options(DemoConfig, words)
+    if find_spec("gradio") is None:
+        raise ConfigError("the demo needs Gradio: pip install 'tokenprune-video[demo]'")
+    print(f"reading {config.model}", flush=True)
+    check()
+    from tokenprune.demo.app import blocks, desk, served
+    from tokenprune.demo.compare import Models
+
+    built = blocks(desk(Models.read(config)))
+    address = served(built, config.port, config.browser)
+    print(f"open {address} in a browser; Ctrl-C ends the demo", flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:  # how it is ended
+        print("the demo has ended")
+    finally:
+        built.close(verbose=False)
+
+
+COMMAND = Command(
+    "demo",
+    "a page to ask questions of a clip, strategies side by side",
+    ABOUT.format(keys=keys(DemoConfig)),
+    "KEY=VALUE",
+    run,
+)

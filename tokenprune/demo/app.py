@@ -1,0 +1,156 @@
+"""The page itself, by Gradio: choose a clip, a question, strategies and a budget, and look."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tokenprune.demo import clips, page
+from tokenprune.demo.compare import Models, Shown, choices
+from tokenprune.errors import ConfigError, TokenpruneError
+from tokenprune.evaluation.config import FILE_FRAMES
+from tokenprune.tasks import Sample
+
+ADDRESS = "127.0.0.1"  # of this machine, for this machine
+LARGEST = "2gb"  # of a file that is put on the page
+ONE_QUESTION = (
+    "One question is an anecdote: `tokenprune run` asks many, with intervals. Times are of one "
+    "answer on this machine, vision tower included; `tokenprune bench` measures them."
+)
+_TITLE = "tokenprune: what each strategy keeps, and what the model then answers"
+
+
+class Desk:
+    """Answers what the page asks: models and clips, read once."""
+
+    def __init__(self, models: Models, offered: Mapping[str, Sample]) -> None:
+        self.models, self.offered = models, offered
+
+    def sample(self, name: str, file: str | None, question: str) -> Sample:
+        """What is asked about: the file, if there is one, else the clip `name`.
+
+        Raises TokenpruneError.
+        """
+        if not (question := question.strip()):
+            raise ConfigError("there is no question: write one")
+        if file:
+            frames = self.models.config.frames or FILE_FRAMES
+            return clips.uploaded(file, question, frames)
+        if name not in self.offered:
+            raise ConfigError("there is no clip: choose one, or add a file of yours")
+        return clips.asked(self.offered[name], question)
+
+    def answers(
+        self, name: str, file: str | None, question: str, specs: Sequence[str], keep: float
+    ) -> Iterator[str]:
+        """The page's lower half, again after each answer: the first of them come soon."""
+        sample = self.sample(name, file, question)
+        found: list[Shown] = []
+        number = self.models.number(specs)
+        for one in self.models.compare(sample, specs, keep / 100):
+            found.append(one)
+            waiting = number if len(found) < number else 0
+            yield page.systems(found, sample.answer, waiting)
+
+    def chosen(self, name: str) -> tuple[str, str]:
+        """The question of a clip, and its frames."""
+        sample = self.offered[name]
+        return sample.question, page.preview(sample)
+
+
+def desk(models: Models) -> Desk:
+    """With the models warmed up: the first answer of a process takes longer than any other.
+
+    Raises TokenpruneError.
+    """
+    made = Desk(models, clips.embedded(models.config.frames, models.config.seed))
+    for _ in models.compare(next(iter(made.offered.values())), [], 1.0):
+        pass
+    return made
+
+
+def blocks(made: Desk) -> Any:
+    """The page, as Gradio's Blocks: not served yet."""
+    # before Gradio is imported: it would tell its makers that it was
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    import gradio
+
+    config, first = made.models.config, next(iter(made.offered))
+    question, frames = made.chosen(first)
+
+    def answers(*asked: Any) -> Iterator[str]:
+        try:
+            yield from made.answers(*asked)
+        except TokenpruneError as error:
+            raise gradio.Error(" ".join(str(error).split()), print_exception=False) from None
+
+    with gradio.Blocks(title=_TITLE.partition(":")[0], analytics_enabled=False) as built:
+        gradio.Markdown(f"## {_TITLE}\n{_about(made.models)}")
+        with gradio.Row():
+            with gradio.Column(scale=3):
+                clip = gradio.Dropdown([*made.offered], value=first, label="Clip")
+                preview = gradio.HTML(frames)
+                asked = gradio.Textbox(question, label="Question", submit_btn=False)
+            with gradio.Column(scale=2):
+                file = gradio.Video(
+                    label="Or a video of yours (it stays on this machine)",
+                    sources=["upload"],
+                    height=180,
+                )
+                specs = gradio.Dropdown(
+                    list(dict.fromkeys([*config.strategy, *choices()])),
+                    value=config.strategy,
+                    multiselect=True,
+                    allow_custom_value=True,
+                    label="Strategies, beside the full model and random",
+                )
+                keep = gradio.Slider(
+                    5, 100, value=100 * config.keep, step=1, label="Visual tokens kept, in %"
+                )
+                button = gradio.Button("Ask", variant="primary")
+        shown = gradio.HTML()
+        gradio.Markdown(ONE_QUESTION)
+        given = [clip, file, asked, specs, keep]
+        gradio.on([button.click, asked.submit], answers, given, shown, api_name="ask")
+        clip.change(made.chosen, clip, [asked, preview], api_name="clip")
+    return built.queue(default_concurrency_limit=1)  # one session at a time on a model
+
+
+def served(built: Any, port: int | None, browser: bool) -> str:
+    """Serves the page to this machine; returns its address. ConfigError where the port is taken."""
+    import gradio
+
+    try:
+        _, address, _ = built.launch(
+            server_name=ADDRESS,
+            server_port=port,
+            share=False,
+            inbrowser=browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            ssr_mode=False,
+            show_error=True,
+            footer_links=[],
+            max_file_size=LARGEST,
+            theme=gradio.themes.Default(
+                font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+            ),
+            css=page.css(),
+        )
+    except OSError as error:
+        if port is None:
+            raise
+        raise ConfigError(
+            f"port={port} is taken: write another one, or leave it out for the first free one"
+        ) from error
+    return address
+
+
+def _about(models: Models) -> str:
+    config = models.config
+    said = [f"Model `{config.model}`"]
+    if config.assistant is not None:
+        said.append(f", frames weighed by `{config.assistant}`")
+    note = models.note
+    return "".join(said) + (f". {note[0].upper()}{note[1:]}" if note else ".")
