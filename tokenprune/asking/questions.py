@@ -80,7 +80,9 @@ def ask(
             clock = Clock(adapter.devices, on=True)
             made = answered(session, model, processor, inputs, settings, clock)
             replies.append(Reply(question, made.texts[0], made.report[0], made.time))
-    return Replies(tuple(replies), str(pipeline), clip.frames, clip.times, note(model))
+    return Replies(
+        tuple(replies), str(pipeline), clip.frames, clip.times, note(model), processor.pixels
+    )
 
 
 def _clip(video: Any, frames: int) -> Clip:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tokenprune.dataframe import data_frame
 from tokenprune.runtime.clock import Clock
+from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
 from tokenprune.tokens import Video
 
@@ -170,6 +171,31 @@ class SampleReport:
         """What was kept in plain numbers; ratios are fractions of the visual tokens."""
         return {name: getattr(self, name) for name in FIGURES}
 
+    def show(
+        self,
+        frames: Pictures = (),
+        *,
+        seconds: Sequence[float | int] | None = None,
+        label: str = "",
+        answer: str = "",
+    ) -> Shown:
+        """A contact sheet: kept cells bright, dropped ones dark, and how many of each frame.
+
+        Notebooks draw what is returned; `.save("sheet.html")` writes it.
+
+        Args:
+            frames: the video as it was shown, uint8 [f h w 3]; without them cells alone are drawn
+            seconds: at which those frames appear
+            label: what it is headed with; the stages' names by default
+            answer: what the model said
+
+        Raises TokenpruneError where as many frames cannot have been shown.
+        """
+        return shown([sheet_of(self, frames, seconds, label, answer)])
+
+    def _repr_html_(self) -> str:
+        return self.show().html
+
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame`, a row per frame. ImportError says what to install.
 
@@ -236,6 +262,9 @@ class Report:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def _repr_html_(self) -> str:
+        return shown([sheet_of(one) for one in self.samples if one is not None]).html
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame`, a row per sample that holds a video. ImportError says what to
