@@ -63,6 +63,10 @@ ROOMS = {
         "errors options storage checkpoints pixels tokens strategy registry plugins loading "
         "runtime tasks results evaluation"
     ),
+    "demo": (
+        "errors sheets checkpoints options pixels registry plugins loading runtime tasks "
+        "evaluation asking pictures"
+    ),
     "study": (
         "errors options storage ops guards checkpoints strategy adapters registry plugins "
         "loading tasks results evaluation"
@@ -78,7 +82,7 @@ ROOMS = {
     ),
     "cli": (
         "errors lookup checkpoints options storage guards strategy registry plugins "
-        "loading tasks results evaluation pictures study bench lmms reproduce"
+        "loading tasks results evaluation pictures demo study bench lmms reproduce"
     ),
     "__main__": "cli",
 }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from tokenprune.cli.command import Command, keys
+from tokenprune.demo.address import check_free
 from tokenprune.demo.config import DemoConfig
 from tokenprune.errors import ConfigError
 from tokenprune.loading.installed import check
@@ -32,20 +33,20 @@ def run(words: Sequence[str], line: str) -> None:
     config = read_options(DemoConfig, words)
     if find_spec("gradio") is None:
         raise ConfigError("the demo needs Gradio: pip install 'tokenprune-video[demo]'")
+    check_free(config.port)
     print(f"reading {config.model}", flush=True)
     check()
-    from tokenprune.demo.app import blocks, desk, served
+    from tokenprune.demo.app import alone, blocks, desk, served
     from tokenprune.demo.compare import Models
 
-    built = blocks(desk(Models.read(config)))
-    address = served(built, config.port, config.browser)
-    print(f"open {address} in a browser; Ctrl-C ends the demo", flush=True)
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:  # how it is ended
-        print("the demo has ended")
-    finally:
-        built.close(verbose=False)
+    made = desk(Models.read(config))
+    with alone():
+        address = served(blocks(made), config.port, config.browser)
+        print(f"open {address} in a browser; Ctrl-C ends the demo", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:  # how it is ended; threads that serve it end with the process
+            print("the demo has ended")
 
 
 COMMAND = Command(

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tokenprune.demo import clips, page
+from tokenprune.demo.address import HOST
 from tokenprune.demo.compare import Models, Shown, choices
 from tokenprune.errors import ConfigError, TokenpruneError
 from tokenprune.evaluation.config import FILE_FRAMES
 from tokenprune.tasks import Sample
 
-ADDRESS = "127.0.0.1"  # of this machine, for this machine
 LARGEST = "2gb"  # of a file that is put on the page
 ONE_QUESTION = (
     "One question is an anecdote: `tokenprune run` asks many, with intervals. Times are of one "
     "answer on this machine, vision tower included; `tokenprune bench` measures them."
+)
+DRAWN = (
+    "It was trained on drawn shapes such as those of the clips, in words of a few questions: of a "
+    "film of yours it can say nothing. `tokenprune demo model=NAME` asks a model that can."
 )
 _TITLE = "tokenprune: what each strategy keeps, and what the model then answers"
 
@@ -70,10 +76,22 @@ def desk(models: Models) -> Desk:
     return made
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Around all that Gradio does, also its import: it tells nobody that it is used, and what is
+    put on the page is gone afterwards.
+    """
+    with tempfile.TemporaryDirectory(prefix="tokenprune-demo-") as folder:
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        # it looks whether its own page answers, and a proxy does not know this machine
+        for name in ("no_proxy", "NO_PROXY"):
+            os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
+        yield
+
+
 def blocks(made: Desk) -> Any:
     """The page, as Gradio's Blocks: not served yet."""
-    # before Gradio is imported: it would tell its makers that it was
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import gradio
 
     config, first = made.models.config, next(iter(made.offered))
@@ -118,32 +136,23 @@ def blocks(made: Desk) -> Any:
 
 
 def served(built: Any, port: int | None, browser: bool) -> str:
-    """Serves the page to this machine; returns its address. ConfigError where the port is taken."""
-    import gradio
+    """Serves the page to this machine; returns its address."""
+    from gradio.themes import Default
 
-    try:
-        _, address, _ = built.launch(
-            server_name=ADDRESS,
-            server_port=port,
-            share=False,
-            inbrowser=browser,
-            prevent_thread_lock=True,
-            quiet=True,
-            ssr_mode=False,
-            show_error=True,
-            footer_links=[],
-            max_file_size=LARGEST,
-            theme=gradio.themes.Default(
-                font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-            ),
-            css=page.css(),
-        )
-    except OSError as error:
-        if port is None:
-            raise
-        raise ConfigError(
-            f"port={port} is taken: write another one, or leave it out for the first free one"
-        ) from error
+    _, address, _ = built.launch(
+        server_name=HOST,
+        server_port=port,
+        share=False,
+        inbrowser=browser,
+        prevent_thread_lock=True,
+        quiet=True,
+        ssr_mode=False,
+        show_error=True,
+        footer_links=[],
+        max_file_size=LARGEST,
+        theme=Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        css=page.css(),
+    )
     return address
 
 
@@ -152,5 +161,7 @@ def _about(models: Models) -> str:
     said = [f"Model `{config.model}`"]
     if config.assistant is not None:
         said.append(f", frames weighed by `{config.assistant}`")
-    note = models.note
-    return "".join(said) + (f". {note[0].upper()}{note[1:]}" if note else ".")
+    said.append(".")
+    if models.note is not None:
+        said.append(f" Beware: {models.note} {DRAWN}")
+    return "".join(said)

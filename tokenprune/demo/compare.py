@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tokenprune import checkpoints, registry
@@ -15,7 +15,9 @@ from tokenprune.errors import StrategyError, TokenpruneError
 from tokenprune.loading.checkpoint import Loaded, load
 from tokenprune.loading.video import Clip
 from tokenprune.pictures.footage import footage_of
+from tokenprune.pixels import Kind
 from tokenprune.plugins import load_plugins
+from tokenprune.runtime.showing import sheet_of
 from tokenprune.sheets import Sheet
 from tokenprune.tasks import Sample
 from tokenprune.tasks.metrics import METRICS
@@ -58,7 +60,7 @@ class Models:
 
     @classmethod
     def read(cls, config: DemoConfig) -> Models:
-        """With the user's plug-ins; raises TokenpruneError, for strategies before weights are read."""
+        """With plug-ins. Raises TokenpruneError, of a strategy before weights are read."""
         load_plugins(config.plugin)
         for spec in config.strategy:
             registry.build(spec)
@@ -99,36 +101,27 @@ class Models:
             assistant=self.assistant,
         )
         (reply,) = replies
+        label = LABELS.get(spec, spec)
         times = [(name, reply.time.get(f"{name}_ms")) for name in ("vision", "probe", "prefill")]
         answer = METRICS[sample.metric](reply.answer, sample.answer) if sample.answer else None
         return Shown(
-            LABELS.get(spec, spec),
-            self._sheet(sample, replies, spec),
+            label,
+            _drawn(sample, replies, label, self.model.processor.pixels),
             answer,
             reply.report.layer_average_ratio,
             (reply.time["vision_ms"] or 0.0) + (reply.time["answer_ms"] or 0.0),
             tuple((name, value) for name, value in times if value),
         )
 
-    def _sheet(self, sample: Sample, replies: Replies, spec: str) -> Sheet:
-        """Frames as the model got them, which may be cut or stand for two."""
-        (reply,) = replies
-        report = reply.report
-        counted = [video.frames for video in report.videos]
-        footage = footage_of(sample, counted, self.model.processor.pixels)
-        return Sheet(
-            LABELS.get(spec, spec),
-            [picture.numpy() for picture in footage.pictures],
-            report.slots,
-            [(video.height, video.width) for video in report.videos for _ in range(video.frames)],
-            seconds=sample.times if len(footage) == len(sample.frames) else None,
-            weights=report.frame_weights,
-            evidence=footage.evidence,
-            answer=reply.answer,
-            layers=report.layers,
-            full=report.full,
-            merged=report.merged,
-        )
+
+def _drawn(sample: Sample, replies: Replies, label: str, kind: Kind) -> Sheet:
+    """Frames as the model got them, which may be cut or stand for two."""
+    (reply,) = replies
+    footage = footage_of(sample, [video.frames for video in reply.report.videos], kind)
+    seconds = sample.times if len(footage) == len(sample.frames) else None
+    sheet = sheet_of(reply.report, footage.pictures, seconds, label, reply.answer)
+    changing = sheet.decode if len(set(sheet.decode)) > 1 else ()  # else the steps tell nothing
+    return replace(sheet, evidence=footage.evidence, decode=changing)
 
 
 def _systems(specs: Sequence[str]) -> list[str]:

@@ -1,4 +1,7 @@
-"""What `tokenprune demo` can be told. Light to import: the command line reads its help from here."""
+"""What `tokenprune demo` can be told.
+
+Light to import: the command line reads its help from here.
+"""
 
 from __future__ import annotations
 
