@@ -63,6 +63,7 @@ ROOMS = {
         "errors options storage checkpoints pixels tokens strategy registry plugins loading "
         "runtime tasks results evaluation"
     ),
+    "view": ("errors storage sheets pixels loading runtime tasks results evaluation pictures"),
     "demo": (
         "errors sheets checkpoints options pixels registry plugins loading runtime tasks "
         "evaluation asking pictures"
@@ -82,7 +83,7 @@ ROOMS = {
     ),
     "cli": (
         "errors lookup checkpoints options storage guards strategy registry plugins "
-        "loading tasks results evaluation pictures demo study bench lmms reproduce"
+        "loading tasks results evaluation pictures view demo study bench lmms reproduce"
     ),
     "__main__": "cli",
 }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from tokenprune.cli.command import Command, keys
+from tokenprune.cli.waiting import waiting
 from tokenprune.demo.address import check_free
 from tokenprune.demo.config import DemoConfig
 from tokenprune.errors import ConfigError
@@ -34,14 +35,16 @@ def run(words: Sequence[str], line: str) -> None:
     if find_spec("gradio") is None:
         raise ConfigError("the demo needs Gradio: pip install 'tokenprune-video[demo]'")
     check_free(config.port)
-    print(f"reading {config.model}", flush=True)
-    check()
-    from tokenprune.demo.app import alone, blocks, desk, served
-    from tokenprune.demo.compare import Models
+    with waiting() as tell:
+        check()
+        from tokenprune.demo.app import alone, blocks, desk, served
+        from tokenprune.demo.compare import Models
 
-    made = desk(Models.read(config))
+        tell(f"reading {config.model}")
+        made = desk(Models.read(config))
     with alone():
-        address = served(blocks(made), config.port, config.browser)
+        with waiting("starting the page"):
+            address = served(blocks(made), config.port, config.browser)
         print(f"open {address} in a browser; Ctrl-C ends the demo", flush=True)
         try:
             threading.Event().wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,10 +59,13 @@ class Desk:
             waiting = number if len(found) < number else 0
             yield page.systems(found, sample.answer, waiting)
 
-    def chosen(self, name: str) -> tuple[str, str]:
-        """The question of a clip, and its frames."""
-        sample = self.offered[name]
-        return sample.question, page.preview(sample)
+    def question(self, name: str) -> str:
+        """Of a clip."""
+        return self.offered[name].question
+
+    def frames(self, name: str, file: str | None) -> str:
+        """What would be asked about, as pictures. Raises TokenpruneError."""
+        return page.preview(self.sample(name, file, "?"))
 
 
 def desk(models: Models) -> Desk:
@@ -95,26 +98,31 @@ def blocks(made: Desk) -> Any:
     import gradio
 
     config, first = made.models.config, next(iter(made.offered))
-    question, frames = made.chosen(first)
 
-    def answers(*asked: Any) -> Iterator[str]:
-        try:
-            yield from made.answers(*asked)
-        except TokenpruneError as error:
-            raise gradio.Error(" ".join(str(error).split()), print_exception=False) from None
+    def told(answer: Callable[..., Iterator[str]]) -> Callable[..., Iterator[str]]:
+        """With what the user can change as a message on the page."""
+
+        def answering(*given: Any) -> Iterator[str]:
+            try:
+                yield from answer(*given)
+            except TokenpruneError as error:
+                said = " ".join(str(error).split())
+                raise gradio.Error(said, print_exception=False) from None
+
+        return answering
 
     with gradio.Blocks(title=_TITLE.partition(":")[0], analytics_enabled=False) as built:
         gradio.Markdown(f"## {_TITLE}\n{_about(made.models)}")
         with gradio.Row():
             with gradio.Column(scale=3):
                 clip = gradio.Dropdown([*made.offered], value=first, label="Clip")
-                preview = gradio.HTML(frames)
-                asked = gradio.Textbox(question, label="Question", submit_btn=False)
+                preview = gradio.HTML(made.frames(first, None))
+                asked = gradio.Textbox(made.question(first), label="Question")
             with gradio.Column(scale=2):
-                file = gradio.Video(
+                file = gradio.File(
                     label="Or a video of yours (it stays on this machine)",
-                    sources=["upload"],
-                    height=180,
+                    file_types=["video", ".gif"],
+                    height=140,
                 )
                 specs = gradio.Dropdown(
                     list(dict.fromkeys([*config.strategy, *choices()])),
@@ -130,8 +138,10 @@ def blocks(made: Desk) -> Any:
         shown = gradio.HTML()
         gradio.Markdown(ONE_QUESTION)
         given = [clip, file, asked, specs, keep]
-        gradio.on([button.click, asked.submit], answers, given, shown, api_name="ask")
-        clip.change(made.chosen, clip, [asked, preview], api_name="clip")
+        gradio.on([button.click, asked.submit], told(made.answers), given, shown, api_name="ask")
+        clip.change(made.question, clip, asked, api_name="question")
+        looked = told(lambda *which: iter([made.frames(*which)]))
+        gradio.on([clip.change, file.change], looked, [clip, file], preview, api_name="frames")
     return built.queue(default_concurrency_limit=1)  # one session at a time on a model
 
 
