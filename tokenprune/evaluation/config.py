@@ -15,6 +15,7 @@ from typing import Any
 from tokenprune.errors import ConfigError
 from tokenprune.loading.variant import Prompted
 from tokenprune.options import (
+    Size,
     check_counts,
     check_fraction,
     check_sampling,
@@ -32,7 +33,17 @@ FILE_FRAMES = 32
 LONGEST = 48  # new tokens, where neither the task nor the user says
 TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")  # of Lightning's Trainer
 # what a resumed run may do otherwise; of a plug-in its code is compared, wherever it lies
-_FREE = ("out", "resume", "workers", "trainer", "on_error", "device", "device_map", "plugin")
+_FREE = (
+    "out",
+    "resume",
+    "report",
+    "workers",
+    "trainer",
+    "on_error",
+    "device",
+    "device_map",
+    "plugin",
+)
 _TASK_ONLY = ("task", "samples", "limit", "batch_size", "include_path")
 
 
@@ -80,7 +91,9 @@ class RunConfig(Prompted):
     max_new_tokens: int | None = key(
         None, "longest answer, in tokens; a benchmark's own, else 1024 of lmms:NAME and 48"
     )
-    batch_size: int = key(1, "samples per forward pass")
+    batch_size: Size = key(
+        1, "samples per forward pass; auto: as many as fit into memory", example="8, or auto"
+    )
     seed: int = key(0, "of the task's samples and of random draws")
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
     dtype: str = key(
@@ -100,6 +113,9 @@ class RunConfig(Prompted):
     on_error: str = key("record", "record a video that cannot be read and go on, or stop")
     reuse: bool = key(
         True, "take the full model's answers from a run beside this one, if nothing has changed"
+    )
+    report: bool = key(
+        True, "write report.html, a page to look at: answers, kept tokens over the frames, figures"
     )
     workers: int | None = key(
         None, "processes that decode videos; one per spare core, at most 4, for files"

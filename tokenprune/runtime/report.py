@@ -6,43 +6,30 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from torch import Tensor
 
+from tokenprune.dataframe import data_frame
 from tokenprune.runtime.clock import Clock
+from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
+from tokenprune.runtime.stage_report import StageReport
 from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """One stage on one sample; lists are per frame."""
-
-    strategy: str
-    layer: int | None  # LLM layer it acted before; None: at the LLM's input
-    before: list[int]
-    budget: list[int]
-    after: list[int]
-    condensed: bool = False  # whether the counts are its result, so that the budget is what it kept
-    merged: bool = False  # whether a row that is left may stand for several tokens
-
-    @classmethod
-    def joined(cls, parts: Sequence[StageReport]) -> StageReport:
-        """One stage on several videos of a sample."""
-        before = [*chain(*(part.before for part in parts))]
-        budget = [*chain(*(part.budget for part in parts))]
-        after = [*chain(*(part.after for part in parts))]
-        merged = any(part.merged for part in parts)
-        first = parts[0]
-        return cls(first.strategy, first.layer, before, budget, after, first.condensed, merged)
-
-    @property
-    def acted(self) -> bool:
-        return self.before != self.after or self.merged
+# of a sample: what one line of a table holds
+FIGURES = (
+    "full",
+    "kept",
+    "merged",
+    "requested_ratio",
+    "input_ratio",
+    "layer_average_ratio",
+    "decode_ratio",
+    "decode_changes",
+    "unseen_from",
+)
 
 
 @dataclass
@@ -152,6 +139,57 @@ class SampleReport:
         """
         return statistics.fmean(self.decode) / self.full if self.steps else None
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What was kept in plain numbers; ratios are fractions of the visual tokens."""
+        return {name: getattr(self, name) for name in FIGURES}
+
+    def show(
+        self,
+        frames: Pictures = (),
+        *,
+        seconds: Sequence[float | int] | None = None,
+        label: str = "",
+        answer: str = "",
+    ) -> Shown:
+        """A contact sheet: kept cells bright, dropped ones dark, and how many of each frame.
+
+        Notebooks draw what is returned; `.save("sheet.html")` writes it.
+
+        Args:
+            frames: the video as it was shown, uint8 [f h w 3]; without them cells alone are drawn
+            seconds: at which those frames appear
+            label: what it is headed with; the stages' names by default
+            answer: what the model said
+
+        Raises TokenpruneError where as many frames cannot have been shown.
+        """
+        return shown([sheet_of(self, frames, seconds, label, answer)])
+
+    def _repr_html_(self) -> str:
+        return self.show().html
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`, a row per frame. ImportError says what to install.
+
+        `cells` before anything was left out, those `kept` (that reached the last layer), an
+        allocator's `weight`, and each stage's budget.
+        """
+        weights = self.frame_weights or [None] * self.frames
+        cells = [video.cells for video in self.videos for _ in range(video.frames)]
+        budgets = {f"{stage.strategy}_budget": stage.budget for stage in self.stages}
+        rows = (
+            {
+                "frame": number,
+                "cells": cells[number],
+                "kept": len(self.slots[number]),
+                "weight": weights[number],
+                **{name: budget[number] for name, budget in budgets.items()},
+            }
+            for number in range(self.frames)
+        )
+        return data_frame(rows)
+
     def as_dict(self) -> dict[str, Any]:
         """For `records.jsonl`: plain numbers and lists; `slots.unpack` gives the slots back."""
         weights = {} if self.frame_weights is None else {"frame_weights": self.frame_weights}
@@ -197,6 +235,16 @@ class Report:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def _repr_html_(self) -> str:
+        return shown([sheet_of(one) for one in self.samples if one is not None]).html
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`, a row per sample that holds a video. ImportError says what to
+        install.
+        """
+        shown = [(place, one) for place, one in enumerate(self.samples) if one is not None]
+        return data_frame({"sample": place, **one.figures} for place, one in shown)
 
     @property
     def unseen_from(self) -> int | None:
