@@ -241,4 +241,4 @@ def test_a_data_frame_says_what_to_install(tmp_path: Path, monkeypatch: pytest.M
     run: Any = tokenprune.read(written(tmp_path / "run"))
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(ImportError, match="pip install pandas"):
-        run.frame()
+        run.to_pandas()

@@ -12,6 +12,7 @@ from imports import MODULES, imports, room_of, rooms_used
 ROOMS = {
     "errors": "",
     "sheets": "errors",
+    "dataframe": "",
     "ops": "",
     "precision": "",
     "merging": "ops precision",
@@ -40,8 +41,8 @@ ROOMS = {
     "plugins": "errors lookup",
     "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
     "runtime": (
-        "errors ops precision merging compat sequence tokens guards strategy declaration adapters "
-        "registry"
+        "errors sheets dataframe ops precision merging compat sequence tokens guards strategy "
+        "declaration adapters registry"
     ),
     "tasks": "errors lookup options storage loading",
     "papers": "ops precision tokens strategy strategies tasks",
@@ -49,10 +50,14 @@ ROOMS = {
         "errors compat sequence tokens guards strategy declaration adapters registry loading "
         "runtime tasks"
     ),
-    "results": "errors lookup options storage strategy registry plugins loading",
+    "results": "errors dataframe lookup options storage strategy registry plugins loading",
     "evaluation": (
         "errors options storage flops checkpoints tokens guards strategy adapters registry "
         "plugins loading runtime tasks results"
+    ),
+    "asking": (
+        "errors sheets dataframe checkpoints options pixels strategy adapters registry loading "
+        "runtime evaluation"
     ),
     "pictures": (
         "errors options storage checkpoints pixels tokens strategy registry plugins loading "

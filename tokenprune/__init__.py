@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tokenprune.asking.models import load as load
+    from tokenprune.asking.questions import ask as ask
     from tokenprune.errors import StrategyError as StrategyError
     from tokenprune.errors import TokenpruneError as TokenpruneError
+    from tokenprune.loading.video import read_frames as read_frames
     from tokenprune.registry import build as build
     from tokenprune.registry import get as get
     from tokenprune.registry import names as names
@@ -40,7 +43,10 @@ if TYPE_CHECKING:
     from tokenprune.tokens import VisualTokens as VisualTokens
 
 _HOME = {
+    "tokenprune.asking.models": ("load",),
+    "tokenprune.asking.questions": ("ask",),
     "tokenprune.errors": ("StrategyError", "TokenpruneError"),
+    "tokenprune.loading.video": ("read_frames",),
     "tokenprune.registry": ("build", "get", "names"),
     "tokenprune.results.read": ("read",),
     "tokenprune.runtime.session": ("Session", "attach"),

@@ -100,6 +100,11 @@ def encoded(features: Any, kind: str = "video", deeper: Sequence[Any] = ()) -> d
     return {ENCODED: {kind: output}}
 
 
+def handed(output: Any, kind: str = "video") -> dict[str, Any]:
+    """The argument that hands over what a model's own encoder of `kind` has returned."""
+    return {ENCODED: {kind: output}}
+
+
 def open_video(file: str) -> InputContainer:
     """`av.open` that reads tags in any encoding.
 

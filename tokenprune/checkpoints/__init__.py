@@ -40,6 +40,12 @@ def path(name: str) -> Path:
     return CHECKPOINTS.find(name)
 
 
+def embedded(folder: str | Path | None) -> str | None:
+    """The name of the embedded model that lies in `folder`; None where none does."""
+    there = None if not folder else Path(folder).resolve()
+    return next((name for name in _EMBEDDED if (_HERE / name).resolve() == there), None)
+
+
 def note(*used: str | None) -> str | None:
     """What figures made with embedded models are worth, where any of the models `used` is one."""
     mine = [name for name in dict.fromkeys(used) if name in _EMBEDDED]

@@ -16,7 +16,7 @@ from tokenprune.loading.processor import Processor
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.recorder import Recorder
 from tokenprune.runtime.report import Report
-from tokenprune.runtime.session import attach
+from tokenprune.runtime.session import Session, attach
 from tokenprune.strategy import Pipeline
 
 
@@ -52,13 +52,25 @@ def generate(
     guide, clock = guide_of(pipeline, assistant), Clock(adapt(model).devices, timed)
     how = {"timed": timed, "images": images, "recorder": recorder}
     with attach(model, pipeline, assistant=guide, **how) as session:
-        since = clock.now()
-        ids = model.generate(  # pyright: ignore[reportCallIssue]
-            **inputs,
-            **settings,
-            pad_token_id=processor.pad,
-        )
-        whole = 1e3 * (clock.now() - since)
+        return answered(session, model, processor, inputs, settings, clock)
+
+
+def answered(
+    session: Session,
+    model: PreTrainedModel,
+    processor: Processor,
+    inputs: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    clock: Clock,
+) -> Generated:
+    """The same inside a `session` that is open; `clock` measures the whole answer."""
+    since = clock.now()
+    ids: Int[Tensor, "b n"] = model.generate(  # pyright: ignore[reportCallIssue]
+        **inputs,
+        **settings,
+        pad_token_id=processor.pad,
+    )
+    whole = 1e3 * (clock.now() - since)
     made = ids[:, inputs["input_ids"].shape[1] :]
     ending = model.generation_config.eos_token_id  # pyright: ignore[reportOptionalMemberAccess]
     lengths = [_length(row, ending) for row in made]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,13 @@ from tokenprune.loading.spread import arguments
 from tokenprune.loading.variant import STOCK, Prompted, Variant
 
 Chosen = TypeVar("Chosen", bound=Variant)
+
+
+class Loaded(NamedTuple):
+    """A model on its device, and the processor that makes its prompts."""
+
+    model: PreTrainedModel
+    processor: Processor
 
 
 def outline(settings: PreTrainedConfig) -> VideoLLM:
@@ -45,9 +52,7 @@ def settled(variant: Chosen, config: PreTrainedConfig, processor: Processor) -> 
     return replace(variant, **found)
 
 
-def load(
-    name: str, dtype: str = "auto", device: str = "auto", variant: Variant = STOCK
-) -> tuple[PreTrainedModel, Processor]:
+def load(name: str, dtype: str = "auto", device: str = "auto", variant: Variant = STOCK) -> Loaded:
     """The model `name` (`tiny`, a folder, a hub id) in evaluation mode, and its processor.
 
     Safetensors only, never code from a checkpoint; those of the `llava` package are read where they
@@ -62,7 +67,7 @@ def load(
     model = _weighted(name, config, {"dtype": kind, **spread})
     if not spread:
         model.to(place)  # pyright: ignore[reportArgumentType]
-    return model.eval(), processor
+    return Loaded(model.eval(), processor)
 
 
 def _weighted(name: str, config: PreTrainedConfig, settings: Mapping[str, Any]) -> PreTrainedModel:

@@ -166,20 +166,41 @@ class Processor:
         images where the family has none, and, where it takes no others, for videos of unequal
         length.
         """
-        seen = [[self._seen(one) for one in media_of(media)] for media, _ in samples]
-        ways = [self.videos] if self.images is None else [self.videos, self.images]
+        seen = [self.look(media) for media, _ in samples]
+        tensors = self.media(seen)  # which says more of a batch that cannot be
+        return self.words(seen, [asked for _, asked in samples]) | tensors
+
+    def look(self, media: Media) -> list[Seen]:
+        """What a sample shows, prepared: for any number of questions. Raises PromptError."""
+        return [self._seen(one) for one in media_of(media)]
+
+    def media(self, seen: Sequence[Sequence[Seen]]) -> dict[str, Tensor]:
+        """The part of `encode` that brings videos and images, by sample. Raises PromptError."""
         tensors: dict[str, Tensor] = {}
-        for way in ways:
+        for way in self._ways:
             if every := [one.shown for own in seen for one in own if one.way is way]:
                 tensors |= way.preparation.tensors(every)
-        rows = [self._ids(own, asked) for own, (_, asked) in zip(seen, samples, strict=True)]
+        return tensors
+
+    def words(
+        self, seen: Sequence[Sequence[Seen]], questions: Sequence[str]
+    ) -> dict[str, Int[Tensor, "b s"]]:
+        """The part of `encode` that says what is asked, with placeholders for what is `seen`.
+
+        Raises PromptError.
+        """
+        rows = [self._ids(own, asked) for own, asked in zip(seen, questions, strict=True)]
         ids, mask = padded(rows, self.pad)
         made = {"input_ids": ids, "attention_mask": mask}
-        for way in ways:
+        for way in self._ways:
             if way.preparation.types is not None:
                 name, kind = way.preparation.types
                 made[name] = made.get(name, 0) + kind * (ids == way.token).long()
-        return made | tensors
+        return made
+
+    @property
+    def _ways(self) -> list[Way]:
+        return [self.videos] if self.images is None else [self.videos, self.images]
 
     def _seen(self, medium: Tensor | Medium) -> Seen:
         frames, times = medium if isinstance(medium, Medium) else (medium, None)

@@ -67,10 +67,4 @@ def _grouped(media: Sequence[Tensor], number: int) -> list[list[Tensor]]:
 
 def seen(picture: Picture, kind: Kind | None) -> Picture:
     """The part of a picture that becomes tokens."""
-    if not isinstance(kind, Cropped):
-        return picture
-    height, width, _ = picture.shape
-    scale = min(height, width) / kind.edge
-    tall, wide = round(kind.height * scale), round(kind.width * scale)
-    top, left = (height - tall) // 2, (width - wide) // 2
-    return picture[top : top + tall, left : left + wide]
+    return kind.part(picture) if isinstance(kind, Cropped) else picture

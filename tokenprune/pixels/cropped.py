@@ -48,6 +48,14 @@ class Cropped:
             )
         return cls(edge, crop["height"], crop["width"], levels_of(settings), mode_of(settings))
 
+    def part(self, picture: UInt8[Tensor, "_ _ 3"]) -> UInt8[Tensor, "_ _ 3"]:
+        """The part of a picture that becomes tokens, at its own resolution."""
+        height, width, _ = picture.shape
+        scale = min(height, width) / self.edge
+        tall, wide = round(self.height * scale), round(self.width * scale)
+        top, left = (height - tall) // 2, (width - wide) // 2
+        return picture[top : top + tall, left : left + wide]
+
     def size(self, frames: int, height: int, width: int) -> tuple[int, int]:
         """Height and width in pixels that a video's frames get."""
         return self.height, self.width

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from tokenprune.dataframe import data_frame
 from tokenprune.errors import ConfigError
+from tokenprune.results import table
 from tokenprune.results.answer import ASKED, ROLES, Answer, subject_of
-from tokenprune.results.columns import measured
+from tokenprune.results.column import Row
+from tokenprune.results.columns import measured, shown
 from tokenprune.results.files import CELLS, CONFIG, PARTS, RECORDS, SUMMARY
+from tokenprune.results.notes import against_random, legend, remarks
 from tokenprune.results.summary import Summary
 
 
@@ -27,6 +32,10 @@ class Tabular(ABC):
     def lines(self) -> Iterator[dict[str, Any]]:
         """See `docs/results-format.md` for what they hold."""
 
+    @abstractmethod
+    def _repr_html_(self) -> str:
+        """The columns of results, a row per system."""
+
     def table(self) -> Any:
         """A `pyarrow.Table` of the lines. ImportError says what to install."""
         try:
@@ -35,13 +44,11 @@ class Tabular(ABC):
             raise ImportError("tables need pyarrow: pip install pyarrow") from None
         return pyarrow.Table.from_pylist(list(self.lines()))
 
-    def frame(self) -> Any:
+    def to_pandas(self) -> Any:
         """A `pandas.DataFrame` of the lines. ImportError says what to install."""
-        try:
-            import pandas  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise ImportError("data frames need pandas: pip install pandas") from None
-        return pandas.DataFrame(list(self.lines()))
+        return data_frame(self.lines())
+
+    frame = to_pandas  # its name before
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,12 @@ class Run(Tabular):
             for answer in self.answers(role):
                 yield {"run": self.folder.name, "role": role, "label": label, **_line(answer)}
 
+    def _repr_html_(self) -> str:
+        summary = self.summary
+        rows = [summary.systems[role].as_dict() for role in self.roles]
+        told = (against_random(summary), *remarks(summary), *legend(summary), summary.setting.note)
+        return _drawn(f"{summary.subject.label} on {summary.setting.model}", rows, told)
+
 
 @dataclass(frozen=True)
 class Runs(Tabular, Sequence[Run]):
@@ -95,6 +108,18 @@ class Runs(Tabular, Sequence[Run]):
     def lines(self) -> Iterator[dict[str, Any]]:
         for run in self.cells:
             yield from run.lines()
+
+    def _repr_html_(self) -> str:
+        rows = [{**run.summary.subject.as_dict(), "label": run.folder.name} for run in self.cells]
+        notes = dict.fromkeys(run.summary.setting.note for run in self.cells)
+        return _drawn(f"{len(rows)} cells of {self.folder}", rows, tuple(notes))
+
+
+def _drawn(title: str, rows: Sequence[Row], told: Iterable[str | None]) -> str:
+    """A table that a notebook draws, below what it is about and above what to know of it."""
+    lines = "\n".join(f"<p>{escape(line)}</p>" for line in dict.fromkeys(told) if line)
+    drawn = table.html(rows, shown(rows))
+    return f"<div><b>{escape(title)}</b>\n<div style='overflow-x:auto'>{drawn}</div>\n{lines}</div>"
 
 
 def read(folder: str | Path) -> Run | Runs:

@@ -28,6 +28,7 @@ from tokenprune.runtime.partitioned_cache import PartitionedLayer
 from tokenprune.runtime.prefill import Attached, Prefill, kept_blocks
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.report import Report, SampleReport
+from tokenprune.runtime.seen import Seen
 from tokenprune.runtime.tower import Sight, TowerReading, matching
 from tokenprune.strategy import DecodeStage
 from tokenprune.tokens import TEXT
@@ -52,7 +53,7 @@ def begin(
     attached: Attached,
     video: VideoPrompt,
     given: dict[str, Any],
-    readings: Sequence[TowerReading],
+    seen: Seen,
     clock: Clock,
     cache: Cache | None,
 ) -> tuple[Prefill, dict[str, Any]]:
@@ -60,7 +61,7 @@ def begin(
 
     Returns the pass, and the language model's arguments in place of `given`.
     """
-    adapter, pipeline = attached.adapter, attached.pipeline
+    adapter, pipeline, readings = attached.adapter, attached.pipeline, seen.readings
     layout = _layout(adapter, video, given, readings)
     blocks = adapter.blocks(video.given)
     report = Report(empty_reports(layout, adapter.pattern), clock)
@@ -79,15 +80,19 @@ def begin(
             adapter, given, blocks
         )
     sight = Sight(given["inputs_embeds"], layout, readings, pipeline, adapter.project)
-    left, done = compress(pipeline, given["inputs_embeds"], layout, sight, weights, adapter.lines)
+    videos = [unit for unit in layout.units if not unit.image]
+    known = {} if pipeline.reads_question else seen.known(videos)
+    embeds = given["inputs_embeds"]
+    left, chosen = compress(pipeline, embeds, layout, sight, weights, adapter.lines, known)
+    known |= {unit: chosen[unit] for unit in videos}
     for sample, samples_report in enumerate(report.samples):
         if samples_report is not None:
-            samples_report.note([done[unit] for unit in layout.units if unit.sample == sample])
+            own = [unit for unit in layout.units if unit.sample == sample]
+            samples_report.note([chosen[unit][1] for unit in own])
             if any(adapter.lines(video) is not None for video in layout.videos[sample]):
                 beside = samples_report.beside[0]
                 spent = layout.text(sample) - left.layout.text(sample)
                 samples_report.beside = beside, beside - spent
-            own = [unit for unit in layout.units if unit.sample == sample]
             samples_report.members = [left.members[u] for u in own if u in left.members]
     anew = pipeline.input_positions(adapter.positions) == "contiguous"
     shift = left.removed if anew else None

@@ -143,7 +143,7 @@ def check_free(model: VideoLLM, assistant: VideoLLM | None) -> None:
     if any(attention.is_tapped(config) for config in (model.text_config, model.tower.config)):
         raise StrategyError(
             "this model is attached already: compose strategies with +, or leave the other block "
-            "first"
+            "first (of a session that was started, call stop())"
         )
     if assistant is not None and attention.is_tapped(assistant.text_config):
         raise StrategyError(

@@ -20,6 +20,7 @@ from tokenprune.merging import onwards
 from tokenprune.precision import full_precision
 from tokenprune.runtime.layout import Layout, Unit, take
 from tokenprune.runtime.report import StageReport
+from tokenprune.runtime.seen import Chosen
 from tokenprune.runtime.tower import Sight
 from tokenprune.strategy import Condenser, Pipeline
 from tokenprune.tokens import Video, VisualTokens
@@ -51,18 +52,31 @@ def compress(
     sight: Sight,
     weights: Weights,
     lines: Lines,
-) -> tuple[Shorter, dict[Unit, list[StageReport]]]:
-    """The prompt that the stages at the input leave, and what each did to each video."""
-    left: dict[Unit, VisualTokens] = {}
-    done: dict[Unit, list[StageReport]] = {}
-    for unit in layout.units:
-        tokens = sight.tokens(unit)
-        with full_precision():
-            left[unit], done[unit] = _run(pipeline, tokens, weights.get(unit), unit.sample)
-        if tokens.room is not None:
-            left[unit] = _projected(left[unit], sight.project, unit.video)
+    known: Mapping[Unit, Chosen],
+) -> tuple[Shorter, dict[Unit, Chosen]]:
+    """The prompt that the stages at the input leave, and what is left of each video.
+
+    `known` is what they have left of videos before.
+    """
+    chosen = {
+        unit: known.get(unit) or _chosen(pipeline, sight, unit, weights.get(unit))
+        for unit in layout.units
+    }
+    left = {unit: tokens for unit, (tokens, _) in chosen.items()}
     with full_precision():
-        return _shortened(embeds, layout, left, lines), done
+        return _shortened(embeds, layout, left, lines), chosen
+
+
+def _chosen(
+    pipeline: Pipeline, sight: Sight, unit: Unit, weights: Float[Tensor, "f"] | None
+) -> Chosen:
+    """What the stages leave of one video."""
+    tokens = sight.tokens(unit)
+    with full_precision():
+        left, done = _run(pipeline, tokens, weights, unit.sample)
+    if tokens.room is not None:
+        left = _projected(left, sight.project, unit.video)
+    return left, done
 
 
 def _run(

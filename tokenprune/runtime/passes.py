@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.recorder import Recorder
 from tokenprune.runtime.remarks import Remarks
 from tokenprune.runtime.report import Report
+from tokenprune.runtime.seen import Seen, encoded
 from tokenprune.runtime.threads import Pass
 from tokenprune.runtime.tower import TowerReading, tower_tap
 from tokenprune.runtime.uncached import recall
@@ -85,6 +87,21 @@ class Passes:
         handle = adapter.language_model.register_forward_hook(after, always_call=True)
         stack.callback(handle.remove)
         stack.enter_context(kept_loss(adapter.model, lambda: self._pass.passed))
+
+    def encode(self, media: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Session.encode`."""
+        now, adapter = self._pass, self._adapter
+        now.readings.clear()
+        try:
+            features = encoded(adapter, media)
+            now.clock.add("vision", now.since)
+            Seen([*now.readings], clock=now.clock, owner=adapter).mark(features)
+        finally:
+            now.readings.clear()
+            if self.pipeline.signals.attends:
+                self._taps.pop(adapter.tower_attention, None)
+        beside = {name: part for name, part in media.items() if not name.startswith("pixel")}
+        return {**beside, **compat.handed(features, adapter.modality)}
 
     def end(self) -> None:
         """Ends the passes of other threads, whose caches must not grow any more."""
@@ -187,12 +204,13 @@ class Passes:
     ) -> tuple[Phase, dict[str, Any]]:
         """A video prompt is about to enter the language model."""
         now, uncompressed = self._pass, given
+        seen = Seen.of(video.encoded, self._adapter)
         if self.pipeline.signals.attends:
             self._taps.pop(self._adapter.tower_attention, None)
         if now.readings:
             now.clock.add("vision", now.since)
         else:
-            now.clock = Clock(self._adapter.devices, self._timed)
+            now.clock = seen.lap() or Clock(self._adapter.devices, self._timed)
         ours = None
         if self.pipeline.strategies:
             ours = arrival.cache_to_fill(self._adapter, given, self._decode_stage)
@@ -200,12 +218,13 @@ class Passes:
             given = {**given, **compat.caching(self._adapter.language_model, ours)}
         cache = compat.given_cache(given)
         now.uncached = recall(now.uncached, video, now.readings) if cache is None else None
-        readings = [*now.readings]
+        readings = now.readings
         if now.uncached is not None:
             now.uncached.check(self.pipeline)
-            readings = [*now.uncached.readings]
+            readings = now.uncached.readings
+        seen = seen.behind(readings)
         with now.clock.inner("strategy"):
-            phase, given = arrival.begin(self._attached, video, given, readings, now.clock, ours)
+            phase, given = arrival.begin(self._attached, video, given, seen, now.clock, ours)
         now.clock.forget_inner()
         if cache is not None:
             self._prompts[cache] = phase.prompt

@@ -11,11 +11,25 @@ from typing import Any
 
 from torch import Tensor
 
+from tokenprune.dataframe import data_frame
 from tokenprune.runtime.clock import Clock
+from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
 from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
+# of a sample: what one line of a table holds
+FIGURES = (
+    "full",
+    "kept",
+    "merged",
+    "requested_ratio",
+    "input_ratio",
+    "layer_average_ratio",
+    "decode_ratio",
+    "decode_changes",
+    "unseen_from",
+)
 
 
 @dataclass(frozen=True)
@@ -152,6 +166,57 @@ class SampleReport:
         """
         return statistics.fmean(self.decode) / self.full if self.steps else None
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What was kept in plain numbers; ratios are fractions of the visual tokens."""
+        return {name: getattr(self, name) for name in FIGURES}
+
+    def show(
+        self,
+        frames: Pictures = (),
+        *,
+        seconds: Sequence[float | int] | None = None,
+        label: str = "",
+        answer: str = "",
+    ) -> Shown:
+        """A contact sheet: kept cells bright, dropped ones dark, and how many of each frame.
+
+        Notebooks draw what is returned; `.save("sheet.html")` writes it.
+
+        Args:
+            frames: the video as it was shown, uint8 [f h w 3]; without them cells alone are drawn
+            seconds: at which those frames appear
+            label: what it is headed with; the stages' names by default
+            answer: what the model said
+
+        Raises TokenpruneError where as many frames cannot have been shown.
+        """
+        return shown([sheet_of(self, frames, seconds, label, answer)])
+
+    def _repr_html_(self) -> str:
+        return self.show().html
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`, a row per frame. ImportError says what to install.
+
+        `cells` before anything was left out, those `kept` (that reached the last layer), an
+        allocator's `weight`, and each stage's budget.
+        """
+        weights = self.frame_weights or [None] * self.frames
+        cells = [video.cells for video in self.videos for _ in range(video.frames)]
+        budgets = {f"{stage.strategy}_budget": stage.budget for stage in self.stages}
+        rows = (
+            {
+                "frame": number,
+                "cells": cells[number],
+                "kept": len(self.slots[number]),
+                "weight": weights[number],
+                **{name: budget[number] for name, budget in budgets.items()},
+            }
+            for number in range(self.frames)
+        )
+        return data_frame(rows)
+
     def as_dict(self) -> dict[str, Any]:
         """For `records.jsonl`: plain numbers and lists; `slots.unpack` gives the slots back."""
         weights = {} if self.frame_weights is None else {"frame_weights": self.frame_weights}
@@ -197,6 +262,16 @@ class Report:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def _repr_html_(self) -> str:
+        return shown([sheet_of(one) for one in self.samples if one is not None]).html
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`, a row per sample that holds a video. ImportError says what to
+        install.
+        """
+        shown = [(place, one) for place, one in enumerate(self.samples) if one is not None]
+        return data_frame({"sample": place, **one.figures} for place, one in shown)
 
     @property
     def unseen_from(self) -> int | None:

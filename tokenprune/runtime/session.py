@@ -26,10 +26,17 @@ from tokenprune.runtime.remarks import Remarks, warn
 from tokenprune.runtime.report import Report
 from tokenprune.strategy import Pipeline
 
-HOW = "write `with attach(model, ...) as session:` and call model.generate inside the block"
+HOW = (
+    "write `with attach(model, ...) as session:` and call model.generate inside the block, or "
+    "session.start() before and session.stop() after it"
+)
 UNUSED = f"was never entered, so it compressed nothing: {HOW}"
+DROPPED = (
+    "was dropped while it was open, and compresses nothing from here on: keep what attach returned "
+    "in a variable, and call its stop() at the end"
+)
 # whether a model is free has to be asked and answered by one thread at a time
-ENTERING = threading.Lock()
+ENTERING = threading.RLock()  # a dropped session may end while its thread enters another
 
 
 def attach(
@@ -97,6 +104,7 @@ class Session:
         self._remark = Remarks()
         self._passes: Passes | None = None  # while the session is open
         self._stack = ExitStack()
+        self._dropped: Any = None  # what happens to one that was started, and not stopped
         self._unused = weakref.finalize(self, warn, f"attach(model, '{pipeline}') {UNUSED}")
 
     @property
@@ -122,12 +130,53 @@ class Session:
             )
         return self.reports[-1]
 
+    def start(self) -> Session:
+        """Compresses from now on, until `stop`: what entering the block does, for notebooks.
+
+        Returns itself; keep it. A session that is dropped while it is open warns, and ends.
+        """
+        self._open()
+        self._dropped = weakref.finalize(self, _drop, self._opened(), self._stack)
+        self._dropped.atexit = False  # the program has ended, and the model with it
+        return self
+
+    def stop(self) -> None:
+        """Ends what `start` began; the model is stock again, and reports can still be read.
+
+        StrategyError where the session is not open.
+        """
+        self._close()
+
+    def encode(self, **media: Any) -> dict[str, Any]:
+        """Looks at videos once, for any number of prompts of this session that show them.
+
+        `media` are what a processor makes of videos (`pixel_values_videos`, `video_grid_thw`); what
+        is returned takes their place in `generate` or `forward`. The tower does not run again, and
+        neither do stages at the language model's input, unless they read the question. Without
+        gradients. Raises StrategyError where the session is not open, PromptError where `media`
+        hold no video.
+        """
+        return self._opened().encode(media)
+
+    def _opened(self) -> Passes:
+        if self._passes is None:
+            raise StrategyError(f"this session is not open: {HOW}")
+        return self._passes
+
     def __enter__(self) -> Session:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _open(self) -> None:
         self._unused.detach()
         with ENTERING:
             if self._passes is not None:
                 raise StrategyError(
-                    "this session is open already: leave its block before entering it again"
+                    "this session is open already: leave its block before entering it again "
+                    "(stop() ends one that was started)"
                 )
             check_free(self._adapter, self._assistant)
             passes = Passes(
@@ -144,12 +193,23 @@ class Session:
                 passes.hook(undone_on_error)
                 self._stack = undone_on_error.pop_all()
             self._passes = passes
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def _close(self) -> None:
         with ENTERING:
-            passes, self._passes = self._passes, None
-            if passes is None:
-                raise StrategyError(f"this session is not open: {HOW}")
-            passes.end()
-            self._stack.close()
+            passes = self._opened()
+            self._passes = None
+            if self._dropped is not None:
+                self._dropped.detach()
+            _end(passes, self._stack)
+
+
+def _end(passes: Passes, stack: ExitStack) -> None:
+    passes.end()
+    stack.close()
+
+
+def _drop(passes: Passes, stack: ExitStack) -> None:
+    """Of a session that nobody can stop any more."""
+    with ENTERING:
+        _end(passes, stack)
+    warn(f"a session of '{passes.pipeline}' {DROPPED}")

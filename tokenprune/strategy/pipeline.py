@@ -83,6 +83,11 @@ class Pipeline:
         """What the vision tower has to record for all stages together."""
         return contract.agreed_signals(self.of(TowerReader))
 
+    @property
+    def reads_question(self) -> bool:
+        """Whether what its stages leave of a video at the LLM's input depends on the question."""
+        return self.allocator is not None or self.signals.text is not None
+
     def input_positions(self, preferred: Settled) -> Settled:
         """How the rows behind tokens that are gone at the LLM's input are counted.
 

@@ -49,7 +49,7 @@ class _Decoded:
     times: list[int] | None
 
 
-def read_frames(path: str | Path, frames: int) -> UInt8[Tensor, "f h w 3"]:
+def read_frames(path: str | Path, frames: int = 32) -> UInt8[Tensor, "f h w 3"]:
     """`frames` RGB frames spread evenly over a video; every one if it is shorter, never a repeated
     one.
 

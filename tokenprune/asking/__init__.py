@@ -1,0 +1,1 @@
+"""From Python, for notebooks: a model by its name, and questions about one video."""
