@@ -11,7 +11,9 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))  # which read the same imports, to refuse arrows upwards
@@ -57,7 +59,8 @@ def model_row(family: type) -> tuple[str, ...]:
 def family_part() -> str:
     """The file of a family that shares all it can."""
     file = PACKAGE / "adapters" / "llava_next_video.py"
-    return f"```python\n{file.read_text(encoding='utf-8')}```"
+    why = "<!-- not run: the file itself, whose family is registered already -->"
+    return f"{why}\n```python\n{file.read_text(encoding='utf-8')}```"
 
 
 def rooms_part() -> str:
@@ -96,12 +99,66 @@ def meaning(room: str) -> str:
     return " ".join(text.split("\n\n")[0].split())
 
 
+# the headings of the page are the names that commands have
+SHORT = """    options:
+      members: false
+      show_root_heading: false
+      show_root_toc_entry: false
+"""
+
+
+def described_part() -> str:
+    """Of each strategy what its docstring says; the site puts it in place of the names."""
+    from tokenprune import registry
+    from tokenprune.cli.catalogue import HEADINGS, by_stage
+
+    lines = []
+    for stage, found in by_stage().items():
+        lines.append(f"## {HEADINGS[stage][0].upper()}{HEADINGS[stage][1:]}\n")
+        for entry in found:
+            kind = registry.get(entry.name)
+            lines.append(f"### {entry.name}\n\n::: {kind.__module__}.{kind.__qualname__}")
+            lines.append(SHORT)
+    return "\n".join(lines)
+
+
+def commands_part() -> str:
+    """Every command: what its help says, with its keys as a table."""
+    from tokenprune.cli.main import COMMANDS
+
+    found = [import_module(f"tokenprune.cli.{module}").COMMAND for module in COMMANDS]
+    return "\n".join(f"## {one.name}\n\n{about(one.about or one.brief)}" for one in found)
+
+
+def about(text: str) -> str:
+    """A command's help as Markdown: paragraphs, tables of keys, examples as they are."""
+    made = []
+    for part in text.strip().split("\n\n"):
+        head, _, rest = part.partition("\n")
+        if head.startswith("keys"):
+            rows = [line.split(None, 1) for line in rest.splitlines()]
+            table = [f"| `{key}` | {escaped(meaning)} |" for key, meaning in rows]
+            made.append("\n".join(["| key | |", "| --- | --- |", *table]))
+        elif head.endswith(":"):
+            made.append(f"{head.capitalize()}\n\n```text\n{dedent(rest)}\n```")
+        else:
+            made.append(escaped(part))
+    return "\n\n".join(made) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text in which Markdown sees no table, no HTML, no link and no emphasis."""
+    return re.sub(r"([|<\[\]*_])", r"\\\1", text)
+
+
 PARTS = {
     "strategies": strategies_part,
     "columns": columns_part,
     "models": models_part,
     "family": family_part,
     "rooms": rooms_part,
+    "described": described_part,
+    "commands": commands_part,
 }
 MARKED = re.compile(rf"(<!-- ({'|'.join(PARTS)}) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 

@@ -82,18 +82,17 @@ def test_every_frame_says_how_much_of_it_was_kept_and_when_it_is():
 
 def test_the_thumbnails_are_the_frames_in_order():
     html = sheets.fragment(sheet())
-    assert re.findall(r'<li style="--x:(\d)"', html) == ["0", "1", "2"]
+    assert re.findall(r'<li style="--y:(\d)"', html) == ["0", "1", "2"]
     picture = embedded(html, "frames")
-    assert picture.shape[0] == 64
-    thirds = np.split(picture, 3, axis=1)
-    for third, colour in zip(thirds, COLOURS, strict=True):
+    assert picture.shape[:2] == (3 * 64, 86)
+    for third, colour in zip(np.split(picture, 3), COLOURS, strict=True):
         centre = third[20:44, 20:-20, :3].reshape(-1, 3).mean(0)
         assert np.abs(centre - colour).max() < 6
 
 
 def test_what_was_dropped_is_dark_and_outlined_and_what_was_kept_is_clear():
     over = embedded(sheets.fragment(sheet()), "mask")
-    tiles = np.split(over, 3, axis=1)
+    tiles = np.split(over, 3)
     tall, wide = (side // cells for side, cells in zip(tiles[0].shape, (2, 3), strict=False))
     for tile, cells in zip(tiles, sheet().slots, strict=True):
         for cell in range(6):
@@ -115,7 +114,8 @@ def test_a_full_model_has_no_mask_and_a_sheet_without_pictures_has_its_cells():
     assert "--mask" not in whole
     bare = sheets.fragment(sheet(frames=()))
     assert "--frames" not in bare
-    assert embedded(bare, "mask").shape[1] == 3 * embedded(bare, "mask").shape[0] * 3 // 2
+    tall, wide = embedded(bare, "mask").shape[:2]
+    assert tall == wide * 2, "three frames of 2 x 3 square cells"
 
 
 def test_sheets_share_the_thumbnails_of_the_element_around_them():
@@ -131,25 +131,27 @@ def test_frames_of_several_sizes_keep_their_shape_and_their_cells():
     mixed = [*frames(1, 40, 80), *frames(1, 80, 40)]
     strip = sheets.strip(mixed, height=40)
     picture = pixels(strip.uri)
-    assert picture.shape[:2] == (40, 160)
-    assert picture[:, 80:95, :3].max() < 40 and picture[:, 145:, :3].max() < 40
-    assert picture[20, 120, 0] > 150
+    assert picture.shape[:2] == (80, 80)
+    second = picture[40:, ..., :3]
+    assert second[:, :15].max() < 40 and second[:, 65:].max() < 40
+    assert second[20, 40, 0] > 150
     over = pixels(mask([[0], [0]], [(1, 2), (2, 1)], [(40, 80), (80, 40)]))
-    half = over.shape[1] // 2
-    narrow = over[:, half + round(half * 0.375) + 2 : half + round(half * 0.625) - 2, 3]
-    assert (narrow[: half // 4 - 1] == 0).all()
-    assert (narrow[half // 4 + 2 :] > 150).all()
+    tall, wide = over.shape[0] // 2, over.shape[1]
+    narrow = over[tall:, round(wide * 0.375) + 2 : round(wide * 0.625) - 2, 3]
+    assert (narrow[: tall // 2 - 1] == 0).all()
+    assert (narrow[tall // 2 + 2 :] > 150).all()
 
 
-def test_many_frames_lie_in_rows_of_both_pictures():
+def test_many_frames_lie_in_columns_of_both_pictures():
     many = sheet(frames=frames(70, 8, 8), slots=[[0]] * 69 + [[]], grids=[(1, 1)] * 70)
     html = sheets.fragment(many)
     picture, over = embedded(html, "frames"), embedded(html, "mask")
-    assert picture.shape[:2] == (3 * 64, 32 * 64)
-    assert "--x:5;--y:2" in html and "--n:32;--r:3" in html
-    tall, wide = over.shape[0] // 3, over.shape[1] // 32
-    dark = over[..., 3].reshape(3, tall, 32, wide).max((1, 3)) > 0
-    assert np.argwhere(dark[:, :6]).tolist() == [[2, 5]]
+    assert picture.shape[:2] == (32 * 64, 3 * 64)
+    assert np.abs(picture[32, 64 + 32, :3].astype(int) - COLOURS[32 % 3]).max() < 6
+    assert "--x:2;--y:5" in html and "--n:3;--r:32" in html
+    tall, wide = over.shape[0] // 32, over.shape[1] // 3
+    dark = over[..., 3].reshape(32, tall, 3, wide).max((1, 3)) > 0
+    assert np.argwhere(dark).tolist() == [[5, 2]]
 
 
 def test_a_jpeg_keeps_to_the_bytes_that_are_allowed():

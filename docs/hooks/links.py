@@ -109,8 +109,9 @@ def listing(folder: Path) -> str:
     """A folder's files that people read, each with a link to its page."""
     kinds = {*LANGUAGES, ".md", ".html"} - {".json"}
     found = [file for file in sorted(folder.rglob("*")) if file.suffix in kinds]
-    own = [file for file in found if "__pycache__" not in file.parts]
-    shown = [file.relative_to(folder).as_posix() for file in own]
+    shown = [
+        file.relative_to(folder).as_posix() for file in found if "__pycache__" not in str(file)
+    ]
     name = os.path.relpath(folder, ROOT)
     links = [f"* [{file}]({folder.name}/{file})" for file in shown]
     return "\n".join([f"# {name}", "", *links, ""])

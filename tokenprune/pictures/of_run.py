@@ -26,7 +26,7 @@ from tokenprune.results.answer import RANDOM, STRATEGY, subject_of
 from tokenprune.results.files import PLUGINS
 from tokenprune.results.read import Run, read
 from tokenprune.runtime.slots import unpack
-from tokenprune.tasks import Sample
+from tokenprune.tasks import Sample, Task
 
 FIGURES = "figures"  # in a run's folder
 
@@ -165,6 +165,11 @@ def given_to(folder: Path) -> RunConfig:
 
 def sample_of(run: Run, config: RunConfig, index: int) -> Sample:
     """The sample as the run was asked about it. ConfigError where its task has changed since."""
+    return samples_of(run, config)[index]
+
+
+def samples_of(run: Run, config: RunConfig) -> Task:
+    """The task that the run was asked about. ConfigError where it has changed since."""
     load_plugins(_plugins(run.folder, config.plugin))
     task = task_of(config)
     then = (begun.read(run.folder) or {}).get("samples", {})
@@ -174,7 +179,7 @@ def sample_of(run: Run, config: RunConfig, index: int) -> Sample:
             f"the samples of {config.video or config.task} are others than when {run.folder} was "
             f"made ({', '.join(sorted(changed))}): put them back, or run it again"
         )
-    return task[index]
+    return task
 
 
 def _plugins(folder: Path, names: Sequence[str]) -> Iterator[str]:

@@ -40,7 +40,7 @@ def _parts(summary: Summary, systems: Sequence[System]) -> Iterator[str]:
     yield "## What could be counted"
     yield _counts(summary)
     yield "## What was asked, and where"
-    yield table.markdown(list(_asked(summary)), _PLACE)
+    yield table.markdown(list(asked(summary)), _PLACE)
 
 
 def _figures(summary: Summary) -> Iterator[str]:
@@ -49,18 +49,23 @@ def _figures(summary: Summary) -> Iterator[str]:
     """
     rows = [system.as_dict() for system in summary.systems.values()]
     label, *columns = shown(rows)
+    parts = sections(columns)
+    yield from _listed("How to read it", legend(summary))
+    for title, own in parts.items():
+        yield f"## {title}"
+        yield table.markdown(rows, (label, *own))
+        yield "\n".join(f"* {_name(column)}: {column.meaning}" for column in own)
+    if "Times" in parts:
+        yield f"Medians over the {summary.timed} samples that were timed under all systems."
+
+
+def sections(columns: Sequence[Column]) -> dict[str, list[Column]]:
+    """Columns by what they are about; a subject without any is left out."""
     parts: dict[str, list[Column]] = {"Scores": [], "Tokens and operations": [], "Times": []}
     for column in columns:
         kind = "Scores" if column.of is None else "Tokens and operations"
         parts["Times" if column.averaged == "median" else kind].append(column)
-    yield from _listed("How to read it", legend(summary))
-    for title, own in parts.items():
-        if own:
-            yield f"## {title}"
-            yield table.markdown(rows, (label, *own))
-            yield "\n".join(f"* {_name(column)}: {column.meaning}" for column in own)
-    if parts["Times"]:
-        yield f"Medians over the {summary.timed} samples that were timed under all systems."
+    return {title: own for title, own in parts.items() if own}
 
 
 def _name(column: Column) -> str:
@@ -83,7 +88,7 @@ def _counts(summary: Summary) -> str:
     return table.markdown([system.as_dict() for system in summary.systems.values()], columns)
 
 
-def _asked(summary: Summary) -> Iterator[Row]:
+def asked(summary: Summary) -> Iterator[Row]:
     """What was asked of which pipelines, on which machine, with which versions."""
     setting, place = vars(summary.setting), dict(summary.environment)
     lines: dict[str, Any] = {**setting, "samples": summary.samples}

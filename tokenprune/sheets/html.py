@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tokenprune.sheets.charts import TALL, WIDE, charts
 from tokenprune.sheets.mask import mask
 from tokenprune.sheets.sheet import Sheet
-from tokenprune.sheets.thumbnails import ACROSS, Strip, rows_of, strip
+from tokenprune.sheets.thumbnails import DOWN, Strip, columns_of, strip
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -52,8 +52,8 @@ def fragment(sheet: Sheet, sprite: Strip | None = None) -> str:
             own=own,
             mask=None if whole else mask(sheet.slots, sheet.grids, shapes),
             ratio=f"{ratio:.4g}",
-            across=min(ACROSS, len(sheet.slots)),
-            rows=rows_of(len(sheet.slots)),
+            across=columns_of(len(sheet.slots)),
+            down=min(DOWN, len(sheet.slots)),
             tiles=list(_tiles(sheet)),
             share=f"{100 * sheet.kept / max(1, sheet.total):.1f}",
             charts=list(charts(sheet)),
@@ -94,10 +94,10 @@ def _ratio(sheet: Sheet) -> float:
 
 
 def _tiles(sheet: Sheet) -> Iterator[_Tile]:
-    rows = rows_of(len(sheet.slots))
+    several = columns_of(len(sheet.slots)) > 1
     for place, (cells, (height, width)) in enumerate(zip(sheet.slots, sheet.grids, strict=True)):
-        row, column = divmod(place, ACROSS)
-        style = f"--x:{column}" if rows == 1 else f"--x:{column};--y:{row}"
+        column, row = divmod(place, DOWN)
+        style = f"--x:{column};--y:{row}" if several else f"--y:{row}"
         time = "" if sheet.seconds is None else clock(sheet.seconds[place])
         evident = place in sheet.evidence
         yield _Tile(style, place + 1, len(cells), height * width, time, evident)

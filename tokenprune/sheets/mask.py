@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenprune.sheets.thumbnails import ACROSS, inside, rows_of
+from tokenprune.sheets.thumbnails import in_columns, inside
 
 # of a cell's side, about; and of a frame's longer side, at least and at most
 _CELL, _LEAST, _MOST = 10, 72, 168
@@ -34,8 +34,7 @@ def mask(
     """
     tile = _tile(grids[0], shapes[0])
     tall, wide = tile
-    across, rows = min(ACROSS, len(slots)), rows_of(len(slots))
-    tiles = np.zeros((rows * across, tall, wide), dtype=np.uint8)
+    tiles = np.zeros((len(slots), tall, wide), dtype=np.uint8)
     alike: dict[Any, list[int]] = {}
     for frame, look in enumerate(zip(grids, shapes, strict=True)):
         alike.setdefault(look, []).append(frame)
@@ -43,8 +42,7 @@ def mask(
         top, left, high, broad = inside(shape, tile)
         over = _over([slots[frame] for frame in frames], grid, (high, broad))
         tiles[frames, top : top + high, left : left + broad] = over
-    sheet = tiles.reshape(rows, across, tall, wide).swapaxes(1, 2).reshape(rows * tall, -1)
-    text = base64.b64encode(_png(sheet)).decode("ascii")
+    text = base64.b64encode(_png(in_columns(tiles))).decode("ascii")
     return f"data:image/png;base64,{text}"
 
 

@@ -1,23 +1,27 @@
-"""The frames of a sample as one small JPEG: thumbnails in rows, made by PyAV's encoder."""
+"""The frames of a sample as one small JPEG: thumbnails in columns, made by PyAV's encoder."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tokenprune.sheets.sheet import Picture
 
+if TYPE_CHECKING:
+    from av import VideoFrame
+
 HEIGHT = 64  # pixels of a thumbnail
-ACROSS = 32  # thumbnails in a row: browsers draw no picture that is too wide
-_COARSEST = 31  # of the encoder's quantisers; 2 is its finest
+DOWN = 32  # thumbnails in a column: browsers draw no picture that is too tall
+_COARSEST = 20  # of the encoder's quantisers that still shows something; 2 is its finest
 _FINE = 5
-_PIXELS = 1 << 20  # that are made smaller in one call
+_SMALL = 1 << 23  # bytes of frames that are made smaller in one call
+_KIND = "yuvj420p"  # what the encoder takes
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,13 @@ class Strip:
 
 def strip(frames: Sequence[Picture], height: int = HEIGHT, most: int | None = None) -> Strip:
     """Thumbnails of frames; see `jpeg`."""
-    tall, wide = _tile(frames, height)
     text = base64.b64encode(jpeg(frames, height, most)).decode("ascii")
+    tall, wide = _tile(frames, height)
     return Strip(f"data:image/jpeg;base64,{text}", len(frames), wide / tall)
 
 
 def jpeg(frames: Sequence[Picture], height: int = HEIGHT, most: int | None = None) -> bytes:
-    """The frames as one JPEG, thumbnails of `height` in rows of up to 32.
+    """The frames as one JPEG, thumbnails of `height` in columns of up to 32.
 
     Frames of another shape than the first are fitted into a thumbnail of its shape. With `most` the
     picture is made coarser, and if need be smaller, until it has at most so many bytes or nothing
@@ -57,23 +61,23 @@ def jpeg(frames: Sequence[Picture], height: int = HEIGHT, most: int | None = Non
     if not len(frames):
         raise ValueError("no frames, no picture of them")
     quantiser = _FINE
-    sheet = _laid_out(frames, height)
-    made = _encoded(sheet, quantiser)
+    picture = _laid_out(frames, height)
+    made = _encoded(picture, quantiser)
     while most is not None and len(made) > most:
-        if quantiser < _COARSEST // 2:
-            quantiser = math.ceil(quantiser * 1.5)
+        if quantiser < _COARSEST:
+            quantiser = min(_COARSEST, math.ceil(quantiser * 1.5))
         elif height > HEIGHT // 2:
             height = height * 3 // 4
-            sheet = _laid_out(frames, height)
+            picture = _laid_out(frames, height)
         else:
             break
-        made = _encoded(sheet, quantiser)
+        made = _encoded(picture, quantiser)
     return made
 
 
-def rows_of(number: int) -> int:
-    """In how many rows so many frames are laid out."""
-    return -(-number // ACROSS)
+def columns_of(number: int) -> int:
+    """In how many columns so many frames are laid out."""
+    return -(-number // DOWN)
 
 
 def inside(picture: tuple[int, int], tile: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -90,6 +94,16 @@ def inside(picture: tuple[int, int], tile: tuple[int, int]) -> tuple[int, int, i
     return (tile[0] - tall) // 2, (tile[1] - wide) // 2, tall, wide
 
 
+def in_columns(tiles: np.ndarray) -> np.ndarray:
+    """Pictures [n h w ...], of which the last column may lack some, as one picture."""
+    number, tall, wide = tiles.shape[:3]
+    columns, down = columns_of(number), min(DOWN, number)
+    short = columns * down - number
+    filled = np.pad(tiles, [(0, short), *[(0, 0)] * (tiles.ndim - 1)]) if short else tiles
+    grid = filled.reshape(columns, down * tall, wide, *tiles.shape[3:])
+    return np.concatenate(list(grid), axis=1)
+
+
 def _tile(frames: Sequence[Picture], height: int) -> tuple[int, int]:
     """Height and width of a thumbnail: even, since colours are stored at half the size."""
     tall, wide = frames[0].shape[:2]
@@ -97,54 +111,39 @@ def _tile(frames: Sequence[Picture], height: int) -> tuple[int, int]:
     return 2 * max(1, round(height / 2)), 2 * max(1, round(height * ratio / 2))
 
 
-def _laid_out(frames: Sequence[Picture], height: int) -> np.ndarray:
-    """Thumbnails in rows: uint8 [h w 3]."""
+def _laid_out(frames: Sequence[Picture], height: int) -> VideoFrame:
+    """Thumbnails in columns, as the encoder takes them."""
     tall, wide = tile = _tile(frames, height)
-    across, rows = min(ACROSS, len(frames)), rows_of(len(frames))
-    tiles = np.zeros((rows * across, tall, wide, 3), dtype=np.uint8)
-    for place, count in _batches(frames):
-        some = frames[place : place + count]
-        top, left, high, broad = inside(some[0].shape[:2], tile)
-        small = _resized(some, high, broad)
-        tiles[place : place + count, top : top + high, left : left + broad] = small
-    return tiles.reshape(rows, across, tall, wide, 3).swapaxes(1, 2).reshape(rows * tall, -1, 3)
+    shapes = {frame.shape[:2] for frame in frames}
+    alike = len(shapes) == 1 and inside(shapes.pop(), tile) == (0, 0, tall, wide)
+    if alike and len(frames) <= DOWN and sum(frame.size for frame in frames) < _SMALL:
+        # one below the other: edges of frames are edges of thumbnails
+        return _scaled(np.concatenate(frames), tall * len(frames), wide, _KIND)
+    tiles = np.zeros((len(frames), tall, wide, 3), dtype=np.uint8)
+    for place, frame in enumerate(frames):
+        top, left, high, broad = inside(frame.shape[:2], tile)
+        small = _scaled(frame, high, broad, "rgb24").to_ndarray()
+        tiles[place, top : top + high, left : left + broad] = small
+    whole = in_columns(tiles)
+    return _scaled(whole, whole.shape[0], whole.shape[1], _KIND)
 
 
-def _batches(frames: Sequence[Picture]) -> Iterator[tuple[int, int]]:
-    """Where frames of one shape begin, and how many go into one call: as many as are small."""
-    place = 0
-    for shape, same in groupby(frame.shape[:2] for frame in frames):
-        left = len(list(same))
-        most = max(1, _PIXELS // (shape[0] * shape[1]))
-        while left:
-            count = min(most, left)
-            yield place, count
-            place, left = place + count, left - count
-
-
-def _resized(frames: Sequence[Picture], height: int, width: int) -> np.ndarray:
-    """Frames of one shape, by means of areas, so that nothing that is small gets lost."""
-    tall, wide = frames[0].shape[:2]
-    if (tall, wide) == (height, width):
-        return np.stack(frames)
+def _scaled(picture: np.ndarray, height: int, width: int, kind: str) -> VideoFrame:
+    """By means of areas, so that nothing that is small gets lost."""
     import av
 
-    # one below the other: edges of frames are edges of thumbnails
-    column = np.ascontiguousarray(np.concatenate(frames))
-    whole = av.VideoFrame.from_ndarray(column, format="rgb24")
-    small = whole.reformat(width, height * len(frames), "rgb24", interpolation="AREA")
-    return small.to_ndarray().reshape(len(frames), height, width, 3)
+    whole = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    return whole.reformat(width, height, kind, interpolation="AREA")
 
 
-def _encoded(picture: np.ndarray, quantiser: int) -> bytes:
+def _encoded(picture: VideoFrame, quantiser: int) -> bytes:
     """A JPEG; a larger quantiser makes it coarser."""
     import av
 
     encoder = av.CodecContext.create("mjpeg", "w")
     assert isinstance(encoder, av.VideoCodecContext)
-    encoder.height, encoder.width = picture.shape[:2]
-    encoder.pix_fmt = "yuvj420p"
+    encoder.height, encoder.width = picture.height, picture.width
+    encoder.pix_fmt = _KIND
     encoder.time_base = Fraction(1, 25)
     encoder.options = {"qmin": str(quantiser), "qmax": str(quantiser)}
-    frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuvj420p")
-    return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+    return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])
