@@ -63,6 +63,7 @@ ROOMS = {
         "errors options storage checkpoints pixels tokens strategy registry plugins loading "
         "runtime tasks results evaluation"
     ),
+    "view": ("errors storage sheets pixels loading runtime tasks results evaluation pictures"),
     "study": (
         "errors options storage ops guards checkpoints strategy adapters registry plugins "
         "loading tasks results evaluation"
@@ -78,7 +79,7 @@ ROOMS = {
     ),
     "cli": (
         "errors lookup checkpoints options storage guards strategy registry plugins "
-        "loading tasks results evaluation pictures study bench lmms reproduce"
+        "loading tasks results evaluation pictures view study bench lmms reproduce"
     ),
     "__main__": "cli",
 }

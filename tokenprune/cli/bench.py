@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.cli.waiting import waiting
 from tokenprune.loading.installed import check
 from tokenprune.options import printing
 
@@ -32,15 +33,18 @@ def run(words: Sequence[str], line: str) -> None:
     """Measures and prints the table, or shows what would be measured."""
     wanted, words = printing(words)
     config = parse_bench(words)
-    check()
     if wanted:
-        from tokenprune.bench.plan import preview_bench
+        with waiting():
+            check()
+            from tokenprune.bench.plan import preview_bench
 
-        print(as_yaml(preview_bench(config)))
+            shown = as_yaml(preview_bench(config))
+        print(shown)
         return
-    from tokenprune.bench.run import bench
-    from tokenprune.bench.screen import measured
-
+    with waiting():
+        check()
+        from tokenprune.bench.run import bench
+        from tokenprune.bench.screen import measured
     console().print(measured(bench(config, line)))
 
 

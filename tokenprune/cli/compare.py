@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokenprune.cli.command import Command, console
+from tokenprune.cli.waiting import waiting
 from tokenprune.errors import ConfigError
 from tokenprune.options import key, read_options
 
@@ -51,11 +52,12 @@ def read(words: Sequence[str]) -> CompareConfig:
 def run(words: Sequence[str], line: str) -> None:
     """Prints the table, and writes it where `out=` says so."""
     config = read(words)
-    from tokenprune.evaluation.compare import compare
-    from tokenprune.evaluation.compare_screen import screen, write
-
     first, second = (Path(folder).expanduser() for folder in config.folders)
-    found = compare((first, second))
+    with waiting("reading two runs"):
+        from tokenprune.evaluation.compare import compare
+        from tokenprune.evaluation.compare_screen import screen, write
+
+        found = compare((first, second))
     if config.out is not None:
         write(found, Path(config.out).expanduser())
     console().print(screen(found))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenprune.cli.command import Command, console, keys
+from tokenprune.cli.waiting import waiting
 from tokenprune.options import key, read_options
 
 ABOUT = """Lists the strategies: where they act, their options with defaults, and their papers.
@@ -36,10 +37,12 @@ class ListConfig:
 def run(words: Sequence[str], line: str) -> None:
     """Prints tables, or one as Markdown."""
     config = read_options(ListConfig, [word for word in words if word != MARKDOWN])
-    from tokenprune.cli import catalogue
-    from tokenprune.plugins import load_plugins
+    with waiting():
+        from tokenprune.cli import catalogue
+        from tokenprune.plugins import load_plugins
 
-    load_plugins(config.plugin)
+        load_plugins(config.plugin)
+        catalogue.entries()  # imports them
     if MARKDOWN in words:
         print(catalogue.strategies_markdown())
         return

@@ -27,6 +27,7 @@ COMMANDS = (
     "show",
     "study",
     "compare",
+    "view",
     "draw",
     "sweep",
     "bench",
@@ -46,6 +47,7 @@ examples:
   tokenprune sweep strategy=dycoke,fastv keep=0.5,0.25 a grid of strategies and budgets, as a table
   tokenprune bench strategy=dycoke,fastv out=DIR       time, memory and FLOPs
   tokenprune reproduce dycoke/table1                   a paper's table, printed beside ours
+  tokenprune view runs/mine                            the page report.html of a run, made again
   tokenprune draw runs/mine sample=8                   what a run kept of a sample, as a picture
   tokenprune data export tinyvqa out=DIR n=100         the benchmark as .mp4 files
 """

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.cli.view import look
+from tokenprune.cli.waiting import waiting
 from tokenprune.evaluation.config import SECTION, RunConfig, parse
 from tokenprune.loading.installed import check
 from tokenprune.options import printing, switched
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 DETAILS = "details"  # a word of how results are shown, which changes none of them
 
 ABOUT = """Runs a strategy, the full model and random pruning at the same measured budget on the
-same samples, prints what one needs, and writes report.md with every figure, summary.json,
-records.jsonl and config.yaml.
+same samples, prints what one needs, and writes report.html to look at, report.md with every figure,
+summary.json, records.jsonl and config.yaml.
 
 keys (KEY=VALUE):
 {keys}
@@ -41,16 +43,23 @@ def run(words: Sequence[str], line: str) -> None:
     wanted, words = printing(words)
     everything, words = switched(DETAILS, words)
     config = parse(words)
-    pipeline = pipeline_of(config)  # before the slow imports below
-    check()
     if wanted:
-        print(as_yaml(preview(config, pipeline)))
+        with waiting():
+            pipeline = pipeline_of(config)
+            check()
+            shown = as_yaml(preview(config, pipeline))
+        print(shown)
         return
-    from tokenprune.evaluation.run import run as evaluate
+    with waiting() as tell:
+        pipeline = pipeline_of(config)  # before the slow imports below
+        check()
+        from tokenprune.evaluation.run import run as evaluate
 
-    finished = evaluate(config, pipeline, line)
+        finished = evaluate(config, pipeline, line, tell)
     if finished is not None:  # None: another process has the results
         show(finished, everything)
+        if config.report:
+            look(finished)
 
 
 def show(finished: Finished, everything: bool) -> None:

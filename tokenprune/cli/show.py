@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tokenprune.cli.command import Command, console
 from tokenprune.cli.run import at_budget, pipeline_of
+from tokenprune.cli.waiting import waiting
 from tokenprune.evaluation.config import parse
 
 ABOUT = """Shows what a pipeline does, stage by stage in running order, with the value of every
@@ -21,9 +22,11 @@ examples:
 def run(words: Sequence[str], line: str) -> None:
     """Prints the stages in running order."""
     config = parse(words)
-    from tokenprune.cli.catalogue import plan
+    with waiting():
+        from tokenprune.cli.catalogue import plan
 
-    console().print(plan(at_budget(config, pipeline_of(config))))
+        shown = plan(at_budget(config, pipeline_of(config)))
+    console().print(shown)
 
 
 COMMAND = Command("show", "a pipeline, stage by stage", ABOUT, "KEY=VALUE", run)

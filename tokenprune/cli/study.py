@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.cli.waiting import waiting
 from tokenprune.loading.installed import check
 from tokenprune.options import printing
 from tokenprune.study.config import StudyConfig, command, read_study
@@ -30,15 +31,18 @@ def run(words: Sequence[str], line: str) -> None:
     """Runs what is missing and writes the page, or shows what would be run."""
     wanted, words = printing(words)
     file, config = read_study(words)  # before the slow imports below
-    check()
     if wanted:
-        from tokenprune.study.preview import preview_study
+        with waiting():
+            check()
+            from tokenprune.study.preview import preview_study
 
-        print(as_yaml(preview_study(file, config)))
+            shown = as_yaml(preview_study(file, config))
+        print(shown)
         return
-    from tokenprune.study.run import study
-    from tokenprune.study.screen import studied
-
+    with waiting():
+        check()
+        from tokenprune.study.run import study
+        from tokenprune.study.screen import studied
     console().print(studied(study(file, config, command(file, words))))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.cli.waiting import waiting
 from tokenprune.loading.installed import check
 from tokenprune.options import printing
 from tokenprune.study.sweep import SweepConfig, parse_sweep
@@ -28,15 +29,18 @@ def run(words: Sequence[str], line: str) -> None:
     """Runs what is missing and prints the table, or shows what would be run."""
     wanted, words = printing(words)
     config = parse_sweep(words)
-    check()
     if wanted:
-        from tokenprune.study.preview import preview_sweep
+        with waiting():
+            check()
+            from tokenprune.study.preview import preview_sweep
 
-        print(as_yaml(preview_sweep(config)))
+            shown = as_yaml(preview_sweep(config))
+        print(shown)
         return
-    from tokenprune.study.run import sweep
-    from tokenprune.study.screen import swept
-
+    with waiting():
+        check()
+        from tokenprune.study.run import sweep
+        from tokenprune.study.screen import swept
     console().print(swept(sweep(config, line)))
 
 

@@ -32,7 +32,17 @@ FILE_FRAMES = 32
 LONGEST = 48  # new tokens, where neither the task nor the user says
 TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")  # of Lightning's Trainer
 # what a resumed run may do otherwise; of a plug-in its code is compared, wherever it lies
-_FREE = ("out", "resume", "workers", "trainer", "on_error", "device", "device_map", "plugin")
+_FREE = (
+    "out",
+    "resume",
+    "report",
+    "workers",
+    "trainer",
+    "on_error",
+    "device",
+    "device_map",
+    "plugin",
+)
 _TASK_ONLY = ("task", "samples", "limit", "batch_size", "include_path")
 
 
@@ -100,6 +110,9 @@ class RunConfig(Prompted):
     on_error: str = key("record", "record a video that cannot be read and go on, or stop")
     reuse: bool = key(
         True, "take the full model's answers from a run beside this one, if nothing has changed"
+    )
+    report: bool = key(
+        True, "write report.html, a page to look at: answers, kept tokens over the frames, figures"
     )
     workers: int | None = key(
         None, "processes that decode videos; one per spare core, at most 4, for files"

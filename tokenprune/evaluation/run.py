@@ -12,7 +12,7 @@ from typing import Any
 
 from tokenprune.adapters import adapt
 from tokenprune.errors import PromptError
-from tokenprune.evaluation.config import RunConfig
+from tokenprune.evaluation.config import LMMS, RunConfig
 from tokenprune.evaluation.figures import figures_of
 from tokenprune.evaluation.known import Known
 from tokenprune.evaluation.placement import Placement, placement
@@ -21,6 +21,7 @@ from tokenprune.evaluation.single import evaluate_one
 from tokenprune.evaluation.telling import Tell, nobody
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import pick_device
+from tokenprune.loading.hub import is_here
 from tokenprune.loading.processor import Processor
 from tokenprune.loading.variant import CHOICES
 from tokenprune.results import begun, copies
@@ -35,6 +36,7 @@ from tokenprune.results.summary import Summary
 from tokenprune.results.system import System
 from tokenprune.storage import first_process
 from tokenprune.strategy import Pipeline
+from tokenprune.tasks import Task
 from tokenprune.tasks.choice import asked
 
 # of an environment: what the full model's answers may depend on
@@ -49,6 +51,7 @@ class Finished:
     folder: Path
     summary: Summary
     systems: list[System]
+    task: Task | None = None  # what was asked about, for whoever shows it
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,13 @@ def run(
     `pipeline` is what `config` names, resolved. None from a process that is not the first of
     several. Raises TokenpruneError, OSError; what is left then, `run_folder` says.
     """
+    fetched = not _is_here(config)
     with run_folder(out=config.out, resume=config.resume, spec=str(pipeline)) as folder:
+        tell("" if fetched else f"looking at {Path(config.video or config.task).name}")
         plan = plan_run(config, pipeline)
-        made = _begin(plan, folder)
+        made = _begin(plan, folder, tell)
         where = made.placement
-        tell(f"loading {config.model}")
+        tell("" if fetched else f"loading {config.model}")
         model, processor = load(config.model, where.dtype, where.device, config)
         assistant = None
         if config.assistant is not None:
@@ -89,7 +94,7 @@ def run(
         if made.alone:
             systems = evaluate_one(*models, plan.task, plan.systems, loop, **asked, tell=tell)
         else:
-            from tokenprune.evaluation.loop import evaluate  # Lightning: seconds
+            from tokenprune.evaluation.loop import evaluate  # Lightning, as above
 
             known = _known(plan, folder, key, journal)
             tell("")
@@ -100,10 +105,16 @@ def run(
         prompts = {answer.id: prompt_of(processor, answer) for answer in systems[0].answers}
         write(folder, summary, systems, prompts, plan.given, made.made_with)
         journal.discard()
-    return Finished(folder, summary, systems)
+    return Finished(folder, summary, systems, plan.task)
 
 
-def _begin(plan: Plan, folder: Path) -> _Begun:
+def _is_here(config: RunConfig) -> bool:
+    """Whether models and samples are on this machine: downloads have bars of their own."""
+    names = [name for name in (config.model, config.assistant) if name is not None]
+    return all(map(is_here, names)) and not config.task.startswith(LMMS)
+
+
+def _begin(plan: Plan, folder: Path, tell: Tell) -> _Begun:
     """Where the model goes and what the run is made with: written down, or as it was before."""
     config = plan.config
     before = begun.read(folder) if config.resume or not first_process() else None
@@ -117,7 +128,8 @@ def _begin(plan: Plan, folder: Path) -> _Begun:
     )
     alone = config.video is not None and not where.trainer
     if not alone:
-        from tokenprune.evaluation.trainer import check  # Lightning: seconds
+        tell("importing Lightning")
+        from tokenprune.evaluation.trainer import check  # seconds
 
         check(where.trainer, pick_device(where.device))
     made_with = begun.made_with(

@@ -21,6 +21,11 @@ SETTINGS = ["*.json", "*.jinja", "*.txt"]  # configuration, tokenizer, chat temp
 WEIGHTS = ["*.safetensors"]
 
 
+def is_here(name: str) -> bool:
+    """Whether `name` is an embedded model or a folder, for which nothing can be downloaded."""
+    return name in checkpoints.names() or Path(name).expanduser().is_dir()
+
+
 def folder(name: str, weights: bool = True) -> Path:
     """The folder of the model `name`; what a hub repository lacks on this machine is downloaded.
 
