@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tokenprune import sheets
 from tokenprune.errors import ConfigError
 from tokenprune.results.files import CONFIG, PAGE
+from tokenprune.results.headline import headline
 from tokenprune.results.notes import legend, remarks
 from tokenprune.results.read import Run, Runs, read
 from tokenprune.results.report import asked
@@ -20,7 +21,6 @@ from tokenprune.view import figures
 from tokenprune.view.answers import MEANINGS, SIGNS, Sample, counted, samples
 from tokenprune.view.contact import contacts, reasons
 from tokenprune.view.frames import Frames
-from tokenprune.view.headline import headline
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _BYTES = 4_600_000  # of a page, about
