@@ -231,6 +231,15 @@ def test_a_sweep_is_told_to_name_a_cell(finished, tmp_path, capsys):
     assert (tmp_path / "deep" / "a.html").is_file()
 
 
+def test_what_embedded_models_are_worth_stands_on_every_page(finished, tmp_path):
+    """Also of a cell, whose summary leaves it to the study."""
+    copy = changed(finished, tmp_path)
+    file = copy / "summary.json"
+    replace(file, json.dumps(json.loads(file.read_text()) | {"note": None}))
+    write.write(copy)
+    assert "they are not the papers&#39; results" in page(copy)
+
+
 def test_parts_of_the_time_and_curves_are_the_records(finished):
     run = read_run(finished)
     for time_, system in zip(figures.times(run.summary), run.summary.systems.values(), strict=True):
