@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from clips import write_video
 from running import annotate
+from tokenprune.view.headline import headline
 
 from tokenprune.cli.main import main
 from tokenprune.cli.view import look
@@ -20,7 +21,6 @@ from tokenprune.storage import replace
 from tokenprune.tasks.tinyvqa import TinyVQA
 from tokenprune.view import answers, figures, frames, write
 from tokenprune.view.answers import FAILED, GAINED, LOST, OTHER, PARTLY, RIGHT, SAME, WRONG
-from tokenprune.view.headline import headline
 
 QUICK = ["device=cpu", "frames=8", "max_new_tokens=2"]
 
