@@ -47,6 +47,12 @@ def normalize(image: Tensor, mean: Any, std: Any, inplace: bool = False) -> Tens
     return (image - mean) / std
 
 
+def pad(image: Tensor, padding: Any, fill: int = 0) -> Tensor:
+    """`padding` is left, top, right, bottom."""
+    left, top, right, bottom = padding
+    return torch.nn.functional.pad(image, [left, right, top, bottom], value=fill)
+
+
 def grayscale_to_rgb(image: Tensor) -> Tensor:
     return image if image.shape[-3] == 3 else image.expand(*image.shape[:-3], 3, -1, -1)
 
@@ -66,7 +72,7 @@ def _module(name: str, **content: Any) -> ModuleType:
 
 _functions = {
     one.__name__: one
-    for one in (InterpolationMode, resize, normalize, grayscale_to_rgb, pil_to_tensor)
+    for one in (InterpolationMode, resize, normalize, pad, grayscale_to_rgb, pil_to_tensor)
 }
 io = _module("io")
 transforms = _module(
