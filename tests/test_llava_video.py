@@ -24,6 +24,7 @@ from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError, LoadingError, UnsupportedModelError
 from tokenprune.evaluation.batches import Readable
 from tokenprune.evaluation.data import Samples
+from tokenprune.evaluation.fitting import BatchSize
 from tokenprune.loading import native
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.llava_video import LlavaVideoForConditionalGeneration
@@ -248,7 +249,7 @@ def test_the_time_instruction_is_said_before_the_question(home: str, tmp_path: P
     sample = Sample("a", "What moves?", "", "", clip.frames, times=clip.times, duration=4.0)
     processor = Processor.load(home, Prompted(time_instruction=True))
     data = Samples(
-        Readable(Clip(str(file), "What moves?", 3)), [0], processor, batch_size=1, workers=0
+        Readable(Clip(str(file), "What moves?", 3)), [0], processor, size=BatchSize(1), workers=0
     )
     batch = data.encode([(0, sample)])
     asked = Processor.load(home).encode([(clip.frames, told)])

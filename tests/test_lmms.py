@@ -340,6 +340,27 @@ def evaluated(folder: Path) -> dict[str, Any]:
     return evaluate(folder, ARGUMENTS)
 
 
+def test_a_batch_that_does_not_fit_is_halved(
+    folder: Path, evaluated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokenprune.lmms import model
+
+    real, begin, tried = model.generate, model.fitting.batch_size, []
+
+    def generated(own: Any, pipeline: Any, processor: Any, inputs: Any, *rest: Any, **how: Any):
+        tried.append(len(inputs["input_ids"]))
+        if tried[-1] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(own, pipeline, processor, inputs, *rest, **how)
+
+    monkeypatch.setattr(model, "generate", generated)
+    monkeypatch.setattr(
+        model.fitting, "batch_size", lambda asked, device, extent: begin(asked, "cuda", extent)
+    )
+    assert answers(evaluate(folder, ARGUMENTS, batch_size="auto")) == answers(evaluated)
+    assert tried[0] > 1 and tried.count(1) == len(answers(evaluated))
+
+
 def answers(results: dict[str, Any]) -> list[str]:
     logged = (
         sample for name in ("shapes_choice", "shapes_open") for sample in results["samples"][name]
@@ -409,8 +430,8 @@ def test_the_model_says_what_it_cannot_do() -> None:
         model.loglikelihood([])
     with pytest.raises(LmmsError, match="has several rounds: choose one whose output_type is"):
         model.generate_until_multi_round([])
-    with pytest.raises(LmmsError, match="batch_size=auto is not supported"):
-        TokenPrune(pretrained="tiny", batch_size="auto")
+    with pytest.raises(LmmsError, match="batch_size=many is not supported: write a whole number"):
+        TokenPrune(pretrained="tiny", batch_size="many")
 
 
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl", "internvl"])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from tokenprune.adapters import adapt
 from tokenprune.errors import JudgeError, TaskError
-from tokenprune.evaluation.batches import Batch, Failed, Group
+from tokenprune.evaluation.batches import Batch, Failed, Group, encoded
+from tokenprune.evaluation.fitting import BatchSize, fitted
 from tokenprune.evaluation.generate import Generated, generate, guide_of
 from tokenprune.flops import Decoder, flops_ratio
 from tokenprune.guards import blame
@@ -33,6 +34,7 @@ class Asking:
     task: Task
     role: str
     pipeline: Pipeline
+    size: BatchSize
     max_new_tokens: int
     stop_on_error: bool
     images: bool = False
@@ -47,26 +49,41 @@ class Asking:
 
     def answers(self, batch: Batch) -> Iterator[Answer]:
         """One for each sample, as they are made. TaskError where one of them is to stop the run."""
-        settings: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, **GREEDY}
         for failed in batch.failed:
             yield self._failed(failed)
-        for group in batch.groups:
-            with blame.asking([sample.id for sample in group.samples]):
-                made = generate(
-                    self.model,
-                    self.pipeline,
-                    self.processor,
-                    group.inputs,
-                    settings,
-                    assistant=self.guide,
-                    timed=True,
-                    images=self.images,
-                )
+        for group, made in self._generated(batch):
             for row in range(len(group.samples)):
                 try:
                     yield self._answer(group, row, made)
                 except JudgeError as error:
                     yield self._failed(Failed(group.indices[row], str(error)))
+
+    def _generated(self, batch: Batch) -> Iterator[tuple[Group, Generated]]:
+        """What the model makes of the batch, in groups that fit into memory."""
+        for whole in batch.groups:
+            rows = range(len(whole.samples))
+            for _, (group, made) in fitted(rows, self.size, partial(self._generate, whole)):
+                yield group, made
+
+    def _generate(self, whole: Group, rows: Sequence[int]) -> tuple[Group, Generated]:
+        """Of these samples of a group, and the group of them."""
+        group = whole
+        if len(rows) < len(whole.samples):
+            members = [(whole.indices[row], whole.samples[row]) for row in rows]
+            group = encoded(self.processor, members).to(whole.inputs["input_ids"].device)
+        settings: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, **GREEDY}
+        with blame.asking([sample.id for sample in group.samples]):
+            made = generate(
+                self.model,
+                self.pipeline,
+                self.processor,
+                group.inputs,
+                settings,
+                assistant=self.guide,
+                timed=True,
+                images=self.images,
+            )
+        return group, made
 
     def _failed(self, sample: Failed) -> Answer:
         label = self.task.label(sample.index)

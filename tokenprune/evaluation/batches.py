@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tokenprune.errors import PromptError, TokenpruneError
+from tokenprune.evaluation.fitting import BatchSize, parts
 from tokenprune.loading.processor import Processor
 from tokenprune.tasks import Sample, Task
 from tokenprune.tasks.cached import Kept
@@ -37,6 +38,12 @@ class Group:
     samples: list[Sample]
     inputs: dict[str, Tensor]
 
+    def to(self, device: torch.device) -> Group:
+        return self.changed(lambda value: value.to(device, non_blocking=True))
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Group:
+        return replace(self, inputs={name: change(value) for name, value in self.inputs.items()})
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -49,13 +56,7 @@ class Batch:
         return sum(len(group.indices) for group in self.groups) + len(self.failed)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        inputs = [
-            {name: change(value) for name, value in group.inputs.items()} for group in self.groups
-        ]
-        return replace(
-            self,
-            groups=[replace(g, inputs=new) for g, new in zip(self.groups, inputs, strict=True)],
-        )
+        return replace(self, groups=[group.changed(change) for group in self.groups])
 
     def to(self, device: torch.device) -> Batch:
         return self._with(lambda value: value.to(device, non_blocking=True))
@@ -85,11 +86,13 @@ class Encoder:
     """Makes batches for one model."""
 
     processor: Processor
+    size: BatchSize
     context: int | None = None  # tokens that a prompt may have
 
     def __call__(self, drawn: Sequence[tuple[int, Sample] | Failed | None]) -> Batch:
-        """One group for each number of frames, or one in all where the model takes any; a sample
-        that cannot be encoded fails without the others.
+        """One group for each number of frames, or one in all where the model takes any, and more
+        where fewer samples go through the model at once than were drawn; a sample that cannot be
+        encoded fails without the others.
         """
         alike: dict[int, list[tuple[int, Sample]]] = defaultdict(list)
         ragged = self.processor.preparation.ragged
@@ -99,30 +102,39 @@ class Encoder:
                 alike[0 if ragged else len(one[1].frames)].append(one)
         groups = []
         for members in alike.values():
-            try:
-                groups.append(self._group(members))
-            except TokenpruneError:
-                good = []
-                for member in members:
-                    try:
-                        self._group([member])
-                        good.append(member)
-                    except TokenpruneError as error:
-                        failed.append(Failed(member[0], " ".join(str(error).split())))
-                if good:
-                    groups.append(self._group(good))
+            for some in parts(members, self.size.now):
+                groups += self._groups(some, failed)
         return Batch(groups, failed)
 
+    def _groups(self, members: Sequence[tuple[int, Sample]], failed: list[Failed]) -> list[Group]:
+        """One of those that can be encoded; the others are appended to `failed`."""
+        try:
+            return [self._group(members)]
+        except TokenpruneError:
+            good = []
+            for member in members:
+                try:
+                    self._group([member])
+                    good.append(member)
+                except TokenpruneError as error:
+                    failed.append(Failed(member[0], " ".join(str(error).split())))
+            return [self._group(good)] if good else []
+
     def _group(self, members: Sequence[tuple[int, Sample]]) -> Group:
-        indices, samples = [index for index, _ in members], [sample for _, sample in members]
-        told = self.processor.told
-        asked = [(one.shown, told(one.full_question, one.times, one.duration)) for one in samples]
-        inputs = self.processor.encode(asked)
-        longest = inputs["input_ids"].shape[1]
+        group = encoded(self.processor, members)
+        longest = group.inputs["input_ids"].shape[1]
         if self.context is not None and longest > self.context:
             raise PromptError(
                 f"video and question are {longest} tokens, more than the {self.context} of the "
                 "model's context: "
                 "write fewer frames= or a shorter question"
             )
-        return Group(indices, samples, inputs)
+        return group
+
+
+def encoded(processor: Processor, members: Sequence[tuple[int, Sample]]) -> Group:
+    """Samples, with their indices, as the model takes them together. Raises TokenpruneError."""
+    indices, samples = [index for index, _ in members], [sample for _, sample in members]
+    told = processor.told
+    asked = [(one.shown, told(one.full_question, one.times, one.duration)) for one in samples]
+    return Group(indices, samples, processor.encode(asked))

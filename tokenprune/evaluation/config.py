@@ -15,6 +15,7 @@ from typing import Any
 from tokenprune.errors import ConfigError
 from tokenprune.loading.variant import Prompted
 from tokenprune.options import (
+    Size,
     check_counts,
     check_fraction,
     check_sampling,
@@ -90,7 +91,9 @@ class RunConfig(Prompted):
     max_new_tokens: int | None = key(
         None, "longest answer, in tokens; a benchmark's own, else 1024 of lmms:NAME and 48"
     )
-    batch_size: int = key(1, "samples per forward pass")
+    batch_size: Size = key(
+        1, "samples per forward pass; auto: as many as fit into memory", example="8, or auto"
+    )
     seed: int = key(0, "of the task's samples and of random draws")
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
     dtype: str = key(

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from tokenprune.evaluation.batches import IDLE, Batch, Encoder, Failed, Readable
+from tokenprune.evaluation.fitting import BatchSize
 from tokenprune.loading.processor import Processor
 from tokenprune.tasks import Sample
 
@@ -26,14 +27,14 @@ class Samples(LightningDataModule):
         pending: Sequence[int],
         processor: Processor,
         *,
-        batch_size: int,
+        size: BatchSize,
         workers: int,
         context: int | None = None,
     ) -> None:
         super().__init__()
         self.samples, self.pending = samples, pending
-        self.batch_size, self.workers = batch_size, workers
-        self.encode = Encoder(processor, context)
+        self.size, self.workers = size, workers
+        self.encode = Encoder(processor, size, context)
 
     def predict_dataloader(self) -> DataLoader[tuple[int, Sample] | Failed | None]:
         trainer = self.trainer
@@ -42,7 +43,7 @@ class Samples(LightningDataModule):
             # it has no length of its own: the sampler knows
             self.samples,  # pyright: ignore[reportArgumentType]
             sampler=self.pending[trainer.global_rank :: trainer.world_size] or [IDLE],
-            batch_size=self.batch_size,
+            batch_size=self.size.now,
             collate_fn=self.encode,
             num_workers=self.workers,
             pin_memory=self.workers > 0 and trainer.strategy.root_device.type == "cuda",

@@ -23,6 +23,7 @@ from tokenprune.evaluation.batches import Readable
 from tokenprune.evaluation.conditions import PLAIN, Loop
 from tokenprune.evaluation.control import control_of
 from tokenprune.evaluation.data import Samples
+from tokenprune.evaluation.fitting import BatchSize
 from tokenprune.evaluation.generate import guide_of
 from tokenprune.evaluation.known import Known
 from tokenprune.evaluation.manners import interruptible, quiet, workers_alive
@@ -45,22 +46,26 @@ def evaluate(
     assistant: PreTrainedModel | None = None,
     journal: Journal | None = None,
     known: Mapping[str, Known] | None = None,
+    size: BatchSize | None = None,
 ) -> list[System] | None:
     """The systems with their answers, in the task's order; None in all processes but the first.
 
     They run in the order given; one without a pipeline becomes the control of the strategy before
     it. Samples that the `journal` holds are not evaluated again, nor are those `known` by role from
     another run, but for a few. Several processes see each other's answers in the journal's folder,
-    which has to be one they all can read.
+    which has to be one they all can read. `size` is what a batch may become, instead of
+    `loop.batch_size`.
     """
     journal = journal or Journal()
-    size = len(task) if loop.limit is None else min(loop.limit, len(task))
+    samples = len(task) if loop.limit is None else min(loop.limit, len(task))
     # all of it now: once the first process writes, the others would share out something else
-    waiting = {system.name: _waiting(journal, system.name, size) for system in systems}
+    waiting = {system.name: _waiting(journal, system.name, samples) for system in systems}
     for system in systems:
         check_fits(model, system.pipeline, assistant, loop.images)
     bar, done = Bar(), []
-    evaluation = _Evaluation(model, assistant, processor, task, Readable(task), journal, loop)
+    batch = size or BatchSize(loop.batch_size)
+    shared = (model, assistant, processor, task, Readable(task), journal, loop, batch)
+    evaluation = _Evaluation(*shared)
     with quiet():
         trainer = trainer_of(adapt(model).device, loop.trainer, [bar])
         for number, system in enumerate(systems, 1):
@@ -69,7 +74,7 @@ def evaluate(
             others = (known or {}).get(system.name, Known())
             pending = waiting[system.name]
             named = replace(system, pipeline=pipeline)
-            done.append(evaluation.run(named, pending, others, size, trainer, bar))
+            done.append(evaluation.run(named, pending, others, samples, trainer, bar))
     return done if trainer.is_global_zero else None
 
 
@@ -90,6 +95,7 @@ class _Evaluation:
     samples: Readable
     journal: Journal
     loop: Loop
+    batch: BatchSize
 
     def run(
         self,
@@ -101,7 +107,7 @@ class _Evaluation:
         bar: Bar,
     ) -> System:
         """The system with its answers to the first `size` samples, `pending` of them to be made."""
-        first = known.asked_again(pending, self.loop.batch_size)
+        first = known.asked_again(pending, self.batch.now)
         self._ask(system, first, trainer, bar)
         kept = known.confirmed(self.journal.read(system.name))
         if kept.refused is not None:
@@ -125,6 +131,7 @@ class _Evaluation:
             self.task,
             system.name,
             system.pipeline,
+            self.batch,
             max_new_tokens=self.loop.max_new_tokens,
             stop_on_error=self.loop.stop_on_error,
             images=self.loop.images,
@@ -134,7 +141,7 @@ class _Evaluation:
             self.samples,
             indices,
             self.processor,
-            batch_size=self.loop.batch_size,
+            size=self.batch,
             workers=self.loop.workers,
             context=context_of(self.model.config),
         )

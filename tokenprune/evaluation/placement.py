@@ -17,11 +17,14 @@ _WHOLE = {"32-true": "float32", "32": "float32", "bf16-true": "bfloat16", "16-tr
 
 
 class Placement(NamedTuple):
-    """What `load` takes as dtype and device, and what is left for the Trainer."""
+    """What `load` takes as dtype and device, what is left for the Trainer, and on which type of
+    device the model answers.
+    """
 
     dtype: str
     device: str
     trainer: dict[str, Any]
+    kind: str
 
 
 def placement(
@@ -52,7 +55,8 @@ def placement(
     if dtype == "auto" and begun is not None:
         dtype = begun
     if not _SPREAD & set(options):
-        return Placement(_settled(model, dtype, pick_device(device)), device, options)
+        where = pick_device(device)
+        return Placement(_settled(model, dtype, where), device, options, where.type)
     if spread:
         names = " ".join(f"trainer.{name}=" for name in trainer if name in _SPREAD)
         raise ConfigError(
@@ -68,7 +72,7 @@ def placement(
     where = pick_device(
         "auto" if options["accelerator"] == "auto" else _DEVICES.get(options["accelerator"], "cpu")
     )
-    return Placement(_settled(model, dtype, where), "cpu", options)
+    return Placement(_settled(model, dtype, where), "cpu", options, where.type)
 
 
 def _settled(model: str, dtype: str, where: torch.device) -> str:

@@ -104,7 +104,6 @@ class Plan:
     def loop(self, trainer: dict[str, Any]) -> Loop:
         config = self.config
         return Loop(
-            batch_size=config.batch_size,
             limit=config.limit,
             max_new_tokens=self.max_new_tokens,
             seed=config.seed,

@@ -14,22 +14,22 @@ from tokenprune.adapters import adapt
 from tokenprune.errors import PromptError
 from tokenprune.evaluation.config import LMMS, RunConfig
 from tokenprune.evaluation.figures import figures_of
-from tokenprune.evaluation.known import Known
+from tokenprune.evaluation.fitting import BatchSize, batch_size
 from tokenprune.evaluation.placement import Placement, placement
 from tokenprune.evaluation.plan import Plan, plan_run
 from tokenprune.evaluation.single import evaluate_one
 from tokenprune.evaluation.telling import Tell, nobody
+from tokenprune.evaluation.vanilla import vanilla
 from tokenprune.loading.checkpoint import load
 from tokenprune.loading.device import pick_device
 from tokenprune.loading.hub import is_here
 from tokenprune.loading.processor import Processor
-from tokenprune.loading.variant import CHOICES
 from tokenprune.results import begun, copies
-from tokenprune.results.answer import VANILLA, Answer
+from tokenprune.results.answer import Answer
 from tokenprune.results.differences import moved
 from tokenprune.results.journal import Journal, count
 from tokenprune.results.record import begin, environment, write
-from tokenprune.results.reuse import content_key, find, weights
+from tokenprune.results.reuse import weights
 from tokenprune.results.run_folder import run_folder
 from tokenprune.results.summarise import answered_by_all, summarise
 from tokenprune.results.summary import Summary
@@ -38,10 +38,6 @@ from tokenprune.storage import first_process
 from tokenprune.strategy import Pipeline
 from tokenprune.tasks import Task
 from tokenprune.tasks.choice import asked
-
-# of an environment: what the full model's answers may depend on
-_CHOSEN = (*CHOICES, "images")
-_MACHINE = ("versions", "platform", "device", "device_name", "dtype", "threads")
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,8 @@ def run(
         place["packages"] = plan.code.versions()
         if first_process():
             begun.sit_down(folder, place, count(folder))
-        key, journal = _vanilla_key(plan, made, place), Journal(folder)
+        journal, batch = Journal(folder), batch_size(config.batch_size, where.kind, plan.extent)
+        full = vanilla(plan, made.made_with["samples"], place, batch)
         models, loop = (model, processor), plan.loop(where.trainer)
         asked = {"assistant": assistant, "journal": journal}
         if made.alone:
@@ -96,12 +93,18 @@ def run(
         else:
             from tokenprune.evaluation.loop import evaluate  # Lightning, as above
 
-            known = _known(plan, folder, key, journal)
+            known, begins = full.known(plan, folder, journal)
+            batch = BatchSize(begins, batch.shrinks)
+            asked |= {"known": known, "size": batch}
             tell("")
-            systems = evaluate(*models, plan.task, plan.systems, loop, **asked, known=known)
+            systems = evaluate(*models, plan.task, plan.systems, loop, **asked)
         if systems is None:
             return None
-        summary = _summary(plan, systems, made, place, key, begun.earlier(folder))
+        if batch.shrinks:
+            place["batch_size"] = batch.as_dict()
+        earlier = begun.earlier(folder)
+        key = full.made(plan, batch, resumed=bool(earlier))
+        summary = _summary(plan, systems, made, place, key, earlier)
         prompts = {answer.id: prompt_of(processor, answer) for answer in systems[0].answers}
         write(folder, summary, systems, prompts, plan.given, made.made_with)
         journal.discard()
@@ -147,42 +150,12 @@ def _begin(plan: Plan, folder: Path, tell: Tell) -> _Begun:
     return _Begun(where, made_with, alone)
 
 
-def _vanilla_key(plan: Plan, made: _Begun, place: Mapping[str, Any]) -> str:
-    """A digest of all that the full model's answers depend on."""
-    loop = {
-        "batch_size": plan.config.batch_size,
-        "max_new_tokens": plan.max_new_tokens,
-        "trainer": plan.config.trainer,
-        **{name: getattr(plan.config, name) for name in _CHOSEN},
-    }
-    return content_key(
-        weights(plan.config.model, plan.config.template),
-        task=made.made_with["samples"],
-        loop=loop,
-        machine={name: place[name] for name in _MACHINE},
-        code=plan.around.digests(),
-    )
-
-
-def _known(plan: Plan, folder: Path, key: str, journal: Journal) -> dict[str, Known]:
-    """The full model's answers from a run beside this one, unless it has answered already."""
-    if not plan.config.reuse or plan.config.video is not None:
-        return {}
-    if len(journal.read(VANILLA)) >= plan.size:
-        return {}
-    found = find(folder, key, plan.size)
-    if found is None:
-        return {}
-    origin, answers = found
-    return {VANILLA: Known(origin, {answer.index: answer for answer in answers})}
-
-
 def _summary(
     plan: Plan,
     systems: list[System],
     made: _Begun,
     place: Mapping[str, Any],
-    key: str,
+    key: str | None,
     earlier: list[dict[str, Any]],
 ) -> Summary:
     figures = {

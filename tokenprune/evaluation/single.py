@@ -16,6 +16,7 @@ from tokenprune.evaluation.asking import Asking, check_fits
 from tokenprune.evaluation.batches import Encoder, Readable
 from tokenprune.evaluation.conditions import Loop
 from tokenprune.evaluation.control import control_of
+from tokenprune.evaluation.fitting import BatchSize
 from tokenprune.evaluation.generate import guide_of
 from tokenprune.evaluation.telling import Tell, nobody
 from tokenprune.loading.processor import Processor
@@ -44,7 +45,8 @@ def evaluate_one(
         return None
     for system in systems:
         check_fits(model, system.pipeline, assistant, loop.images)
-    encode = Encoder(processor, context_of(model.config))
+    size = BatchSize(1)
+    encode = Encoder(processor, size, context_of(model.config))
     batch = encode([Readable(task)[0]]).to(adapt(model).device)
     done: list[System] = []
     with torch.inference_mode(), warnings.catch_warnings(), closing(journal):
@@ -61,6 +63,7 @@ def evaluate_one(
                     task,
                     system.name,
                     pipeline,
+                    size,
                     max_new_tokens=loop.max_new_tokens,
                     stop_on_error=loop.stop_on_error,
                     images=loop.images,

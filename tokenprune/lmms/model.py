@@ -10,6 +10,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from tokenprune.adapters import adapt
 from tokenprune.errors import LmmsError, VideoError
+from tokenprune.evaluation import fitting
 from tokenprune.evaluation.extent import check_context, seen_by
 from tokenprune.evaluation.generate import generate
 from tokenprune.lmms import MODEL
@@ -27,6 +29,7 @@ from tokenprune.lmms.arguments import Arguments
 from tokenprune.loading.checkpoint import configuration, load
 from tokenprune.loading.media import Media, Medium
 from tokenprune.loading.processor import GREEDY
+from tokenprune.options import AUTO, Size
 from tokenprune.tasks.lmms import judges
 from tokenprune.tasks.lmms.media import shown_of, visuals_of
 
@@ -62,13 +65,9 @@ class TokenPrune(lmms):
         **words: Any,
     ) -> None:
         super().__init__()
-        if not str(batch_size).isdecimal() or int(batch_size) < 1:
-            raise LmmsError(
-                f"batch_size={batch_size} is not supported: write a whole number from 1 on"
-            )
+        asked = _size(batch_size)
         self.arguments = arguments = Arguments.parse(words)
         self.pipeline = self.arguments.pipeline()
-        self.batch_size = int(batch_size)
         place = _place(device or "auto")
         self._check_context()
         self._model, self.processor = load(arguments.pretrained, arguments.dtype, place, arguments)
@@ -76,6 +75,9 @@ class TokenPrune(lmms):
         if arguments.assistant is not None:
             self._assistant, _ = load(arguments.assistant, arguments.dtype, place, arguments)
         self._device = adapt(self._model).device
+        seen = seen_by(configuration(arguments.pretrained, arguments), self.processor.preparation)
+        extent = seen.extent(arguments.max_frames_num)
+        self._size = fitting.batch_size(asked, self._device.type, extent)
         logger.info(f"--model {MODEL} --model_args {self.arguments.line()}")
 
     def _check_context(self) -> None:
@@ -86,6 +88,11 @@ class TokenPrune(lmms):
             seen = seen_by(configuration(name, self.arguments))
             if not seen.preparation.sized:  # else how many tokens there are, videos tell
                 check_context(name, seen, frames, 0, 1, key="max_frames_num")
+
+    @property
+    def batch_size(self) -> int:
+        """How many samples are answered at once; of `auto`, so far."""
+        return self._size.now
 
     @property
     def device(self) -> torch.device:
@@ -102,10 +109,11 @@ class TokenPrune(lmms):
         bar = tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding")
         for numbers, settings in self._batches(requests):
             for members in self._alike(numbers, requests):
-                texts, kept, made = self._answer(members, settings)
-                for (number, _, _), text in zip(members, texts, strict=True):
-                    answers[number] = text
-                ratios, tokens = ratios + kept, tokens + made
+                answered = fitting.fitted(members, self._size, partial(self._answer, settings))
+                for some, (texts, kept, made) in answered:
+                    for (number, _, _), text in zip(some, texts, strict=True):
+                        answers[number] = text
+                    ratios, tokens = ratios + kept, tokens + made
             bar.update(len(numbers))
         bar.close()
         elapsed = time.perf_counter() - since
@@ -152,8 +160,8 @@ class TokenPrune(lmms):
             if not settings.get("do_sample") or settings.get("temperature") == 0:
                 # beams are the task's to choose
                 settings |= GREEDY | {"num_beams": settings["num_beams"]}
-            for start in range(0, len(numbers), self.batch_size):
-                yield numbers[start : start + self.batch_size], settings
+            for some in fitting.parts(numbers, self.batch_size):
+                yield list(some), settings
 
     def _alike(
         self, numbers: Sequence[int], requests: Sequence[Any]
@@ -184,7 +192,7 @@ class TokenPrune(lmms):
         return list(groups.values())
 
     def _answer(
-        self, members: Sequence[tuple[int, Media, str]], settings: Mapping[str, Any]
+        self, settings: Mapping[str, Any], members: Sequence[tuple[int, Media, str]]
     ) -> tuple[list[str], list[float], int]:
         """Texts, measured layer-average ratios, and how many tokens were generated."""
         encoded = self.processor.encode([(shown, question) for _, shown, question in members])
@@ -201,6 +209,16 @@ class TokenPrune(lmms):
             )
         ratios = [made.report[row].layer_average_ratio for row in range(len(members))]
         return made.texts, ratios, sum(made.lengths)
+
+
+def _size(asked: int | str) -> Size:
+    if asked == AUTO:
+        return AUTO
+    if not str(asked).isdecimal() or int(asked) < 1:
+        raise LmmsError(
+            f"batch_size={asked} is not supported: write a whole number from 1 on, or {AUTO}"
+        )
+    return int(asked)
 
 
 def _check_judges(requests: Sequence[Any]) -> None:

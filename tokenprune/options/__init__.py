@@ -2,6 +2,7 @@
 
 Its fields are made by `key`, and their types say how a value is read:
 
+* `Size` is a number or the word auto;
 * text is taken as typed, `null` where the field may be None; numbers and switches are YAML;
 * a list has commas, with or without brackets; `repeated` fields take one value from each word;
 * a dictionary gathers words with a dot, as in `trainer.devices=2`; the one called `options` has
@@ -28,8 +29,10 @@ from tokenprune.options.schema import (
     strategies,
 )
 from tokenprune.options.values import (
+    AUTO,
     SAMPLINGS,
     SHORTS,
+    Size,
     as_typed,
     check_counts,
     check_fraction,
@@ -45,9 +48,11 @@ from tokenprune.options.words import BESIDES, given, parse_pair, printing, read_
 
 __all__ = [
     "AND_OPTIONS",
+    "AUTO",
     "BESIDES",
     "SAMPLINGS",
     "SHORTS",
+    "Size",
     "as_typed",
     "check_counts",
     "check_fraction",

@@ -11,7 +11,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tokenprune.errors import ConfigError
 
@@ -19,6 +19,8 @@ from tokenprune.errors import ConfigError
 SAMPLINGS = ("index", "time")
 # what a video with fewer frames than asked for shows: each once, or some again and again
 SHORTS = ("once", "repeat")
+AUTO = "auto"  # a number that is found out
+Size = int | Literal["auto"]
 _BOUNDARY = re.compile(r",(?![^\[({]*[\])}])")  # a comma outside brackets
 
 # by type, what messages call a value of it, and what they write for one
@@ -87,6 +89,9 @@ def typed(name: str, value: Any, kind: Any, example: str = "") -> Any:
     plain, optional = without_none(kind)
     if plain is Any or (optional and value is None):
         return value
+    plain, words = without_words(plain)
+    if isinstance(value, str) and value in words:
+        return value
     origin = typing.get_origin(plain) or plain
     if origin is list:
         return _list(name, value, typing.get_args(plain)[0], example)
@@ -107,10 +112,29 @@ def typed(name: str, value: Any, kind: Any, example: str = "") -> Any:
 
 def without_none(kind: Any) -> tuple[Any, bool]:
     """`X | None` as X and True, any other type as it is and False."""
-    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+    nothing = type(None)
+    if not _is_union(kind) or nothing not in typing.get_args(kind):
         return kind, False
-    (plain,) = (part for part in typing.get_args(kind) if part is not type(None))
-    return plain, True
+    left = tuple(part for part in typing.get_args(kind) if part is not nothing)
+    return typing.Union[left], True  # noqa: UP007  of one type, that is it
+
+
+def without_words(kind: Any) -> tuple[Any, tuple[str, ...]]:
+    """`X | Literal["a", "b"]` as X and its words, any other type as it is and none."""
+    if not _is_union(kind):
+        return kind, ()
+    parts = typing.get_args(kind)
+    words = [word for part in parts if _is_literal(part) for word in typing.get_args(part)]
+    (plain,) = (part for part in parts if not _is_literal(part))
+    return plain, tuple(words)
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (typing.Union, types.UnionType)
+
+
+def _is_literal(kind: Any) -> bool:
+    return typing.get_origin(kind) is Literal
 
 
 def _list(name: str, value: Any, inner: Any, example: str) -> list[Any]:
@@ -156,10 +180,10 @@ def _needed(field: Any) -> bool:
 
 
 def check_counts(config: Any, *names: str) -> None:
-    """ConfigError where one of these fields is a number below 1; None is not a number."""
+    """ConfigError where one of these fields is a number below 1; None and words are none."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and value < 1:
+        if isinstance(value, int) and value < 1:
             raise ConfigError(f"{name}={value} is too few: write at least 1")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenprune.errors import ConfigError
-from tokenprune.options import check_counts, key, read_options
+from tokenprune.options import Size, check_counts, key, read_options
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -29,7 +29,9 @@ class ReproduceConfig:
     columns: list[str] = key(list, "only these columns, by name")
     model: dict[str, Any] = key(dict, "weights of a table's model: model.7B=FOLDER or a hub id")
     limit: int | None = key(None, "at most this many samples a task: such a cell is `partial`")
-    batch_size: int = key(1, "samples per forward pass")
+    batch_size: Size = key(
+        1, "samples per forward pass; auto: as many as fit into memory", example="8, or auto"
+    )
     seed: int = key(0, "of random draws, of guesses and of resampling")
     device: str = key("auto", "auto, cpu, cuda, cuda:1 or mps")
     dtype: str | None = key(None, "float32, bfloat16 or float16; the protocol's by default")

@@ -34,6 +34,7 @@ def remarks(summary: Summary) -> Iterator[str]:
         yield from _merged(system)
         yield from _blind(system, summary.samples - summary.errors)
         yield from _reuse(system, summary.timed)
+    yield from _batches(summary)
     yield from _sittings(summary)
 
 
@@ -104,6 +105,16 @@ def _reuse(system: SystemSummary, timed: int) -> Iterator[str]:
     if system.refused is not None:
         yield (
             f"{system.label} was run again, since answers could not be reused of {system.refused}."
+        )
+
+
+def _batches(summary: Summary) -> Iterator[str]:
+    """Of batch_size=auto, that what it began with was too much."""
+    told = summary.environment.get("batch_size")
+    if told is not None and told["settled"] != told["began"]:
+        yield (
+            f"Batches of {told['began']} samples did not fit into memory: batch_size=auto settled "
+            f"on {told['settled']}."
         )
 
 

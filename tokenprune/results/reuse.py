@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,11 @@ def content_key(files: Mapping[str, str], **known: Any) -> str:
     return hashlib.sha256(json.dumps([files, known], sort_keys=True).encode()).hexdigest()
 
 
-def find(folder: Path, key: str, size: int) -> tuple[str, list[Answer]] | None:
+def find(folder: Path, keys: Collection[str], size: int) -> tuple[str, str, list[Answer]] | None:
     """The full model's answers to the first `size` samples in a run beside `folder`, without times.
 
-    And the folder of the run that made them, which may be another one: that had reused them, too.
+    Before them which of the `keys` it has, and the folder of the run that made them, which may be
+    another one: that had reused them, too.
     """
     beside = folder.parent.glob(f"*/{SUMMARY}")
     for file in sorted(beside, key=lambda file: file.stat().st_mtime, reverse=True):
@@ -69,12 +70,13 @@ def find(folder: Path, key: str, size: int) -> tuple[str, list[Answer]] | None:
             continue
         try:
             run = read_run(file.parent)
-            if run.summary.vanilla_key != key:
+            key = run.summary.vanilla_key
+            if key is None or key not in keys:
                 continue
             answers = [answer for answer in run.answers(VANILLA) if answer.index < size]
             origin = run.summary.systems[VANILLA].reused or str(file.parent)
         except (ConfigError, OSError, ValueError, KeyError, TypeError):
             continue  # not a run of this version's
         if len(answers) == size and all(answer.error is None for answer in answers):
-            return origin, [replace(answer, time={}) for answer in answers]
+            return key, origin, [replace(answer, time={}) for answer in answers]
     return None

@@ -14,6 +14,7 @@ from tokenprune import tasks
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation.conditions import Loop
 from tokenprune.evaluation.figures import figures_of
+from tokenprune.evaluation.fitting import BatchSize, batch_size
 from tokenprune.evaluation.loop import evaluate
 from tokenprune.evaluation.run import prompt_of
 from tokenprune.loading.checkpoint import load
@@ -55,6 +56,7 @@ class Runner:
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
         self._assistants: dict[str, PreTrainedModel] = {}
+        self._size: BatchSize | None = None
 
     @cached_property
     def task(self) -> Task:
@@ -79,14 +81,30 @@ class Runner:
             if moved is not None and not is_placed(moved):
                 moved.to(device)  # pyright: ignore[reportArgumentType]  Lightning left it on the CPU
         longest, seed = config.max_new_tokens, config.seed
-        loop = Loop(config.batch_size, alike=True, max_new_tokens=longest, seed=seed)
+        loop = Loop(alike=True, max_new_tokens=longest, seed=seed)
+        # what fits the first cell, the full model mostly, is what all are run with
+        self._size = self._size or batch_size(config.batch_size, device.type, cell.extent)
         # the study shows its own progress, and other processes have bars too
         with redirect_stderr(io.StringIO()):
-            done = evaluate(model, processor, self.task, [system], loop, assistant=assistant)
+            done = evaluate(
+                model,
+                processor,
+                self.task,
+                [system],
+                loop,
+                assistant=assistant,
+                size=self._size,
+            )
         assert done is not None  # this is the first process of its own
         answers = list(done[0].answers)
         check_scored(answers)
         return answers
+
+    def settled(self) -> dict[str, Any]:
+        """What the environment of the last cell has besides: how many samples were in a batch."""
+        if self._size is None or not self._size.shrinks:
+            return {}
+        return {"batch_size": self._size.as_dict()}
 
     def prompts(self, answers: Sequence[Answer]) -> dict[str, str]:
         """The chat turn of every sample, by its id."""

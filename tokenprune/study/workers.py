@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -43,7 +44,9 @@ class Job(NamedTuple):
         """Runs and stores it; returns its label."""
         answers = runner.run(self.cell)
         made = cell_files.Made(answers, runner.prompts(answers), runner.figures(answers))
-        cell_files.write(self.folder, self.cell, self.settings, made)
+        environment = {**self.settings.environment, **runner.settled()}
+        settings = dataclasses.replace(self.settings, environment=environment)
+        cell_files.write(self.folder, self.cell, settings, made)
         return self.cell.label
 
 

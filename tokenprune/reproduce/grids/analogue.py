@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import ConfigError
+from tokenprune.options import AUTO
 from tokenprune.plugins import load_plugins
 from tokenprune.reproduce.config import ReproduceConfig
 from tokenprune.reproduce.grids.arms import (
@@ -117,7 +118,7 @@ def _study(
         frames=frames,
         samples=config.limit or analogue.samples,
         seed=config.seed,
-        batch_size=max(_BATCH, config.batch_size),
+        batch_size=AUTO if config.batch_size == AUTO else max(_BATCH, config.batch_size),
         device=config.device,
         dtype=config.dtype or "auto",
         plugin=list(files),
