@@ -77,6 +77,7 @@ def first_curve() -> Drawing:
     ]
     (full,) = cells("tinyvqa", FULL)
     asked = f"Mean of 15 categories, {full['samples']} questions."
-    foot = f"{NOTE} {asked}\nBars and band: 95 % intervals."
+    bars = "Bars and band: 95 % intervals; points of one budget are set side by side."
+    foot = f"{NOTE} {asked}\n{bars}"
     control = curve(CONTROL, cells("tinyvqa", CONTROL))
     return beside(lines, control, point(full), foot=foot)

@@ -68,6 +68,7 @@ scores are those of [all methods](results/methods.md) over 150 samples, of DyToK
 ones dark; above each frame stands how many of its {CELLS} cells reached the *last* layer. Vision
 stages and condensers drop before the language model, so that all its layers see the same; a prefill
 stage drops inside it: layers below see more, and fewer than {_percent(KEEP)} are left at the end.
+In the plots, bars and band are 95 % intervals, and points of one budget are set side by side.
 
 For a clip of your own:
 

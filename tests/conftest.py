@@ -47,3 +47,14 @@ def protocol_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from protocol_docs import write
 
     return write(tmp_path_factory.mktemp("hub"))
+
+
+@pytest.fixture(scope="session")
+def nine_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with its page, which tests only read: the last sample asks about a needle."""
+    from tokenprune.cli.main import main
+
+    folder = tmp_path_factory.mktemp("nine") / "run"
+    words = ["strategy=visionzip+dytok", "samples=9", "device=cpu", "frames=8", "max_new_tokens=2"]
+    assert main(["run", *words, f"out={folder}"]) == 0
+    return folder

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -25,7 +26,7 @@ FENCED = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[^\n`]*)\n", r
 WHY = re.compile(r"<!-- not run: (.+?) -->\s*\Z", re.DOTALL)
 COMMANDS = ("console", "sh")
 SMALL = {
-    "run": ("limit=2", "frames=8", "max_new_tokens=2", "device=cpu"),
+    "run": ("limit=2", "frames=8", "max_new_tokens=2", "device=cpu", "workers=0"),
     "sweep": ("samples=2", "frames=8", "max_new_tokens=2", "device=cpu", "workers=1"),
     "study": ("samples=2", "frames=8", "max_new_tokens=2", "device=cpu", "workers=1")
     + ("retentions=[1.0,0.5]", "assistants=[self]", "resamples=50"),
@@ -83,7 +84,7 @@ def small(words: Sequence[str]) -> list[str]:
     if any("/figure" in word for word in words):
         few = ["frames=8"]
     if any(word.startswith(("resume=", "config=", "video=")) for word in words):
-        few = [word for word in few if not word.startswith("limit=")]
+        few = [word for word in few if not word.startswith(("limit=", "workers="))]
     if any(word.startswith("resume=") for word in words):
         few = []
     given = {key(word) for word in few}
@@ -116,7 +117,8 @@ def run(words: Sequence[str]) -> tuple[int, str]:
 
 
 def stage(folder: Path) -> Path:
-    """Fills `folder`, where we are, with what the pages presume."""
+    """Goes to `folder` and fills it with what the pages presume."""
+    os.chdir(folder)
     for name in ("experiments", "tokenprune", "docs"):
         (folder / name).symlink_to(ROOT / name)
     for example in (ROOT / "docs/examples").glob("*.py"):

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
+FAST = ["device=cpu", "frames=8", "max_new_tokens=4", "report=false"]
 # of a summary: how long it took, where, on how many
 VARIES = {"environment", "vanilla_key", "systems"}
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import re
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +45,17 @@ MISSING = {
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with what the pages presume, in which their commands run."""
+def elsewhere() -> Iterator[Executor]:
+    """A process of its own for commands: there no shape is checked, which triples their time."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory, elsewhere: Executor) -> Iterator[Path]:
+    """A folder with what the pages presume, in which their commands and their code run."""
     with contextlib.chdir(tmp_path_factory.mktemp("docs")):
-        yield docs_code.stage(Path.cwd())
+        yield elsewhere.submit(docs_code.stage, Path.cwd()).result()
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +89,14 @@ RUN = [block for block in ALL if block.language in COMMANDS and not block.why]
 
 
 @pytest.mark.parametrize("block", RUN, ids=str)
-def test_commands_run(block: Block, stage: Path) -> None:
+def test_commands_run(block: Block, stage: Path, elsewhere: Executor) -> None:
     found = commands(block)
     assert found, "no command: of a console, those behind `$`"
     for words in found:
         if words[0] != "tokenprune":
             assert_sound(words)
         elif (quick := small(words[1:])) and (same := alike(quick)) not in DONE:
-            status, said = docs_code.run(quick)
+            status, said = elsewhere.submit(docs_code.run, quick).result()
             missing = [
                 why for word in words for start, why in MISSING.items() if starts(word, start)
             ]

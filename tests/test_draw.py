@@ -20,13 +20,9 @@ QUICK = ["device=cpu", "frames=8", "max_new_tokens=2"]
 NEEDLE = "tinyvqa-0-8-00008"
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A run of nine samples, the last of which asks about a needle."""
-    folder = tmp_path_factory.mktemp("drawn") / "run"
-    words = ["run", "strategy=visionzip+dytok", "samples=9", f"out={folder}", *QUICK]
-    assert main(words) == 0
-    return folder
+@pytest.fixture
+def finished(nine_samples, tmp_path) -> Path:
+    return Path(shutil.copytree(nine_samples, tmp_path / "nine"))
 
 
 def copied(folder: Path, to: Path) -> Path:

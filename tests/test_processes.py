@@ -22,7 +22,7 @@ from tokenprune.errors import ConfigError
 from tokenprune.evaluation import run as runs
 from tokenprune.evaluation.trainer import check, trainer_of
 
-FAST = ["device=cpu", "frames=8", "max_new_tokens=4"]
+FAST = ["device=cpu", "frames=8", "max_new_tokens=4", "report=false"]
 CPU = torch.device("cpu")
 WORKS = {"ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"}
 

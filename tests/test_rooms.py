@@ -64,6 +64,10 @@ ROOMS = {
         "runtime tasks results evaluation"
     ),
     "view": ("errors storage sheets pixels loading runtime tasks results evaluation pictures"),
+    "demo": (
+        "errors sheets checkpoints options pixels registry plugins loading runtime tasks "
+        "evaluation asking pictures"
+    ),
     "study": (
         "errors options storage ops guards checkpoints strategy adapters registry plugins "
         "loading tasks results evaluation"
@@ -79,7 +83,7 @@ ROOMS = {
     ),
     "cli": (
         "errors lookup checkpoints options storage guards strategy registry plugins "
-        "loading tasks results evaluation pictures view study bench lmms reproduce"
+        "loading tasks results evaluation pictures view demo study bench lmms reproduce"
     ),
     "__main__": "cli",
 }

@@ -151,8 +151,25 @@ def test_results_are_a_table(tmp_path: Path) -> None:
     assert "At the same measured budget" in page.text
     assert "<b>careful</b>" in page.text
     page = Page(Runs(tmp_path, (*runs,))._repr_html_())
-    assert f"2 cells of {tmp_path}" in page.text
+    assert f"2 cells of {tmp_path.name}" in page.text
     assert page.text.count("careful") == 1
+
+
+def test_results_in_a_few_lines_of_text(tmp_path: Path) -> None:
+    """Without folders that only this machine has: notebooks store what they print."""
+    run = noted(tokenprune.read(written(tmp_path / "mine")), "careful")
+    first, *systems, headline, note = repr(run).splitlines()
+    assert first.startswith("mine: ")
+    assert len(systems) == len(run.roles)
+    for line, role in zip(systems, run.roles, strict=True):
+        assert run.summary.systems[role].label in line
+        assert "% of visual tokens" in line
+    assert "At the same measured budget" in headline
+    assert note == "careful"
+    cells = repr(Runs(tmp_path, (run, run)))
+    assert cells.splitlines()[0] == f"2 cells of {tmp_path.name}"
+    assert cells.count("careful") == 1
+    assert str(tmp_path) not in repr(run) + cells
 
 
 def noted(run: Any, note: str) -> Any:

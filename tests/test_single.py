@@ -49,6 +49,9 @@ def test_it_imports_no_lightning_and_shows_no_bar(clip: Path, tmp_path: Path) ->
     )
     assert done.stdout.splitlines()[-1] == "LOADED"
     assert "it/s" not in done.stderr and "━" not in done.stderr
+    told = done.stderr.partition(" A model that sees them:")[0]
+    assert told.startswith("note on clip.mp4: tiny knows coloured shapes that move, and nothing")
+    assert max(map(len, done.stderr.splitlines())) <= 80
 
 
 def test_lightning_would_get_the_same(clip: Path, tmp_path: Path) -> None:

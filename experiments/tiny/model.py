@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +17,12 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from experiments.tiny import settings
+from experiments.tiny.settings import MEAN, STD
 from experiments.tiny.text import END, IMAGE, PAD, VIDEO, ids
 from tokenprune.tasks.scenes import SIZE
 
 PATCH = 8
-MEAN, STD = 0.5, 0.5
 _GAZE = 4.5  # how sharply the tower's heads look at one neighbour at first: the logit of its patch
 
 
@@ -156,18 +156,4 @@ def save(
     model.bfloat16().save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
     tokens.save_pretrained(folder)
-    preprocessor = {
-        "video_processor_type": "LlavaOnevisionVideoProcessor",
-        "size": {"height": SIZE, "width": SIZE},
-        "do_resize": True,
-        "resample": 3,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [MEAN] * 3,
-        "image_std": [STD] * 3,
-        "do_convert_rgb": True,
-    }
-    (folder / "video_preprocessor_config.json").write_text(
-        json.dumps(preprocessor, indent=2) + "\n"
-    )
+    settings.write(folder)

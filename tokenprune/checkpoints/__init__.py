@@ -60,3 +60,18 @@ def note(*used: str | None) -> str | None:
         f"{what}: these figures show how a strategy behaves and that every part works; "
         "they are not the papers' results."
     )
+
+
+def knows(*used: str | None) -> str | None:
+    """What embedded models among those `used` can be asked about; for whoever shows them a film."""
+    mine = [name for name in dict.fromkeys(used) if name in _EMBEDDED]
+    if not mine:
+        return None
+    names, own = " and ".join(mine), "its" if len(mine) == 1 else "their"
+    verb = "knows" if len(mine) == 1 else "know"
+    return (
+        f"{names} {verb} coloured shapes that move, and nothing else ({own} own clips: tokenprune "
+        "data export tinyvqa out=shapes n=10). Of people, things and writing it sees nothing: the "
+        "answer shows what a strategy does, not what is in the video. A model that sees them: "
+        "model=llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
+    )

@@ -1,5 +1,5 @@
-"""What `tokenprune run` prints at the end: what one needs, in 80 columns; the rest is in
-`report.md`.
+"""What `tokenprune run` prints at the end: what was found, five columns, what to beware of, and
+where the rest is; in 80 columns.
 """
 
 from __future__ import annotations
@@ -11,40 +11,46 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tokenprune.cli.clip import answers, frames
+from tokenprune.cli import clip
 from tokenprune.evaluation.run import Finished
 from tokenprune.results import table
 from tokenprune.results.answer import RANDOM, STRATEGY, VANILLA
 from tokenprune.results.column import Column, Row
 from tokenprune.results.files import REPORT
-from tokenprune.results.notes import against_random, remarks
+from tokenprune.results.headline import headline
+from tokenprune.results.notes import remarks
 from tokenprune.results.statistics import Estimate
-from tokenprune.results.summary import Summary, SystemSummary
-from tokenprune.results.wording import UNTOLD, distance, duration, percent, score
+from tokenprune.results.summary import Summary
+from tokenprune.results.wording import UNTOLD, distance, duration, score
 
 WIDTH = 80
 _FIGURES = (
     Column("label", "", "the system's name", str),
-    Column("score", "score", "mean over categories, in per cent", str),
-    Column("to_vanilla", "minus vanilla", "in points", str),
-    Column("to_random", "minus random", "in points", str),
-    Column("kept", "visual tokens", "kept: measured, mean over LLM layers", str),
-    Column("answer", "time per answer", "from the inputs to the last token", str),
-    Column("prefill", "of it prefill", "of the LLM, where fewer tokens save time", str),
-    Column("strategy", "of it strategy", "stages and guide: what a strategy adds", str),
+    Column("score", "score", "mean over categories, in per cent"),
+    Column("to_vanilla", "minus vanilla", "in points"),
+    Column("kept", "visual\ntokens", "kept: measured, mean over LLM layers"),
+    Column("answer", "time per\nanswer", "from the inputs to the last token"),
 )
 _REAL = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
 
 
 def results(finished: Finished, width: int = WIDTH) -> RenderableType:
-    """The figures in question, what they say, what to beware of, and where to look next."""
+    """What was found, the figures in question, what to beware of, and where to look next."""
     summary = finished.summary
-    parts: list[RenderableType] = [_text(_about(summary))]
-    if summary.setting.video is not None:
-        parts += [answers(finished), frames(finished)]
-    parts += [_figures(summary, width), _text(" ".join(_reading(summary)), style="dim")]
-    told = [against_random(summary), *remarks(summary), summary.setting.note]
-    for line in filter(None, told):
+    asked = summary.setting.video is not None
+    found = [clip.headline(finished)] if asked else headline(summary)
+    parts: list[RenderableType] = [
+        *(_text(line, style="bold") for line in found),
+        Text(),
+        _text(_about(summary)),
+    ]
+    if asked:
+        parts += [clip.answers(finished), clip.frames(finished)]
+    else:
+        parts.append(_figures(summary, width))
+    parts.append(Text())
+    parts.append(_text(" ".join([*_reading(summary), *_spent(summary)]), style="dim"))
+    for line in filter(None, [*remarks(summary), summary.setting.note]):
         parts += [Text(), _text(line)]
     parts += [Text(), *(_whole(line) for line in _next(finished))]
     return Group(*parts)
@@ -71,13 +77,14 @@ def _about(summary: Summary) -> str:
 
 
 def _figures(summary: Summary, width: int) -> Table:
-    """A column for each system. Where that is too wide, intervals stand below what they belong to,
-    and a long name gives way to the role.
+    """A row for each system. Where that is too wide, intervals stand below what they belong to, and
+    a long name gives way to the role.
     """
     for apart, named in ((" ", True), ("\n", True), ("\n", False)):
         rows = list(_rows(summary, apart, named))
         columns = [column for column in _FIGURES if any(row[column.name] for row in rows)]
-        drawn = table.terminal(rows, columns, upright=True)
+        drawn = table.terminal(rows, columns)
+        drawn.show_edge = drawn.pad_edge = False
         if table.fits(drawn, width):
             break
     return drawn
@@ -89,31 +96,9 @@ def _rows(summary: Summary, apart: str, named: bool) -> Iterator[Row]:
             "label": system.label if named else role,
             "score": None if system.score is None else score(system.score, apart),
             "to_vanilla": None if system.to_vanilla is None else distance(system.to_vanilla, apart),
-            "to_random": None if system.to_random is None else distance(system.to_random, apart),
-            "kept": _kept(system),
-            **_times(system, summary.systems.get(VANILLA), apart),
+            "kept": clip.kept(system),
+            "answer": clip.time(system, summary.systems.get(VANILLA)),
         }
-
-
-def _kept(system: SystemSummary) -> str | None:
-    kept = system.measured["layer_average_ratio"]
-    return None if kept is None else f"{percent(kept)} %"
-
-
-def _times(
-    system: SystemSummary, vanilla: SystemSummary | None, apart: str
-) -> dict[str, str | None]:
-    """In milliseconds, with what is saved beside the full model; of what was timed."""
-    found: dict[str, str | None] = {}
-    between = ", " if apart == " " else apart
-    for name in ("answer", "prefill"):
-        ms = system.measured.get(f"{name}_ms")
-        full = None if vanilla is None else vanilla.measured.get(f"{name}_ms")
-        beside = None if system is vanilla else full
-        found[name] = None if ms is None else duration(ms, beside, between)
-    stages, guide = (system.measured.get(name) for name in ("strategy_ms", "probe_ms"))
-    found["strategy"] = None if stages is None else duration(stages + (guide or 0))
-    return found
 
 
 def _reading(summary: Summary) -> Iterator[str]:
@@ -129,11 +114,22 @@ def _reading(summary: Summary) -> Iterator[str]:
     if subject.measured.get("answer_ms") is not None:
         timed = summary.timed
         of = f"medians of {timed} answers" if timed > 1 else "one answer each, warming up included"
-        where = summary.environment["device"]
-        yield (
-            f"Times: {of}, on this machine ({where}), beside vanilla's; prefill: of the LLM; "
-            "strategy: its stages and its guide."
-        )
+        yield f"Times: {of}, on this machine ({summary.environment['device']})."
+
+
+def _spent(summary: Summary) -> Iterator[str]:
+    """Where the time of the strategy goes: what it costs, and what it saves."""
+    own, full = summary.subject.measured, summary.systems.get(VANILLA)
+    stages, prefill = own.get("strategy_ms"), own.get("prefill_ms")
+    if full is None or full is summary.subject or stages is None or prefill is None:
+        return
+    cost = duration(stages + (own.get("probe_ms") or 0))
+    before = full.measured.get("prefill_ms")
+    saved = "" if before is None else f" instead of {duration(before)}"
+    yield (
+        f"{summary.subject.label}: {cost} for its stages and its guide; then the LLM's prefill "
+        f"takes {duration(prefill)}{saved}."
+    )
 
 
 def _scored(scores: list[Estimate], categories: int) -> Iterator[str]:

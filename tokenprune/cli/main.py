@@ -29,6 +29,7 @@ COMMANDS = (
     "compare",
     "view",
     "draw",
+    "demo",
     "sweep",
     "bench",
     "reproduce",
@@ -49,6 +50,7 @@ examples:
   tokenprune reproduce dycoke/table1                   a paper's table, printed beside ours
   tokenprune view runs/mine                            the page report.html of a run, made again
   tokenprune draw runs/mine sample=8                   what a run kept of a sample, as a picture
+  tokenprune demo                                      a page to ask questions, side by side
   tokenprune data export tinyvqa out=DIR n=100         the benchmark as .mp4 files
 """
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from tokenprune.cli.command import Command, as_yaml, console, keys
@@ -51,6 +54,7 @@ def run(words: Sequence[str], line: str) -> None:
             shown = as_yaml(preview(config, pipeline))
         print(shown)
         return
+    _beforehand(config)
     with waiting() as tell:
         pipeline = pipeline_of(config)  # before the slow imports below
         check()
@@ -66,6 +70,17 @@ def run(words: Sequence[str], line: str) -> None:
             print(told)
         if config.report:
             look(finished)
+
+
+def _beforehand(config: RunConfig) -> None:
+    """What an embedded model can be asked, where it is shown a film: said on stderr, at once."""
+    from tokenprune import checkpoints
+    from tokenprune.storage import first_process
+
+    about = Path(config.video or config.task.partition(":")[2]).name
+    told = checkpoints.knows(config.model)
+    if about and told is not None and first_process():
+        print(fill(f"note on {about}: {told}", 80, break_on_hyphens=False), file=sys.stderr)
 
 
 def show(finished: Finished, everything: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import Any
 
 from tokenprune.dataframe import data_frame
 from tokenprune.errors import ConfigError
-from tokenprune.results import table
+from tokenprune.results import table, wording
 from tokenprune.results.answer import ASKED, ROLES, Answer, subject_of
 from tokenprune.results.column import Row
 from tokenprune.results.columns import measured, shown
 from tokenprune.results.files import CELLS, CONFIG, PARTS, RECORDS, SUMMARY
 from tokenprune.results.notes import against_random, legend, remarks
-from tokenprune.results.summary import Summary
+from tokenprune.results.summary import Summary, SystemSummary
+from tokenprune.results.wording import percent
 
 
 class Tabular(ABC):
@@ -51,12 +52,20 @@ class Tabular(ABC):
     frame = to_pandas  # its name before
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(Tabular):
     """A finished run."""
 
     folder: Path
     summary: Summary
+
+    def __repr__(self) -> str:
+        """Headline and scores; it names the folder without its place, which is nobody else's."""
+        summary = self.summary
+        title = f"{self.folder.name}: {summary.subject.label} on {summary.setting.model}"
+        lines = [f"{title}, {summary.samples} samples"]
+        lines += [f"  {_told(summary.systems[role])}" for role in self.roles]
+        return "\n".join([*lines, *filter(None, (against_random(summary), summary.setting.note))])
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -92,12 +101,20 @@ class Run(Tabular):
         return _drawn(f"{summary.subject.label} on {summary.setting.model}", rows, told)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Runs(Tabular, Sequence[Run]):
     """The cells of a sweep or study."""
 
     folder: Path
     cells: tuple[Run, ...]
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self.cells)} cells of {self.folder.name}"]
+        for run in self.cells:
+            subject = replace(run.summary.subject, label=run.folder.name)
+            lines.append(f"  {_told(subject)}")
+        notes = dict.fromkeys(run.summary.setting.note for run in self.cells)
+        return "\n".join([*lines, *filter(None, notes)])
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -112,7 +129,17 @@ class Runs(Tabular, Sequence[Run]):
     def _repr_html_(self) -> str:
         rows = [{**run.summary.subject.as_dict(), "label": run.folder.name} for run in self.cells]
         notes = dict.fromkeys(run.summary.setting.note for run in self.cells)
-        return _drawn(f"{len(rows)} cells of {self.folder}", rows, tuple(notes))
+        return _drawn(f"{len(rows)} cells of {self.folder.name}", rows, tuple(notes))
+
+
+def _told(system: SystemSummary) -> str:
+    """A system's score and what it kept, in one line."""
+    kept = percent(system.measured.get("layer_average_ratio"))
+    parts = [
+        None if system.score is None else wording.score(system.score),
+        f"{kept} % of visual tokens" if kept else None,
+    ]
+    return f"{system.label}: {', '.join(filter(None, parts)) or 'nothing known'}"
 
 
 def _drawn(title: str, rows: Sequence[Row], told: Iterable[str | None]) -> str:

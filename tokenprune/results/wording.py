@@ -61,14 +61,13 @@ def distance(found: Paired, apart: str = " ") -> str:
     return f"{points(found.value)}{apart}{within(found.interval)}".rstrip()
 
 
-def duration(ms: float, full: float | None = None, apart: str = ", ") -> str:
-    """`12 ms, 51 % less`: beside what the full model takes, where that is known."""
+def duration(ms: float, full: float | None = None) -> str:
+    """`12 ms (-51 %)`: beside what the full model takes, where that is known."""
     own = f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
     if not full:
         return own
     percents = round(100 * (ms / full - 1))
-    told = f"{abs(percents)} % {'more' if percents > 0 else 'less'}" if percents else "as long"
-    return f"{own}{apart}{told}"
+    return f"{own} ({percents:+d} %)" if percents else f"{own} (as long)"
 
 
 def change(found: Paired, apart: str = " ") -> str:

@@ -19,8 +19,8 @@ from tokenprune.guards import contract, vision
 from tokenprune.merging import onwards
 from tokenprune.precision import full_precision
 from tokenprune.runtime.layout import Layout, Unit, take
-from tokenprune.runtime.report import StageReport
 from tokenprune.runtime.seen import Chosen
+from tokenprune.runtime.stage_report import StageReport
 from tokenprune.runtime.tower import Sight
 from tokenprune.strategy import Condenser, Pipeline
 from tokenprune.tokens import Video, VisualTokens

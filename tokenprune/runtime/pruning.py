@@ -17,7 +17,7 @@ from tokenprune.guards import contract, masks
 from tokenprune.runtime.layout import Unit
 from tokenprune.runtime.prompt_state import Change, PromptState
 from tokenprune.runtime.reading import Below, LiveReading
-from tokenprune.runtime.report import StageReport
+from tokenprune.runtime.stage_report import StageReport
 from tokenprune.sequence import OTHER, TEXT, SequenceView, Survivors
 from tokenprune.strategy import Pipeline, PrefillStage, Settled
 

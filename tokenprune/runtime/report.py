@@ -6,7 +6,6 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +14,7 @@ from tokenprune.dataframe import data_frame
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
+from tokenprune.runtime.stage_report import StageReport
 from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
@@ -30,33 +30,6 @@ FIGURES = (
     "decode_changes",
     "unseen_from",
 )
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """One stage on one sample; lists are per frame."""
-
-    strategy: str
-    layer: int | None  # LLM layer it acted before; None: at the LLM's input
-    before: list[int]
-    budget: list[int]
-    after: list[int]
-    condensed: bool = False  # whether the counts are its result, so that the budget is what it kept
-    merged: bool = False  # whether a row that is left may stand for several tokens
-
-    @classmethod
-    def joined(cls, parts: Sequence[StageReport]) -> StageReport:
-        """One stage on several videos of a sample."""
-        before = [*chain(*(part.before for part in parts))]
-        budget = [*chain(*(part.budget for part in parts))]
-        after = [*chain(*(part.after for part in parts))]
-        merged = any(part.merged for part in parts)
-        first = parts[0]
-        return cls(first.strategy, first.layer, before, budget, after, first.condensed, merged)
-
-    @property
-    def acted(self) -> bool:
-        return self.before != self.after or self.merged
 
 
 @dataclass

@@ -16,7 +16,7 @@ from tokenprune.adapters import VideoLLM
 from tokenprune.errors import PromptError
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Unit
-from tokenprune.runtime.report import StageReport
+from tokenprune.runtime.stage_report import StageReport
 from tokenprune.runtime.tower import TowerReading
 from tokenprune.tokens import VisualTokens
 

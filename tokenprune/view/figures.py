@@ -184,8 +184,7 @@ def _plot(
                 (wide * place, TALL * (1 - value / 100)) for place, value in enumerate(values)
             ]
             path = "M" + "L".join(f"{x:.4g} {y:.4g}" for x, y in places)
-            words = f"{min(values):.1f} to {max(values):.1f} %, mean {statistics.fmean(values):.1f}"
-            curves.append(Curve(role, run.summary.systems[role].label, path, words))
+            curves.append(Curve(role, run.summary.systems[role].label, path, _words(values)))
     return Plot(title, curves, ends)
 
 
@@ -195,3 +194,10 @@ def _path(values: Sequence[float]) -> str:
     return "M" + "L".join(
         f"{wide * place:.4g} {TALL * (1 - value / 100):.4g}" for place, value in places
     )
+
+
+def _words(values: Sequence[float]) -> str:
+    least, most = f"{min(values):.1f}", f"{max(values):.1f}"
+    if least == most:
+        return f"{most} % everywhere"
+    return f"{least} to {most} %, mean {statistics.fmean(values):.1f} %"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tokenprune import sheets
 from tokenprune.errors import ConfigError
-from tokenprune.results import begun
+from tokenprune.results.files import CONFIG, PAGE
+from tokenprune.results.headline import headline
 from tokenprune.results.notes import legend, remarks
 from tokenprune.results.read import Run, Runs, read
 from tokenprune.results.report import asked
@@ -19,12 +21,10 @@ from tokenprune.view import figures
 from tokenprune.view.answers import MEANINGS, SIGNS, Sample, counted, samples
 from tokenprune.view.contact import contacts, reasons
 from tokenprune.view.frames import Frames
-from tokenprune.view.headline import headline
 
-PAGE = "report.html"  # in a run's folder
 _TEMPLATES = Path(__file__).parent / "templates"
 _BYTES = 4_600_000  # of a page, about
-_OPEN = 3  # samples that are unfolded from the beginning
+_OPEN = 3  # samples whose answer changed that are unfolded from the beginning
 
 
 class Written(NamedTuple):
@@ -96,12 +96,14 @@ def _figures(run: Run) -> dict[str, Any]:
 
 
 def _given(folder: Path) -> dict[str, str]:
-    """The parts of `config.yaml` that a reader may want to copy."""
-    from yaml import safe_dump
-
-    content = begun.whole(folder) or {}
-    dump = functools.partial(safe_dump, sort_keys=False, allow_unicode=True)
-    return {name: dump({name: content[name]}) for name in ("run", "systems") if name in content}
+    """The parts of `config.yaml` that a reader may want to copy, as they stand there."""
+    file = folder / CONFIG
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return {
+        name: part.group()
+        for name in ("run", "systems")
+        if (part := re.search(rf"^{name}:\n(?:[ -].*\n)*", text, re.MULTILINE))
+    }
 
 
 def _told(found: Sequence[Sample]) -> int:

@@ -1,4 +1,4 @@
-"""What a run says, in sentences: the first thing on its page."""
+"""What a run says, in sentences: the first thing in the terminal and on its page."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""`tokenprune demo`: a page on this machine to ask questions of a clip, strategies side by side."""
