@@ -23,7 +23,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
         assert file.abs_src_path is not None
         made = page(json.loads(Path(file.abs_src_path).read_text(encoding="utf-8")))
-        files.append(File.generated(config, f"{file.src_uri.removesuffix('.ipynb')}.md", content=made))
+        files.append(
+            File.generated(config, f"{file.src_uri.removesuffix('.ipynb')}.md", content=made)
+        )
     return files
 
 
