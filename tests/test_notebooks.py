@@ -110,5 +110,7 @@ def test_a_notebook_becomes_a_page():
     ]
     page = hook.page({"cells": cells})
     assert "```sh\ntokenprune list\n```\n\n```text\none\ntwo\n```" in page
-    assert "```python\ndraw()\n```\n\n<div>\n<p>\nx</p>\n</div>" in page
+    drawn = page.split("```python\ndraw()\n```\n\n")[1]
+    assert drawn.startswith("<div ") and drawn.endswith("<p>\nx</p>\n</template></div>\n")
+    assert "\n\n" not in drawn.rstrip(), "one block of HTML"
     assert "[next](tour.md)" in hook.on_page_markdown(page)

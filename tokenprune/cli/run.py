@@ -8,18 +8,17 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.cli.command import DETAILS, WIDTH, Command, as_yaml, console, keys, narrow
 from tokenprune.cli.view import look
 from tokenprune.cli.waiting import waiting
 from tokenprune.evaluation.config import SECTION, RunConfig, parse
+from tokenprune.evaluation.logs import KEY, log
 from tokenprune.loading.installed import check
 from tokenprune.options import printing, switched
 
 if TYPE_CHECKING:
     from tokenprune.evaluation.run import Finished
     from tokenprune.strategy import Pipeline
-
-DETAILS = "details"  # a word of how results are shown, which changes none of them
 
 ABOUT = """Runs a strategy, the full model and random pruning at the same measured budget on the
 same samples, prints what one needs, and writes report.html to look at, report.md with every figure,
@@ -62,6 +61,11 @@ def run(words: Sequence[str], line: str) -> None:
         finished = evaluate(config, pipeline, line, tell)
     if finished is not None:  # None: another process has the results
         show(finished, everything)
+        if (logger := config.trainer.get(KEY)) is not None:
+            with waiting() as tell:
+                tell(f"logging with {logger}")
+                told = log(logger, finished.folder)
+            print(told)
         if config.report:
             look(finished)
 
@@ -74,22 +78,21 @@ def _beforehand(config: RunConfig) -> None:
     about = Path(config.video or config.task.partition(":")[2]).name
     told = checkpoints.knows(config.model)
     if about and told is not None and first_process():
-        print(fill(f"note on {about}: {told}", 80, break_on_hyphens=False), file=sys.stderr)
+        print(fill(f"note on {about}: {told}", WIDTH, break_on_hyphens=False), file=sys.stderr)
 
 
 def show(finished: Finished, everything: bool) -> None:
     """What one needs, in at most 80 columns, or every figure in as many as there are."""
     from tokenprune.cli.details import details
-    from tokenprune.cli.display import WIDTH, results
+    from tokenprune.cli.display import results
 
     if everything:
         screen = console()
         screen.print(details(finished, screen.width))
         return
-    screen = console(WIDTH)
-    width = min(WIDTH, screen.width)
+    screen = narrow()
     # a path is never broken, nor cut
-    screen.print(results(finished, width), width=width, crop=False)
+    screen.print(results(finished, screen.width), crop=False)
 
 
 def pipeline_of(config: RunConfig) -> Pipeline:
