@@ -116,7 +116,10 @@ def shown(done: Swept) -> str:
             "fastv.layer= is an option of no strategy in strategy=dycoke: add fastv",
         ),
         (["strategy=fastv", "fastvv.layer=1"], "did you mean fastv.layer=?"),
-        (["strategy=fastv", "trainer.devices=2"], "trainer.devices= is an option of no strategy"),
+        (
+            ["strategy=fastv", "trainer.devices=2"],
+            "trainer.devices= is a key of `tokenprune run`: cells take trainer.logger=",
+        ),
         (["strategy=fastv", "fastv.layers=1"], "fastv.layers=1: Key 'layers' not in"),
         (["strategy=fastv", "fastv.layer="], "fastv.layer= is empty"),
         (["strategy=fastv", "fastv.layer=1,1"], "fastv.layer= names 1 twice"),

@@ -12,6 +12,7 @@ from tokenprune.cli.command import DETAILS, WIDTH, Command, as_yaml, console, ke
 from tokenprune.cli.view import look
 from tokenprune.cli.waiting import waiting
 from tokenprune.evaluation.config import SECTION, RunConfig, parse
+from tokenprune.evaluation.logs import KEY, log
 from tokenprune.loading.installed import check
 from tokenprune.options import printing, switched
 
@@ -60,6 +61,11 @@ def run(words: Sequence[str], line: str) -> None:
         finished = evaluate(config, pipeline, line, tell)
     if finished is not None:  # None: another process has the results
         show(finished, everything)
+        if (logger := config.trainer.get(KEY)) is not None:
+            with waiting() as tell:
+                tell(f"logging with {logger}")
+                told = log(logger, finished.folder)
+            print(told)
         if config.report:
             look(finished)
 

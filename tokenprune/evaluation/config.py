@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation import logs
 from tokenprune.loading.variant import Prompted
 from tokenprune.options import (
     Size,
@@ -31,7 +32,8 @@ SECTION = "run"  # the part of config.yaml that holds a run's keys
 LMMS = "lmms:"  # before the name of a task of lmms-eval
 FILE_FRAMES = 32
 LONGEST = 48  # new tokens, where neither the task nor the user says
-TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")  # of Lightning's Trainer
+# of Lightning's Trainer
+TRAINER = ("accelerator", "devices", "logger", "num_nodes", "precision", "strategy")
 # what a resumed run may do otherwise; of a plug-in its code is compared, wherever it lies
 _FREE = (
     "out",
@@ -121,7 +123,9 @@ class RunConfig(Prompted):
         None, "processes that decode videos; one per spare core, at most 4, for files"
     )
     trainer: dict[str, Any] = key(
-        dict, "Lightning's: trainer.devices=2 trainer.strategy=ddp trainer.num_nodes=2 ..."
+        dict,
+        "Lightning's: trainer.devices=2 trainer.strategy=ddp trainer.num_nodes=2 ..., and "
+        "trainer.logger=csv, tensorboard, wandb or mlflow",
     )
     # of strategies, as {"dycoke": {"merge": 0.5}}
     options: dict[str, Any] = field(default_factory=dict)
@@ -144,6 +148,7 @@ class RunConfig(Prompted):
                 keys = [f"trainer.{key}" for key in TRAINER]
                 near = meant(f"trainer.{name}", keys)
                 raise ConfigError(f"unknown key 'trainer.{name}'{near} Keys: {', '.join(keys)}")
+        logs.check(self.trainer)
         self._check_source()
 
     def _check_source(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation.logs import KEY
 from tokenprune.loading.checkpoint import configuration
 from tokenprune.loading.device import pick_device, pick_dtype
 
@@ -43,7 +44,8 @@ def placement(
     it is loaded on the CPU: only its processes know which device is theirs. `spread`: accelerate
     puts the model on several devices.
     """
-    options = dict(trainer)
+    # what logs results moves no model
+    options = {name: value for name, value in trainer.items() if name != KEY}
     if whole := _WHOLE.get(str(options.get("precision"))):
         if dtype not in ("auto", whole):
             raise ConfigError(

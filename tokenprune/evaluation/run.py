@@ -12,6 +12,7 @@ from typing import Any
 
 from tokenprune.adapters import adapt
 from tokenprune.errors import PromptError
+from tokenprune.evaluation import logs
 from tokenprune.evaluation.config import LMMS, RunConfig
 from tokenprune.evaluation.figures import figures_of
 from tokenprune.evaluation.fitting import BatchSize, batch_size
@@ -68,6 +69,7 @@ def run(
     `pipeline` is what `config` names, resolved. None from a process that is not the first of
     several. Raises TokenpruneError, OSError; what is left then, `run_folder` says.
     """
+    logs.check_installed(config.trainer)
     fetched = not _is_here(config)
     with run_folder(out=config.out, resume=config.resume, spec=str(pipeline)) as folder:
         tell("" if fetched else f"looking at {Path(config.video or config.task).name}")

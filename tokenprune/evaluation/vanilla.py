@@ -12,6 +12,7 @@ from typing import Any
 
 from tokenprune.evaluation.fitting import BatchSize, halves
 from tokenprune.evaluation.known import Known
+from tokenprune.evaluation.logs import KEY
 from tokenprune.evaluation.plan import Plan
 from tokenprune.loading.variant import CHOICES
 from tokenprune.results.answer import VANILLA
@@ -64,7 +65,7 @@ def vanilla(
 ) -> Vanilla:
     """`samples` is the task's fingerprint, `place` the environment of `record.environment`."""
     # what logs results changes none
-    trainer = {name: value for name, value in plan.config.trainer.items() if name != "logger"}
+    trainer = {name: value for name, value in plan.config.trainer.items() if name != KEY}
     loop = {
         "max_new_tokens": plan.max_new_tokens,
         "trainer": trainer,

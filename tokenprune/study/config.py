@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation import logs
 from tokenprune.evaluation.config import default_frames
 from tokenprune.loading.variant import Prompted
 from tokenprune.options import (
@@ -67,6 +68,9 @@ class CellConfig(Prompted):
         "auto, float32, bfloat16 or float16; auto is float32 on a CPU, else the checkpoint's",
     )
     workers: int | None = key(None, "processes; as many as cores on a CPU, else 1")
+    trainer: dict[str, Any] = key(
+        dict, "trainer.logger=csv, tensorboard, wandb or mlflow: logs every cell as it is finished"
+    )
     plugin: list[str] = key(
         list, "a Python file of yours that defines strategies; may be repeated", repeated=True
     )
@@ -74,6 +78,12 @@ class CellConfig(Prompted):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, "frames", "samples", "limit", "max_new_tokens", "batch_size", "workers")
+        for name in self.trainer:
+            if name != logs.KEY:
+                raise ConfigError(
+                    f"trainer.{name}= is a key of `tokenprune run`: cells take trainer.logger="
+                )
+        logs.check(self.trainer)
         check_sampling(self.sampling)
         check_short(self.short)
         if self.frames is None:
@@ -162,7 +172,7 @@ def _in_file(name: str) -> dict[str, Any]:
 
 def command(file: Path, words: Sequence[str]) -> str:
     """The command that makes the same numbers, without what is true of one machine only."""
-    local = re.compile(r"(out|report|workers)=")
+    local = re.compile(r"(out|report|workers|trainer\.logger)=")
     kept = [word for word in words if "=" in word and not local.match(word)]
     name = file.name if file.is_absolute() else file.as_posix()
     return " ".join(["tokenprune study", name, *kept])

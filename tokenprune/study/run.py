@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation import logs
 from tokenprune.evaluation.config import LONGEST
 from tokenprune.evaluation.extent import check_context, longest_text, questions_of, uncompressed
 from tokenprune.loading.checkpoint import configuration, settled
@@ -61,6 +62,7 @@ def study(file: Path, config: StudyConfig, command: str) -> Studied:
     Raises TokenpruneError, OSError; nothing is ever half-written.
     """
     _needs("matplotlib", "a study draws plots")
+    logs.check_installed(config.trainer)
     load_plugins(config.plugin)
     cells = plan_cells(config, extent_of(config))
     out = folder_of(file, config)
@@ -82,6 +84,7 @@ def sweep(config: SweepConfig, command: str = "tokenprune sweep") -> Swept:
     """
     _needs("matplotlib", "a sweep draws plots")
     _needs("pyarrow", "a sweep writes Parquet")
+    logs.check_installed(config.trainer)
     load_plugins(config.plugin)
     study, cells = plan_grid(config, extent_of(config))
     folder = Path(config.folder).expanduser()

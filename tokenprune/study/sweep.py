@@ -25,6 +25,7 @@ from tokenprune.options import (
 )
 from tokenprune.study.config import CellConfig
 
+_ELSEWHERE = ("out", "workers", "trainer")  # keys that change no result
 KEEP = (0.5, 0.25, 0.1)
 
 
@@ -70,7 +71,7 @@ class SweepConfig(CellConfig):
         """`out`, or a name that only the same sweep has: the same command finds it again."""
         if self.out is not None:
             return self.out
-        given = {key: value for key, value in vars(self).items() if key not in ("out", "workers")}
+        given = {key: value for key, value in vars(self).items() if key not in _ELSEWHERE}
         text = json.dumps(given, sort_keys=True, default=str)
         import hashlib  # slow, and help needs none
 

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation import logs
 from tokenprune.guards import blame
 from tokenprune.loading.device import cores
 from tokenprune.plugins import load_plugins
@@ -40,14 +41,13 @@ class Job(NamedTuple):
     settings: Settings
     folder: Path
 
-    def run(self, runner: Runner) -> str:
-        """Runs and stores it; returns its label."""
+    def run(self, runner: Runner) -> None:
+        """Runs and stores it."""
         answers = runner.run(self.cell)
         made = cell_files.Made(answers, runner.prompts(answers), runner.figures(answers))
         environment = {**self.settings.environment, **runner.settled()}
         settings = dataclasses.replace(self.settings, environment=environment)
         cell_files.write(self.folder, self.cell, settings, made)
-        return self.cell.label
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,14 +58,15 @@ def work(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
     """Runs `jobs`. Whatever happens, what is on disk is whole, and a second call does the rest."""
     if not jobs:
         return
-    done = 0
+    done, told = 0, None
     try:
         finished = _alone(config, jobs) if workers == 1 else _together(config, jobs, workers)
         # however this ends, its processes end with it
         with _progress(len(jobs)) as step, closing(finished):
-            for label in finished:
+            for job in finished:
                 done += 1
-                step(done, label)
+                step(done, job.cell.label)
+                told = _logged(config, job)
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted after {done} of {len(jobs)} cells, which stay in "
@@ -73,25 +74,41 @@ def work(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
             "the same command does the rest"
         ) from None
 
+    if told is not None:
+        print(told, file=sys.stderr)
+
+
+def _logged(config: StudyConfig, job: Job) -> str | None:
+    """What a logger says about a finished cell; one that fails does not keep others from being
+    run.
+    """
+    if (name := config.trainer.get(logs.KEY)) is None:
+        return None
+    try:
+        return logs.log(name, job.folder, job.folder.parent.parent / logs.LOGS)
+    except ConfigError as error:
+        return str(error)
+
 
 def default_workers(device: torch.device) -> int:
     """One per core that this process may use; an accelerator is not shared."""
     return cores() if device.type == "cpu" else 1
 
 
-def _alone(config: StudyConfig, jobs: Sequence[Job]) -> Generator[str, None, None]:
+def _alone(config: StudyConfig, jobs: Sequence[Job]) -> Generator[Job, None, None]:
     """In this process, as the workers do it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         runner = Runner(config)
         for job in jobs:
-            yield job.run(runner)
+            job.run(runner)
+            yield job
     finally:
         torch.set_num_threads(threads)
 
 
-def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generator[str, None, None]:
+def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generator[Job, None, None]:
     """In `workers` processes, whoever is free takes the next cell."""
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
@@ -101,8 +118,10 @@ def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generat
         initargs=(config,),
     )
     try:
-        for finished in as_completed([pool.submit(_do, job) for job in jobs]):
-            yield finished.result()
+        running = {pool.submit(_do, job): job for job in jobs}
+        for finished in as_completed(running):
+            finished.result()
+            yield running[finished]
         pool.shutdown()
     except BrokenProcessPool:
         raise ConfigError(
@@ -133,9 +152,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _do(job: Job) -> str:
+def _do(job: Job) -> None:
     with blame.travelling():
-        return job.run(_RUNNER[0])
+        job.run(_RUNNER[0])
 
 
 @contextmanager

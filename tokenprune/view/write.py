@@ -109,7 +109,7 @@ def _given(folder: Path) -> dict[str, str]:
 def _told(found: Sequence[Sample]) -> int:
     """Bytes of the list of samples and of all else, about."""
     words = sum(len(one.question) + sum(len(said.text) for said in one.said) for one in found)
-    return 60_000 + 1_500 * len(found) + 2 * words
+    return 50_000 + 1_100 * len(found) + 2 * words
 
 
 def _cells(runs: Runs) -> str:
