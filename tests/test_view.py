@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from clips import write_video
 from running import annotate
-from tokenprune.view.headline import headline
 
 from tokenprune.cli.main import main
 from tokenprune.cli.view import look
 from tokenprune.evaluation.run import Finished
+from tokenprune.results.headline import headline
 from tokenprune.results.read import read_run
 from tokenprune.storage import replace
 from tokenprune.tasks.tinyvqa import TinyVQA
