@@ -86,4 +86,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(ViewConfig)),
     "FOLDER KEY=VALUE",
     run,
+    schema=ViewConfig,
 )
