@@ -88,4 +88,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(ViewConfig)),
     "FOLDER KEY=VALUE",
     run,
+    schema=ViewConfig,
 )
