@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import multiprocessing
 import re
@@ -19,6 +20,13 @@ import yaml
 from docs_code import COMMANDS, ROOT, Block, blocks, commands, small
 
 from tokenprune.loading.checkpoint import load
+
+NEEDED = ("matplotlib", "pandas", "pyarrow")
+LACKING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.join(LACKING)}"),
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout: no Makefile"),
+]
 
 # written by the commands that they name, with what these said; they are tested with those
 WRITTEN = "docs/results/"

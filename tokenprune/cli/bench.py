@@ -56,4 +56,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(BenchConfig, besides=True)),
     "KEY=VALUE",
     run,
+    schema=BenchConfig,
 )

@@ -26,6 +26,7 @@ class Command:
     run: Callable[[Sequence[str], str], None]  # its words, and the whole command line
     group: str = ""  # what the --help of the first of two words says
     foreign: bool = False  # reads options like --model by itself, --help among them
+    schema: type | None = None  # the dataclass of its keys, which a shell completes
 
 
 def keys(schema: type, besides: bool = False) -> str:

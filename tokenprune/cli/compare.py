@@ -65,4 +65,6 @@ def run(words: Sequence[str], line: str) -> None:
         print(f"wrote {config.out}")
 
 
-COMMAND = Command("compare", "two finished runs", ABOUT, "FOLDER FOLDER out=FILE", run)
+COMMAND = Command(
+    "compare", "two finished runs", ABOUT, "FOLDER FOLDER out=FILE", run, schema=CompareConfig
+)

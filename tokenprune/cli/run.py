@@ -149,4 +149,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(RunConfig, besides=True)),
     "KEY=VALUE",
     run,
+    schema=RunConfig,
 )

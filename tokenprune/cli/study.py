@@ -52,4 +52,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(StudyConfig, besides=True)),
     "FILE KEY=VALUE",
     run,
+    schema=StudyConfig,
 )

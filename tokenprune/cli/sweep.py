@@ -50,4 +50,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(SweepConfig, besides=True)),
     "KEY=VALUE",
     run,
+    schema=SweepConfig,
 )
