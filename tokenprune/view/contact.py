@@ -127,9 +127,9 @@ def _sheet(
         pictures,
         unpack(tokens),
         grids,
-        seconds=_seconds(record, len(grids), len(tokens["videos"])),
+        seconds=seconds_of(record, len(grids), len(tokens["videos"])),
         weights=tokens.get("frame_weights"),
-        evidence=_evidence(record, len(grids)) if footage is None else footage.evidence,
+        evidence=evidence_of(record, len(grids)) if footage is None else footage.evidence,
         answer=made["prediction"],
         layers=tokens["kept_per_layer"],
         full=tokens["full"],
@@ -138,14 +138,14 @@ def _sheet(
     )
 
 
-def _seconds(record: Mapping[str, Any], frames: int, videos: int) -> list[float] | None:
+def seconds_of(record: Mapping[str, Any], frames: int, videos: int) -> list[float] | None:
     """When the frames appear, of one video; the first of a pair stands for both."""
     if (times := record["frame_times"]) is None or videos > 1 or len(times) < frames:
         return None
     return [times[place * len(times) // frames] for place in range(frames)]
 
 
-def _evidence(record: Mapping[str, Any], frames: int) -> tuple[int, ...]:
+def evidence_of(record: Mapping[str, Any], frames: int) -> tuple[int, ...]:
     """As a footage would have it, where one can tell without."""
     shown = len(record["frame_times"] or range(frames))
     found = record["evidence"] or ()

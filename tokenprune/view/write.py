@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenprune import sheets
+from tokenprune import checkpoints, sheets
 from tokenprune.errors import ConfigError
 from tokenprune.results.files import CONFIG, PAGE
 from tokenprune.results.headline import headline
@@ -74,10 +74,12 @@ def write(
 
 def _figures(run: Run) -> dict[str, Any]:
     """All that the page has besides samples."""
-    summary = run.summary
+    summary, setting = run.summary, run.summary.setting
     return {
         "folder": run.folder,
-        "setting": summary.setting,
+        "setting": setting,
+        # cells of studies have none: the study says it for all of them
+        "note": setting.note or checkpoints.note(setting.model, setting.assistant),
         "systems": summary.systems,
         "headline": list(headline(summary)),
         "remarks": list(remarks(summary)),
