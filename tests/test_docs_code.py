@@ -49,6 +49,7 @@ MISSING = {
     "task=lmms:": "tokenprune-video[lmms]",
     "lmms": "tokenprune-video[lmms]",
     "judge=": "tokenprune-video[lmms]",
+    "model=shape:": "the weights of model=shape:",  # more than this machine's memory
 }
 
 
