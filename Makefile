@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FLAGS  ?=
 
-.PHONY: help run study methods rules papers test check bench bench-quick efficiency gallery docs site clean
+.PHONY: help run study methods rules papers test check bench bench-quick efficiency gallery notebooks docs site clean
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -54,6 +54,9 @@ efficiency: $(STAMP) ## measures at real size, into docs/results/efficiency.md: 
 
 gallery: $(STAMP) ## what each strategy keeps of one clip, into docs/gallery.md, and the README's pictures: a minute
 	@$(BIN)/python docs/gallery.py $(FLAGS)
+
+notebooks: $(STAMP) ## runs the notebooks and stores what they show: two minutes
+	@$(BIN)/python docs/notebooks.py $(FLAGS)
 
 docs: $(STAMP) ## refreshes the generated parts of the documentation
 	@$(BIN)/python docs/generate.py

@@ -103,11 +103,11 @@ def subject(keep: float) -> Subject:
     return Subject.of(FigureConfig(sample=SAMPLE, keep=keep, options=options(), **fixed))
 
 
-def shown(one: Subject, spec: str, repeats: int = REPEATS) -> Shown:
-    """What a pipeline keeps and says; times are the fastest of so many answers after a
-    first one: what else a machine does only adds to them."""
-    made = [_answered(one, spec) for _ in range(repeats + 1)]
-    report, times = made[0].report[0], [each.time for each in made[1:]] or [made[0].time]
+def shown(spec: str, made: Sequence[Generated]) -> Shown:
+    """What a pipeline keeps and says. Times are the fastest of its answers after the first one:
+    what else a machine does only adds to them.
+    """
+    report, times = made[0].report[0], [each.time for each in made[1:] or made]
     video = report.videos[0]
     return Shown(
         spec,
@@ -122,11 +122,19 @@ def shown(one: Subject, spec: str, repeats: int = REPEATS) -> Shown:
     )
 
 
-def _answered(one: Subject, spec: str) -> Generated:
+def answered(one: Subject, specs: Sequence[str], rounds: int = 1) -> dict[str, list[Generated]]:
+    """The answers of pipelines, which take turns so that none has the busy minute to itself."""
     settings = {"max_new_tokens": one.config.max_new_tokens, **GREEDY}
-    pipeline = pipeline_of(one, spec)
-    with torch.no_grad():
-        return generate(one.model, pipeline, one.processor, one.inputs(), settings, timed=True)
+    found: dict[str, list[Generated]] = {spec: [] for spec in specs}
+    for _ in range(rounds):
+        for spec, made in found.items():
+            pipeline = pipeline_of(one, spec)
+            with torch.no_grad():
+                asked = generate(
+                    one.model, pipeline, one.processor, one.inputs(), settings, timed=True
+                )
+            made.append(asked)
+    return found
 
 
 def _fastest(times: Iterable[Mapping[str, float | None]], name: str) -> float:
@@ -148,8 +156,8 @@ def measured(loose: Subject, tight: Subject) -> dict[str, Any]:
         "evidence": [*loose.sample.evidence],
         "machine": platform.machine(),
         "torch": torch.__version__,
-        "gallery": [asdict(shown(loose, spec)) for spec in all_],
-        "first": [asdict(shown(tight, spec, repeats=1)) for spec in first],
+        "gallery": [asdict(shown(*each)) for each in answered(loose, all_, REPEATS + 1).items()],
+        "first": [asdict(shown(*each)) for each in answered(tight, first).items()],
     }
 
 

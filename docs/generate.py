@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from textwrap import dedent
+from textwrap import dedent, wrap
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))  # which read the same imports, to refuse arrows upwards
@@ -151,7 +151,22 @@ def escaped(text: str) -> str:
     return re.sub(r"([|<\[\]*_])", r"\\\1", text)
 
 
+def names_part() -> str:
+    """The strategies by stage, in lines that are no wider than the rest of the README."""
+    from tokenprune.cli.catalogue import HEADINGS, by_stage
+
+    lines = []
+    for stage, found in by_stage().items():
+        name, _, meaning = HEADINGS[stage].partition(": ")
+        names = ", ".join(f"`{entry.name}`" for entry in found)
+        line = f"* **{name}** ({meaning}): {names}"
+        lines += wrap(line, 100, subsequent_indent="  ", break_on_hyphens=False)
+    lines += ["", "[The table](docs/strategies.md) has their options, defaults and papers."]
+    return "\n".join(lines)
+
+
 PARTS = {
+    "names": names_part,
     "strategies": strategies_part,
     "columns": columns_part,
     "models": models_part,

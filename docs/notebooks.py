@@ -1,4 +1,4 @@
-"""Runs the notebooks and stores what they show: `python docs/notebooks.py` (or `make notebooks`)."""
+"""Runs the notebooks and stores what they show: `python docs/notebooks.py` (`make notebooks`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent / "notebooks"
@@ -32,8 +31,8 @@ def execute(book: Any) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     env = {**os.environ, **_QUIET, "PATH": path}
     with tempfile.TemporaryDirectory() as folder:
-        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
-        client = NotebookClient(book, km=kernel, timeout=_SECONDS, record_timing=False)
+        client = NotebookClient(book, timeout=_SECONDS, record_timing=False)
+        client.extra_arguments = ["--IPKernelApp.log_level=ERROR"]  # TCP on this machine is meant
         client.execute(cwd=folder, env=env)
 
 

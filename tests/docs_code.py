@@ -23,7 +23,7 @@ from tokenprune.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 FENCED = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[^\n`]*)\n", re.MULTILINE)
-WHY = re.compile(r"<!-- not run: (.+?) -->\s*\Z", re.DOTALL)
+WHY = re.compile(r"<!-- not run: ((?:(?!-->).)+) -->\s*\Z", re.DOTALL)
 COMMANDS = ("console", "sh")
 SMALL = {
     "run": ("limit=2", "frames=8", "max_new_tokens=2", "device=cpu", "workers=0"),

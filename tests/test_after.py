@@ -176,6 +176,31 @@ def test_what_the_newest_token_would_choose_anew_is_refused_without_a_cache(mode
     assert len(session.reports) == 5
 
 
+@pytest.fixture
+def sent(model):
+    """A model whose every call gets its arguments in new containers, as one on several devices."""
+    hooks = pytest.importorskip("accelerate.hooks", reason="device_map needs accelerate")
+    here = hooks.AlignDevicesHook(execution_device=torch.device("cpu"), io_same_device=True)
+    hooks.add_hook_to_module(model, here)
+    yield model
+    hooks.remove_hook_from_module(model)
+
+
+def test_features_are_known_again_when_their_containers_are_new(sent):
+    inputs = prompt(4)
+    media = {"pixel_values_videos": inputs["pixel_values_videos"]}
+    words = {name: part for name, part in inputs.items() if name not in media}
+    with attach(sent, "visionzip") as session:
+        cached = sent.generate(**inputs, **GREEDY)
+        assert torch.equal(sent.generate(**inputs, **GREEDY, use_cache=False), cached)
+        assert torch.equal(sent.generate(**words, **session.encode(**media), **GREEDY), cached)
+    with (
+        attach(sent, "fastv"),
+        pytest.raises(UnsupportedGenerationError, match="generate with use_cache=True"),
+    ):
+        sent.generate(**inputs, **GREEDY, use_cache=False)
+
+
 def test_readings_of_the_tower_belong_to_the_features_they_came_with(model):
     """Another video's features, made outside, have none."""
     inputs, other = prompt(4), prompt(4, seed=1)

@@ -123,6 +123,20 @@ def test_another_session_does_not_know_what_was_seen(tiny: Any, frames: Any) -> 
         model.generate(**text, **seen, **how)
 
 
+def test_an_assistant_weighs_frames(tiny: Any, frames: Any) -> None:
+    nano = tokenprune.load("nano", device="cpu")
+    own = tokenprune.ask(tiny, frames, ASKED, "visionzip+dytok", max_new_tokens=1)
+    with looks(tiny.model) as calls:
+        guided = tokenprune.ask(
+            tiny, frames, ASKED, "visionzip+dytok", max_new_tokens=1, assistant=nano
+        )
+    assert len(calls) == 1
+    assert "tiny and nano are embedded models" in repr(guided)
+    for one, other in zip(own, guided, strict=True):
+        assert one.report.kept == other.report.kept
+        assert one.report.frame_weights != other.report.frame_weights
+
+
 def test_nothing_to_encode_is_said(tiny: Any, frames: Any) -> None:
     with tokenprune.attach(tiny.model, "dycoke") as session:
         with pytest.raises(TokenpruneError, match="no videos to encode in input_ids: pass what"):
@@ -166,6 +180,7 @@ def test_what_is_asked_wrongly_is_said_before_anything_is_answered(tiny: Any, fr
             {"strategy": "fastv", "keep": 0.5, "options": {"fastv.drop": 0.5}},
             "keep= sets fastv.drop",
         ),
+        "nobody to guide": ({"assistant": tiny}, "none has no allocator that an assistant"),
         "options of a pipeline": (
             {"strategy": tokenprune.build("fastv"), "options": {"fastv.drop": 0.5}},
             "already has its fields",

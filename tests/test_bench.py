@@ -5,25 +5,31 @@ they claim.
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from models import llava_onevision
+from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from tokenprune import registry
 from tokenprune.adapters import adapt
 from tokenprune.bench import memory, plan
 from tokenprune.bench.candidates import Attached, Dense
+from tokenprune.bench.columns import FIGURES
 from tokenprune.bench.config import BenchConfig, parse_bench
 from tokenprune.bench.inputs import Inputs, prepare
 from tokenprune.bench.measure import settled
 from tokenprune.bench.operations import Work, exact, papers, papers_prefill
 from tokenprune.bench.oracle import oracle, widths
 from tokenprune.bench.plan import outline
+from tokenprune.bench.ratios import RATIOS
 from tokenprune.bench.reading import PARTS, Reading, Seen
+from tokenprune.bench.run import Done
+from tokenprune.bench.screen import measured
 from tokenprune.bench.shapes import SHAPES, build, shape_configuration
 from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
@@ -142,12 +148,27 @@ def test_a_bench_of_a_shape(shape: str, tmp_path: Path, capsys: pytest.CaptureFi
     rows, width = TEXT + 1 + NEW - 1, 2 * 2 * 8 * 4 * 2
     assert fastv["vanilla"]["kv_bytes"] == 5 * width * (FULL + rows)
     assert fastv["oracle"]["kv_bytes"] == width * (2 * (36 + rows) + 3 * (18 + rows))
-    out = " ".join(capsys.readouterr().out.split())  # lines break where a terminal ends
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80 and "…" not in printed
+    assert printed.startswith(f"dycoke keeps 15 of {FULL} visual tokens: prefill ")
+    out = " ".join(printed.split())  # lines break where a terminal ends
     assert (
         "dense oracle" in out
         and "with random weights" in out
         and "made-up features (no tower)" in out
     )
+
+
+def test_every_figure_of_a_strategy_stands_upright(shape: str, tmp_path: Path) -> None:
+    words = ["strategy=dycoke", f"model={shape}", "vision=random", f"frames={FRAMES}", "text=2"]
+    result = benched(tmp_path / "out", *words, "new_tokens=2", "repeats=1")
+    screen = Console(width=80, file=StringIO(), record=True)
+    screen.print(measured(Done(tmp_path / "out", result), everything=True))
+    text = screen.export_text()
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    names = [one.heading for one in (*FIGURES, *RATIOS) if one.heading]
+    missing = [name for name in names if " ".join(name.split()) not in text]
+    assert set(missing) <= {"video", "preprocessing"}
 
 
 def test_a_bench_of_the_embedded_model(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def test_two_runs_side_by_side(two: tuple[Path, Path]) -> None:
     assert compare(two) == found, "the same numbers every time"
     text, wide = shown(found), shown(found, 200)
     assert (
-        text.startswith("A: fastv (")
+        text.startswith("B against A: ")
+        and "A: fastv (" in text
         and "few 10 40.0 50.0 +10.0 [" in text
         and "all 30 35.0 50.0 +15.0 [" in text
     )

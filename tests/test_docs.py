@@ -45,6 +45,16 @@ def test_every_strategy_is_in_the_table(page):
     assert all(f"`{name}`" in text for name in registry.names())
 
 
+def test_the_readme_fits_into_100_characters_and_begins_with_what_there_is_to_see():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if len(line) > 100] == []
+    head = text[: text.index("\n## ")]
+    # the picture, the two commands, one plot, within what a screen shows
+    places = [head.index(part) for part in ("docs/images/first.png", "$ make run", "curve.png")]
+    assert places == sorted(places) and head.count("\n$ ") == 2 and head.count("![") == 2
+    assert head.count("\n") < 40 and "not the papers' results" in head
+
+
 def test_links_between_pages_lead_somewhere():
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     links = [

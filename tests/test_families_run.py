@@ -57,6 +57,13 @@ def test_a_run(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert len(lines) == 2
     ratio = summary["systems"]["strategy"]["layer_average_ratio"]
     assert 0.4 < ratio < 0.6
+    assert "report.html was not made" not in capsys.readouterr().err
+    assert pictured(out) == 2
+
+
+def pictured(folder: Path) -> int:
+    """How many samples of a run's page have pictures."""
+    return (folder / "report.html").read_text(encoding="utf-8").count("--frames:url(")
 
 
 SEVERAL = '''
@@ -103,6 +110,7 @@ def test_a_run_on_several_videos_and_images(
         with remarks():
             code = main(["run", *words, f"images={images}", f"out={out}"])
         assert code == 0, capsys.readouterr().err
+        assert pictured(out) == 2
         _, lines = read(out)
         tokens = [line["random"]["tokens"] for line in lines]
         assert [one["layer_average_ratio"] for one in tokens] == pytest.approx([0.5] * 2, abs=0.03)

@@ -99,8 +99,8 @@ def test_measured_figures_are_those_of_the_model(command, found):
     tight = asked.subject(asked.TIGHT)
     written = {part["spec"]: command.shown(part) for part in found["first"]}
     assert [*written] == ["none", *asked.FIRST]
-    for spec in ("random", "visionzip+dytok"):
-        again = asked.shown(tight, spec, repeats=0)
+    for spec, made in asked.answered(tight, ("random", "visionzip+dytok")).items():
+        again = asked.shown(spec, made)
         assert again.answer == written[spec].answer
         assert [len(cells) for cells in again.slots] == [len(c) for c in written[spec].slots]
         assert again.layers == written[spec].layers == [80] * 6

@@ -83,7 +83,7 @@ def test_what_fits_is_no_matter(nearby: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     package(nearby, "torchvision", "")
     installed.check()
-    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    del sys.modules["torchvision"]  # for good: monkeypatch would put it back
 
 
 def test_a_filelock_that_lmms_eval_cannot_work_with(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,9 @@ def test_a_notebook_is_stored_as_one_run_left_it(stored, name):
     everything = "\n".join(text for cell in cells for text in texts(cell))
     assert "they are not the papers' results" in everything
     assert "/tmp" not in everything and "\x1b" not in everything, "of one machine, or of a terminal"
-    drawn = [cell for cell in cells if any("text/html" in one.get("data", {}) for one in cell.outputs)]
+    drawn = [
+        cell for cell in cells if any("text/html" in one.get("data", {}) for one in cell.outputs)
+    ]
     assert len(drawn) >= 2
     assert (ROOT / f"docs/notebooks/{name}.ipynb").stat().st_size < 300_000
 
@@ -90,7 +92,9 @@ def test_a_notebook_is_stored_as_one_run_left_it(stored, name):
 def test_links_of_notebooks_lead_somewhere(stored):
     for book in stored.values():
         for cell in book.cells:
-            for link in re.findall(r"\]\(([^)#]+)", cell.source if cell.cell_type == "markdown" else ""):
+            for link in re.findall(
+                r"\]\(([^)#]+)", cell.source if cell.cell_type == "markdown" else ""
+            ):
                 assert (ROOT / "docs/notebooks" / link).exists(), link
 
 
@@ -106,5 +110,7 @@ def test_a_notebook_becomes_a_page():
     ]
     page = hook.page({"cells": cells})
     assert "```sh\ntokenprune list\n```\n\n```text\none\ntwo\n```" in page
-    assert "```python\ndraw()\n```\n\n<div>\n<p>\nx</p>\n</div>" in page
+    drawn = page.split("```python\ndraw()\n```\n\n")[1]
+    assert drawn.startswith("<div ") and drawn.endswith("<p>\nx</p>\n</template></div>\n")
+    assert "\n\n" not in drawn.rstrip(), "one block of HTML"
     assert "[next](tour.md)" in hook.on_page_markdown(page)

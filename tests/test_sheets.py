@@ -177,6 +177,8 @@ def test_curves_say_in_words_what_they_draw():
     html = sheets.fragment(given)
     assert all(one.words in words(html) for one in (weights, layers, steps))
     assert "may stand for several" in html
+    assert "(44.4 %) in the last layer, 66.7 % mean over layers" in words(html)
+    assert "mean over layers" not in sheets.fragment(sheet(layers=[8, 8]))
     even = next(charts(sheet(weights=[1, 1, 1])))
     assert even.words == "nearly even, at most 33.3 %"
 

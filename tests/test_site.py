@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zlib
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -59,7 +63,7 @@ class Fetched(HTMLParser):
 
 
 def test_pages_ask_the_network_for_nothing(site: Path) -> None:
-    pages = sorted(site.rglob("*.html"))
+    pages = sorted(site.rglob("index.html"))  # others, of papers, have a test of their own
     assert len(pages) > 60
     for page in pages:
         fetched = Fetched()
@@ -91,7 +95,54 @@ def test_a_link_out_of_the_documentation_leads_to_a_page_of_the_site(site: Path)
     assert 'href="dytok/table1.yaml/"' in index
 
 
+def test_a_drawing_is_a_table(site: Path) -> None:
+    rooms = (site / "design/rooms/index.html").read_text(encoding="utf-8")
+    assert "<th>rests on</th>" in rooms
+    assert "graph TD" not in rooms
+
+
 def test_what_makes_the_site_is_no_part_of_it(site: Path) -> None:
     assert not (site / "generate.py").exists()
     assert not (site / "hooks").exists()
     assert (site / "examples/norm.py").exists()
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+SEEN = ["index.html", "models/", "design/rooms/", "reference/contract/", "gallery/", "faq/"]
+
+
+@pytest.mark.skipif(
+    BROWSER is None or importlib.util.find_spec("playwright") is None,
+    reason="no chromium or no playwright here",
+)
+def test_in_a_browser(site: Path) -> None:
+    """Narrow and wide: nothing is asked of another host, nothing is wider than the window."""
+    from playwright.sync_api import sync_playwright
+
+    handler = partial(Silent, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        home, asked = f"http://127.0.0.1:{server.server_port}/", []
+        try:
+            with sync_playwright() as tool:
+                browser = tool.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+                page = browser.new_page()
+                page.on("request", lambda request: asked.append(request.url))
+                for name in SEEN:
+                    page.goto(home + name)
+                    for width in (360, 1440):
+                        page.set_viewport_size({"width": width, "height": 900})
+                        over = page.evaluate("document.documentElement.scrollWidth") - width
+                        assert over <= 0, (name, width)
+                browser.close()
+        finally:
+            server.shutdown()
+    assert len(asked) > len(SEEN)
+    assert [url for url in asked if not url.startswith((home, "data:", "blob:"))] == []
+
+
+class Silent(SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass

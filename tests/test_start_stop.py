@@ -30,8 +30,10 @@ def test_start_and_stop_are_the_block(model):
     with attach(model, "fastv+dytok") as block:
         expected = model.generate(**inputs, **GREEDY)
     session = attach(model, "fastv+dytok")
+    assert repr(session) == "attached 'fastv+dytok' to a llava_onevision: not open, 0 video prompts"
     assert session.start() is session
     assert torch.equal(model.generate(**inputs, **GREEDY), expected)
+    assert repr(session).endswith(": open, 1 video prompt")
     session.stop()
     assert fingerprint(model) == before
     assert session.report[0].as_dict() == block.report[0].as_dict()

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from clips import write_video
 from running import annotate
-from tokenprune.view.headline import headline
 
 from tokenprune.cli.main import main
 from tokenprune.cli.view import look
 from tokenprune.evaluation.run import Finished
+from tokenprune.results.headline import headline
 from tokenprune.results.read import read_run
 from tokenprune.storage import replace
 from tokenprune.tasks.tinyvqa import TinyVQA
-from tokenprune.view import answers, figures, frames, write
+from tokenprune.view import answers, contact, figures, frames, write
 from tokenprune.view.answers import FAILED, GAINED, LOST, OTHER, PARTLY, RIGHT, SAME, WRONG
 
 QUICK = ["device=cpu", "frames=8", "max_new_tokens=2"]
@@ -129,6 +129,16 @@ def test_a_video_is_looked_at_with_its_seconds(tmp_path, capsys):
     assert "--frames:url(data:image/jpeg" in html and "What is it?" in html
 
 
+def test_of_pictures_that_become_one_frame_the_first_says_when():
+    """As Qwen's: four pictures of a video are two frames of the language model."""
+    record = {"frame_times": [0.0, 1.0, 2.0, 3.0], "evidence": [1, 2, 3]}
+    assert contact.seconds_of(record, 2, 1) == [0.0, 2.0]
+    assert contact.seconds_of(record, 4, 1) == record["frame_times"]
+    assert contact.seconds_of(record, 4, 2) is None, "of two videos the times of one are known"
+    assert contact.evidence_of(record, 2) == (0, 1)
+    assert contact.evidence_of({"frame_times": None, "evidence": [9]}, 4) == (), "nobody can tell"
+
+
 def test_without_the_videos_the_page_has_cells_and_says_why(tmp_path, capsys):
     task = annotate(tmp_path, {"a": write_video(tmp_path / "a.mp4")})
     words = ["run", "strategy=visionzip", task, "workers=0", *QUICK]
@@ -219,6 +229,15 @@ def test_a_sweep_is_told_to_name_a_cell(finished, tmp_path, capsys):
     assert f"`tokenprune view {tmp_path}/sweep/cells/one`" in capsys.readouterr().err
     assert main(["view", f"{tmp_path}/sweep/cells/one", f"out={tmp_path}/deep/a.html"]) == 0
     assert (tmp_path / "deep" / "a.html").is_file()
+
+
+def test_what_embedded_models_are_worth_stands_on_every_page(finished, tmp_path):
+    """Also of a cell, whose summary leaves it to the study."""
+    copy = changed(finished, tmp_path)
+    file = copy / "summary.json"
+    replace(file, json.dumps(json.loads(file.read_text()) | {"note": None}))
+    write.write(copy)
+    assert "they are not the papers&#39; results" in page(copy)
 
 
 def test_parts_of_the_time_and_curves_are_the_records(finished):

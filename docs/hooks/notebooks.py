@@ -15,6 +15,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 LINK = re.compile(r"(?<=\]\()([\w./-]+)\.ipynb(?=[)#])")
+# a shadow tree, so that the theme's rules and those of what is shown leave each other alone
+OPENED = """<div style="overflow-x: auto"><template shadowrootmode="open"><style>
+table { border-collapse: collapse; border: 0; font-size: 0.7rem; margin: 0.6rem 0; }
+td, th { border: 0; border-bottom: 1px solid #8888; padding: 0.25rem 0.6rem; text-align: right; }
+</style>"""
+CLOSED = "</template></div>"
 MAGIC = re.compile(r"\A%%(?:sh|bash)\n")
 
 
@@ -23,7 +29,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
         assert file.abs_src_path is not None
         made = page(json.loads(Path(file.abs_src_path).read_text(encoding="utf-8")))
-        files.append(File.generated(config, f"{file.src_uri.removesuffix('.ipynb')}.md", content=made))
+        files.append(
+            File.generated(config, f"{file.src_uri.removesuffix('.ipynb')}.md", content=made)
+        )
     return files
 
 
@@ -55,7 +63,7 @@ def shown(output: Mapping[str, Any]) -> Iterator[str]:
     if "text/html" in data:
         # without empty lines, which would end it as a block of HTML
         lines = "".join(data["text/html"]).splitlines()
-        yield "<div>\n" + "\n".join(line for line in lines if line.strip()) + "\n</div>"
+        yield "\n".join([OPENED, *(line for line in lines if line.strip()), CLOSED])
     elif "text/plain" in data:
         yield fenced("".join(data["text/plain"]), "text")
 

@@ -68,9 +68,10 @@ def whole(model: Loaded | PreTrainedModel | tuple[Any, Any] | str | Path) -> Loa
     return Loaded(model, Processor.load(source))
 
 
-def note(model: PreTrainedModel) -> str | None:
-    """What figures made with `model` are worth, where it is an embedded one."""
-    return checkpoints.note(checkpoints.embedded(model.config.name_or_path))
+def note(*models: PreTrainedModel | None) -> str | None:
+    """What figures made with `models` are worth, where any is an embedded one."""
+    folders = (one.config.name_or_path for one in models if one is not None)
+    return checkpoints.note(*map(checkpoints.embedded, folders))
 
 
 def _plain(place: Any) -> Any:

@@ -18,7 +18,7 @@ from tokenprune.asking.models import note, whole
 from tokenprune.asking.replies import Replies, Reply
 from tokenprune.errors import PromptError, StrategyError
 from tokenprune.evaluation.config import FILE_FRAMES, LONGEST
-from tokenprune.evaluation.generate import answered, guide_of
+from tokenprune.evaluation.generate import answered
 from tokenprune.evaluation.retention import retaining
 from tokenprune.loading.checkpoint import Loaded
 from tokenprune.loading.media import Medium
@@ -72,7 +72,7 @@ def ask(
     guide = assistant[0] if isinstance(assistant, tuple) else assistant
     adapter = adapt(model)
     replies: list[Reply] = []
-    with attach(model, pipeline, assistant=guide_of(pipeline, guide), timed=True) as session:
+    with attach(model, pipeline, assistant=guide, timed=True) as session:
         shown = session.encode(**_moved(processor.media([seen]), adapter.device))
         settings = {"max_new_tokens": max_new_tokens, **GREEDY}
         for question, words in zip(given, prompts, strict=True):
@@ -81,7 +81,7 @@ def ask(
             made = answered(session, model, processor, inputs, settings, clock)
             replies.append(Reply(question, made.texts[0], made.report[0], made.time))
     return Replies(
-        tuple(replies), str(pipeline), clip.frames, clip.times, note(model), processor.pixels
+        tuple(replies), str(pipeline), clip.frames, clip.times, note(model, guide), processor.pixels
     )
 
 

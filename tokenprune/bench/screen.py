@@ -6,42 +6,95 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from tokenprune.bench.columns import FIGURES, SYSTEM, named
 from tokenprune.bench.ratios import COUNTED, RATIOS, SPEC
 from tokenprune.bench.run import CHART, JSON, Done
+from tokenprune.results.column import Column
 from tokenprune.results.table import terminal
 
-# in the table of systems; video and preprocessing are the same for all of them
-_SHOWN = [one for one in FIGURES if one.heading and one.name not in ("video_ms", "preprocess_ms")]
-_RATIOS = (
-    "prefill_speedup",
-    "prefill_over_oracle",
-    "strategy_over_vanilla_prefill",
-    "ttft_speedup",
-    "decode_over_vanilla",
-    "decode_over_oracle",
-    "memory_over_oracle",
-    "papers_prefill_over_vanilla",
-    "exact_prefill_over_vanilla",
-    "prefill_over_vanilla",
-)
+# five columns each: what fits into 80 characters; the rest stands upright
+_SYSTEMS = ("layer_average_tokens", "ttft_ms", "decode_ms_per_token", "peak_memory_bytes")
+_RATIOS = ("prefill_speedup", "prefill_over_oracle", "decode_over_vanilla", "memory_over_oracle")
+# video and preprocessing are the same for all systems
+_COMMON = ("video_ms", "preprocess_ms")
+_ALL = [SYSTEM, *(one for one in FIGURES if one.heading and one.name not in _COMMON)]
 
 
-def measured(done: Done) -> RenderableType:
-    """Everything `tokenprune bench` prints at the end."""
+_NAME = Column("", "ratio", "of the strategy to one of its references", str)
+
+
+def measured(done: Done, everything: bool = False) -> RenderableType:
+    """What `tokenprune bench` prints at the end: what was found, five columns, and how it was
+    measured; `everything`: every figure, a table for each strategy.
+    """
     rows, where = done.result["rows"], done.result["environment"]
-    lines = list(system_lines(rows))
-    systems = terminal(lines, [SYSTEM, *_SHOWN], sections=range(0, len(lines), 3))
-    ratios = [{"spec": row["spec"], **row["ratios"]} for row in rows]
-    headline = terminal(ratios, [SPEC, *named((*RATIOS, *COUNTED), _RATIOS)])
+    tables = [_upright(row) for row in rows] if everything else [_systems(rows), _ratios(rows)]
     notes = (*_choices(rows, where), *_notes(where))
     return Group(
-        systems,
-        headline,
+        *(Text(line, style="bold", overflow="fold") for line in headline(rows)),
+        *tables,
         *(Text(line, style="dim", overflow="fold") for line in notes),
-        Text(f"Results in {done.folder}: {JSON}, {CHART}", overflow="fold"),
+        Text(
+            f"Results in {done.folder}: {JSON} has every figure (details=true prints them), "
+            f"{CHART}",
+            overflow="fold",
+        ),
+    )
+
+
+def headline(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What each strategy keeps, and what that is worth."""
+    full = rows[0]["vanilla"]["layer_average_tokens"]
+    for row in rows:
+        ratios, kept = row["ratios"], row["strategy"]["layer_average_tokens"]
+        told = f"{row['spec']} keeps {kept:.0f} of {full:.0f} visual tokens"
+        speeds = (("prefill", "prefill_speedup"), ("first token", "ttft_speedup"))
+        known = [f"{what} {_speed(ratios[name])}" for what, name in speeds if ratios[name]]
+        yield f"{told}: {' and '.join(known)} than the full model's." if known else f"{told}."
+
+
+def _speed(ratio: float) -> str:
+    return f"{ratio:.2f} times faster" if ratio >= 1 else f"{1 / ratio:.2f} times slower"
+
+
+def _systems(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The full model, then each strategy above its references."""
+    lines = list(system_lines(rows))
+    columns = [SYSTEM, *named(FIGURES, _SYSTEMS)]
+    return _foldable(terminal(lines, columns, sections=range(0, len(lines), 3)))
+
+
+def _ratios(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    lines = [{"spec": row["spec"], **row["ratios"]} for row in rows]
+    return _foldable(terminal(lines, [SPEC, *named((*RATIOS, *COUNTED), _RATIOS)]))
+
+
+def _foldable(table: Table) -> Table:
+    """A pipeline of many parts is the only thing that may take several lines."""
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
+    return table
+
+
+def _upright(row: Mapping[str, Any]) -> RenderableType:
+    """Every figure of a strategy beside its references, and all its ratios below."""
+    lines = [
+        {**row["vanilla"], "system": "full model"},
+        {**row["oracle"], "system": "dense oracle"},
+        {**row["random"], "system": "random"},
+        {**row["strategy"], "system": "strategy"},
+    ]
+    ratios = [one for one in (*RATIOS, *COUNTED) if row["ratios"].get(one.name) is not None]
+    return Group(
+        Text(f"\n{row['spec']}", overflow="fold"),
+        terminal(lines, _ALL, upright=True),
+        terminal(
+            [{**row["ratios"], "": "strategy"}],
+            [Column("", "ratio", "", str), *ratios],
+            upright=True,
+        ),
     )
 
 

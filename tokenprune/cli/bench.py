@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tokenprune.bench.config import BenchConfig, parse_bench
-from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.cli.command import DETAILS, Command, as_yaml, keys, narrow
 from tokenprune.cli.waiting import waiting
 from tokenprune.loading.installed import check
-from tokenprune.options import printing
+from tokenprune.options import printing, switched
 
 ABOUT = """Measures what strategies cost and save (time of each part, memory, cache, FLOPs) beside
 three references that take turns with them: the full model, the dense oracle (the stock model
@@ -20,6 +20,7 @@ without a download; so does shape:FOLDER of any config.json.
 
 keys (KEY=VALUE):
 {keys}
+  details          true: print every figure of each strategy and its references
   STRATEGY.FIELD   options of a strategy, as in dycoke.merge=0.5
 
 examples:
@@ -32,6 +33,7 @@ examples:
 def run(words: Sequence[str], line: str) -> None:
     """Measures and prints the table, or shows what would be measured."""
     wanted, words = printing(words)
+    everything, words = switched(DETAILS, words)
     config = parse_bench(words)
     if wanted:
         with waiting():
@@ -45,7 +47,7 @@ def run(words: Sequence[str], line: str) -> None:
         check()
         from tokenprune.bench.run import bench
         from tokenprune.bench.screen import measured
-    console().print(measured(bench(config, line)))
+    narrow().print(measured(bench(config, line), everything))
 
 
 COMMAND = Command(
@@ -54,4 +56,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(BenchConfig, besides=True)),
     "KEY=VALUE",
     run,
+    schema=BenchConfig,
 )

@@ -10,7 +10,9 @@ from typing import Any
 
 from tokenprune.options import BESIDES, as_typed, own_first
 
-_WIDTH = 140  # of tables that go to a file or another program
+WIDTH = 80  # of what commands say at the end
+DETAILS = "details"  # a word of how results are shown, which changes none of them
+_WIDE = 140  # of tables that go to a file or another program
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Command:
     run: Callable[[Sequence[str], str], None]  # its words, and the whole command line
     group: str = ""  # what the --help of the first of two words says
     foreign: bool = False  # reads options like --model by itself, --help among them
+    schema: type | None = None  # the dataclass of its keys, which a shell completes
 
 
 def keys(schema: type, besides: bool = False) -> str:
@@ -44,11 +47,20 @@ def _line(one: dataclasses.Field[Any]) -> str:
     return f"  {one.name:<16} {one.metadata['help']}{default}"
 
 
-def console(most: int = _WIDTH) -> Any:
+def console(most: int = _WIDE) -> Any:
     """Where tables go: as wide as the terminal, or `most` characters where there is none."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else most)
+
+
+def narrow() -> Any:
+    """Where goes what a command has found: at most `WIDTH` characters, whatever the terminal."""
+    from rich.console import Console
+
+    screen = Console()
+    screen.width = min(WIDTH, screen.width if sys.stdout.isatty() else WIDTH)
+    return screen
 
 
 def as_yaml(values: Mapping[str, Any]) -> str:

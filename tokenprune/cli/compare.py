@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenprune.cli.command import Command, console
+from tokenprune.cli.command import Command, narrow
 from tokenprune.cli.waiting import waiting
 from tokenprune.errors import ConfigError
 from tokenprune.options import key, read_options
@@ -60,9 +60,11 @@ def run(words: Sequence[str], line: str) -> None:
         found = compare((first, second))
     if config.out is not None:
         write(found, Path(config.out).expanduser())
-    console().print(screen(found))
+    narrow().print(screen(found))
     if config.out is not None:
         print(f"wrote {config.out}")
 
 
-COMMAND = Command("compare", "two finished runs", ABOUT, "FOLDER FOLDER out=FILE", run)
+COMMAND = Command(
+    "compare", "two finished runs", ABOUT, "FOLDER FOLDER out=FILE", run, schema=CompareConfig
+)

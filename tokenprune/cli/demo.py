@@ -58,4 +58,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(DemoConfig)),
     "KEY=VALUE",
     run,
+    schema=DemoConfig,
 )

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tokenprune.cli import clip
+from tokenprune.cli.command import WIDTH
 from tokenprune.evaluation.run import Finished
 from tokenprune.results import table
 from tokenprune.results.answer import RANDOM, STRATEGY, VANILLA
@@ -23,7 +24,6 @@ from tokenprune.results.statistics import Estimate
 from tokenprune.results.summary import Summary
 from tokenprune.results.wording import UNTOLD, distance, duration, score
 
-WIDTH = 80
 _FIGURES = (
     Column("label", "", "the system's name", str),
     Column("score", "score", "mean over categories, in per cent"),

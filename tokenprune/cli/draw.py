@@ -70,4 +70,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(DrawConfig)),
     "FOLDER sample=ID KEY=VALUE",
     run,
+    schema=DrawConfig,
 )

@@ -92,4 +92,5 @@ COMMAND = Command(
     "TASK KEY=VALUE",
     run,
     group=GROUP,
+    schema=ExportConfig,
 )

@@ -57,4 +57,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(ListConfig)),
     "KEY=VALUE",
     run,
+    schema=ListConfig,
 )

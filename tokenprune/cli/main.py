@@ -35,6 +35,7 @@ COMMANDS = (
     "reproduce",
     "lmms",
     "export",
+    "completion",
 )
 ABOUT = """Training-free visual-token compression for video LLMs.
 

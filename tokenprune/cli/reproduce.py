@@ -52,4 +52,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(ReproduceConfig)),
     "[PAPER[/TABLE]] KEY=VALUE",
     run,
+    schema=ReproduceConfig,
 )

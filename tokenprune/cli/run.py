@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.cli.command import DETAILS, WIDTH, Command, as_yaml, console, keys, narrow
 from tokenprune.cli.view import look
 from tokenprune.cli.waiting import waiting
 from tokenprune.evaluation.config import SECTION, RunConfig, parse
@@ -19,8 +19,6 @@ from tokenprune.options import printing, switched
 if TYPE_CHECKING:
     from tokenprune.evaluation.run import Finished
     from tokenprune.strategy import Pipeline
-
-DETAILS = "details"  # a word of how results are shown, which changes none of them
 
 ABOUT = """Runs a strategy, the full model and random pruning at the same measured budget on the
 same samples, prints what one needs, and writes report.html to look at, report.md with every figure,
@@ -80,22 +78,21 @@ def _beforehand(config: RunConfig) -> None:
     about = Path(config.video or config.task.partition(":")[2]).name
     told = checkpoints.knows(config.model)
     if about and told is not None and first_process():
-        print(fill(f"note on {about}: {told}", 80, break_on_hyphens=False), file=sys.stderr)
+        print(fill(f"note on {about}: {told}", WIDTH, break_on_hyphens=False), file=sys.stderr)
 
 
 def show(finished: Finished, everything: bool) -> None:
     """What one needs, in at most 80 columns, or every figure in as many as there are."""
     from tokenprune.cli.details import details
-    from tokenprune.cli.display import WIDTH, results
+    from tokenprune.cli.display import results
 
     if everything:
         screen = console()
         screen.print(details(finished, screen.width))
         return
-    screen = console(WIDTH)
-    width = min(WIDTH, screen.width)
+    screen = narrow()
     # a path is never broken, nor cut
-    screen.print(results(finished, width), width=width, crop=False)
+    screen.print(results(finished, screen.width), crop=False)
 
 
 def pipeline_of(config: RunConfig) -> Pipeline:
@@ -152,4 +149,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(RunConfig, besides=True)),
     "KEY=VALUE",
     run,
+    schema=RunConfig,
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tokenprune.cli.command import Command, console
 from tokenprune.cli.run import at_budget, pipeline_of
 from tokenprune.cli.waiting import waiting
-from tokenprune.evaluation.config import parse
+from tokenprune.evaluation.config import RunConfig, parse
 
 ABOUT = """Shows what a pipeline does, stage by stage in running order, with the value of every
 option. Takes the same words as run, and loads no model.
@@ -29,4 +29,4 @@ def run(words: Sequence[str], line: str) -> None:
     console().print(shown)
 
 
-COMMAND = Command("show", "a pipeline, stage by stage", ABOUT, "KEY=VALUE", run)
+COMMAND = Command("show", "a pipeline, stage by stage", ABOUT, "KEY=VALUE", run, schema=RunConfig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.cli.command import Command, as_yaml, keys, narrow
 from tokenprune.cli.submitted import submitted
 from tokenprune.cli.waiting import waiting
 from tokenprune.loading.installed import check
@@ -48,7 +48,7 @@ def run(words: Sequence[str], line: str) -> None:
         check()
         from tokenprune.study.run import study
         from tokenprune.study.screen import studied
-    console().print(studied(study(file, config, command(file, words))))
+    narrow().print(studied(study(file, config, command(file, words))))
 
 
 COMMAND = Command(
@@ -57,4 +57,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(StudyConfig, besides=True)),
     "FILE KEY=VALUE",
     run,
+    schema=StudyConfig,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenprune.cli.command import Command, as_yaml, console, keys
+from tokenprune.cli.command import Command, as_yaml, keys, narrow
 from tokenprune.cli.submitted import submitted
 from tokenprune.cli.waiting import waiting
 from tokenprune.loading.installed import check
@@ -47,7 +47,7 @@ def run(words: Sequence[str], line: str) -> None:
         check()
         from tokenprune.study.run import sweep
         from tokenprune.study.screen import swept
-    console().print(swept(sweep(config, line)))
+    narrow().print(swept(sweep(config, line)))
 
 
 COMMAND = Command(
@@ -56,4 +56,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(SweepConfig, besides=True)),
     "KEY=VALUE",
     run,
+    schema=SweepConfig,
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokenprune.cli.command import Command, keys
+from tokenprune.cli.waiting import waiting
 from tokenprune.errors import ConfigError
 from tokenprune.options import key, read_options
 
@@ -50,9 +51,10 @@ class ViewConfig:
 def run(words: Sequence[str], line: str) -> None:
     """Writes the page, and says where it is."""
     config = read_options(ViewConfig, words, bare="folder")
-    from tokenprune.view.write import write
+    with waiting():
+        from tokenprune.view.write import write
 
-    written = write(config.folder, config.out)
+        written = write(config.folder, config.out)
     for reason, count in written.without:
         print(f"{count} of {written.samples} samples are without pictures: {reason}")
     print(f"wrote {written.file}")
@@ -86,4 +88,5 @@ COMMAND = Command(
     ABOUT.format(keys=keys(ViewConfig)),
     "FOLDER KEY=VALUE",
     run,
+    schema=ViewConfig,
 )

@@ -42,18 +42,17 @@ _FILE = (
 def screen(found: Comparison) -> RenderableType:
     """What `tokenprune compare` prints."""
     runs = zip("AB", found.labels, found.folders, strict=True)
-    names = [f"{name}: {label} ({where})" for name, label, where in runs]
-    parts: list[RenderableType] = [Text("\n".join(names), overflow="fold")]
+    told = "No sample has a score: the right answers are not known."
+    if found.rows:
+        told = f"B against A: {verdict(found.rows[-1].change, 'A')}."
+    parts: list[RenderableType] = [Text(told, style="bold", overflow="fold")]
+    parts += [Text(f"{name}: {label} ({where})", overflow="fold") for name, label, where in runs]
     for warning in found.warnings:
         parts.append(Text(f"warning: {warning}", style="yellow", overflow="fold"))
     if found.rows:
         rows = _scores(found)
         parts.append(table.terminal(rows, _SCORES, sections=(len(rows) - 2,)))
-        said = f"B against A: {verdict(found.rows[-1].change, 'A')}."
-    else:
-        said = "No sample has a score: the right answers are not known."
-    ratios = table.terminal(_ratios(found), _RATIOS)
-    return Group(*parts, Text(said, overflow="fold"), ratios)
+    return Group(*parts, table.terminal(_ratios(found), _RATIOS))
 
 
 def write(found: Comparison, file: Path) -> None:

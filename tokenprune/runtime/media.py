@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedConfig
@@ -54,6 +57,29 @@ def video_prompt(
     if pictures:
         images_at = adapter.marked(adapter.model.config.image_token_id, *prompt)
     return VideoPrompt(given, placeholder, images_at, adapter.modality)
+
+
+def tensors(features: Any) -> list[Tensor]:
+    """The tensors of features that an encoder has returned, in order; of nothing, none."""
+    if isinstance(features, Tensor):
+        return [features]
+    if isinstance(features, Mapping):
+        features = [*features.values()]
+    if not isinstance(features, list | tuple):
+        return []
+    return [one for part in features for one in tensors(part)]
+
+
+def same(features: Any, others: Any) -> bool:
+    """Whether these are the same features, on whichever device; what holds them may be another."""
+    pairs = [*zip_longest(tensors(features), tensors(others))]
+    return bool(pairs) and all(one is other or _equal(one, other) for one, other in pairs)
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    return torch.equal(one, other.to(one.device))
 
 
 def images_in(adapter: VideoLLM, given: dict[str, Any]) -> bool:

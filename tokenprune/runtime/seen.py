@@ -16,12 +16,15 @@ from tokenprune.adapters import VideoLLM
 from tokenprune.errors import PromptError
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Unit
+from tokenprune.runtime.media import tensors
 from tokenprune.runtime.stage_report import StageReport
 from tokenprune.runtime.tower import TowerReading
 from tokenprune.tokens import VisualTokens
 
 Chosen = tuple[VisualTokens, list[StageReport]]  # what is left of a video, and what the stages did
-_NOTE = "_tokenprune_seen"  # on features, so that it lives as long as they do
+# on a tensor of the features, so that it lives as long as they do; what holds their tensors is made
+# anew where accelerate sends a call's arguments to the model's device
+_NOTE = "_tokenprune_seen"
 
 
 @dataclass
@@ -42,12 +45,13 @@ class Seen:
 
     def mark(self, features: Any) -> None:
         """Goes with `features` from here on."""
-        setattr(features, _NOTE, self)
+        setattr(tensors(features)[0], _NOTE, self)
 
     @classmethod
     def of(cls, features: Any, owner: object) -> Seen:
         """What `owner` has noted of features; nothing of those that another session made."""
-        found = getattr(features, _NOTE, None)
+        held = tensors(features)
+        found = getattr(held[0], _NOTE, None) if held else None
         return found if found is not None and found.owner is owner else cls(())
 
     def behind(self, readings: Sequence[TowerReading]) -> Seen:

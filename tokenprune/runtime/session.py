@@ -107,6 +107,11 @@ class Session:
         self._dropped: Any = None  # what happens to one that was started, and not stopped
         self._unused = weakref.finalize(self, warn, f"attach(model, '{pipeline}') {UNUSED}")
 
+    def __repr__(self) -> str:
+        state = "not open" if self._passes is None else "open"
+        prompts = f"{len(self._reports)} video prompt{'s' * (len(self._reports) != 1)}"
+        return f"attached '{self.pipeline}' to a {self._adapter.model_type}: {state}, {prompts}"
+
     @property
     def reports(self) -> list[Report]:
         """One for every video prompt, oldest first.

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime.media import VideoPrompt
+from tokenprune.runtime.media import VideoPrompt, same
 from tokenprune.runtime.tower import TowerReading
 from tokenprune.strategy import DecodeStage, Pipeline, PrefillStage, Strategy, TowerReader
 
@@ -59,7 +59,7 @@ def recall(
     if encoded is None:
         return None
     width = 0 if ids is None else ids.shape[1]
-    if before is None or before.encoded is not encoded or readings:
+    if before is None or readings or not same(before.encoded, encoded):
         return Uncached(encoded, [*readings], ids, width)
     longer = width == before.width + 1 and _continues(before.input_ids, ids)
     return Uncached(encoded, before.readings, before.input_ids, width, longer)

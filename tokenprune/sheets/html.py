@@ -55,6 +55,7 @@ def fragment(sheet: Sheet, sprite: Strip | None = None) -> str:
             across=columns_of(len(sheet.slots)),
             down=min(DOWN, len(sheet.slots)),
             tiles=list(_tiles(sheet)),
+            average=None if sheet.average is None else f"{100 * sheet.average:.1f}",
             share=f"{100 * sheet.kept / max(1, sheet.total):.1f}",
             charts=list(charts(sheet)),
             wide=WIDE,

@@ -16,7 +16,7 @@ import numpy as np
 from tokenprune.sheets.thumbnails import in_columns, inside
 
 # of a cell's side, about; and of a frame's longer side, at least and at most
-_CELL, _LEAST, _MOST = 10, 72, 168
+_CELL, _LEAST, _MOST = 5, 72, 160
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CLEAR, _DARK, _LINE = 0, 1, 2
 _COLOURS = bytes([0, 0, 0, 8, 10, 14, 255, 255, 255])

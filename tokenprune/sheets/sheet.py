@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
 Picture = np.ndarray  # uint8 [h w 3], RGB, of any size
 Number = float | int
+_EQUAL = 0.0005  # what is not shown
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,11 @@ class Sheet:
     def total(self) -> int:
         """Visual tokens without compression."""
         return self.full or sum(height * width for height, width in self.grids)
+
+    @property
+    def average(self) -> float | None:
+        """Kept fraction, mean over layers, where that is another than `kept` says."""
+        if not self.layers or not self.total:
+            return None
+        mean = fmean(self.layers) / self.total
+        return mean if abs(mean - self.kept / self.total) > _EQUAL else None

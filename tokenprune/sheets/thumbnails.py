@@ -20,7 +20,6 @@ HEIGHT = 64  # pixels of a thumbnail
 DOWN = 32  # thumbnails in a column: browsers draw no picture that is too tall
 _COARSEST = 20  # of the encoder's quantisers that still shows something; 2 is its finest
 _FINE = 5
-_SMALL = 1 << 23  # bytes of frames that are made smaller in one call
 _KIND = "yuvj420p"  # what the encoder takes
 
 
@@ -68,7 +67,9 @@ def jpeg(frames: Sequence[Picture], height: int = HEIGHT, most: int | None = Non
             quantiser = min(_COARSEST, math.ceil(quantiser * 1.5))
         elif height > HEIGHT // 2:
             height = height * 3 // 4
-            picture = _laid_out(frames, height)
+            tall, wide = _tile(frames, height)
+            down, columns = min(DOWN, len(frames)), columns_of(len(frames))
+            picture = picture.reformat(wide * columns, tall * down, interpolation="AREA")
         else:
             break
         made = _encoded(picture, quantiser)
@@ -114,13 +115,14 @@ def _tile(frames: Sequence[Picture], height: int) -> tuple[int, int]:
 def _laid_out(frames: Sequence[Picture], height: int) -> VideoFrame:
     """Thumbnails in columns, as the encoder takes them."""
     tall, wide = tile = _tile(frames, height)
-    shapes = {frame.shape[:2] for frame in frames}
+    thinned = [_thinned(frame, tile) for frame in frames]
+    shapes = {frame.shape[:2] for frame in thinned}
     alike = len(shapes) == 1 and inside(shapes.pop(), tile) == (0, 0, tall, wide)
-    if alike and len(frames) <= DOWN and sum(frame.size for frame in frames) < _SMALL:
+    if alike and len(frames) <= DOWN:
         # one below the other: edges of frames are edges of thumbnails
-        return _scaled(np.concatenate(frames), tall * len(frames), wide, _KIND)
+        return _scaled(np.concatenate(thinned), tall * len(frames), wide, _KIND)
     tiles = np.zeros((len(frames), tall, wide, 3), dtype=np.uint8)
-    for place, frame in enumerate(frames):
+    for place, frame in enumerate(thinned):
         top, left, high, broad = inside(frame.shape[:2], tile)
         small = _scaled(frame, high, broad, "rgb24").to_ndarray()
         tiles[place, top : top + high, left : left + broad] = small
@@ -128,8 +130,14 @@ def _laid_out(frames: Sequence[Picture], height: int) -> VideoFrame:
     return _scaled(whole, whole.shape[0], whole.shape[1], _KIND)
 
 
+def _thinned(frame: Picture, tile: tuple[int, int]) -> Picture:
+    """Some pixels of a large picture, in a grid: at least twice as many as are shown."""
+    step = max(1, min(frame.shape[0] // (2 * tile[0]), frame.shape[1] // (2 * tile[1])))
+    return frame[::step, ::step]
+
+
 def _scaled(picture: np.ndarray, height: int, width: int, kind: str) -> VideoFrame:
-    """By means of areas, so that nothing that is small gets lost."""
+    """By means of areas."""
     import av
 
     whole = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")

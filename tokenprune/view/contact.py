@@ -46,6 +46,7 @@ def contacts(run: Run, samples: Sequence[Sample], frames: Frames, room: int) -> 
     }
     sizes = {place: _size(run, place, roles) for place, roles in known.items()}
     chosen: list[int] = []
+    whole = room
     for place, size in sizes.items():
         room -= size + _LEAST * 4 // 3
         if room < 0:
@@ -59,15 +60,27 @@ def contacts(run: Run, samples: Sequence[Sample], frames: Frames, room: int) -> 
 
     with ThreadPoolExecutor(frames.threads) as pool:
         made = dict(zip(chosen, pool.map(make, chosen), strict=True))
-    without = Counter(reason for _, reason in made.values() if reason is not None)
-    return Contacts({place: one for place, (one, _) in made.items()}, without)
+    kept = _fitting({place: one for place, (one, _) in made.items()}, whole)
+    without = Counter(made[place][1] for place in kept)
+    return Contacts(kept, Counter({reason: without[reason] for reason in without if reason}))
+
+
+def _fitting(made: Mapping[int, Contact], room: int) -> dict[int, Contact]:
+    """The first ones that fit: sizes before were about."""
+    kept: dict[int, Contact] = {}
+    for place, one in made.items():
+        room -= len(one.style) + sum(map(len, one.figures))
+        if room < 0:
+            break
+        kept[place] = one
+    return kept
 
 
 def _size(run: Run, place: int, roles: Sequence[str]) -> int:
     """Bytes that a sample's sheets take besides thumbnails, about."""
     tokens = run.records[place][roles[0]]["tokens"]
     frames = len(tokens["kept_per_frame"])
-    return len(roles) * round(1_800 + 80 * frames + 0.7 * tokens["full"])
+    return len(roles) * round(1_900 + 80 * frames + 1.2 * tokens["full"])
 
 
 def _roles(run: Run, sample: Sample, few: bool) -> list[str]:
@@ -114,9 +127,9 @@ def _sheet(
         pictures,
         unpack(tokens),
         grids,
-        seconds=_seconds(record, len(grids), len(tokens["videos"])),
+        seconds=seconds_of(record, len(grids), len(tokens["videos"])),
         weights=tokens.get("frame_weights"),
-        evidence=_evidence(record, len(grids)) if footage is None else footage.evidence,
+        evidence=evidence_of(record, len(grids)) if footage is None else footage.evidence,
         answer=made["prediction"],
         layers=tokens["kept_per_layer"],
         full=tokens["full"],
@@ -125,14 +138,14 @@ def _sheet(
     )
 
 
-def _seconds(record: Mapping[str, Any], frames: int, videos: int) -> list[float] | None:
+def seconds_of(record: Mapping[str, Any], frames: int, videos: int) -> list[float] | None:
     """When the frames appear, of one video; the first of a pair stands for both."""
     if (times := record["frame_times"]) is None or videos > 1 or len(times) < frames:
         return None
     return [times[place * len(times) // frames] for place in range(frames)]
 
 
-def _evidence(record: Mapping[str, Any], frames: int) -> tuple[int, ...]:
+def evidence_of(record: Mapping[str, Any], frames: int) -> tuple[int, ...]:
     """As a footage would have it, where one can tell without."""
     shown = len(record["frame_times"] or range(frames))
     found = record["evidence"] or ()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenprune import sheets
+from tokenprune import checkpoints, sheets
 from tokenprune.errors import ConfigError
 from tokenprune.results.files import CONFIG, PAGE
 from tokenprune.results.headline import headline
@@ -74,10 +74,12 @@ def write(
 
 def _figures(run: Run) -> dict[str, Any]:
     """All that the page has besides samples."""
-    summary = run.summary
+    summary, setting = run.summary, run.summary.setting
     return {
         "folder": run.folder,
-        "setting": summary.setting,
+        "setting": setting,
+        # cells of studies have none: the study says it for all of them
+        "note": setting.note or checkpoints.note(setting.model, setting.assistant),
         "systems": summary.systems,
         "headline": list(headline(summary)),
         "remarks": list(remarks(summary)),
@@ -109,7 +111,7 @@ def _given(folder: Path) -> dict[str, str]:
 def _told(found: Sequence[Sample]) -> int:
     """Bytes of the list of samples and of all else, about."""
     words = sum(len(one.question) + sum(len(said.text) for said in one.said) for one in found)
-    return 60_000 + 1_500 * len(found) + 2 * words
+    return 50_000 + 1_100 * len(found) + 2 * words
 
 
 def _cells(runs: Runs) -> str:
