@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tokenprune.cli.command import Command, as_yaml, keys, narrow
+from tokenprune.cli.submitted import submitted
 from tokenprune.cli.waiting import waiting
 from tokenprune.loading.installed import check
 from tokenprune.options import printing
-from tokenprune.study.config import StudyConfig, command, read_study
+from tokenprune.study.config import StudyConfig, command, folder_of, read_study
+from tokenprune.study.launcher import SUBMITIT
 
 ABOUT = """Runs many strategies at many retentions, alone and guided by an allocator, at equal
 measured budgets on the same samples, and writes one page of tables, plots and findings. Finished
@@ -38,6 +40,9 @@ def run(words: Sequence[str], line: str) -> None:
 
             shown = as_yaml(preview_study(file, config))
         print(shown)
+        return
+    if config.launcher == SUBMITIT:
+        print(submitted(["study", *words], config, folder_of(file, config)), end="")
         return
     with waiting():
         check()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tokenprune.cli.command import Command, as_yaml, keys, narrow
+from tokenprune.cli.submitted import submitted
 from tokenprune.cli.waiting import waiting
 from tokenprune.loading.installed import check
 from tokenprune.options import printing
+from tokenprune.study.launcher import SUBMITIT
 from tokenprune.study.sweep import SweepConfig, parse_sweep
 
 ABOUT = """Compares strategies at the same measured token budgets on the same samples, with the
@@ -36,6 +39,9 @@ def run(words: Sequence[str], line: str) -> None:
 
             shown = as_yaml(preview_sweep(config))
         print(shown)
+        return
+    if config.launcher == SUBMITIT:
+        print(submitted(["sweep", *words], config, Path(config.folder)), end="")
         return
     with waiting():
         check()

@@ -14,7 +14,6 @@ from typing import Any
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation import logs
 from tokenprune.evaluation.config import default_frames
-from tokenprune.loading.variant import Prompted
 from tokenprune.options import (
     Size,
     check_counts,
@@ -27,6 +26,7 @@ from tokenprune.options import (
     keys_of,
     load_file,
 )
+from tokenprune.study.launcher import Launched
 
 SELF = "self"  # the assistant that is the model itself
 
@@ -43,7 +43,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class CellConfig(Prompted):
+class CellConfig(Launched):
     """What all cells of a study, or of a sweep, are run with."""
 
     model: str = key("tiny", "tiny (embedded), a folder, or a hub id")
@@ -170,9 +170,14 @@ def _in_file(name: str) -> dict[str, Any]:
     return from_mapping(StudyConfig, content, name)
 
 
+def folder_of(file: Path, config: StudyConfig) -> Path:
+    """Where a study's cells go."""
+    return Path(config.out).expanduser() if config.out else Path("runs") / file.stem
+
+
 def command(file: Path, words: Sequence[str]) -> str:
     """The command that makes the same numbers, without what is true of one machine only."""
-    local = re.compile(r"(out|report|workers|trainer\.logger)=")
+    local = re.compile(r"(out|report|workers|launcher|jobs|slurm\.\w+|trainer\.logger)=")
     kept = [word for word in words if "=" in word and not local.match(word)]
     name = file.name if file.is_absolute() else file.as_posix()
     return " ".join(["tokenprune study", name, *kept])

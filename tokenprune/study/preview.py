@@ -9,10 +9,10 @@ from typing import Any
 
 from tokenprune.plugins import load_plugins
 from tokenprune.registry import resolved_fields
-from tokenprune.study.config import StudyConfig
+from tokenprune.study.config import StudyConfig, folder_of
 from tokenprune.study.grid import plan_grid
 from tokenprune.study.plan import Cell, plan_cells
-from tokenprune.study.run import extent_of, folder_of
+from tokenprune.study.run import extent_of
 from tokenprune.study.sweep import SweepConfig
 
 

@@ -19,11 +19,12 @@ from tokenprune.loading.processor import Processor
 from tokenprune.plugins import load_plugins
 from tokenprune.results import copies
 from tokenprune.results.files import CELLS, PLUGINS
-from tokenprune.storage import exclusive, replace
+from tokenprune.storage import replace
 from tokenprune.strategy import Extent
-from tokenprune.study import cell_files, plot, table
-from tokenprune.study.config import CellConfig, StudyConfig
+from tokenprune.study import cell_files, plot, sharing, table
+from tokenprune.study.config import CellConfig, StudyConfig, folder_of
 from tokenprune.study.grid import plan_grid
+from tokenprune.study.launcher import SHARED
 from tokenprune.study.page import page
 from tokenprune.study.place import Place, place_of
 from tokenprune.study.plan import Cell, plan_cells
@@ -32,7 +33,7 @@ from tokenprune.study.runner import build_task
 from tokenprune.study.scores import Answers
 from tokenprune.study.stale import unfinished
 from tokenprune.study.sweep import SweepConfig
-from tokenprune.study.workers import Job, default_workers, work
+from tokenprune.study.workers import Job, default_workers, work, work_together
 from tokenprune.tasks import Task
 
 
@@ -70,11 +71,6 @@ def study(file: Path, config: StudyConfig, command: str) -> Studied:
     with _measured(config, cells, out, command) as (settled, place, results):
         page = _write(folder, settled, cells, results, command, place.environment)
     return Studied(page, results)
-
-
-def folder_of(file: Path, config: StudyConfig) -> Path:
-    """Where a study's cells go."""
-    return Path(config.out).expanduser() if config.out else Path("runs") / file.stem
 
 
 def sweep(config: SweepConfig, command: str = "tokenprune sweep") -> Swept:
@@ -132,13 +128,35 @@ def answered(
     place = place_of(config, cells, type(task), command)
     config = _settled(config, task)
     jobs = _jobs(config, cells, place, task.fingerprint(), out / CELLS)
-    with exclusive(out):
-        missing = unfinished({job.folder: job.settings for job in jobs})
-        waiting = [job for job in jobs if job.folder in missing]
-        (out / CELLS).mkdir(exist_ok=True)
+    if config.launcher == SHARED:
+        shared = [job._replace(lock=out / sharing.LOCKS / job.cell.slug) for job in jobs]
+        with sharing.joined(out, lambda: _prepared(config, _missing(shared, out), place, out)):
+            with_copies = _with_copies(config, out)
+            work_together(with_copies, shared, _workers(config, place))
+            with sharing.turn(out):
+                yield config, place, _read(jobs)
+        return
+    with sharing.alone(out):
+        waiting = _missing(jobs, out)
         cell_files.remove_drafts(out / CELLS)
-        _run(config, waiting, place, out)
-        yield config, place, {job.cell.slug: cell_files.read(job.folder) for job in jobs}
+        _prepared(config, waiting, place, out)
+        work(_with_copies(config, out), waiting, _workers(config, place))
+        yield config, place, _read(jobs)
+
+
+def _missing(jobs: Sequence[Job], out: Path) -> list[Job]:
+    """Jobs to be done. ConfigError where a finished cell is not what its job would make."""
+    (out / CELLS).mkdir(exist_ok=True)
+    missing = unfinished({job.folder: job.settings for job in jobs})
+    return [job for job in jobs if job.folder in missing]
+
+
+def _read(jobs: Sequence[Job]) -> Answers:
+    return {job.cell.slug: cell_files.read(job.folder) for job in jobs}
+
+
+def _workers(config: StudyConfig, place: Place) -> int:
+    return config.workers or default_workers(place.device)
 
 
 def _settled(config: StudyConfig, task: Task) -> StudyConfig:
@@ -171,15 +189,18 @@ def _jobs(
     ]
 
 
-def _run(config: StudyConfig, waiting: Sequence[Job], place: Place, out: Path) -> None:
-    """Runs jobs, with a copy of the user's own code: whatever becomes of that, it is what ran."""
+def _prepared(config: StudyConfig, waiting: Sequence[Job], place: Place, out: Path) -> None:
+    """Copies the user's own code: whatever becomes of that, the copy is what runs."""
     if waiting and config.plugin:
         copies.keep(out, place.all_code)
-        kept = [out / PLUGINS / Path(name).name for name in config.plugin]
-        pairs = zip(kept, config.plugin, strict=True)
-        plugins = [str(copy) if copy.is_file() else name for copy, name in pairs]
-        config = dataclasses.replace(config, plugin=plugins)
-    work(config, waiting, config.workers or default_workers(place.device))
+
+
+def _with_copies(config: StudyConfig, out: Path) -> StudyConfig:
+    """With the copies of plug-ins that there are."""
+    kept = [out / PLUGINS / Path(name).name for name in config.plugin]
+    pairs = zip(kept, config.plugin, strict=True)
+    plugins = [str(copy) if copy.is_file() else name for copy, name in pairs]
+    return dataclasses.replace(config, plugin=plugins)
 
 
 def _write(

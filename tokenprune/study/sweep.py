@@ -25,7 +25,8 @@ from tokenprune.options import (
 )
 from tokenprune.study.config import CellConfig
 
-_ELSEWHERE = ("out", "workers", "trainer")  # keys that change no result
+# keys that change no result
+_ELSEWHERE = ("out", "workers", "trainer", "launcher", "jobs", "slurm")
 KEEP = (0.5, 0.25, 0.1)
 
 

@@ -25,12 +25,14 @@ from tokenprune.evaluation import logs
 from tokenprune.guards import blame
 from tokenprune.loading.device import cores
 from tokenprune.plugins import load_plugins
-from tokenprune.study import cell_files
+from tokenprune.study import cell_files, sharing
 from tokenprune.study.cell_files import Settings
 from tokenprune.study.config import StudyConfig
 from tokenprune.study.plan import Cell
 from tokenprune.study.runner import Runner
+from tokenprune.study.sharing import Interrupted
 
+_AGAIN = 1.0  # seconds until cells of other processes are looked at again
 _RUNNER: list[Runner] = []  # of a worker process, which has exactly one
 
 
@@ -40,18 +42,22 @@ class Job(NamedTuple):
     cell: Cell
     settings: Settings
     folder: Path
+    lock: Path | None = None  # where several processes share the cells
 
-    def run(self, runner: Runner) -> None:
-        """Runs and stores it."""
+    def run(self, runner: Runner) -> bool:
+        """Runs and stores it, unless another process is at it, or was."""
+        with sharing.held(self.lock) as mine:
+            if not mine or (self.lock is not None and self.folder.exists()):
+                return False
+            self._run(runner)
+        return True
+
+    def _run(self, runner: Runner) -> None:
         answers = runner.run(self.cell)
         made = cell_files.Made(answers, runner.prompts(answers), runner.figures(answers))
         environment = {**self.settings.environment, **runner.settled()}
         settings = dataclasses.replace(self.settings, environment=environment)
         cell_files.write(self.folder, self.cell, settings, made)
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a study: what was finished stays."""
 
 
 def work(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
@@ -78,6 +84,21 @@ def work(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
         print(told, file=sys.stderr)
 
 
+def work_together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> None:
+    """As `work`, where other processes are at the same jobs: until all are done by somebody."""
+    waiting, told = [job for job in jobs if not job.folder.exists()], False
+    while waiting:
+        work(config, waiting, workers)
+        while waiting := [job for job in waiting if not job.folder.exists()]:
+            if not all(sharing.busy(job.lock) for job in waiting if job.lock is not None):
+                break  # whoever was at it has ended without it
+            if not told:
+                count = f"{len(waiting)} cells are left, which other processes are at"
+                print(f"{count}: waiting for them", file=sys.stderr, flush=True)
+                told = True
+            time.sleep(_AGAIN)
+
+
 def _logged(config: StudyConfig, job: Job) -> str | None:
     """What a logger says about a finished cell; one that fails does not keep others from being
     run.
@@ -102,8 +123,8 @@ def _alone(config: StudyConfig, jobs: Sequence[Job]) -> Generator[Job, None, Non
     try:
         runner = Runner(config)
         for job in jobs:
-            job.run(runner)
-            yield job
+            if job.run(runner):
+                yield job
     finally:
         torch.set_num_threads(threads)
 
@@ -120,8 +141,8 @@ def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generat
     try:
         running = {pool.submit(_do, job): job for job in jobs}
         for finished in as_completed(running):
-            finished.result()
-            yield running[finished]
+            if finished.result():
+                yield running[finished]
         pool.shutdown()
     except BrokenProcessPool:
         raise ConfigError(
@@ -152,9 +173,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _do(job: Job) -> None:
+def _do(job: Job) -> bool:
     with blame.travelling():
-        job.run(_RUNNER[0])
+        return job.run(_RUNNER[0])
 
 
 @contextmanager
