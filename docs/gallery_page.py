@@ -100,8 +100,8 @@ of comparisons stands on [the page of all methods](results/methods.md). *tokens*
 clip. *FLOPs*: of the prefill over visual tokens, the guide's included. *own time*: what the
 strategy itself takes before the first token, the fastest of {REPEATS} answers on one thread of a
 CPU ({found["machine"]}), where the full model's prefill takes {prefill}; where a guide reads the
-prompt first, its pass stands behind the plus. Times at real size: [Efficiency](results/efficiency.md).
-*here*: the answer to this clip's question.
+prompt first, its pass stands behind the plus. Times at real size:
+[Efficiency](results/efficiency.md). *here*: the answer to this clip's question.
 """
 
 
