@@ -97,9 +97,9 @@ def _table(found: Mapping[str, Any], seen: Mapping[str, Shown]) -> str:
 *score*: mean over categories in %. *Δ random*: points above `random` at the same budget, paired by
 sample; an interval that holds 0 tells nothing apart, and what holds after correction for the number
 of comparisons stands on [the page of all methods](results/methods.md). *tokens*: measured on this
-clip. *FLOPs*: of the prefill over visual tokens, the guide's included. *own time*: what the strategy itself takes
-before the first token, the fastest of {REPEATS} answers on one thread of a CPU
-({found["machine"]}), where the full model's prefill takes {prefill}; where a guide reads the prompt
+clip. *FLOPs*: of the prefill over visual tokens, the guide's included. *own time*: what the
+strategy itself takes before the first token, the fastest of {REPEATS} answers on one thread of a
+CPU ({found["machine"]}), where the full model's prefill takes {prefill}; where a guide reads the prompt
 first, its pass stands behind the plus. Times at real size: [Efficiency](results/efficiency.md).
 *here*: the answer to this clip's question.
 """

@@ -92,6 +92,20 @@ def small(words: Sequence[str]) -> list[str]:
     return [*kept, *few]
 
 
+def shown(words: Sequence[str]) -> list[str] | None:
+    """The command with all that `small` takes away, which only shows what would run.
+
+    None of commands that cannot.
+    """
+    if words[0] not in ("run", "sweep", "bench") or any(
+        word.startswith("resume=") for word in words
+    ):
+        return None
+    kept = [word if "=shape:" in word else here(word) for word in words]
+    kept = ["device=cpu" if word.startswith("device=") else word for word in kept]
+    return [*(word for word in kept if word != "print=true"), "print=true"]
+
+
 def key(word: str) -> str:
     return word.partition("=")[0]
 

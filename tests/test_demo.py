@@ -130,6 +130,7 @@ def test_answers_that_are_partly_right() -> None:
     ],
 )
 def test_bad_input(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_gradio()
     assert main(["demo", *words]) == 2
     error = capsys.readouterr().err
     assert said in error

@@ -63,7 +63,9 @@ ROOMS = {
         "errors options storage checkpoints pixels tokens strategy registry plugins loading "
         "runtime tasks results evaluation"
     ),
-    "view": ("errors storage checkpoints sheets pixels loading runtime tasks results evaluation pictures"),
+    "view": (
+        "errors storage checkpoints sheets pixels loading runtime tasks results evaluation pictures"
+    ),
     "demo": (
         "errors sheets checkpoints options pixels registry plugins loading runtime tasks "
         "evaluation asking pictures"

@@ -54,6 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "seed=3",
         "max_new_tokens=6",
         f"out={out}",
+        "report=false",
     ]
     assert main(["run", *words, "device=cpu", "frames=8"]) == 0
     return out
@@ -273,6 +274,7 @@ def test_a_video_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
                 "question=x",
                 f"out={tmp_path / 'b'}",
                 "frames=99",
+                "report=false",
             ]
         )
         == 0

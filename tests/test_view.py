@@ -14,6 +14,7 @@ from running import annotate
 
 from tokenprune.cli.main import main
 from tokenprune.cli.view import look
+from tokenprune.evaluation.config import parse
 from tokenprune.evaluation.run import Finished
 from tokenprune.results.headline import headline
 from tokenprune.results.read import read_run
@@ -56,6 +57,11 @@ def test_a_run_writes_its_page_and_says_where_unless_it_is_told_not_to(finished,
     assert "report.html" not in capsys.readouterr().out
     assert main(["run", *words, f"out={tmp_path / 'with'}"]) == 0
     assert f"Look at it in {tmp_path / 'with' / 'report.html'}\n" in capsys.readouterr().out
+
+
+def test_a_resumed_run_may_leave_its_page_out(finished):
+    assert parse([f"resume={finished}"]).report is True
+    assert parse([f"resume={finished}", "report=false"]).report is False
 
 
 def test_the_page_says_what_the_run_says(finished):

@@ -52,13 +52,12 @@ def run(words: Sequence[str], line: str) -> None:
             shown = as_yaml(preview(config, pipeline))
         print(shown)
         return
-    _beforehand(config)
     with waiting() as tell:
         pipeline = pipeline_of(config)  # before the slow imports below
         check()
         from tokenprune.evaluation.run import run as evaluate
 
-        finished = evaluate(config, pipeline, line, tell)
+        finished = evaluate(config, pipeline, line, tell, lambda: _beforehand(config))
     if finished is not None:  # None: another process has the results
         show(finished, everything)
         if (logger := config.trainer.get(KEY)) is not None:
@@ -71,7 +70,7 @@ def run(words: Sequence[str], line: str) -> None:
 
 
 def _beforehand(config: RunConfig) -> None:
-    """What an embedded model can be asked, where it is shown a film: said on stderr, at once."""
+    """What an embedded model can be asked, where it is shown a film; on stderr."""
     from tokenprune import checkpoints
     from tokenprune.storage import first_process
 

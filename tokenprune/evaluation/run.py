@@ -5,7 +5,7 @@ weights are loaded.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,17 @@ class _Begun:
 
 
 def run(
-    config: RunConfig, pipeline: Pipeline, command: str, tell: Tell = nobody
+    config: RunConfig,
+    pipeline: Pipeline,
+    command: str,
+    tell: Tell = nobody,
+    before: Callable[[], None] | None = None,
 ) -> Finished | None:
     """Evaluates the full model, the strategy, and `random` at the same measured budget, and writes
     the results.
 
-    `pipeline` is what `config` names, resolved. None from a process that is not the first of
+    `pipeline` is what `config` names, resolved. `before` is called once, when all that can fail
+    early has not, and no weights are loaded yet. None from a process that is not the first of
     several. Raises TokenpruneError, OSError; what is left then, `run_folder` says.
     """
     logs.check_installed(config.trainer)
@@ -76,6 +81,9 @@ def run(
         plan = plan_run(config, pipeline)
         made = _begin(plan, folder, tell)
         where = made.placement
+        if before is not None:
+            tell("")
+            before()
         tell("" if fetched else f"loading {config.model}")
         model, processor = load(config.model, where.dtype, where.device, config)
         assistant = None
