@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tokenprune import storage
 from tokenprune.errors import ConfigError
 from tokenprune.storage import NAMES, exclusive
 
@@ -107,3 +108,21 @@ def test_other_errors_of_the_file_system_are_told(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(OSError, match="Input/output error"), exclusive(tmp_path):
         raise AssertionError("nobody is in")
+
+
+def test_a_folder_that_its_last_holder_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As locks of jobs are, between the moment it is seen and the moment it is locked."""
+    folder, real, times = tmp_path / "job", storage._has_locks, []
+
+    def removed(place: Path) -> bool:
+        times.append(place)
+        if len(times) == 1:
+            place.rmdir()
+        return real(place)
+
+    monkeypatch.setattr(storage, "_has_locks", removed)
+    with exclusive(folder):
+        assert folder.is_dir()
+    assert len(times) == 2

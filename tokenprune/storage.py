@@ -24,6 +24,7 @@ _HOLDER = ".lock.holder"  # who it is: filelock empties the file that it locks
 NAMES = (_HARD, _SOFT, _HOLDER)  # of what lies in a folder while somebody writes it
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 _SHORT, _LONG = 0.3, 10.0  # seconds
+_TRIES = 20  # at a folder that others remove
 # of torchrun, Slurm, Lightning, in Lightning's order
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
@@ -90,8 +91,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: write a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    lock, file = _acquired(folder)
+    lock, file = _entered(folder)
     holder = folder / _HOLDER
     try:
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
@@ -104,6 +104,15 @@ def exclusive(folder: Path) -> Iterator[None]:
                 # while it is held: whoever has opened it sees that it is gone, and opens another
                 file.unlink()
         lock.release()
+
+
+def _entered(folder: Path) -> tuple[BaseFileLock, Path]:
+    """The lock of a folder, which is made if needed: whoever had it may remove it meanwhile."""
+    for _ in range(_TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return _acquired(folder)
+    return _acquired(folder)
 
 
 def _acquired(folder: Path) -> tuple[BaseFileLock, Path]:

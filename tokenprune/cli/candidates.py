@@ -17,14 +17,18 @@ from pathlib import Path
 from tokenprune import checkpoints
 from tokenprune.cli.command import DETAILS, Command
 from tokenprune.evaluation.config import TRAINER
+from tokenprune.evaluation.logs import KEY, LOGGERS
 from tokenprune.loading.variant import MAPS, NEWLINES, POOLS, RULES
 from tokenprune.lookup import STRATEGIES, TASKS
 from tokenprune.options import BESIDES, SAMPLINGS, SHORTS, keys_of, own_first, strategies
+from tokenprune.study.launcher import LAUNCHERS, Launched
 
 _SPECS = ("strategy", "allocator")  # values that + joins
 _MODELS = ("model", "assistant", "assistants")
 _FILES = ("video", "config", "plugin", "out", "resume", "include_path", "template", "report")
 _SWITCHES = ("print", DETAILS)
+# of submitit's options of Slurm those that most clusters ask for
+_SLURM = ("account", "cpus_per_task", "gpus_per_node", "mem", "partition", "qos", "time")
 _VALUES: dict[str, Sequence[str]] = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
@@ -39,6 +43,8 @@ _VALUES: dict[str, Sequence[str]] = {
     "bits": ("8", "4"),
     "trainer.strategy": ("ddp",),
     "trainer.accelerator": ("auto", "cpu", "gpu", "mps"),
+    f"trainer.{KEY}": tuple(LOGGERS),
+    "launcher": LAUNCHERS,
     "trainer.precision": ("32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed"),
 }
 
@@ -99,7 +105,10 @@ def _keys(command: Command, before: Sequence[str]) -> Iterator[str]:
         yield from BESIDES
     if f"\n  {DETAILS} " in command.about:
         yield DETAILS
-    if "trainer" in typing.get_type_hints(command.schema):
+    if issubclass(command.schema, Launched):
+        yield f"trainer.{KEY}"
+        yield from (f"slurm.{one}" for one in _SLURM)
+    elif "trainer" in typing.get_type_hints(command.schema):
         yield from (f"trainer.{one}" for one in TRAINER)
     specs = [word.partition("=")[2] for word in before if word.startswith("strategy=")]
     for name in {one for spec in specs for part in spec.split(",") for one in strategies(part)}:
