@@ -15,7 +15,7 @@ from tokenprune.options import key, read_options
 if TYPE_CHECKING:
     from tokenprune.evaluation.run import Finished
 
-_PATIENCE = 4.0  # seconds that a run spends on frames of its page
+_PATIENCE = 1.6  # seconds that a run spends on frames of its page: less than two on all of it
 ABOUT = """Writes report.html into the folder of a finished run: one file to look at, without a
 network and for any browser. What the run says comes first, then its samples, those whose answers
 changed before all others, each with its frames on which kept cells are bright and dropped ones

@@ -152,6 +152,7 @@ def _encoded(picture: VideoFrame, quantiser: int) -> bytes:
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.height, encoder.width = picture.height, picture.width
     encoder.pix_fmt = _KIND
+    encoder.thread_count = 1  # to start others takes longer than so small a picture
     encoder.time_base = Fraction(1, 25)
     encoder.options = {"qmin": str(quantiser), "qmax": str(quantiser)}
     return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])

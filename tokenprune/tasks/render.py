@@ -75,8 +75,11 @@ def _background(generator: Generator, batch: int, frames: int, size: int) -> Ten
     line = torch.arange(size)
     window = (line[:, None] * side + line).flatten()
     start = corner[..., 1] * side + corner[..., 0] + side * side * torch.arange(batch)[:, None]
-    image = texture.flatten(0, 1)[start[..., None] + window]
-    return image + 16 * (torch.rand(batch, frames, size * size, 1, generator=generator) - 0.5)
+    # the same as by indexing, and twice as quick
+    image = texture.flatten(0, 1).index_select(0, (start[..., None] + window).flatten())
+    image = image.view(batch, frames, size * size, 3)
+    noise = torch.rand(batch, frames, size * size, 1, generator=generator)
+    return image.add_(noise.sub_(0.5).mul_(16))
 
 
 def _pillars(pillar: Tensor, size: int) -> Tensor:
@@ -102,6 +105,11 @@ class _Layer(NamedTuple):
     visible: Tensor  # bool [b f]
     paint: Tensor  # float RGB [b f 3]
 
+    @property
+    def seen(self) -> bool:
+        """Whether any video shows it at all: most scenes have fewer objects than there is room."""
+        return bool((self.visible & (self.radius[:, None] > 0)).any())
+
 
 def render(generator: Generator, scenes: Scenes, size: int = SIZE) -> tuple[Tensor, Tensor]:
     """Videos uint8 [b f size size 3], and the object on top of every pixel int64 [b f size size]
@@ -113,9 +121,10 @@ def render(generator: Generator, scenes: Scenes, size: int = SIZE) -> tuple[Tens
     image = _background(generator, batch, frames, size).flatten(0, 1)  # [b*f h*w 3]
     owner = torch.full((batch * frames, size * size), -1)
     for layer in _layers(scenes):
-        _blend(image, owner, layer, size)
+        if layer.seen:
+            _blend(image, owner, layer, size)
     cover = _pillars(scenes.pillar, size).repeat_interleave(frames, 0)
-    image.lerp_(torch.full_like(image, _STONE), cover.unsqueeze(-1))
+    image.lerp_(torch.tensor(_STONE).expand_as(image), cover.unsqueeze(-1))
     owner.masked_fill_(cover > 0.5, -1)
     video = image.clamp_(0, 255).to(torch.uint8)
     return video.view(batch, frames, size, size, 3), owner.view(batch, frames, size, size)
