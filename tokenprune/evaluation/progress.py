@@ -7,14 +7,21 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 from tokenprune.evaluation.category_scores import CategoryScores
 
 
 class Bar(RichProgressBar):
-    """On stderr, named after the system that runs; done, rate and time left are Lightning's own
-    columns.
-    """
+    """On stderr, named after the system that runs: batches done, time so far and time left."""
 
     def __init__(self) -> None:
         super().__init__(leave=True, console_kwargs={"stderr": True})
@@ -24,6 +31,16 @@ class Bar(RichProgressBar):
     @property
     def predict_description(self) -> str:
         return self.label
+
+    def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
+        """On one line of 80 characters: Lightning's own break where a name is long."""
+        return [
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+        ]
 
     def on_predict_batch_end(
         self,
