@@ -11,7 +11,8 @@ from imports import MODULES, imports, room_of, rooms_used
 # lowest first; a room may import itself, what is listed beside it, and nothing else of this package
 ROOMS = {
     "errors": "",
-    "sheets": "errors",
+    "templates": "",
+    "sheets": "errors templates",
     "dataframe": "",
     "ops": "",
     "precision": "",
@@ -64,10 +65,11 @@ ROOMS = {
         "runtime tasks results evaluation"
     ),
     "view": (
-        "errors storage checkpoints sheets pixels loading runtime tasks results evaluation pictures"
+        "errors templates storage checkpoints sheets pixels loading runtime tasks results "
+        "evaluation pictures"
     ),
     "demo": (
-        "errors sheets checkpoints options pixels registry plugins loading runtime tasks "
+        "errors templates sheets checkpoints options pixels registry plugins loading runtime tasks "
         "evaluation asking pictures"
     ),
     "study": (
@@ -80,8 +82,8 @@ ROOMS = {
     ),
     "lmms": "errors options strategy adapters registry plugins loading runtime tasks evaluation",
     "reproduce": (
-        "errors lookup options storage ops flops strategy registry plugins loading tasks results "
-        "evaluation pictures study bench"
+        "errors templates lookup options storage ops flops strategy registry plugins loading tasks "
+        "results evaluation pictures study bench"
     ),
     "cli": (
         "errors lookup checkpoints options storage guards strategy registry plugins "

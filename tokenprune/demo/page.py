@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tokenprune import sheets
 from tokenprune.demo.compare import Shown
 from tokenprune.tasks import Sample
+from tokenprune.templates import environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -30,7 +29,7 @@ def systems(found: Sequence[Shown], right: str, waiting: int = 0) -> str:
     shared = sheets.strip(pictures) if pictures else None
     rows = [{**vars(one), **_drawn(one.sheet, shared)} for one in found]
     known = {"systems": rows, "right": right, "waiting": waiting, "thumbnails": shared}
-    return _environment().get_template("systems.html.j2").render(known)
+    return environment(TEMPLATES).get_template("systems.html.j2").render(known)
 
 
 def preview(sample: Sample) -> str:
@@ -47,16 +46,3 @@ def _drawn(sheet: sheets.Sheet | None, shared: sheets.Strip | None) -> dict[str,
         return {"answer": "", "fragment": ""}
     bare = replace(sheet, label="", answer="")
     return {"answer": sheet.answer, "fragment": sheets.fragment(bare, shared)}
-
-
-@functools.cache
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=lambda name: ".html" in (name or ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

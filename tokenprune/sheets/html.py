@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tokenprune.sheets.charts import TALL, WIDE, charts
 from tokenprune.sheets.mask import mask
 from tokenprune.sheets.sheet import Sheet
 from tokenprune.sheets.thumbnails import DOWN, Strip, columns_of, strip
+from tokenprune.templates import environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -45,7 +45,7 @@ def fragment(sheet: Sheet, sprite: Strip | None = None) -> str:
         for cells, (height, width) in zip(sheet.slots, sheet.grids, strict=True)
     )
     return (
-        _environment()
+        environment(TEMPLATES)
         .get_template("sheet.html.j2")
         .render(
             sheet=sheet,
@@ -83,7 +83,7 @@ def page(title: str, body: str, style: str = "", script: str = "") -> str:
     """
     base = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     return (
-        _environment()
+        environment(TEMPLATES)
         .get_template("page.html.j2")
         .render(title=title, body=body, style=f"{base}\n{css()}\n{style}", script=script)
     )
@@ -111,16 +111,3 @@ def clock(seconds: float | int) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-@functools.cache
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=lambda name: ".html" in (name or ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

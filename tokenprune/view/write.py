@@ -17,6 +17,7 @@ from tokenprune.results.read import Run, Runs, read
 from tokenprune.results.report import asked
 from tokenprune.storage import replace
 from tokenprune.tasks import Task
+from tokenprune.templates import environment
 from tokenprune.view import figures
 from tokenprune.view.answers import MEANINGS, SIGNS, Sample, counted, samples
 from tokenprune.view.contact import contacts, reasons
@@ -55,16 +56,20 @@ def write(
     without = list(reasons(shown.without))
     file = run.folder / PAGE if out is None else Path(out).expanduser()
     title = f"{run.summary.subject.label} on {run.summary.setting.model}"
-    body = _template("report.html.j2").render(
-        title=title,
-        **_figures(run),
-        samples=found,
-        sheets=shown.sheets,
-        states=counted(found),
-        without=without,
-        signs=SIGNS,
-        meanings=MEANINGS,
-        opened=_OPEN,
+    body = (
+        environment(_TEMPLATES)
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            **_figures(run),
+            samples=found,
+            sheets=shown.sheets,
+            states=counted(found),
+            without=without,
+            signs=SIGNS,
+            meanings=MEANINGS,
+            opened=_OPEN,
+        )
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     rules, program = (_text(name) for name in ("report.css", "report.js"))
@@ -125,17 +130,3 @@ def _cells(runs: Runs) -> str:
 @functools.cache
 def _text(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
-
-
-@functools.cache
-def _template(name: str) -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=lambda file: ".html" in (file or ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return made.get_template(name)

@@ -15,6 +15,7 @@ from tokenprune.reproduce.files import papers, read_paper, read_table, tables
 from tokenprune.reproduce.grids import grid
 from tokenprune.reproduce.pages.papers import paper_view
 from tokenprune.storage import replace
+from tokenprune.templates import environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _BAR = 40  # characters of the summary's bar in Markdown
@@ -72,15 +73,7 @@ def rendered(template: str, **given: Any) -> str:
 
 @functools.cache
 def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=lambda name: ".html" in (name or ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = environment(_TEMPLATES)
     made.filters["cell"] = _in_a_cell
     made.filters["coded"] = _coded
     return made
