@@ -7,9 +7,9 @@ import io
 import re
 from html.parser import HTMLParser
 
-import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tokenprune import sheets
 from tokenprune.sheets import Sheet
@@ -39,8 +39,7 @@ def sheet(**given) -> Sheet:
 def pixels(uri: str) -> np.ndarray:
     """A picture inside a data URI, as uint8 [h w 4]."""
     raw = io.BytesIO(base64.b64decode(uri.partition(",")[2]))
-    with av.open(raw, "r") as container:
-        return next(container.decode(video=0)).reformat(format="rgba").to_ndarray()
+    return np.asarray(Image.open(raw).convert("RGBA"))
 
 
 def embedded(html: str, name: str) -> np.ndarray:
