@@ -76,6 +76,19 @@ def test_what_cannot_be_asked_says_why_and_the_others_answer(found: list[Shown])
     assert re.match(r"keep=0.25: fastv retains 33.3% to 100.0% here", found[3].error)
 
 
+def test_an_assistant_weighs_frames_where_there_is_somebody_to_ask_it(
+    models: Models, offered: dict[str, Sample]
+) -> None:
+    """The full model, the control and methods without an allocator answer beside it."""
+    guided = Models.read(DemoConfig(assistant="nano"))
+    first, specs = next(iter(offered.values())), ["visionzip", "visionzip+dytok"]
+    found = list(guided.compare(first, specs, 0.25))
+    assert [one.error for one in found] == [""] * 4
+    weighed, alone = found[-1].sheet, list(models.compare(first, specs, 0.25))[-1].sheet
+    assert weighed is not None and alone is not None
+    assert weighed.weights != alone.weights
+
+
 def test_a_question_of_ones_own_has_no_right_answer_and_no_evidence(
     models: Models, offered: dict[str, Sample]
 ) -> None:

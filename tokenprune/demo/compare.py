@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from transformers import PreTrainedModel
+
 from tokenprune import checkpoints, registry
 from tokenprune.asking.questions import ask
 from tokenprune.asking.replies import Replies
 from tokenprune.demo.config import DemoConfig
 from tokenprune.errors import StrategyError, TokenpruneError
+from tokenprune.evaluation.generate import guide_of
 from tokenprune.loading.checkpoint import Loaded, load
 from tokenprune.loading.video import Clip
 from tokenprune.pictures.footage import footage_of
@@ -70,6 +73,11 @@ class Models:
             guide = load(config.assistant, config.dtype, config.device, config)
         return cls(config, model, guide)
 
+    @property
+    def guide(self) -> PreTrainedModel | None:
+        """The assistant itself, without its processor."""
+        return None if self.assistant is None else self.assistant.model
+
     @cached_property
     def note(self) -> str | None:
         """What figures of these models are worth, where one is embedded."""
@@ -90,15 +98,16 @@ class Models:
         return len(_systems(specs))
 
     def _shown(self, sample: Sample, spec: str, keep: float | None) -> Shown:
+        pipeline = registry.build(spec)
         clip = Clip(sample.frames, sample.times, tuple(range(len(sample.frames))))
         replies = ask(
             self.model,
             clip,
             sample.full_question,
-            spec,
+            pipeline,
             keep=keep,
             max_new_tokens=self.config.max_new_tokens,
-            assistant=self.assistant,
+            assistant=guide_of(pipeline, self.guide),
         )
         (reply,) = replies
         label = LABELS.get(spec, spec)

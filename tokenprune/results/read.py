@@ -49,8 +49,6 @@ class Tabular(ABC):
         """A `pandas.DataFrame` of the lines. ImportError says what to install."""
         return data_frame(self.lines())
 
-    frame = to_pandas  # its name before
-
 
 @dataclass(frozen=True, repr=False)
 class Run(Tabular):

@@ -243,8 +243,11 @@ class Report:
         """A `pandas.DataFrame`, a row per sample that holds a video. ImportError says what to
         install.
         """
-        shown = [(place, one) for place, one in enumerate(self.samples) if one is not None]
-        return data_frame({"sample": place, **one.figures} for place, one in shown)
+        return data_frame(
+            {"sample": place, **one.figures}
+            for place, one in enumerate(self.samples)
+            if one is not None
+        )
 
     @property
     def unseen_from(self) -> int | None:
