@@ -16,13 +16,16 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Trainer
 from rich.console import Console
+from rich.progress import Progress
 from running import FAST
 
 from tokenprune import checkpoints
 from tokenprune.cli.display import results
 from tokenprune.cli.main import main
 from tokenprune.evaluation.config import parse
+from tokenprune.evaluation.progress import Bar
 from tokenprune.evaluation.run import Finished
 from tokenprune.results.answer import ROLES, Answer
 from tokenprune.results.notes import against_random
@@ -264,3 +267,13 @@ def test_a_switch_is_asked_for_plainly(
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     assert "\n  details " in capsys.readouterr().out
+
+
+def test_a_bar_stays_on_one_line_of_80_characters_whatever_its_name() -> None:
+    columns = Bar().configure_columns(Trainer(logger=False, enable_checkpointing=False))
+    screen = Console(width=80, file=StringIO(), record=True, force_terminal=True)
+    progress = Progress(*columns, console=screen)
+    progress.add_task("2/3 [a]visionzip+dytok 85.8 ±4.1", total=225, completed=225)
+    screen.print(progress.make_tasks_table(progress.tasks))
+    (line,) = screen.export_text().splitlines()
+    assert line.startswith("2/3 [a]visionzip+dytok 85.8 ±4.1 ") and "225/225" in line

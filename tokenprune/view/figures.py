@@ -179,12 +179,8 @@ def _plot(
     curves = []
     for role in ROLES:
         if values := lines.get(role):
-            wide = WIDE / (len(values) - 1)
-            places = [
-                (wide * place, TALL * (1 - value / 100)) for place, value in enumerate(values)
-            ]
-            path = "M" + "L".join(f"{x:.4g} {y:.4g}" for x, y in places)
-            curves.append(Curve(role, run.summary.systems[role].label, path, _words(values)))
+            label = run.summary.systems[role].label
+            curves.append(Curve(role, label, _path(values), _words(values)))
     return Plot(title, curves, ends)
 
 
