@@ -14,36 +14,38 @@ ROOMS = {
     "templates": "",
     "sheets": "errors templates",
     "dataframe": "",
-    "ops": "",
+    "hosted": "",
+    "ops": "hosted",
     "precision": "",
-    "merging": "ops precision",
-    "clustering": "ops precision",
-    "trees": "ops precision merging",
-    "windows": "precision merging",
-    "scenes": "ops",
-    "picking": "ops precision",
+    "merging": "hosted ops precision",
+    "clustering": "hosted ops precision",
+    "trees": "hosted ops precision merging",
+    "windows": "hosted precision merging",
+    "scenes": "hosted ops",
+    "picking": "hosted ops precision",
     "flops": "",
     "compat": "",
     "lookup": "errors",
     "checkpoints": "errors lookup",
     "storage": "errors",
     "options": "errors",
-    "sequence": "errors ops",
-    "tokens": "sequence",
+    "sequence": "errors hosted ops",
+    "tokens": "hosted sequence",
     "pixels": "errors",
-    "guards": "errors tokens",
-    "strategy": "errors lookup ops tokens guards",
+    "guards": "errors hosted tokens",
+    "strategy": "errors lookup hosted ops tokens guards",
     "declaration": "errors guards strategy",
     "strategies": (
-        "errors ops precision merging clustering trees windows scenes picking tokens strategy"
+        "errors hosted ops precision merging clustering trees windows scenes picking tokens "
+        "strategy"
     ),
-    "adapters": "errors lookup ops compat sequence tokens pixels",
+    "adapters": "errors lookup hosted ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",
     "plugins": "errors lookup",
     "loading": "errors ops lookup options compat checkpoints tokens pixels adapters",
     "runtime": (
-        "errors sheets dataframe ops precision merging compat sequence tokens guards strategy "
-        "declaration adapters registry"
+        "errors sheets dataframe hosted ops precision merging compat sequence tokens guards "
+        "strategy declaration adapters registry"
     ),
     "tasks": "errors lookup options storage loading",
     "papers": "ops precision tokens strategy strategies tasks",
