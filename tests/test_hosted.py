@@ -9,10 +9,12 @@ import torch
 from tokenprune import hosted
 from tokenprune.bench.dispatch import Dispatched
 
+HOST = torch.device("cpu")
+
 
 def test_what_was_sent_is_known_and_nothing_is_read() -> None:
     with Dispatched() as counted:
-        sent = hosted.sent([3, 0, 5], "cpu")
+        sent = hosted.sent([3, 0, 5], HOST)
         assert hosted.numbers(sent) == (3, 0, 5)
     assert counted.number("reads") == 0
     assert sent.tolist() == [3, 0, 5]
@@ -27,18 +29,18 @@ def test_anything_else_is_read_once() -> None:
 
 
 def test_a_write_is_noticed_and_results_are_not_taken_for_it() -> None:
-    sent = hosted.sent([3, 0, 5], "cpu")
+    sent = hosted.sent([3, 0, 5], HOST)
     assert hosted.known(sent + 1) is None
     sent[1] = 7
     assert hosted.known(sent) is None
     assert hosted.numbers(sent) == (3, 7, 5)
-    again = hosted.sent([1], "cpu")
+    again = hosted.sent([1], HOST)
     assert hosted.numbers(copy.deepcopy(again)) == (1,)
 
 
 def test_inference_mode_knows_too() -> None:
     with torch.inference_mode():
-        assert hosted.numbers(hosted.sent([2], "cpu")) == (2,)
+        assert hosted.numbers(hosted.sent([2], HOST)) == (2,)
 
 
 def test_counts_are_made_once_and_without_a_read() -> None:

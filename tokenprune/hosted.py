@@ -18,7 +18,7 @@ from torch import Tensor
 _NUMBERS, _COUNTS = "_tokenprune_numbers", "_tokenprune_counts"
 
 
-def sent(numbers: Sequence[int], device: torch.device | str) -> Int[Tensor, "f"]:
+def sent(numbers: Sequence[int], device: torch.device) -> Int[Tensor, "f"]:
     """Whole numbers on a device, which is not waited for, and which the host goes on knowing."""
     made = torch.tensor([*numbers], dtype=torch.long).to(device, non_blocking=True)
     return note(made, numbers)
