@@ -122,6 +122,7 @@ class SequenceView:
             to its last row, is of the video, and 0
         seen: how many visual rows each layer below `layer` saw, on the host; left out: not known
         reading: where everything else is read
+        rows: indices of the visual rows, ascending; left out: looked up in `frame`
     """
 
     frame: Int[Tensor, "s"]
@@ -136,6 +137,7 @@ class SequenceView:
     reading: Reading | None = None
     place: Int[Tensor, "s"] = field(default_factory=lambda: _UNREAD)
     entered: Int[Tensor, "p"] = field(default_factory=lambda: _UNREAD)
+    rows: Int[Tensor, "v"] = field(default_factory=lambda: _UNREAD)
 
     def __post_init__(self) -> None:
         _forget_unread(self)
@@ -150,6 +152,8 @@ class SequenceView:
             value = self._numbered()
         elif name == "place":
             value = torch.arange(len(self.frame), device=self.frame.device)
+        elif name == "rows":
+            value = self.visual.nonzero().squeeze(-1)
         elif name == "entered":
             rows = int(self.position.max()) + 1 if len(self.position) else 0
             value = self.frame.new_zeros(rows).index_fill(0, self.position[~self.visual], TEXT)

@@ -134,7 +134,7 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
         return Memory()
 
     def attend(self, view: SequenceView, state: Memory) -> tuple[Bool[Tensor, "s"], Memory]:
-        received = view.attention[view.visual]
+        received = view.attention.index_select(0, view.rows)
         selected = ops.keep_top(received, ops.count(len(received), 1.0 - self.prune, "down"))
         reference = received
         if state.selected is not None and state.reference is not None:
@@ -143,6 +143,5 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
             selected = torch.where(similar, held, selected)
             if self.reference == "last_update":
                 reference = torch.where(similar, state.reference, received)
-        visible = ~view.visual
-        visible[view.visual] = selected
-        return visible, Memory(selected, reference)
+        text = torch.ones_like(view.frame, dtype=torch.bool)
+        return text.index_copy(0, view.rows, selected), Memory(selected, reference)
