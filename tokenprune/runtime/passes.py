@@ -81,6 +81,9 @@ class Passes:
         self._reading = stack.enter_context(tapped([adapter.text_config], self._taps))
         self._spared = adapter.spares_mask()
         stack.callback(self._hanging.end)
+        if self._decode_stage is not None:  # which acts in every step
+            self._reading.begin()
+            self._hanging.hang([self._decode_stage.layer])
         before: list[tuple[nn.Module, Any]] = [
             (adapter.tower, self._before_tower),
             (adapter.body, self._before_body),
