@@ -50,7 +50,7 @@ def line_figures(
         "decode_visual_tokens_per_layer": seen.decode,
         "decode_selection_changes": seen.changes,
         "decode_tokens_per_s": 1e3 * len(inputs.texts) / per_token,
-        **_operations(seen, inputs, tokens, guide if seen.probe_layers else None),
+        **_operations(seen, inputs, tokens, guide if seen.probe.layers else None),
     }
 
 
@@ -92,6 +92,8 @@ def work_of(seen: Seen, inputs: Inputs, tokens: int) -> Work:
         layers=seen.layers,
         decode=seen.decode,
         generated=tokens,
-        probe_layers=seen.probe_layers,
+        probe_layers=seen.probe.layers,
+        probe_rows=seen.probe.tokens([inputs.video]),
+        shares_tower=seen.probe.shared,
         grid=inputs.grid,
     )
