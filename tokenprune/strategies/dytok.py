@@ -78,8 +78,8 @@ class DyToK(Allocator, name="dytok"):
     def __post_init__(self) -> None:
         if self.pool < 1:
             raise ValueError(
-                f"{self.name}.pool={self.pool} is no square of tokens: write 1 for all tokens, 2 for "
-                "a quarter of them"
+                f"{self.name}.pool={self.pool} is no square of tokens: write 1 for all of them, or "
+                "2 for a quarter"
             )
         if self.cap is not None and self.cap < 1:
             raise ValueError(
