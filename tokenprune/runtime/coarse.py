@@ -35,7 +35,7 @@ def coarser(adapter: VideoLLM, shown: Shown, side: int) -> Shown:
         for name, part in narrowed.items()
     }
     blocks = kept_blocks(shown.blocks, shorter.columns, shorter.layout)
-    return Shown(shorter.layout, narrowed, blocks)
+    return Shown(shorter.layout, narrowed, blocks, shown.shared)
 
 
 def pooled(features: Float[Tensor, "n d"], video: Video, side: int) -> VisualTokens:

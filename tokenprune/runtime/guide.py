@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from tokenprune.adapters import VideoLLM
+from tokenprune.adapters.borrowed import Lent, equal_towers
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.runtime.attention import Tap, columns_at
 from tokenprune.runtime.layout import Layout
@@ -35,11 +37,13 @@ class Shown:
         layout: its rows, on the device of the answering model's prompt
         given: arguments of the guide's language model, the mask in two dimensions
         blocks: of each row the number of its picture, in families whose pictures see themselves
+        shared: whether an assistant has taken over what the answering model's tower made
     """
 
     layout: Layout
     given: dict[str, Any]
     blocks: Int[Tensor, "b s"] | None
+    shared: bool = False
 
 
 class Guide:
@@ -53,7 +57,17 @@ class Guide:
     ) -> None:
         self.adapter = assistant or model
         self.assists = assistant is not None
-        self._taps = taps  # on the attention of its layers
+        self._model, self._taps = model, taps  # on the attention of its layers
+
+    @cached_property
+    def shares(self) -> bool:
+        """Whether it is an assistant whose tower equals the answering model's; compared once."""
+        if not self.assists:
+            return False
+        one, other = self._model, self.adapter
+        return one.tower_layers_read == other.tower_layers_read and equal_towers(
+            one.tower, other.tower
+        )
 
     def see(
         self,
@@ -82,8 +96,11 @@ class Guide:
             name: None if given.get(name) is None else given[name].to(device)
             for name in ("attention_mask", "position_ids")
         }
-        seen = {**prompt, **adapter.see(input_ids, reading.given, layout.videos)}
-        return Shown(layout, seen, None if blocks is None else blocks.to(device))
+        lent = None if reading.output is None else Lent(adapter.tower, reading.output)
+        looking = adapter if lent is None else adapter.borrowing(lent)
+        seen = {**prompt, **looking.see(input_ids, reading.given, layout.videos)}
+        shared = lent is not None and lent.used
+        return Shown(layout, seen, None if blocks is None else blocks.to(device), shared)
 
     @torch.no_grad()
     def read(

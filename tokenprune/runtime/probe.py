@@ -74,7 +74,10 @@ class Asked:
     @property
     def ran(self) -> ProbeReport:
         """The longest of the passes."""
-        passes = [ProbeReport(max(one.layers) + 1, one.side) for one in self._read]
+        passes = [
+            ProbeReport(max(one.layers) + 1, one.side, self._shown[one.side].shared)
+            for one in self._read
+        ]
         return max(passes, key=lambda one: one.layers / one.side**2, default=ProbeReport())
 
     def shown(self, side: int) -> Shown:
