@@ -32,9 +32,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--samples", type=int, default=450, help="30 of each category")
-    parser.add_argument(
-        "--needles", type=int, default=300, help="further samples, all needles"
-    )
+    parser.add_argument("--needles", type=int, default=300, help="further samples, all needles")
     parser.add_argument("--keep", type=float, default=0.25, help="fraction of the tokens")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--answers", type=Path, default=Path("runs/guide.jsonl"))
