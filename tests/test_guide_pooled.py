@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_squares_are_means_and_may_be_cut_off(side: int) -> None:
     assert len(found) == video.pooled(side).tokens == {1: 40, 2: 12, 3: 8, 8: 2}[side]
 
 
-def hand(videos: dict[int, Video]) -> Pipeline:
+def hand(videos: Iterator[Video]) -> Pipeline:
     """The prompt of pooled frames as anyone may make it, at the language model's input."""
 
     @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def hand(videos: dict[int, Video]) -> Pipeline:
         """Pools in front of the model itself."""
 
         def condense(self, tokens: VisualTokens) -> VisualTokens:
-            every = means(tokens.features, videos[tokens.cells], 2)
+            every = means(tokens.features, next(videos), 2)
             frame, slot = (torch.tensor([*part]) for part in zip(*every, strict=True))
             rows = torch.stack([*every.values()])
             return VisualTokens(rows, None, None, frame, slot, tokens.frames, tokens.cells)
@@ -76,9 +77,9 @@ def test_a_guide_of_pooled_frames_reads_the_prompt_of_their_means(kind: str) -> 
     with attach(model, "none") as session:
         model(**batch.inputs)
     samples = [one for one in session.report.samples if one is not None]
-    videos = {video.cells: video for one in samples for video in one.videos}
+    videos = [video for one in samples for video in one.videos]
     recorder = Recorder()
-    with attach(model, hand(videos), recorder=recorder):
+    with attach(model, hand(iter(videos)), recorder=recorder):
         model(**batch.inputs)
     for place, layer in enumerate(recorder.layers):
         options = {"dytok.pool": 2, "dytok.layers": [layer, layer]}
