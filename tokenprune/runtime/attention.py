@@ -146,7 +146,8 @@ def _with_tap(
         attention_mask: Any = None,  # by this name, or in this place
         **kwargs: Any,
     ):
-        if (tap := taps.get(module)) is not None:
+        # a compiled step has no taps: what it reads of attention is in its graph
+        if not torch.compiler.is_compiling() and (tap := taps.get(module)) is not None:
             # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
             # again without them
             with torch.no_grad(), full_precision():

@@ -17,6 +17,7 @@ from transformers.cache_utils import Cache
 from tokenprune.adapters import VideoLLM
 from tokenprune.guards import masks
 from tokenprune.precision import full_precision
+from tokenprune.runtime import fixed_cache
 from tokenprune.runtime.attention import Tap, flat_mask, last_row
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition, reveal
@@ -239,6 +240,9 @@ def resume(
 ) -> Turn:
     """The pass that is about to follow the prompt in `cache` with the arguments `given`."""
     columns = given["inputs_embeds"].shape[1]
+    if (compiled := fixed_cache.taken(cache, prompt)) > 0:
+        prompt.extend(compiled, None)
+    fixed_cache.check_room(cache, columns)
     prompt.extend(columns, flat_mask(given.get("attention_mask")))
     if columns > 1:
         reveal(cache.layers)

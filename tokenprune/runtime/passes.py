@@ -15,8 +15,8 @@ from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.compat import named
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime import arrival, attention, decode, media, prefill
-from tokenprune.runtime.cache import lead
+from tokenprune.runtime import arrival, attention, compiled, decode, fixed_cache, media, prefill
+from tokenprune.runtime.cache import holds, lead
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.guide import Guide
 from tokenprune.runtime.hooks import Hook, kept_loss
@@ -108,6 +108,8 @@ class Passes:
         self._over = True
         for phase in [*self._under_way]:
             lead(phase.cache, False)
+        for cache in [*self._prompts]:
+            fixed_cache.end(cache)
 
     def _hooked_layers(self) -> range:
         """From the lowest layer at which anything happens: what is narrowed stays so above it."""
@@ -136,8 +138,10 @@ class Passes:
                 given = next(iter(states.values()))
                 now.readings[-1].note_projected(self._adapter, self.pipeline.signals, given)
 
-    def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
+    def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments | None:
         """Sees the prompt while its ids are known, and finds the video."""
+        if compiled.tracing():
+            return None
         now, given = self._pass, named(module, args, kwargs)
         cache, images = compat.given_cache(given), media.images_in(self._adapter, given)
         if images and not self._images:
@@ -163,11 +167,12 @@ class Passes:
 
     def _known(self, cache: Cache | None) -> PromptState | None:
         """The prompt that has filled a cache, if a pass of this session did."""
-        if cache is None or not cache.get_seq_length():
-            return None
-        return self._prompts.get(cache)
+        prompt = None if cache is None else self._prompts.get(cache)
+        return prompt if cache is not None and prompt is not None and holds(cache) else None
 
-    def _before_language_model(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
+    def _before_language_model(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if compiled.tracing():
+            return compiled.entering(args, kwargs)
         now, given = self._pass, named(module, args, kwargs)
         video, now.arrived = now.arrived, None
         cache = compat.given_cache(given)
@@ -195,9 +200,11 @@ class Passes:
 
     def _flat(self, given: dict[str, Any]) -> dict[str, Any]:
         """With the mask that the body was given, where it has made one of every kind of layer."""
-        if isinstance(given.get("attention_mask"), dict):
-            return {**given, "attention_mask": self._pass.mask}
-        return given
+        mask = given.get("attention_mask")
+        if isinstance(mask, dict):
+            mask = self._pass.mask
+        mask = fixed_cache.flat(mask, compat.given_cache(given), given["inputs_embeds"].shape[1])
+        return {**given, "attention_mask": mask}
 
     def _begin(
         self, video: media.VideoPrompt, given: dict[str, Any]
@@ -243,10 +250,14 @@ class Passes:
     def _before_layer(
         self, layer: int, module: nn.Module, args: Any, kwargs: Any
     ) -> LayerArguments | None:
+        if compiled.tracing():
+            return compiled.layer(layer, self._adapter.rotation, args, kwargs)
         phase = self._pass.phase
         return None if phase is None else phase.enter_layer(layer, named(module, args, kwargs))
 
     def _after_language_model(self, module: nn.Module, args: Any, output: Any) -> None:
+        if compiled.tracing():
+            return
         phase = self._pass.phase
         if phase is None:
             return

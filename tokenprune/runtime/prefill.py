@@ -19,6 +19,7 @@ from tokenprune.guards import contract
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.compress import Weights
+from tokenprune.runtime import fixed_cache
 from tokenprune.runtime.guide import Guide
 from tokenprune.runtime.layout import take
 from tokenprune.runtime.phase import LayerArguments, Phase
@@ -182,6 +183,7 @@ class Prefill(Phase):
                 filled[layer].keep(columns)
         for number, layer in enumerate(filled):
             layer.gone = self.prompt.gone(self.prompt.at(number))
+        fixed_cache.settle(filled, self.prompt)
 
 
 def kept_blocks(

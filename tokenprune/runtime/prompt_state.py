@@ -198,6 +198,12 @@ class PromptState:
             return None
         return self._behind(self.layouts[counted].valid.sum(1))[:, -columns:]
 
+    def lag(self, number: int) -> Int[Tensor, "b"] | None:
+        """How far positions in a layout are behind those in layer 0; None: not at all."""
+        if not self.counted[number]:
+            return None
+        return self._entered - self.layouts[self.counted[number]].valid.sum(1)
+
     def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
         """Labels of the caller's columns, on those of the last layout; padding has none."""
         last = self.layouts[-1].valid

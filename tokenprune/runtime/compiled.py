@@ -1,0 +1,72 @@
+"""What of a session is inside a compiled decoding step: nothing but what lies in the cache.
+
+transformers compiles the step of a static cache as a whole, so hooks are traced into its graph.
+There they must not look at a session, which belongs to threads and changes from pass to pass: what
+a step needs of the prompt are tensors of the cache's own layers (`fixed_cache`), and of Python
+nothing is left when the graph runs.
+
+Axes: `b` samples, `h` heads or 1, `q` columns of the step, `l` slots of a layer, `p` position axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokenprune import compat
+from tokenprune.runtime.fixed_cache import FixedLayer
+
+Arguments = tuple[Any, dict[str, Any]]  # of a module, as they were given
+Rotation = Callable[[int, Tensor, Tensor], tuple[Tensor, ...]]  # layer, hidden states, positions
+
+
+def tracing() -> bool:
+    """Whether this runs once, to make a graph, instead of in a pass."""
+    return torch.compiler.is_compiling()
+
+
+def entering(args: Any, kwargs: dict[str, Any]) -> Arguments | None:
+    """Arguments of the language model with mask and positions for the rows that are left."""
+    cache = compat.given_cache(kwargs)
+    if cache is None or not isinstance(first := cache.layers[0], FixedLayer):
+        return None
+    changed: dict[str, Any] = {}
+    if first.real is not None:
+        changed["attention_mask"] = _seen(kwargs["attention_mask"], first)
+    if first.shift is not None:
+        positions = kwargs.get("position_ids")
+        if positions is None:
+            columns = torch.arange(kwargs["inputs_embeds"].shape[1], device=first.shift.device)
+            positions = (columns + first.get_seq_length()).unsqueeze(0)
+        changed["position_ids"] = positions - first.shift
+    return args, {**kwargs, **changed}
+
+
+def layer(number: int, rotation: Rotation, args: Any, kwargs: dict[str, Any]) -> Arguments | None:
+    """Arguments of a decoder layer above which a prefill stage has dropped rows."""
+    cache = compat.given_cache(kwargs)
+    if cache is None or not isinstance(own := cache.layers[number], FixedLayer) or not own.above:
+        return None
+    changed: dict[str, Any] = {"attention_mask": _seen(kwargs["attention_mask"], own)}
+    if own.shift is not None:  # counted anew inside the model
+        positions = kwargs["position_ids"] - own.shift
+        hidden = args[0] if args else kwargs["hidden_states"]
+        changed["position_ids"] = positions
+        changed["position_embeddings"] = rotation(number, hidden, positions)
+    return args, {**kwargs, **changed}
+
+
+def _seen(mask: Any, own: FixedLayer) -> Any:
+    """The mask of a layer, of that of a layer below with more slots in front."""
+    if isinstance(mask, dict):  # by kind of layer
+        return {kind: _seen(one, own) for kind, one in mask.items()}
+    mask = mask[..., -own.max_cache_len :]
+    if own.real is None:
+        return mask
+    real = own.real[:, None, None]
+    if mask.dtype == torch.bool:
+        return mask & real
+    return mask.masked_fill(~real, torch.finfo(mask.dtype).min)
