@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -138,6 +138,7 @@ def _with_tap(
 ) -> Callable[..., tuple[Tensor, Tensor | None]]:
     kernel = AttentionInterface._global_mapping.get(base)
 
+    @no_type_check
     def attend(
         module: nn.Module,
         query: Tensor,
@@ -146,8 +147,9 @@ def _with_tap(
         attention_mask: Any = None,  # by this name, or in this place
         **kwargs: Any,
     ):
-        # a compiled step has no taps: what it reads of attention is in its graph
-        if not torch.compiler.is_compiling() and (tap := taps.get(module)) is not None:
+        # compiled code has no taps: it is made once, they are of a pass
+        compiling = torch.compiler.is_compiling()
+        if not compiling and (tap := taps.get(module)) is not None:
             # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
             # again without them
             with torch.no_grad(), full_precision():

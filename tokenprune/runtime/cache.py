@@ -6,7 +6,7 @@ Its layers are stock dynamic ones that refuse what would misalign their rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, no_type_check
 
 import torch
 from jaxtyping import Float, Int
@@ -56,6 +56,7 @@ class Guarded(CacheLayerMixin):
         length, first = super().get_mask_sizes(query_length)
         return length, first + self.gone
 
+    @no_type_check  # compiled with a static cache, which checked annotations cannot be
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,15 @@ There they must not look at a session, which belongs to threads and changes from
 a step needs of the prompt are tensors of the cache's own layers (`fixed_cache`), and of Python
 nothing is left when the graph runs.
 
+What is here has no checked annotations, which compiled code cannot have.
+
 Axes: `b` samples, `h` heads or 1, `q` columns of the step, `l` slots of a layer, `p` position axes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor
@@ -23,16 +25,14 @@ Arguments = tuple[Any, dict[str, Any]]  # of a module, as they were given
 Rotation = Callable[[int, Tensor, Tensor], tuple[Tensor, ...]]  # layer, hidden states, positions
 
 
-def tracing() -> bool:
-    """Whether this runs once, to make a graph, instead of in a pass."""
-    return torch.compiler.is_compiling()
-
-
-def entering(args: Any, kwargs: dict[str, Any]) -> Arguments | None:
+@no_type_check
+def entering(module: Any, args: Any, kwargs: dict[str, Any]) -> Arguments | None:
     """Arguments of the language model with mask and positions for the rows that are left."""
-    cache = compat.given_cache(kwargs)
+    cache = _cache(kwargs)
     if cache is None or not isinstance(first := cache.layers[0], FixedLayer):
         return None
+    # a graph does not know whose hooks it was made with: it is for these layers, and no others
+    _ = [own.above for own in cache.layers]
     changed: dict[str, Any] = {}
     if first.real is not None:
         changed["attention_mask"] = _seen(kwargs["attention_mask"], first)
@@ -45,9 +45,12 @@ def entering(args: Any, kwargs: dict[str, Any]) -> Arguments | None:
     return args, {**kwargs, **changed}
 
 
-def layer(number: int, rotation: Rotation, args: Any, kwargs: dict[str, Any]) -> Arguments | None:
+@no_type_check
+def layer(
+    number: int, rotation: Rotation, module: Any, args: Any, kwargs: dict[str, Any]
+) -> Arguments | None:
     """Arguments of a decoder layer above which a prefill stage has dropped rows."""
-    cache = compat.given_cache(kwargs)
+    cache = _cache(kwargs)
     if cache is None or not isinstance(own := cache.layers[number], FixedLayer) or not own.above:
         return None
     changed: dict[str, Any] = {"attention_mask": _seen(kwargs["attention_mask"], own)}
@@ -59,6 +62,12 @@ def layer(number: int, rotation: Rotation, args: Any, kwargs: dict[str, Any]) ->
     return args, {**kwargs, **changed}
 
 
+@no_type_check
+def _cache(kwargs: dict[str, Any]) -> Any:
+    return next((kwargs[name] for name in compat.CACHE if kwargs.get(name) is not None), None)
+
+
+@no_type_check
 def _seen(mask: Any, own: FixedLayer) -> Any:
     """The mask of a layer, of that of a layer below with more slots in front."""
     if isinstance(mask, dict):  # by kind of layer

@@ -240,9 +240,7 @@ def resume(
 ) -> Turn:
     """The pass that is about to follow the prompt in `cache` with the arguments `given`."""
     columns = given["inputs_embeds"].shape[1]
-    if (compiled := fixed_cache.taken(cache, prompt)) > 0:
-        prompt.extend(compiled, None)
-    fixed_cache.check_room(cache, columns)
+    fixed_cache.catch_up(cache, prompt, columns)
     prompt.extend(columns, flat_mask(given.get("attention_mask")))
     if columns > 1:
         reveal(cache.layers)

@@ -14,7 +14,7 @@ Axes: `b` samples, `g` key/value heads, `n` new rows, `l` slots of a layer, `m` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -65,6 +65,7 @@ class FixedLayer(Guarded, StaticLayer):
     def holds(self) -> bool:
         return self.is_initialized
 
+    @no_type_check
     def get_seq_length(self) -> Any:
         """Columns seen, those that are gone included: a tensor, as that of a stock static layer."""
         return self.cumulative_length + self.gone if self.is_initialized else 0
@@ -74,6 +75,7 @@ class FixedLayer(Guarded, StaticLayer):
             return query_length, 0
         return self.max_cache_len, self.gone
 
+    @no_type_check  # checked annotations cannot be compiled
     def update(
         self,
         key_states: Float[Tensor, "b g n e"],
@@ -110,16 +112,6 @@ class FixedLayer(Guarded, StaticLayer):
         self.filling, self.gone, self.above = False, gone, above
         self.real, self.shift = real, shift
 
-    def check_room(self, columns: int) -> None:
-        """Raises UnsupportedGenerationError where as many more do not fit; waits for the device."""
-        left = self.max_cache_len - int(self.cumulative_length)
-        if columns > left:
-            raise UnsupportedGenerationError(
-                f"the static cache has room for {left} more tokens and gets {columns}: pass a "
-                f"StaticCache whose max_cache_len is {columns - left} larger, or leave out the "
-                "cache for the default dynamic one"
-            )
-
     def reset(self) -> None:
         """Empty, and as long as the caller's layer was."""
         self.max_cache_len, self.is_initialized = self._length, False
@@ -142,6 +134,9 @@ def fixed_layers(cache: Cache, sent: int) -> list[Any]:
 
 def settle(layers: Sequence[Any], prompt: PromptState) -> None:
     """After a prompt: masks and positions that its compiled steps will need, one per layout."""
+    if layers and isinstance(first := layers[0], FixedLayer):
+        for sample in filter(None, prompt.report.samples):
+            sample.filled = first.cumulative_length, first.rows
     made: dict[tuple[int, torch.device], tuple[Tensor | None, Tensor | None]] = {}
     for number, layer in enumerate(layers):
         if not isinstance(layer, FixedLayer):
@@ -187,18 +182,26 @@ def flat(mask: Any, cache: Cache | None, columns: int) -> Any:
     return row if row.dtype == torch.bool else row == 0
 
 
-def check_room(cache: Cache, columns: int) -> None:
-    """Raises UnsupportedGenerationError where a static cache is full; waits for the device."""
-    if isinstance(first := cache.layers[0], FixedLayer):
-        first.check_room(columns)
+def catch_up(cache: Cache, prompt: PromptState, columns: int) -> None:
+    """Before a pass that compiled steps may have gone before: takes down what they have added.
 
-
-def taken(cache: Cache | None, prompt: PromptState) -> int:
-    """Columns behind the prompt that compiled steps have added; waits for the device."""
-    if cache is None or not isinstance(first := cache.layers[0], FixedLayer):
-        return 0
-    known = first.rows + prompt.generated.shape[1]
-    return int(first.cumulative_length) - known
+    Waits for the device. Raises UnsupportedGenerationError where `columns` more do not fit.
+    """
+    if not isinstance(first := cache.layers[0], FixedLayer):
+        return
+    filled = int(first.cumulative_length)
+    if (left := first.max_cache_len - filled) < columns:
+        raise UnsupportedGenerationError(
+            f"the static cache has room for {left} more tokens and gets {columns}: pass a "
+            f"StaticCache whose max_cache_len is {columns - left} larger, or leave out the "
+            "cache for the default dynamic one"
+        )
+    if steps := filled - first.rows - prompt.generated.shape[1]:
+        prompt.extend(steps, None)
+    for sample in filter(None, prompt.report.samples):
+        sample.catch_up()
+        if columns > 1:  # a turn is no step
+            sample.filled = first.cumulative_length, filled - len(sample.steps) + columns
 
 
 def _fixed(value: Tensor | None, device: torch.device) -> Tensor | None:

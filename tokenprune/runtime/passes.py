@@ -19,7 +19,7 @@ from tokenprune.runtime import arrival, attention, compiled, decode, fixed_cache
 from tokenprune.runtime.cache import holds, lead
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.guide import Guide
-from tokenprune.runtime.hooks import Hook, kept_loss
+from tokenprune.runtime.hooks import Hook, kept_loss, put
 from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.recorder import Recorder
@@ -71,21 +71,21 @@ class Passes:
         if guide.text_config is not adapter.text_config:
             configs.append(guide.text_config)
         self._check = stack.enter_context(attention.tapped(configs, self._taps))
-        before: list[tuple[nn.Module, Any]] = [
-            (adapter.tower, self._before_tower),
-            (adapter.body, self._before_body),
-            (adapter.language_model, self._before_language_model),
+        before: list[tuple[nn.Module, Hook]] = [
+            (adapter.tower, Hook(self._before_tower)),
+            (adapter.body, Hook(self._before_body)),
+            (adapter.language_model, Hook(self._before_language_model, compiled.entering)),
         ]
         for layer in self._hooked_layers():
-            before.append((adapter.layers[layer], partial(self._before_layer, layer)))
+            inside = partial(compiled.layer, layer, adapter.rotation)
+            hook = Hook(partial(self._before_layer, layer), inside)
+            before.append((adapter.layers[layer], hook))
         if self.pipeline.signals.projected:
-            before.append((adapter.projector, self._before_projector))
-        for module, function in before:
-            handle = module.register_forward_pre_hook(Hook(function), with_kwargs=True)
-            stack.callback(handle.remove)
+            before.append((adapter.projector, Hook(self._before_projector)))
+        for module, hook in before:
+            put(module.register_forward_pre_hook(hook, with_kwargs=True), stack)
         after = Hook(self._after_language_model)
-        handle = adapter.language_model.register_forward_hook(after, always_call=True)
-        stack.callback(handle.remove)
+        put(adapter.language_model.register_forward_hook(after, always_call=True), stack)
         stack.enter_context(kept_loss(adapter.model, lambda: self._pass.passed))
 
     def encode(self, media: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,10 +138,8 @@ class Passes:
                 given = next(iter(states.values()))
                 now.readings[-1].note_projected(self._adapter, self.pipeline.signals, given)
 
-    def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments | None:
+    def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
         """Sees the prompt while its ids are known, and finds the video."""
-        if compiled.tracing():
-            return None
         now, given = self._pass, named(module, args, kwargs)
         cache, images = compat.given_cache(given), media.images_in(self._adapter, given)
         if images and not self._images:
@@ -170,9 +168,7 @@ class Passes:
         prompt = None if cache is None else self._prompts.get(cache)
         return prompt if cache is not None and prompt is not None and holds(cache) else None
 
-    def _before_language_model(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if compiled.tracing():
-            return compiled.entering(args, kwargs)
+    def _before_language_model(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
         now, given = self._pass, named(module, args, kwargs)
         video, now.arrived = now.arrived, None
         cache = compat.given_cache(given)
@@ -250,14 +246,10 @@ class Passes:
     def _before_layer(
         self, layer: int, module: nn.Module, args: Any, kwargs: Any
     ) -> LayerArguments | None:
-        if compiled.tracing():
-            return compiled.layer(layer, self._adapter.rotation, args, kwargs)
         phase = self._pass.phase
         return None if phase is None else phase.enter_layer(layer, named(module, args, kwargs))
 
     def _after_language_model(self, module: nn.Module, args: Any, output: Any) -> None:
-        if compiled.tracing():
-            return
         phase = self._pass.phase
         if phase is None:
             return
