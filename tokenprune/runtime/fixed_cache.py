@@ -116,7 +116,7 @@ class FixedLayer(Guarded, StaticLayer):
         """Empty, and as long as the caller's layer was."""
         self.max_cache_len, self.is_initialized = self._length, False
         self.keys = self.values = self.real = self.shift = None
-        self._prompt, self.above, self.filling = 0, False, False
+        self._prompt, self.above, self.filling, self.ended = 0, False, False, False
         super().reset()
 
 
@@ -134,9 +134,6 @@ def fixed_layers(cache: Cache, sent: int) -> list[Any]:
 
 def settle(layers: Sequence[Any], prompt: PromptState) -> None:
     """After a prompt: masks and positions that its compiled steps will need, one per layout."""
-    if layers and isinstance(first := layers[0], FixedLayer):
-        for sample in filter(None, prompt.report.samples):
-            sample.filled = first.cumulative_length, first.rows
     made: dict[tuple[int, torch.device], tuple[Tensor | None, Tensor | None]] = {}
     for number, layer in enumerate(layers):
         if not isinstance(layer, FixedLayer):
@@ -153,10 +150,23 @@ def settle(layers: Sequence[Any], prompt: PromptState) -> None:
         layer.settle(prompt.gone(layout), layout > 0, real, shift)
 
 
+def count(cache: Cache | None, prompt: PromptState) -> None:
+    """Lets reports of a prompt that has filled a static cache count its steps by that cache."""
+    if cache is not None and (first := _counting(cache)) is not None:
+        for sample in filter(None, prompt.report.samples):
+            sample.filled = first.cumulative_length, prompt.layouts[0].valid.shape[1]
+
+
+def _counting(cache: Cache) -> StaticLayer | None:
+    """A static layer that counts what comes in; one with a sliding window does it otherwise."""
+    kinds = (StaticLayer, FixedLayer)
+    return next((layer for layer in cache.layers if type(layer) in kinds), None)
+
+
 def end(cache: Cache) -> None:
     """The session is over: what compiled code still holds of this cache does not grow any more."""
     for layer in cache.layers:
-        if isinstance(layer, FixedLayer):
+        if isinstance(layer, FixedLayer) and layer.holds:
             layer.ended = True
 
 
@@ -187,7 +197,7 @@ def catch_up(cache: Cache, prompt: PromptState, columns: int) -> None:
 
     Waits for the device. Raises UnsupportedGenerationError where `columns` more do not fit.
     """
-    if not isinstance(first := cache.layers[0], FixedLayer):
+    if (first := _counting(cache)) is None:
         return
     filled = int(first.cumulative_length)
     if (left := first.max_cache_len - filled) < columns:
@@ -196,7 +206,8 @@ def catch_up(cache: Cache, prompt: PromptState, columns: int) -> None:
             f"StaticCache whose max_cache_len is {columns - left} larger, or leave out the "
             "cache for the default dynamic one"
         )
-    if steps := filled - first.rows - prompt.generated.shape[1]:
+    known = prompt.layouts[0].valid.shape[1] + prompt.generated.shape[1]
+    if steps := filled - known:
         prompt.extend(steps, None)
     for sample in filter(None, prompt.report.samples):
         sample.catch_up()

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
+from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.guards import contract
 from tokenprune.precision import full_precision
@@ -167,6 +168,7 @@ class Prefill(Phase):
             report.frame_weights = [*(report.frame_weights or []), *weights.tolist()]
         if self.cache is not None:
             self._settle(self.cache.layers)
+        fixed_cache.count(compat.given_cache(self._given), self.prompt)
         return self.prompt
 
     def _settle(self, filled: list[Any]) -> None:
