@@ -105,7 +105,9 @@ def test_tokens_are_those_of_the_dynamic_cache(model, spec):
         ]
         text = max(sum(words) for words in RAGGED) + 1
         most = [max(s.layers[n] for s in fixed.samples if s) for n in range(5)]
-        assert spec == "prunevid" or all(n <= kept + text for n, kept in zip(rows, most, strict=True))
+        assert spec == "prunevid" or all(
+            n <= kept + text for n, kept in zip(rows, most, strict=True)
+        )
 
 
 @pytest.mark.parametrize("kind", ["llava_video", "qwen2_5_vl", "qwen3_vl", "internvl"])
@@ -137,7 +139,9 @@ def test_one_graph_for_prompts_and_sessions_of_a_kind(model):
                 assert torch.equal(model.generate(**inputs, **compiled()).sequences, expected)
     assert graphs() == 2
     stock = model.generate(**prompt(4), **GREEDY)
-    assert torch.equal(model.generate(**prompt(4), **compiled()).sequences, stock), "after the block"
+    assert torch.equal(model.generate(**prompt(4), **compiled()).sequences, stock), (
+        "after the block"
+    )
 
 
 def test_a_graph_belongs_to_the_layers_that_it_narrows(model):
@@ -223,7 +227,12 @@ def test_a_cache_is_used_again_after_a_reset(model):
     ("kind", "spec", "more", "message"),
     [
         ("gemma3", "random", {}, "sliding window"),
-        ("llava_video", "random", {"cache_implementation": "offloaded_static"}, "moves whole layers"),
+        (
+            "llava_video",
+            "random",
+            {"cache_implementation": "offloaded_static"},
+            "moves whole layers",
+        ),
     ],
 )
 def test_caches_that_cannot(kind, spec, more, message):

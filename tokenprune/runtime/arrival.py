@@ -21,8 +21,8 @@ from tokenprune.runtime.attention import flat_mask
 from tokenprune.runtime.cache import CompressedLayer, compressed_cache
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.compress import Shorter, Weights, compress
-from tokenprune.runtime.guide import weigh
 from tokenprune.runtime.fixed_cache import fixed_layers
+from tokenprune.runtime.guide import weigh
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.media import VideoPrompt
 from tokenprune.runtime.partitioned_cache import PartitionedLayer

@@ -18,9 +18,9 @@ from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.guards import contract
 from tokenprune.precision import full_precision
+from tokenprune.runtime import fixed_cache
 from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.compress import Weights
-from tokenprune.runtime import fixed_cache
 from tokenprune.runtime.guide import Guide
 from tokenprune.runtime.layout import take
 from tokenprune.runtime.phase import LayerArguments, Phase
