@@ -40,7 +40,7 @@ class FixedLayer(Guarded, StaticLayer):
 
     # what a compiled step reads; what is None or false costs it nothing
     real: Bool[Tensor, "b l"] | None = None  # slots without padding; None where there is none
-    # how far positions are behind the caller's in the first layer, behind the first layer's in others
+    # in the first layer how far positions are behind the caller's, in others behind the first's
     shift: Int[Tensor, "b 1"] | None = None
     above = False  # whether a prefill stage has dropped rows below this layer
     ended = False  # the session that fills the layer is over
@@ -53,7 +53,7 @@ class FixedLayer(Guarded, StaticLayer):
 
     @property
     def is_compileable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Not while a prompt fills it: the fastest kernels want no mask, which compiled code has."""
+        """Not while a prompt fills it, whose rows the fastest kernels take without a mask."""
         return not self.filling
 
     @property
@@ -170,6 +170,17 @@ def end(cache: Cache) -> None:
             layer.ended = True
 
 
+def narrowed(cache: Cache | None) -> list[int]:
+    """The layers of a static cache that a prefill stage has taken rows from."""
+    layers = [] if cache is None else cache.layers
+    return [n for n, own in enumerate(layers) if isinstance(own, FixedLayer) and own.above]
+
+
+def is_fixed(cache: Cache) -> bool:
+    """Whether a compressed prompt has filled a static cache, of whose slots some are empty."""
+    return any(isinstance(layer, FixedLayer) for layer in cache.layers)
+
+
 def flat(mask: Any, cache: Cache | None, columns: int) -> Any:
     """The 2-D mask of a pass that `generate` has made a 4-D one for, as it does for static caches.
 
@@ -206,7 +217,7 @@ def catch_up(cache: Cache, prompt: PromptState, columns: int) -> None:
             f"StaticCache whose max_cache_len is {columns - left} larger, or leave out the "
             "cache for the default dynamic one"
         )
-    known = prompt.layouts[0].valid.shape[1] + prompt.generated.shape[1]
+    known = prompt.layouts[0].valid.shape[1] + prompt.later
     if steps := filled - known:
         prompt.extend(steps, None)
     for sample in filter(None, prompt.report.samples):

@@ -6,7 +6,7 @@ Neither can the model, as long as it has them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, NoReturn, no_type_check
 
 import torch
@@ -45,18 +45,20 @@ class Hook:
         )
 
 
-def put(handle: RemovableHandle, stack: ExitStack) -> None:
-    """Takes a hook off when `stack` closes, and gives it a name that is the same in every session.
+def put(handle: RemovableHandle) -> RemovableHandle:
+    """Gives a hook a name that is the same in every session, where torch counts up.
 
-    Code that was compiled with it asks for the hook by its name (torch would count up), and a later
-    session shall find that code again.
+    Code that was compiled with it asks for the hook by its name, and a later session shall find
+    that code again.
     """
     kinds = (handle.hooks_dict_ref, *handle.extra_dict_ref)
     for hooks in filter(None, (kind() for kind in kinds)):
         if handle.id in hooks:
+            first = next(iter(hooks)) == handle.id
             hooks[NAME] = hooks.pop(handle.id)
+            hooks.move_to_end(NAME, last=not first)
     handle.id = NAME
-    stack.callback(handle.remove)
+    return handle
 
 
 @contextmanager
