@@ -53,7 +53,7 @@ class Guarded(CacheLayerMixin):
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length of what the next update returns, and the column that its first row stands at."""
-        length, first = super().get_mask_sizes(query_length)
+        length, first = super().get_mask_sizes(query_length)  # pyright: ignore[reportAbstractUsage]
         return length, first + self.gone
 
     @no_type_check  # compiled with a static cache, which checked annotations cannot be
@@ -201,7 +201,7 @@ def _static(cache: Cache) -> bool:
 
 
 def _unfit_static(cache: Cache, windows: bool, fixed: bool) -> str | None:
-    if windows or any(layer.is_sliding for layer in cache.layers):
+    if windows or any(cache.is_sliding):
         return (
             "a static cache of layers with a sliding window forgets rows by their number, which "
             "token selection changes: leave cache_implementation out (the default dynamic cache)"

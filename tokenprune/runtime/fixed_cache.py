@@ -122,7 +122,7 @@ class FixedLayer(Guarded, StaticLayer):
 
 def fixed_layers(cache: Cache, sent: int) -> list[Any]:
     """Layers for a prompt of `sent` columns, in place of a caller's empty static ones."""
-    lengths = [layer.max_cache_len for layer in cache.layers]
+    lengths = [layer.get_max_length() for layer in cache.layers]
     if min(lengths) < sent:
         raise UnsupportedGenerationError(
             f"the static cache has {min(lengths)} slots and the prompt {sent} columns before "
@@ -159,8 +159,8 @@ def count(cache: Cache | None, prompt: PromptState) -> None:
 
 def _counting(cache: Cache) -> StaticLayer | None:
     """A static layer that counts what comes in; one with a sliding window does it otherwise."""
-    kinds = (StaticLayer, FixedLayer)
-    return next((layer for layer in cache.layers if type(layer) in kinds), None)
+    plain = (layer for layer in cache.layers if isinstance(layer, StaticLayer))
+    return next((layer for layer in plain if type(layer) in (StaticLayer, FixedLayer)), None)
 
 
 def end(cache: Cache) -> None:
