@@ -76,7 +76,7 @@ SPECS = {
     "prumerge+fastv": {"fastv.layer": 2},
     "prunevid": {"prunevid.layer": 2},  # layers below forget rows, too
     "framefusion": {"framefusion.cost": 0.6},  # several events, rows merged, original positions
-    "dytok+visionzip": {"dytok.layers": "1"},
+    "dytok+visionzip": {"dytok.layers": [1, 2]},
 }
 
 

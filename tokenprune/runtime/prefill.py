@@ -27,8 +27,8 @@ from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.pruning import Around, Event
 from tokenprune.runtime.reading import Below
+from tokenprune.runtime.shorter import kept_blocks
 from tokenprune.strategy import Pipeline, PrefillStage
-from tokenprune.tokens import TEXT
 
 
 @dataclass(frozen=True)
@@ -189,15 +189,6 @@ class Prefill(Phase):
         for number, layer in enumerate(filled):
             layer.gone = self.prompt.gone(self.prompt.at(number))
         fixed_cache.settle(filled, self.prompt)
-
-
-def kept_blocks(
-    blocks: Int[Tensor, "b s"] | None, columns: Int[Tensor, "b m"], layout: Layout
-) -> Int[Tensor, "b m"] | None:
-    """Pictures of the rows that are left, as they were numbered before."""
-    if blocks is None:
-        return None
-    return blocks.gather(1, columns).masked_fill(~layout.valid, TEXT)
 
 
 def by_layer(pipeline: Pipeline, depth: int) -> dict[int, list[PrefillStage]]:

@@ -31,16 +31,8 @@ class Store:
         self._halves: list[Tensor] = []  # keys and values, [b g r e] and [b g r w]
         self._slots: list[list[Tensor]] = []  # key and value of single rows, backwards
         self._next = -1  # the row that the last of them is
-
-    @property
-    def rows(self) -> int:
-        """How many there is room for."""
-        return self._halves[0].shape[2] if self._halves else 0
-
-    @property
-    def inference(self) -> bool:
-        """Whether it was made in inference mode, and can be written to nowhere else."""
-        return bool(self._halves) and self._halves[0].is_inference()
+        self.rows = 0  # how many there is room for
+        self.inference = False  # whether it was made in inference mode, and is written to there
 
     def append(
         self, first: int, key: Float[Tensor, "b g n e"], value: Float[Tensor, "b g n w"]
@@ -126,10 +118,12 @@ class Store:
     def _take(self, made: list[Tensor]) -> None:
         self._slots = []
         self._whole, self._halves = None, made
+        self.inference = made[0].is_inference()
         if len(made) == 1:
             number = made[0].shape[2] // 2
             self._whole = made[0]
             self._halves = [made[0][:, :, :number], made[0][:, :, number:]]
+        self.rows = self._halves[0].shape[2]
 
 
 def joined(
