@@ -97,7 +97,8 @@ def test_tokens_are_those_of_the_dynamic_cache(model, spec):
     # video, its newline and words of the longer sample; generate does not cache the last token
     beside = 1 + max(map(sum, RAGGED)) + STEPS - 1
     seen = fixed[0].layers if spec != "prunevid" else [max(s.layers[-1] for s in fixed.samples)] * 4
-    slots = [layer.keys.shape[2] for layer in filled_cache(made).layers]
+    layers: list[Any] = [*filled_cache(made).layers]
+    slots = [layer.keys.shape[2] for layer in layers]
     assert all(n in (kept + beside, kept + beside - 4) for n, kept in zip(slots, seen, strict=True))
 
 

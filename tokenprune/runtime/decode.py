@@ -224,8 +224,10 @@ def resume(
 
     `spared`: the model attends without a mask where a single row sees everything.
     """
-    columns, spared = given["inputs_embeds"].shape[1], spared and not fixed_cache.is_fixed(cache)
-    fixed_cache.catch_up(cache, prompt, columns)
+    columns = given["inputs_embeds"].shape[1]
+    if prompt.fixed:
+        fixed_cache.catch_up(cache, prompt, columns)
+        spared = False  # some slots are empty
     prompt.extend(columns, flat_mask(given.get("attention_mask")))
     if columns > 1:
         reveal(cache.layers)

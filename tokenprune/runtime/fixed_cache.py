@@ -153,6 +153,7 @@ def settle(layers: Sequence[Any], prompt: PromptState) -> None:
 def count(cache: Cache | None, prompt: PromptState) -> None:
     """Lets reports of a prompt that has filled a static cache count its steps by that cache."""
     if cache is not None and (first := _counting(cache)) is not None:
+        prompt.fixed = True
         for sample in filter(None, prompt.report.samples):
             sample.filled = first.cumulative_length, prompt.layouts[0].valid.shape[1]
 
@@ -174,11 +175,6 @@ def narrowed(cache: Cache | None) -> list[int]:
     """The layers of a static cache that a prefill stage has taken rows from."""
     layers = [] if cache is None else cache.layers
     return [n for n, own in enumerate(layers) if isinstance(own, FixedLayer) and own.above]
-
-
-def is_fixed(cache: Cache) -> bool:
-    """Whether a compressed prompt has filled a static cache, of whose slots some are empty."""
-    return any(isinstance(layer, FixedLayer) for layer in cache.layers)
 
 
 def flat(mask: Any, cache: Cache | None, columns: int) -> Any:

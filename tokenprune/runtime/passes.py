@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from tokenprune import compat
@@ -219,7 +219,9 @@ class Passes:
         mask = given.get("attention_mask")
         if isinstance(mask, dict):
             mask = self._pass.mask
-        mask = fixed_cache.flat(mask, compat.given_cache(given), given["inputs_embeds"].shape[1])
+        if isinstance(mask, dict) or (isinstance(mask, Tensor) and mask.ndim > 2):
+            columns = given["inputs_embeds"].shape[1]
+            mask = fixed_cache.flat(mask, compat.given_cache(given), columns)
         return {**given, "attention_mask": mask}
 
     def _begin(

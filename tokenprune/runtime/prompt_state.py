@@ -62,6 +62,7 @@ class PromptState:
         self.tokens: list[Mapping[Unit, int]] = [{unit: unit.video.tokens for unit in layout.units}]
         # of each layout, the one whose rows its positions count; 0: the caller's, or `shift`
         self.counted = [0]
+        self.fixed = False  # whether its cache is a static one, which compiled steps fill, too
         self.moved = False  # whether a stage has put rows in another order
         # the last layout whose rows the layers below it shall lose, too, after the prompt
         self.remembered = 0
