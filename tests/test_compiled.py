@@ -32,7 +32,7 @@ RAGGED = ((4, 5), (2, 3))
 
 def compiled(**more: Any) -> dict[str, Any]:
     """On any device, as a whole, without a compiler."""
-    config = CompileConfig(fullgraph=True, backend="eager", mode=None)
+    config: Any = CompileConfig(fullgraph=True, backend="eager", mode=None)
     config._compile_all_devices = True
     return {**STATIC, "compile_config": config, "return_dict_in_generate": True, **more}
 
@@ -97,8 +97,8 @@ def test_tokens_are_those_of_the_dynamic_cache(model, spec):
     # video, its newline and words of the longer sample; generate does not cache the last token
     beside = 1 + max(map(sum, RAGGED)) + STEPS - 1
     seen = fixed[0].layers if spec != "prunevid" else [max(s.layers[-1] for s in fixed.samples)] * 4
-    layers: list[Any] = [*filled_cache(made).layers]
-    slots = [layer.keys.shape[2] for layer in layers]
+    cache: Any = filled_cache(made)
+    slots = [layer.keys.shape[2] for layer in cache.layers]
     assert all(n in (kept + beside, kept + beside - 4) for n, kept in zip(slots, seen, strict=True))
 
 
