@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from tokenprune import compat
@@ -15,12 +15,12 @@ from tokenprune.adapters import VideoLLM
 from tokenprune.adapters.borrowed import lendable
 from tokenprune.compat import named
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime import arrival, decode, media, prefill
-from tokenprune.runtime.cache import lead
+from tokenprune.runtime import arrival, compiled, decode, fixed_cache, media, prefill
+from tokenprune.runtime.cache import holds, lead
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.guide import Guide
 from tokenprune.runtime.hanging import Hanging
-from tokenprune.runtime.hooks import Hook, kept_loss
+from tokenprune.runtime.hooks import Hook, kept_loss, put
 from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.recorder import Recorder
@@ -58,7 +58,7 @@ class Passes:
         self._images, self._decode_stage = images, pipeline.decode_stage
         self._recorder = recorder
         self._taps = Taps()
-        self._hanging = Hanging(adapter.layers, self._before_layer)
+        self._hanging = Hanging(adapter, self._before_layer)
         self._guide = Guide(adapter, assistant, self._taps)
         self._attached = prefill.Attached(adapter, pipeline, self._guide)
         # what is known of the prompts whose caches live
@@ -85,21 +85,21 @@ class Passes:
         if self._decode_stage is not None:  # which acts in every step
             self._reading.begin()
             self._hanging.hang([self._decode_stage.layer])
-        before: list[tuple[nn.Module, Any]] = [
-            (adapter.tower, self._before_tower),
-            (adapter.body, self._before_body),
-            (adapter.language_model, self._before_language_model),
+        before: list[tuple[nn.Module, Hook]] = [
+            (adapter.tower, Hook(self._before_tower)),
+            (adapter.body, Hook(self._before_body)),
+            (adapter.language_model, Hook(self._before_language_model, compiled.entering)),
         ]
         if self.pipeline.signals.projected:
-            before.append((adapter.projector, self._before_projector))
-        for module, function in before:
-            handle = module.register_forward_pre_hook(Hook(function), with_kwargs=True)
+            before.append((adapter.projector, Hook(self._before_projector)))
+        for module, hook in before:
+            handle = put(module.register_forward_pre_hook(hook, with_kwargs=True))
             stack.callback(handle.remove)
         if self._guide.shares:
             handle = adapter.tower.register_forward_hook(Hook(self._after_tower))
             stack.callback(handle.remove)
         after = Hook(self._after_language_model)
-        handle = adapter.language_model.register_forward_hook(after, always_call=True)
+        handle = put(adapter.language_model.register_forward_hook(after, always_call=True))
         stack.callback(handle.remove)
         stack.enter_context(kept_loss(adapter.model, lambda: self._pass.passed))
 
@@ -123,6 +123,8 @@ class Passes:
         self._over = True
         for phase in [*self._under_way]:
             lead(phase.cache, False)
+        for cache in [*self._prompts]:
+            fixed_cache.end(cache)
 
     def _before_tower(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         now = self._pass
@@ -178,9 +180,8 @@ class Passes:
 
     def _known(self, cache: Cache | None) -> PromptState | None:
         """The prompt that has filled a cache, if a pass of this session did."""
-        if cache is None or not cache.get_seq_length():
-            return None
-        return self._prompts.get(cache)
+        prompt = None if cache is None else self._prompts.get(cache)
+        return prompt if cache is not None and prompt is not None and holds(cache) else None
 
     def _before_language_model(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
         now, given = self._pass, named(module, args, kwargs)
@@ -215,9 +216,13 @@ class Passes:
 
     def _flat(self, given: dict[str, Any]) -> dict[str, Any]:
         """With the mask that the body was given, where it has made one of every kind of layer."""
-        if isinstance(given.get("attention_mask"), dict):
-            return {**given, "attention_mask": self._pass.mask}
-        return given
+        mask = given.get("attention_mask")
+        if isinstance(mask, dict):
+            mask = self._pass.mask
+        if isinstance(mask, dict) or (isinstance(mask, Tensor) and mask.ndim > 2):
+            columns = given["inputs_embeds"].shape[1]
+            mask = fixed_cache.flat(mask, compat.given_cache(given), columns)
+        return {**given, "attention_mask": mask}
 
     def _begin(
         self, video: media.VideoPrompt, given: dict[str, Any]
@@ -288,6 +293,7 @@ class Passes:
             return
         phase.prompt.report.clock.add(phase.lap, self._pass.since)
         if (prompt := phase.finish()) is not None:
+            self._hanging.hold(fixed_cache.narrowed(phase.cache))
             remark = media.unseen(str(self.pipeline), prompt.report.unseen_from)
             self._remark("unseen", remark)
             self.reports.append(prompt.report)
