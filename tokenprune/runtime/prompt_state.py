@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch.nn.functional import pad
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
+from tokenprune.runtime.table import Array, Table
 
 IGNORED = -100  # the label of what counts for no loss, in torch and in transformers
 
@@ -51,31 +53,38 @@ class PromptState:
         layout: Layout,
         report: Report,
         sent: int | None = None,
-        origin: Int[Tensor, "b m"] | None = None,
-        shift: Int[Tensor, "b"] | None = None,
+        origin: Table | None = None,
+        shift: Int[Array, "b"] | None = None,
     ) -> None:
         self.report = report
         self.units = layout.units
         self.layouts = [layout]
         self.starts = [0]  # first LLM layer of each layout
-        # of each layout, how many tokens it has of each video, known without a look at the device
+        # of each layout, how many tokens it has of each video
         self.tokens: list[Mapping[Unit, int]] = [{unit: unit.video.tokens for unit in layout.units}]
+        # tokens per frame of each video in the first layout
+        self.counts: dict[Unit, tuple[int, ...]] = {
+            unit: (unit.video.cells,) * unit.video.frames for unit in layout.units
+        }
         # of each layout, the one whose rows its positions count; 0: the caller's, or `shift`
         self.counted = [0]
         self.moved = False  # whether a stage has put rows in another order
         # the last layout whose rows the layers below it shall lose, too, after the prompt
         self.remembered = 0
-        self._entered = layout.valid.sum(1)  # rows of each sample that entered layer 0
-        self.columns: list[Tensor] = []  # of each later layout, in the layout before
+        # rows of each sample that entered layer 0
+        self._entered = Table(np.array(layout.lengths)[:, None])
+        self.columns: list[Table] = []  # of each later layout, in the layout before
         # of the last layout, in the caller's; None while they are one
         self.origin = origin
-        self.shift = shift  # positions moved up by as many
+        # positions moved up by as many
+        self.shift = None if shift is None else Table(shift[:, None])
         # columns of the caller's prompt, and those that it has sent so far
-        self.sent = self.seen = layout.valid.shape[1] if sent is None else sent
-        self.generated = layout.valid[:, :0]  # validity of the columns after the prompt
+        self.sent = self.seen = layout.width if sent is None else sent
+        # validity of the columns after the prompt
+        self.generated = torch.ones(layout.samples, 0, dtype=torch.bool, device=layout.device)
         self._gaps = False  # whether one of them is not real
-        self._padded: dict[int, bool] = {}  # by number of a layout
         self._frames: dict[tuple[Unit, int], Tensor] = {}
+        self._whose: dict[Unit, Tensor] = {}
         # what decode stages leave for the next step
         self.states: dict[Unit, Any] = {}  # a stage's own, by video
         self.shown: dict[Unit, Tensor] = {}  # what of each video the last step attended to
@@ -92,7 +101,7 @@ class PromptState:
         return [*self.starts, depth][number + 1]
 
     def begin_layout(
-        self, layer: int, layout: Layout, columns: Int[Tensor, "b m"], change: Change
+        self, layer: int, layout: Layout, columns: Table, change: Change
     ) -> None:
         """From `layer` up the prompt is `columns` of the layout before."""
         self.layouts.append(layout)
@@ -103,7 +112,8 @@ class PromptState:
         if change.forgets:
             self.remembered = len(self.layouts) - 1
         self.counted.append(len(self.counted) if change.anew else self.counted[-1])
-        self.origin = columns if self.origin is None else self.origin.gather(1, columns)
+        origin = self.origin
+        self.origin = columns if origin is None else origin.at(columns, layout.device)
 
     def forget(self) -> list[tuple[range, Int[Tensor, "b m"]]]:
         """Lets the layers below the remembered layout have its rows only, once they have run.
@@ -111,23 +121,23 @@ class PromptState:
         Returns those layers, and the columns that they keep.
         """
         last, ends = self.remembered, self.starts
-        columns = torch.arange(self.layouts[last].valid.shape[1], device=self.generated.device)
-        columns = columns.expand(len(self.generated), -1)
+        device = self.layouts[last].device
         kept: list[tuple[range, Tensor]] = []
+        columns: Table | None = None
         for number in reversed(range(last)):
-            columns = self.columns[number].gather(1, columns)
-            kept.append((range(ends[number], ends[number + 1]), columns))
+            below = self.columns[number]
+            columns = below if columns is None else below.at(columns, device)
+            kept.append((range(ends[number], ends[number + 1]), columns.on(device)))
         self.layouts, self.tokens = self.layouts[last:], self.tokens[last:]
         self.starts, self.columns = [0, *ends[last + 1 :]], self.columns[last:]
         self.counted, self.remembered = self.counted[last:], 0
-        self._padded.clear()
         self._frames.clear()
         return kept
 
     def carry(self, values: Shaped[Tensor, "b t"], number: int) -> Shaped[Tensor, "b u"]:
         """Values on the cached columns of layout `number - 1`, on those of layout `number`."""
-        width = self.layouts[number - 1].valid.shape[1]
-        prompt = values[:, :width].gather(1, self.columns[number - 1])
+        width = self.layouts[number - 1].width
+        prompt = values[:, :width].gather(1, self.columns[number - 1].on(values.device))
         return torch.cat([prompt, values[:, width:]], dim=1)
 
     def frame(self, unit: Unit, number: int) -> Int[Tensor, "m"]:
@@ -139,6 +149,12 @@ class PromptState:
             self._frames[unit, number] = unit.frame(layout.frame[unit.sample])
         return self._frames[unit, number]
 
+    def entered(self, unit: Unit) -> Int[Tensor, "p"]:
+        """Whose the rows of a video's sample are that entered layer 0."""
+        if unit not in self._whose:
+            self._whose[unit] = self.layouts[0].entered(unit)
+        return self._whose[unit]
+
     # validity
 
     def validity(self, number: int) -> Bool[Tensor, "b t"]:
@@ -147,20 +163,16 @@ class PromptState:
 
     def gone(self, number: int) -> int:
         """Columns of the caller's prompt that a layout does not hold."""
-        return self.sent - self.layouts[number].valid.shape[1]
+        return self.sent - self.layouts[number].width
 
     def visible(self, mask: Bool[Tensor, "b t"] | None, number: int) -> Bool[Tensor, "b c"] | None:
         """A mask of the columns that a layout's cache has seen, from one of those it holds."""
         return None if mask is None else pad(mask, (self.gone(number), 0), value=True)
 
     def mask(self, number: int) -> Bool[Tensor, "b t"] | None:
-        """`validity`, or None where every column is real.
-
-        Asks the device about a layout only once.
-        """
-        if number not in self._padded:
-            self._padded[number] = self.layouts[number].mask is not None
-        return self.validity(number) if self._padded[number] or self._gaps else None
+        """`validity`, or None where every column is real."""
+        padded = self.layouts[number].padded or self._gaps
+        return self.validity(number) if padded else None
 
     def extend(self, columns: int, mask: Bool[Tensor, "b t"] | Int[Tensor, "b t"] | None) -> None:
         """Takes note of columns that follow the prompt."""
@@ -184,26 +196,27 @@ class PromptState:
         if self.shift is None:
             return given
         if given is not None:
-            return given - self.shift.unsqueeze(-1).to(given.device)
+            return given - self.shift.on(given.device)
         return self._behind(self._entered)[:, -columns:]
 
-    def _behind(self, rows: Int[Tensor, "b"]) -> Int[Tensor, "b u"]:
+    def _behind(self, rows: Table) -> Int[Tensor, "b u"]:
         """Positions of what was generated behind so many rows of each sample."""
-        return rows.unsqueeze(-1) + self.generated.long().cumsum(1) - 1
+        return rows.on(self.generated.device) + self.generated.long().cumsum(1) - 1
 
     def own_positions(self, number: int, columns: int) -> Int[Tensor, "b q"] | None:
         """Of the last `columns` in the layers of a layout; None where they are as in layer 0."""
         counted = self.counted[number]
         if not counted:
             return None
-        return self._behind(self.layouts[counted].valid.sum(1))[:, -columns:]
+        rows = Table(np.array(self.layouts[counted].lengths)[:, None])
+        return self._behind(rows)[:, -columns:]
 
     def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
         """Labels of the caller's columns, on those of the last layout; padding has none."""
         last = self.layouts[-1].valid
         if self.origin is None or labels.shape[1] != self.seen:
             return labels
-        kept = labels.gather(1, self.origin.to(labels.device))
+        kept = labels.gather(1, self.origin.on(labels.device))
         return kept.masked_fill(~last.to(labels.device), IGNORED)
 
     # what is left of a video
@@ -220,9 +233,4 @@ class PromptState:
 
     def slots(self, sample: int) -> list[list[int]]:
         """Per frame, the cells whose token reached the last layer."""
-        last = self.layouts[-1]
-        visual = last.visual[sample]
-        # a merging stage may have put frames in another order
-        frame, order = last.frame[sample][visual].sort(stable=True)
-        counts = torch.bincount(frame, minlength=last.frames(sample)).tolist()
-        return [cells.tolist() for cells in last.slot[sample][visual][order].split(counts)]
+        return self.layouts[-1].slots(sample)
