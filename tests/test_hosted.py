@@ -58,3 +58,13 @@ def test_counts_are_made_once_and_without_a_read() -> None:
 def test_noted_counts_are_known() -> None:
     frame = hosted.note_counts(torch.tensor([0, 0, 2]), [2, 0, 1])
     assert hosted.known(hosted.counts(frame, 3)) == (2, 0, 1)
+
+
+def test_totals_are_noted_summed_or_read() -> None:
+    with Dispatched() as counted:
+        assert hosted.total(hosted.note_total(torch.tensor([1, 2]), 3)) == 3
+        assert hosted.total(hosted.sent([4, 5], HOST)) == 9
+        frame = hosted.note_rows(torch.tensor([-1, 0, 0, 2]), 3)
+        assert hosted.total(hosted.counts(frame, 3)) == 3
+    assert counted.number("reads") == 0
+    assert hosted.total(torch.tensor([4, 6])) == 10

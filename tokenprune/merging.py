@@ -5,6 +5,7 @@ Axes as in `ops`, and `c` centres, `k` key width, `b` members of a centre, `q` s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,32 +13,36 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import ops
+from tokenprune import hosted, ops
 from tokenprune.precision import exact
 
 BLOCK = 256  # rows that are compared at once
 
 
 @exact
-@torch.no_grad()  # it ranks, and is written in place
+@torch.no_grad()  # it ranks
 def to_reference(
-    features: Float[Tensor, "f n d"], reference: Int[Tensor, "f"], window: int
+    features: Float[Tensor, "f n d"], reference: Sequence[int], window: int
 ) -> Float[Tensor, "f n"]:
     """Cosine in float32 of every token with the token in the same place of frame `reference[f]`.
 
     Frames come in windows of `window`, and a frame refers to one of its own window.
     """
-    product, square = features.new_empty(2, *features.shape[:2], dtype=torch.float32)
+    whole = len(features) // window * window
+    if 0 < whole < len(features):  # and a shorter one
+        rest = [frame - whole for frame in reference[whole:]]
+        parts = (features[:whole], reference[:whole]), (features[whole:], rest)
+        return torch.cat([to_reference(*part, window) for part in parts])
+    window = min(window, len(features))
     # One Gram matrix per place reads each token once. Windows are few, and each is a strided view:
     # nothing is copied.
-    for start in range(0, len(features), window):
-        rows = slice(start, start + window)
-        places = features[rows].float().transpose(0, 1)
-        gram = places @ places.mT
-        column = (reference[rows] - start).expand(len(gram), -1).unsqueeze(2)
-        product[rows] = gram.gather(2, column).squeeze(2).T
-        square[rows] = gram.diagonal(dim1=1, dim2=2).T
-    return ops.cosine_of(product, square, square.index_select(0, reference))
+    places = [part.float().transpose(0, 1) for part in features.split(window)]
+    gram = torch.stack([torch.bmm(part, part.mT) for part in places])
+    pairs = gram.flatten(2).transpose(1, 2).flatten(0, 1)  # of two frames of a window, by place
+    products = [frame * window + other % window for frame, other in enumerate(reference)]
+    own = [frame * window + frame % window for frame in range(len(features))]
+    rows = hosted.sent([*products, *own, *(own[other] for other in reference)], features.device)
+    return ops.cosine_of(*pairs.index_select(0, rows).unflatten(0, (3, -1)))
 
 
 @torch.no_grad()  # it ranks
