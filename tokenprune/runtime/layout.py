@@ -181,7 +181,7 @@ class Layout:
     # on the device, made when they are asked for
 
     @cached_property
-    def _sent(self) -> dict[str, Int[Tensor, "b s"]]:
+    def _sent(self) -> dict[str, Tensor]:
         """All that the host knows, in one transfer."""
         names = [part for part in PARTS if part in self._known]
         known = send(np.stack([self.real, *(self._known[part] for part in names)]), self.device)

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune.runtime.cache import HidingLayer, chosen
-from tokenprune.runtime.layout import take
+from tokenprune.runtime.table import take
 
 # rows that fit behind the prompt before the first growth; every growth makes twice as much room as
 # the last

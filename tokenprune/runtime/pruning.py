@@ -95,23 +95,23 @@ class Event:
         budget = self._pipeline.budget(stage, view, weights, unit.sample)
         left = contract.ask(stage, "prune", view, budget, sample=unit.sample)
         before, promises = self._tokens[unit], self._prompt.report.promises
-        found = masks.survivors(stage, view, budget, left, before, promises)
+        found = masks.survivors(stage, view, budget, left, promises)
         merged = isinstance(left, Survivors) and left.hidden is not None
         if isinstance(left, Survivors):
             self._held[unit.sample] = held.some(left.rows)
             if left.hidden is not None:
                 self._write(unit.sample, self._held[unit.sample], left.hidden)
-        elif found.left < before:
-            self._drop(unit.sample, held, left, held.number - before + found.left)
+        elif found.total < before:
+            self._drop(unit.sample, held, left, held.number - before + found.total)
         # where rows have moved before, a view's order is not that of the sequence
         moved = found.moved or (
             isinstance(left, Survivors) and (self._moved or self._prompt.moved)
         )
-        if found.left < before or moved:
+        if found.total < before or moved:
             self._dropped, self._moved = True, self._moved or moved
             self._anew = self._anew or self._pipeline.counts_anew(stage, self._around.preferred)
             self._forgets = self._forgets or stage.forgets
-        self._tokens[unit] = found.left
+        self._tokens[unit] = found.total
         merges = merged or stage.merges
         return Done(stage.name, self._layer, found.counts, merged=merges)
 

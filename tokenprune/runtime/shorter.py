@@ -107,7 +107,7 @@ def shortened(
 
 
 def _stand(before: Layout, unit: Unit, tokens: VisualTokens, lines: Lines) -> _Stand:
-    every, video = before.columns(unit), unit.video
+    every, video = before.own(unit), unit.video
     counts = np.array(hosted.numbers(tokens.counts), dtype=np.int64)
     frame = np.arange(video.frames).repeat(counts)
     first = frame * video.cells + np.arange(len(frame)) - (counts.cumsum() - counts)[frame]
@@ -144,7 +144,7 @@ def _spent(
 def _packed(
     embeds: Float[Tensor, "b s d"],
     columns: Int[Array, "b m"],
-    places: Sequence[Int[Array, "n"]],
+    places: Sequence[Int[Array, "_"]],
     tokens: Sequence[VisualTokens],
 ) -> tuple[Float[Tensor, "b m d"], Int[Tensor, "t"]]:
     """The rows at `columns`, with the tokens at their `places`; and those on the device."""
