@@ -88,7 +88,7 @@ def _promise(
     alive = left.sum()
     words = (left & (frame == TEXT)).sum()
 
-    def verdict(read: Sequence[float]) -> StrategyError | None:
+    def verdict(read: Sequence[Any]) -> StrategyError | None:
         rows, kept = (int(number) for number in read)
         if kept != text:
             return breach(stage, "prune", f"dropped {text - kept} text rows", _TEXT)

@@ -9,7 +9,7 @@ waited for something else: before the next pass, when a report is read, at the e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from tokenprune.errors import StrategyError
 
 # the error, from what was read; None where the promise was kept
-Verdict = Callable[[Sequence[float]], StrategyError | None]
+Verdict = Callable[[Sequence[Any]], StrategyError | None]
 
 
 class _Promise(NamedTuple):

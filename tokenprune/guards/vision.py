@@ -89,7 +89,7 @@ def _promise(
         numbers.append((known * marked).sum())
     old, new = tokens.features.detach(), after.features.detach()
 
-    def verdict(read: Sequence[float]) -> StrategyError | None:
+    def verdict(read: Sequence[Any]) -> StrategyError | None:
         lowest, highest, moved, *inside = read
         if moved:
             return breach(stage, "compress", f"returned frames {_shown(after.frame)}", _ORDER)
