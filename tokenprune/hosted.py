@@ -81,7 +81,7 @@ def note_counts(frame: Int[Tensor, "n"], counts: Sequence[int]) -> Int[Tensor, "
 
 
 def note_rows(frame: Int[Tensor, "n"], number: int) -> Int[Tensor, "n"]:
-    """The same tensor; `number` of its entries are frames, nobody knows which; the others are text."""
+    """The same tensor; `number` of its entries, nobody knows which, are frames, others are text."""
     return _remember(frame, _ROWS, number)
 
 

@@ -22,27 +22,29 @@ BLOCK = 256  # rows that are compared at once
 @exact
 @torch.no_grad()  # it ranks
 def to_reference(
-    features: Float[Tensor, "f n d"], reference: Sequence[int], window: int
+    features: Float[Tensor, "f n d"], reference: Sequence[int]
 ) -> Float[Tensor, "f n"]:
-    """Cosine in float32 of every token with the token in the same place of frame `reference[f]`.
+    """Cosine in float32 of every token with the token in the same place of its reference.
 
-    Frames come in windows of `window`, and a frame refers to one of its own window.
+    Frames come in windows as long as `reference`, which has one frame of the window for each; the
+    last window may be shorter.
     """
+    window = len(reference)
     whole = len(features) // window * window
-    if 0 < whole < len(features):  # and a shorter one
-        rest = [frame - whole for frame in reference[whole:]]
-        parts = (features[:whole], reference[:whole]), (features[whole:], rest)
-        return torch.cat([to_reference(*part, window) for part in parts])
-    window = min(window, len(features))
+    if 0 < whole < len(features):
+        rest = to_reference(features[whole:], reference[: len(features) - whole])
+        return torch.cat([to_reference(features[:whole], reference), rest])
+    if not whole:
+        window = len(features)
     # One Gram matrix per place reads each token once. Windows are few, and each is a strided view:
     # nothing is copied.
     places = [part.float().transpose(0, 1) for part in features.split(window)]
-    gram = torch.stack([torch.bmm(part, part.mT) for part in places])
-    pairs = gram.flatten(2).transpose(1, 2).flatten(0, 1)  # of two frames of a window, by place
-    products = [frame * window + other % window for frame, other in enumerate(reference)]
-    own = [frame * window + frame % window for frame in range(len(features))]
-    rows = hosted.sent([*products, *own, *(own[other] for other in reference)], features.device)
-    return ops.cosine_of(*pairs.index_select(0, rows).unflatten(0, (3, -1)))
+    pairs = torch.stack([torch.bmm(part, part.mT) for part in places]).flatten(2).transpose(1, 2)
+    frames, others = range(window), reference[:window]
+    each = zip((*frames, *frames, *others), (*others, *frames, *others), strict=True)
+    rows = hosted.sent([one * window + other for one, other in each], features.device)
+    found = pairs.index_select(1, rows).unflatten(1, (3, window))
+    return ops.cosine_of(*found.unbind(1)).flatten(0, 1)
 
 
 @torch.no_grad()  # it ranks

@@ -12,12 +12,14 @@ from functools import partial
 from typing import Literal, overload
 
 import torch
-from jaxtyping import Bool, Float, Int, Integer, Shaped
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 from torch.nn import functional
 
 from tokenprune import hosted
 from tokenprune.apportioning import apportioned
+from tokenprune.ragged import by_frame as by_frame
+from tokenprune.ragged import by_row, cells, real, starts, widest
 
 Rounding = Literal["even", "down", "up"]
 
@@ -145,7 +147,7 @@ def spaced_rows(counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]) -> Int[Tenso
         place = torch.arange(1, 2 * asked[0], 2, device=device) * there[0] // (2 * asked[0])
         first = torch.arange(0, sum(there), there[0], device=device).unsqueeze(-1)
         return (first + place).flatten()
-    valid = real(counts, _widest(counts))
+    valid = real(counts, widest(counts))
     return marked(by_row(evenly_spaced(valid, budget), counts), sum(asked))
 
 
@@ -225,56 +227,6 @@ def evenly(total: int, cap: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
     return hosted.sent(apportioned([1.0] * len(cap), total, hosted.numbers(cap)), cap.device)
 
 
-def by_frame(
-    values: Shaped[Tensor, "n *d"], counts: Int[Tensor, "f"]
-) -> tuple[Shaped[Tensor, "f m *d"], Bool[Tensor, "f m"]]:
-    """Frame-major rows as `[frames, largest frame, ...]` with the mask of real rows.
-
-    A view where frames are equal. Never narrower than one, so that no reduction over a frame is
-    over nothing. `by_row` is the way back.
-    """
-    frames, largest = len(counts), _widest(counts)
-    if largest * frames == len(values):
-        whole = torch.ones(frames, largest, dtype=torch.bool, device=values.device)
-        return values.unflatten(0, (frames, largest)), whole
-    place = torch.arange(largest, device=values.device)
-    valid = place < counts.unsqueeze(-1)
-    if not len(values):
-        return values.new_zeros(frames, largest, *values.shape[1:]), valid
-    row = (place + _starts(counts).unsqueeze(-1)).clamp(max=len(values) - 1)
-    padded = values.index_select(0, row.flatten()).unflatten(0, (frames, largest))
-    return padded.masked_fill(~valid.view(*valid.shape, *[1] * (values.ndim - 1)), 0), valid
-
-
-def real(counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
-    """Which places of frames of `width` hold one of their `counts` rows."""
-    return torch.arange(width, device=counts.device) < counts.unsqueeze(-1)
-
-
-def by_row(padded: Shaped[Tensor, "f m *d"], counts: Int[Tensor, "f"]) -> Shaped[Tensor, "n *d"]:
-    """The real rows of what `by_frame` has made of rows of `counts`; a view where it made one."""
-    number = hosted.total(counts)
-    flat = padded.flatten(0, 1)
-    return flat if number == len(flat) else flat.index_select(0, _cells(counts, padded.shape[1]))
-
-
-def _cells(counts: Int[Tensor, "f"], width: int) -> Int[Tensor, "n"]:
-    """Where the first `counts[f]` places of each frame of `width` are, all counted through."""
-    number = hosted.total(counts)
-    frame = torch.repeat_interleave(counts, output_size=number)
-    skipped = torch.arange(len(counts), device=counts.device) * width - _starts(counts)
-    return torch.arange(number, device=counts.device) + skipped[frame]
-
-
-def _starts(counts: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
-    """The first row of each frame."""
-    return counts.cumsum(0) - counts
-
-
-def _widest(counts: Int[Tensor, "f"]) -> int:
-    return max(1, *hosted.numbers(counts), 0)
-
-
 def top_rows(
     scores: Float[Tensor, "f m"], counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]
 ) -> Int[Tensor, "k"]:
@@ -296,10 +248,10 @@ def leading(
 ) -> Int[Tensor, "k"]:
     """Row numbers of the first `budget[f]` entries of each frame's `order`, frame after frame."""
     asked = hosted.numbers(budget)
-    rows = order + _starts(counts).unsqueeze(-1)
+    rows = order + starts(counts).unsqueeze(-1)
     if len({*asked}) == 1:
         return rows[:, : asked[0]].flatten()
-    return rows.flatten().index_select(0, _cells(budget, order.shape[1]))
+    return rows.flatten().index_select(0, cells(budget, order.shape[1]))
 
 
 def pool2d(

@@ -7,9 +7,8 @@ key/value heads, `e` head width.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,86 +16,13 @@ from torch import Tensor
 
 from tokenprune import hosted, ops
 from tokenprune.errors import StrategyError
+from tokenprune.reading import Heads as Heads
+from tokenprune.reading import Reading as Reading
+from tokenprune.reading import Recorded as Recorded
 
 TEXT = -1  # the frame of a row that is not visual
 OTHER = -2  # where a video is asked about, the frame of rows of another one
 BESIDE = -1  # the slot of a row that belongs to a video without being a token of it: a newline
-
-Heads = Literal["mean", "max"]
-
-
-class Reading(ABC):
-    """What the language model says of a view's rows; nothing is computed until it is read."""
-
-    @property
-    @abstractmethod
-    def hidden(self) -> Float[Tensor, "s d"]:
-        """Hidden states that are about to enter the layer."""
-
-    @property
-    @abstractmethod
-    def normed(self) -> Float[Tensor, "s d"]:
-        """The same behind the language model's final norm, as its head reads hidden states."""
-
-    @property
-    @abstractmethod
-    def keys(self) -> Float[Tensor, "s g e"]:
-        """Keys of the layer below, after RoPE."""
-
-    @property
-    @abstractmethod
-    def inputs(self) -> Float[Tensor, "p d"]:
-        """What entered layer 0, all rows of the prompt; a view's `position` counts them."""
-
-    @abstractmethod
-    def attend(self, rows: Int[Tensor, "r"], heads: Heads = "mean") -> Float[Tensor, "s"]:
-        """Attention of `rows` in the layer below, see `SequenceView.attend`."""
-
-    @abstractmethod
-    def last(self) -> Float[Tensor, "s"]:
-        """That of the last row, mean over heads."""
-
-
-class Recorded(Reading):
-    """A reading that is written out, for a stage that is tried without a model.
-
-    What was left out raises StrategyError when it is read. `queries` are what `attend` needs beside
-    `keys`.
-    """
-
-    def __init__(
-        self,
-        hidden: Float[Tensor, "s d"] | None = None,
-        normed: Float[Tensor, "s d"] | None = None,
-        keys: Float[Tensor, "s g e"] | None = None,
-        inputs: Float[Tensor, "p d"] | None = None,
-        queries: Float[Tensor, "s h e"] | None = None,
-    ) -> None:
-        self._hidden, self._normed, self._inputs = hidden, normed, inputs
-        self._keys, self._queries = keys, queries
-
-    @property
-    def hidden(self) -> Float[Tensor, "s d"]:
-        return _present("hidden", self._hidden)
-
-    @property
-    def normed(self) -> Float[Tensor, "s d"]:
-        return _present("normed", self._normed)
-
-    @property
-    def keys(self) -> Float[Tensor, "s g e"]:
-        return _present("keys", self._keys)
-
-    @property
-    def inputs(self) -> Float[Tensor, "p d"]:
-        return _present("inputs", self._inputs)
-
-    def attend(self, rows: Int[Tensor, "r"], heads: Heads = "mean") -> Float[Tensor, "s"]:
-        queries = _present("queries", self._queries)
-        return ops.attended(queries[rows], self.keys, queries.shape[-1] ** -0.5, rows, heads)
-
-    def last(self) -> Float[Tensor, "s"]:
-        return self.attend(torch.tensor([len(self.keys) - 1], device=self.keys.device))
 
 
 @dataclass(frozen=True)
@@ -288,12 +214,6 @@ class Survivors(NamedTuple):
 
 
 _UNREAD: Any = object()
-
-
-def _present(name: str, part: Tensor | None) -> Tensor:
-    if part is None:
-        raise StrategyError(f"this reading has no {name}: write Recorded(..., {name}=...)")
-    return part
 
 
 def _forget_unread(value: Any) -> None:

@@ -157,9 +157,7 @@ class VisualTokens:
         }
         return replace(self, members=None, **chosen)
 
-    def keep_top(
-        self, scores: Float[Tensor, "f m"], budget: Int[Tensor, "f"]
-    ) -> VisualTokens:
+    def keep_top(self, scores: Float[Tensor, "f m"], budget: Int[Tensor, "f"]) -> VisualTokens:
         """Of frame f the `budget[f]` tokens with the largest scores (ties: lower index), in order.
 
         `scores` are by frame, as `ops.by_frame` has them. No copy where everything stays.
@@ -174,6 +172,13 @@ class VisualTokens:
             return self.features.unflatten(0, (self.frames, self.cells))
         full = self.features.new_zeros(self.frames, self.cells, self.features.shape[-1])
         return full.index_put_((self.frame, self.slot), self.features)
+
+    def of_cells(self, values: Float[Tensor, "f c"]) -> Float[Tensor, "f m"]:
+        """The tokens' own of what every cell has, by frame as `ops.by_frame` has it."""
+        if hosted.is_grid(self.slot):
+            return values
+        own = values.flatten().index_select(0, self.frame * self.cells + self.slot)
+        return ops.by_frame(own, self.counts)[0]
 
     def with_features(
         self, features: Float[Tensor, "n d"], members: Int[Tensor, "i"] | None = None

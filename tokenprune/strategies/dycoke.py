@@ -11,16 +11,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import hosted, merging, ops
+from tokenprune import hosted, merging, ops, ragged
+from tokenprune.hosted import numbers
 from tokenprune.strategy import Adjustable, DecodeStage, Extent, StrategyError, VisionStage
 from tokenprune.tokens import SequenceView, VisualTokens
 
 WINDOW = 4  # frames that share an anchor
-
-
-def referred(frame: int) -> int:
-    """The frame that a frame is compared with (section 3.2)."""
-    return frame - frame % WINDOW + 2 * (frame % WINDOW == 3)
 
 
 @torch.no_grad()  # it ranks, and is written in place
@@ -31,7 +27,7 @@ def similarity(features: Float[Tensor, "f n d"], anchors: bool = False) -> Float
     them uncompressed. An anchor f0, which only an allocator cuts, is its own; with `anchors`, the
     anchor before, and of the first one f1.
     """
-    result = merging.to_reference(features, [*map(referred, range(len(features)))], WINDOW)
+    result = merging.to_reference(features, (0, 0, 0, 2))
     if anchors:
         result[WINDOW::WINDOW] = ops.cosine(features[WINDOW::WINDOW], features[:-WINDOW:WINDOW])
         result[0] = result[min(1, len(features) - 1)]
@@ -97,22 +93,17 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
                 f"{self.name}.follow=released fails on {tokens.frames} frames as the authors' "
                 f"code does: sample more than {WINDOW}, or write {self.name}.follow=paper"
             )
-        kept = partial(self._kept, tokens.frames)
-        counts = hosted.numbers(tokens.counts)
-        return hosted.sent([*map(kept, range(tokens.frames), counts)], tokens.frame.device)
+        kept = map(partial(self._kept, tokens.frames), range(tokens.frames), numbers(tokens.counts))
+        return hosted.sent([*kept], tokens.frame.device)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        counts = tokens.counts
-        cut = [*map(lt, hosted.numbers(budget), hosted.numbers(counts))]
-        distinct = -similarity(tokens.dense(), anchors=any(cut[::WINDOW]))
-        if not hosted.is_grid(tokens.slot):
-            own = distinct.flatten().index_select(0, tokens.frame * tokens.cells + tokens.slot)
-            distinct, _ = ops.by_frame(own, counts)
+        counts, cut = tokens.counts, [*map(lt, numbers(budget), numbers(tokens.counts))]
+        distinct = tokens.of_cells(-similarity(tokens.dense(), anchors=any(cut[::WINDOW])))
         if self.follow == "paper":
             return tokens.keep_top(distinct, budget)
         anchors = map(partial(self._whole, tokens.frames), range(tokens.frames))
         whole = hosted.sent([*map(gt, anchors, cut)], distinct.device).bool().unsqueeze(-1)
-        order = ops.ranking(distinct.masked_fill(whole, 0), ops.real(counts, distinct.shape[1]))
+        order = ops.ranking(distinct.masked_fill(whole, 0), ragged.real(counts, distinct.shape[1]))
         return tokens[ops.leading(order, counts, budget)]
 
     def retaining(self, ratio: float, extent: Extent) -> DyCoke:
@@ -132,8 +123,8 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
         """How many of its tokens a frame keeps."""
         if self.follow == "released" and frame >= frames // 2 * 2:
             return 0
-        whole = self._whole(frames, frame)
-        return there if whole else ops.count(there, 1.0 - self.merge, "down")
+        keep = 1.0 if self._whole(frames, frame) else 1.0 - self.merge
+        return ops.count(there, keep, "down")
 
     def _whole(self, frames: int, frame: int) -> bool:
         """Whether it keeps all: anchors, and as released the last window's third frame."""
@@ -153,5 +144,5 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
             selected = torch.where(similar, held, selected)
             if self.reference == "last_update":
                 reference = torch.where(similar, state.reference, received)
-        visible = view.visual.logical_not().scatter(0, view.rows, selected)
+        visible = (~view.visual).scatter(0, view.rows, selected)
         return visible, Memory(selected, reference)
