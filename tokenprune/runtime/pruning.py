@@ -104,9 +104,7 @@ class Event:
         elif found.total < before:
             self._drop(unit.sample, held, left, held.number - before + found.total)
         # where rows have moved before, a view's order is not that of the sequence
-        moved = found.moved or (
-            isinstance(left, Survivors) and (self._moved or self._prompt.moved)
-        )
+        moved = found.moved or (isinstance(left, Survivors) and (self._moved or self._prompt.moved))
         if found.total < before or moved:
             self._dropped, self._moved = True, self._moved or moved
             self._anew = self._anew or self._pipeline.counts_anew(stage, self._around.preferred)

@@ -234,9 +234,7 @@ class SampleReport:
         }
 
 
-def _with(
-    stages: list[StageReport], done: Iterable[tuple[Done, ...]]
-) -> list[StageReport]:
+def _with(stages: list[StageReport], done: Iterable[tuple[Done, ...]]) -> list[StageReport]:
     """`stages`, and those that have acted since, or for the first time."""
     for parts in done:
         report = StageReport.joined([part.report for part in parts])

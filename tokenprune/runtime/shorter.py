@@ -132,9 +132,7 @@ def _unbroken(before: Layout, unit: Unit, every: Int[Array, "c"]) -> bool:
     return bool(whole and (cell == np.arange(len(cell))).all())
 
 
-def _spent(
-    every: Int[Array, "c"], line: Int[Array, "r"], left: Int[Array, "n"]
-) -> Int[Array, "k"]:
+def _spent(every: Int[Array, "c"], line: Int[Array, "r"], left: Int[Array, "n"]) -> Int[Array, "k"]:
     """The columns of lines of which no token is `left`."""
     first = every[0]
     alive = np.isin(line, line[left - first])

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-
 # per frame: before a stage, its budget, after it
 Counts = tuple[list[int], list[int], list[int]]
 

@@ -23,18 +23,18 @@ class Table:
 
     def __init__(
         self,
-        known: Int[Array, "b m"] | None = None,
-        made: Callable[[], Int[Tensor, "b m"]] | None = None,
+        known: Shaped[Array, "b m"] | None = None,
+        made: Callable[[], Shaped[Tensor, "b m"]] | None = None,
     ) -> None:
         self.known, self._made = known, made
         self._on: dict[torch.device, Tensor] = {}
 
-    def on(self, device: torch.device) -> Int[Tensor, "b m"]:
+    def on(self, device: torch.device) -> Shaped[Tensor, "b m"]:
         if device not in self._on:
             self._on[device] = self._brought(device)
         return self._on[device]
 
-    def _brought(self, device: torch.device) -> Int[Tensor, "b m"]:
+    def _brought(self, device: torch.device) -> Shaped[Tensor, "b m"]:
         if self.known is not None:
             return send(self.known, device)
         if self._made is None:  # it is on another device
