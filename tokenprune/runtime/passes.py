@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache
 
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
+from tokenprune.adapters.borrowed import lendable
 from tokenprune.compat import named
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.runtime import arrival, decode, media, prefill
@@ -94,6 +95,9 @@ class Passes:
         for module, function in before:
             handle = module.register_forward_pre_hook(Hook(function), with_kwargs=True)
             stack.callback(handle.remove)
+        if self._guide.shares:
+            handle = adapter.tower.register_forward_hook(Hook(self._after_tower))
+            stack.callback(handle.remove)
         after = Hook(self._after_language_model)
         handle = adapter.language_model.register_forward_hook(after, always_call=True)
         stack.callback(handle.remove)
@@ -131,6 +135,12 @@ class Passes:
         if self.pipeline.signals.attends:
             tap = tower_tap(self._adapter, self.pipeline.signals, reading, clock)
             self._taps[self._adapter.tower_attention] = tap
+
+    def _after_tower(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Keeps what the tower has made, for an assistant whose own would make the same."""
+        if self._pass.readings:
+            layers = self._adapter.tower_layers_read
+            self._pass.readings[-1].output = lendable(output, layers)
 
     def _before_projector(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Keeps what the projector takes, on the grid of the tokens."""
