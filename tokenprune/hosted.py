@@ -102,6 +102,12 @@ def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
     return found
 
 
+def rows(frame: Int[Tensor, "n"], frames: int) -> int:
+    """How many of its entries are frames: as it was noted, else the sum of its counts."""
+    found = _remembered(frame, _ROWS)
+    return total(counts(frame, frames)) if found is None else found
+
+
 def note_grid(slot: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
     """The same tensor; it counts through the cells of every frame, of which none is missing."""
     return _remember(slot, _GRID, True)

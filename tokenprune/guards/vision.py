@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -75,21 +74,26 @@ def _promise(
     """
     if not len(after):
         return
-    old, new = (
-        part.detach() if part.requires_grad else part for part in (tokens.features, after.features)
-    )
+    old, new = _bare(tokens), _bare(after)
 
     def verdict(read: Sequence[Any]) -> StrategyError | None:
         lowest, highest, moved, *inside = read
         if moved:
-            return breach(stage, "compress", f"returned frames {_shown(after.frame)}", _ORDER)
-        if any(number != len(after) for number in inside):
-            return breach(stage, "compress", _wrong_slot(tokens, after), _SLOTS)
+            return breach(stage, "compress", f"returned frames {_shown(new.frame)}", _ORDER)
+        if any(number != len(new) for number in inside):
+            return breach(stage, "compress", _wrong_slot(old, new), _SLOTS)
         if not math.isfinite(lowest) or not math.isfinite(highest):
-            return _infinite(stage, "compress", old, replace(after, features=new))
+            return _infinite(stage, "compress", old.features, new)
         return None
 
     promises.make(figures.telling(tokens, asked, after), verdict)
+
+
+def _bare(tokens: VisualTokens) -> VisualTokens:
+    """What a message needs of tokens, without what else they hold on to."""
+    features = tokens.features.detach() if tokens.features.requires_grad else tokens.features
+    frame, slot, frames, cells = tokens.frame, tokens.slot, tokens.frames, tokens.cells
+    return VisualTokens(features, None, None, frame, slot, frames, cells)
 
 
 def _infinite(

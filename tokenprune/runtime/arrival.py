@@ -21,7 +21,7 @@ from tokenprune.runtime.attention import flat_mask
 from tokenprune.runtime.cache import CompressedLayer, compressed_cache
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.compress import Weights, compress
-from tokenprune.runtime.entering import kept_blocks
+from tokenprune.runtime.entering import entering, kept_blocks
 from tokenprune.runtime.guide import Shown
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.media import VideoPrompt
@@ -78,8 +78,8 @@ def begin(
         weights, report.probe = weigh(allocator, guide, layout, see, clock)
     if not pipeline.at_input:
         prompt = PromptState(layout, report)
-        entering = Prefill(attached, prompt, given, blocks, weights, cache)
-        return entering, _masked(adapter, given, blocks)
+        phase = Prefill(attached, prompt, given, blocks, weights, cache)
+        return phase, _masked(adapter, given, blocks)
     sight = Sight(given["inputs_embeds"], layout, readings, pipeline, adapter.project)
     videos = [unit for unit in layout.units if not unit.image]
     known = {} if pipeline.reads_question else seen.known(videos)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tokenprune import hosted
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
@@ -262,7 +263,8 @@ class PromptState:
 
     def seen_below(self, unit: Unit, layer: int) -> Int[Tensor, "l"]:
         """How many tokens of a video each LLM layer below `layer` saw."""
-        return torch.tensor([self.tokens[self.at(below)][unit] for below in range(layer)])
+        below = [self.tokens[self.at(number)][unit] for number in range(layer)]
+        return hosted.sent(below, torch.device("cpu"))
 
     def visual_rows(self, sample: int, depth: int) -> list[int]:
         """How many every LLM layer sees at prefill."""
