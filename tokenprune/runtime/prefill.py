@@ -15,10 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from tokenprune import hosted
+from tokenprune import compat, hosted
 from tokenprune.adapters import VideoLLM
 from tokenprune.guards import contract
 from tokenprune.precision import full_precision
+from tokenprune.runtime import fixed_cache
 from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.compress import Weights
 from tokenprune.runtime.entering import kept_blocks
@@ -175,6 +176,7 @@ class Prefill(Phase):
         self.prompt.report.promises.send()
         if self.cache is not None:
             self._settle(self.cache.layers)
+        fixed_cache.count(compat.given_cache(self._given), self.prompt)
         return self.prompt
 
     def _settle(self, filled: list[Any]) -> None:
@@ -191,6 +193,7 @@ class Prefill(Phase):
                 filled[layer].keep(columns)
         for number, layer in enumerate(filled):
             layer.gone = self.prompt.gone(self.prompt.at(number))
+        fixed_cache.settle(filled, self.prompt)
 
 
 def by_layer(pipeline: Pipeline, depth: int) -> dict[int, list[PrefillStage]]:

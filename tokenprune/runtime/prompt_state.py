@@ -69,6 +69,7 @@ class PromptState:
         }
         # of each layout, the one whose rows its positions count; 0: the caller's, or `shift`
         self.counted = [0]
+        self.fixed = False  # whether its cache is a static one, which compiled steps fill, too
         self.moved = False  # whether a stage has put rows in another order
         # the last layout whose rows the layers below it shall lose, too, after the prompt
         self.remembered = 0
@@ -250,6 +251,13 @@ class PromptState:
         """Of the last `columns` in the layers of a layout; None where they are as in layer 0."""
         counted = self.counted[number]
         return self._behind(self.layouts[counted], columns) if counted else None
+
+    def lag(self, number: int) -> Table | None:
+        """How far positions in a layout are behind those in layer 0; None: not at all."""
+        if not self.counted[number]:
+            return None
+        rows = [np.array(one.lengths) for one in (self._entered, self.layouts[self.counted[number]])]
+        return Table((rows[0] - rows[1])[:, None])
 
     def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
         """Labels of the caller's columns, on those of the last layout; padding has none."""
