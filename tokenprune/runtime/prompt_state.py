@@ -20,7 +20,7 @@ from tokenprune import hosted
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
-from tokenprune.runtime.table import Array, Table
+from tokenprune.runtime.table import Array, Table, send
 
 IGNORED = -100  # the label of what counts for no loss, in torch and in transformers
 
@@ -87,6 +87,7 @@ class PromptState:
         self._covers: dict[int, Tensor] = {}  # by number of a layout
         self._frames: dict[tuple[Unit, int], Tensor] = {}
         self._whose: dict[Unit, Tensor] = {}
+        self._behind_it: dict[Unit, Array | None] = {}
         # what decode stages leave for the next step
         self.states: dict[Unit, Any] = {}  # a stage's own, by video
         self.watched: dict[Unit, Any] = {}  # the rows that it sees
@@ -150,6 +151,17 @@ class PromptState:
         if (unit, number) not in self._frames:  # every decoding step asks again
             self._frames[unit, number] = unit.frame(layout.frame[unit.sample])
         return self._frames[unit, number]
+
+    def words(self, unit: Unit, rows: int) -> Int[Tensor, "w"] | None:
+        """Of `rows` rows that are left of a video's sample, those of the words behind it.
+
+        Nothing else stands there, so that they are as far from the end in every layout; None where
+        something else does.
+        """
+        if unit not in self._behind_it:
+            self._behind_it[unit] = self.layouts[0].tail(unit)
+        tail = self._behind_it[unit]
+        return None if tail is None else send(rows - tail, self.layouts[0].device)
 
     def entered(self, unit: Unit) -> Int[Tensor, "p"]:
         """Whose the rows of a video's sample are that entered layer 0."""
@@ -256,8 +268,8 @@ class PromptState:
         """How far positions in a layout are behind those in layer 0; None: not at all."""
         if not self.counted[number]:
             return None
-        rows = [np.array(one.lengths) for one in (self._entered, self.layouts[self.counted[number]])]
-        return Table((rows[0] - rows[1])[:, None])
+        entered, left = self._entered.lengths, self.layouts[self.counted[number]].lengths
+        return Table((np.array(entered) - np.array(left))[:, None])
 
     def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
         """Labels of the caller's columns, on those of the last layout; padding has none."""
