@@ -217,6 +217,12 @@ class VideoLLM(TowerParts, LanguageRows):
     def depth(self) -> int:
         return len(self.layers)
 
+    def spares_mask(self) -> bool:
+        """Whether a single row that sees all others gets no mask, as the model's attention is."""
+        if any(self.window(layer) is not None for layer in range(self.depth)):
+            return False
+        return self.layer_mask(0, torch.empty(1, 1, 0), None, None) is None
+
     def attention(self, layer: int) -> nn.Module:
         """The attention module of one decoder layer."""
         return self.layers[layer].get_submodule("self_attn")

@@ -57,7 +57,10 @@ class Prefill(Phase):
         self._blocks = blocks  # pictures of the last layout
         self._adapter, self._pipeline = attached.adapter, attached.pipeline
         self._weights = weights
-        self._pruners = by_layer(self._pipeline, self._adapter.depth)
+        depth = self._adapter.depth
+        self._pruners = by_layer(self._pipeline, depth)
+        # what is narrowed at the lowest of them stays so above it
+        self.acting = range(min(self._pruners, default=depth), depth)
         self._below: dict[int, Below] = {}  # what the attention below an event was made of
         # positions of the rows of the last layout, where a stage has counted them anew
         self._positions: Int[Tensor, "b m"] | None = None
