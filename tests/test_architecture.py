@@ -86,7 +86,7 @@ LOOPS = {
     "tokenprune.strategies.sparsevlm": ["for in pairwise([*events, extent.depth])"],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
-    "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
+    "tokenprune.strategies.vispruner": ["while any((lost := [*map(gone, there, numbers)]))"],
 }
 
 

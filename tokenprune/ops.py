@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from operator import sub
 from typing import Literal, overload
 
 import torch
@@ -220,6 +221,14 @@ def capped(numbers: Int[Tensor, "f"], most: int) -> Int[Tensor, "f"]:
     if (known := hosted.known(numbers)) is None:
         return numbers.clamp(max=most)
     return hosted.sent([*map(partial(min, most), known)], numbers.device)
+
+
+def less(numbers: Int[Tensor, "f"], others: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+    """The difference of numbers; on the host where it knows both."""
+    first, second = hosted.known(numbers), hosted.known(others)
+    if first is None or second is None:
+        return numbers - others
+    return hosted.sent([*map(sub, first, second)], numbers.device)
 
 
 def evenly(total: int, cap: Int[Tensor, "f"]) -> Int[Tensor, "f"]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops
+from tokenprune import hosted, ops, ragged
 from tokenprune.precision import exact
 
 BLOCK = 256  # tokens that are compared with each other at once
@@ -103,6 +103,24 @@ def marked(order: Int[Tensor, "g k"], width: int) -> Bool[Tensor, "g m"]:
     """The places in `order` as a mask; -1 is none."""
     mask = torch.zeros(len(order), width + 1, dtype=torch.bool, device=order.device)
     return mask.scatter_(1, order.masked_fill(order < 0, width), True)[:, :width]
+
+
+def rows(
+    order: Int[Tensor, "g k"], counts: Int[Tensor, "g"], picked: Int[Tensor, "g"]
+) -> Int[Tensor, "q"]:
+    """Row numbers, ascending, of the places in `order`, of which each group has `picked[g]`.
+
+    Groups are rows of `counts` by frame; -1 is no place.
+    """
+    asked, width = hosted.numbers(picked), ragged.widest(counts)
+    if len({*asked}) == 1 and order.shape[1] == asked[0]:
+        placed = order.sort().values
+    else:  # what is no place comes behind all others
+        placed = order.masked_fill(order < 0, width).sort().values[:, : max(1, *asked, 0)]
+    placed = placed + ragged.starts(counts).unsqueeze(-1)
+    if len({*asked}) == 1:
+        return placed[:, : asked[0]].flatten()
+    return placed.flatten().index_select(0, ragged.cells(picked, placed.shape[1]))
 
 
 @exact
