@@ -10,7 +10,7 @@ Axes: `f` frames, `n` rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,11 @@ def numbers(tensor: Shaped[Tensor, "f"]) -> tuple[Any, ...]:
         found = tuple(tensor.tolist())
         note(tensor, found)
     return found
+
+
+def each(function: Callable[..., int], *tensors: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+    """What a function makes of the numbers of tensors, entry by entry, on the host."""
+    return sent([*map(function, *map(numbers, tensors))], tensors[0].device)
 
 
 def note_total(tensor: Int[Tensor, "f"], total: int) -> Int[Tensor, "f"]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from operator import sub
 from typing import Literal, overload
 
 import torch
@@ -214,21 +213,6 @@ def apportion(
     """
     numbers = hosted.numbers(weights.float()), total, hosted.numbers(cap), follow
     return hosted.sent(apportioned(*numbers), cap.device)
-
-
-def capped(numbers: Int[Tensor, "f"], most: int) -> Int[Tensor, "f"]:
-    """The numbers, at most `most` each; on the host where it knows them."""
-    if (known := hosted.known(numbers)) is None:
-        return numbers.clamp(max=most)
-    return hosted.sent([*map(partial(min, most), known)], numbers.device)
-
-
-def less(numbers: Int[Tensor, "f"], others: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
-    """The difference of numbers; on the host where it knows both."""
-    first, second = hosted.known(numbers), hosted.known(others)
-    if first is None or second is None:
-        return numbers - others
-    return hosted.sent([*map(sub, first, second)], numbers.device)
 
 
 def evenly(total: int, cap: Int[Tensor, "f"]) -> Int[Tensor, "f"]:

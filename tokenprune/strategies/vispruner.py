@@ -131,6 +131,6 @@ class VisPruner(VisionStage, TowerReader, Adjustable, name="vispruner"):
             if self.follow == "released":
                 compared = self.recorded(tokens, "tower")
             vectors, _ = ops.by_frame(picking.unit(compared), counts)
-            left, wanted = ops.less(counts, first), ops.less(budget, first)
+            left, wanted = hosted.each(sub, counts, first), hosted.each(sub, budget, first)
             top = torch.cat([top, diverse(vectors, rest, left, wanted)], dim=1)
         return tokens[picking.rows(top, counts, budget)]
