@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
+_TRUE = "_tokenprune_true"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
 
 
@@ -115,6 +116,16 @@ def note_grid(slot: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
 def is_grid(slot: Int[Tensor, "n"]) -> bool:
     """Whether that is known."""
     return bool(_remembered(slot, _GRID))
+
+
+def note_true(mask: Bool[Tensor, "*s"]) -> Bool[Tensor, "*s"]:
+    """The same mask; all of it is true."""
+    return _remember(mask, _TRUE, True)
+
+
+def all_true(mask: Bool[Tensor, "*s"]) -> bool:
+    """Whether that is known."""
+    return bool(_remembered(mask, _TRUE))
 
 
 def _remember(tensor: Any, what: str, value: Any) -> Any:

@@ -73,33 +73,22 @@ def to_previous(
 def nearest_tokens(
     keys: Float[Tensor, "f m k"],
     valid: Bool[Tensor, "f m"],
-    order: Int[Tensor, "f m"],
-    centres: Int[Tensor, "f"],
+    centre: Int[Tensor, "f c"],
     number: int,
-) -> tuple[Int[Tensor, "q b"], Bool[Tensor, "q b"]]:
-    """Rows of the `number` tokens nearest by key cosine to the first `centres[f]` of each `order`.
+) -> Bool[Tensor, "f c m"]:
+    """Marks the `number` tokens of its frame nearest by key cosine to each of the places `centre`.
 
-    Centres stand frame after frame; none is its own neighbour. The mask says which neighbours are
-    real: small frames have fewer. Ties go to the lower index.
+    None is its own neighbour, and small frames have fewer. Ties go to the lower index.
     """
-    width = max(1, int(centres.max()) if len(centres) else 0)
-    centre, keys = order[:, :width], keys.float()
+    keys = keys.float()
     norms = keys.norm(dim=-1).clamp(min=1e-12)  # the centre's own norm does not change its ranking
     frame = torch.arange(len(centre), device=centre.device).unsqueeze(-1)
-    similarity = (keys[frame, centre] @ keys.mT).div_(norms.unsqueeze(1))
-    similarity.masked_fill_(~valid.unsqueeze(1), -torch.inf)
+    similarity = torch.bmm(keys[frame, centre], keys.mT).div_(norms.unsqueeze(1))
+    if not hosted.all_true(valid):
+        similarity.masked_fill_(~valid.unsqueeze(1), -torch.inf)
     similarity.scatter_(2, centre.unsqueeze(2), -torch.inf)
-    largest, near = similarity.topk(min(number + 1, similarity.shape[-1]))
-    if largest.shape[-1] > number:
-        # topk takes any of equal entries: where the last one in equals the first one out, the
-        # lower index decides
-        tied = (largest[..., -1] == largest[..., -2]) & largest[..., -1].isfinite()
-        near[tied] = ops.ranking(similarity[tied])[..., : number + 1]
-    real = largest[..., :number].isfinite()
-    counts = valid.sum(-1)
-    start = (counts.cumsum(0) - counts).view(-1, 1, 1)
-    one_of = torch.arange(width, device=centre.device) < centres.unsqueeze(-1)
-    return (near[..., :number] * real + start)[one_of], real[one_of]
+    others = similarity > -torch.inf
+    return ops.keep_top(similarity, number) & others if number < keys.shape[1] else others
 
 
 @exact
@@ -109,7 +98,7 @@ def nearest_centre(
     """Which of the first `counts[f]` centres each token is nearest to by key cosine."""
     keys, frame = keys.float(), torch.arange(len(keys), device=keys.device).unsqueeze(-1)
     # a token's own norm does not change which centre is nearest
-    similarity = functional.normalize(keys[frame, centre], dim=-1) @ keys.mT
+    similarity = torch.bmm(functional.normalize(keys[frame, centre], dim=-1), keys.mT)
     column = torch.arange(centre.shape[1], device=keys.device)
     absent = column >= counts.unsqueeze(-1)
     similarity.masked_fill_(absent.unsqueeze(-1), -torch.inf)
@@ -117,11 +106,17 @@ def nearest_centre(
     return similarity.mT.contiguous().argmax(dim=-1)
 
 
-def sums(
-    features: Float[Tensor, "n d"], members: Int[Tensor, "q b"], weight: Float[Tensor, "q b"]
-) -> Float[Tensor, "q d"]:
-    """The weighted sum of the features of each row of `members`, without writing them out first."""
-    return functional.embedding_bag(members, features, mode="sum", per_sample_weights=weight)
+@exact
+def absorbed_and_left(
+    features: Float[Tensor, "f m d"],
+    weight: Float[Tensor, "f m"],
+    near: Bool[Tensor, "f c m"],
+    left: Bool[Tensor, "f m"],
+) -> tuple[Float[Tensor, "f c d"], Float[Tensor, "f d"]]:
+    """Weighted sums of the features that are `near` each centre, and of those that are `left`."""
+    shares = torch.cat([near, left.unsqueeze(1)], dim=1) * weight.unsqueeze(1)
+    sums = torch.bmm(shares, features.float())
+    return sums[:, :-1], sums[:, -1]
 
 
 def sums_of_runs(
@@ -130,7 +125,10 @@ def sums_of_runs(
     start: Int[Tensor, "q"],
     weight: Float[Tensor, "r"] | None = None,
 ) -> Float[Tensor, "q d"]:
-    """The same for runs of `members`: the first begins at `start[0]`, the last ends with them."""
+    """The sum of the features of each run of `members`, without writing them out first.
+
+    The first run begins at `start[0]`, the last ends with them. Each counts `weight` times.
+    """
     return functional.embedding_bag(members, features, start, mode="sum", per_sample_weights=weight)
 
 

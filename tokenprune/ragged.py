@@ -26,7 +26,7 @@ def by_frame(
     frames, largest = len(counts), widest(counts)
     if largest * frames == len(values):
         whole = torch.ones(frames, largest, dtype=torch.bool, device=values.device)
-        return values.unflatten(0, (frames, largest)), whole
+        return values.unflatten(0, (frames, largest)), hosted.note_true(whole)
     place = torch.arange(largest, device=values.device)
     valid = place < counts.unsqueeze(-1)
     if not len(values):
