@@ -21,7 +21,17 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-SHARED = ("ragged", "ops", "merging", "clustering", "trees", "windows", "scenes", "picking")
+SHARED = (
+    "ragged",
+    "ops",
+    "resembling",
+    "merging",
+    "clustering",
+    "trees",
+    "windows",
+    "scenes",
+    "picking",
+)
 PURE = {name: MODULES[name] for name in (*(f"tokenprune.{part}" for part in SHARED), *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
@@ -60,15 +70,20 @@ def loops(path: Path) -> list[str]:
 
 
 LOOPS = {
-    "tokenprune.merging": [
+    "tokenprune.resembling": [
         "for in range(BLOCK, len(order) + BLOCK, BLOCK)",  # blocks that stay in a cache
-        "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
         # windows of some frames, and which of their pairs are looked up: numbers of the host
         "for in features.split(window)",
         "for in each",
         "for in places",
     ],
-    "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+    "tokenprune.merging": [
+        "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
+    ],
+    "tokenprune.ops": [
+        "for in range(60)",  # halves of an interval
+        "for in (0.25, 0.75)",
+    ],
     # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
     "tokenprune.scenes": ["for in range(frames)", "while end > 0"],
     # runs of labels on the host, of which each may depend on those before it

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
-_TRUE = "_tokenprune_true"
+_TRUE, _MOST = "_tokenprune_true", "_tokenprune_most"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
 
 
@@ -74,6 +74,17 @@ def total(tensor: Int[Tensor, "f"]) -> int:
     """The sum of a tensor's numbers: noted, of known ones, or else by a read of them."""
     found = _remembered(tensor, _TOTAL)
     return sum(numbers(tensor)) if found is None else found
+
+
+def note_most(tensor: Int[Tensor, "f"], most: int) -> Int[Tensor, "f"]:
+    """The same tensor; none of its numbers, which nobody knows, is above `most`."""
+    return _remember(tensor, _MOST, most)
+
+
+def most(tensor: Int[Tensor, "f"]) -> int:
+    """A bound of a tensor's numbers: noted, the largest of known ones, or by a read of them."""
+    found = _remembered(tensor, _MOST)
+    return max(0, 0, *numbers(tensor)) if found is None else found
 
 
 def settled(tensor: Int[Tensor, "f"]) -> bool:

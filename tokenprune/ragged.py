@@ -62,4 +62,4 @@ def starts(counts: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
 
 
 def widest(counts: Int[Tensor, "f"]) -> int:
-    return max(1, *hosted.numbers(counts), 0)
+    return max(1, hosted.most(counts))

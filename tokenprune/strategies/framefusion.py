@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import merging, ops
+from tokenprune import merging, ops, resembling
 from tokenprune.strategy import Adjustable, Condenser, Extent, PrefillStage, StrategyError
 from tokenprune.tokens import SequenceView, Survivors, VisualTokens
 
@@ -60,7 +60,7 @@ def merged(
 
     They are `at` frames and slots. At most the share `most` of those that `came` is gone then.
     """
-    order, similar = merging.to_previous(features, *at)
+    order, similar = resembling.to_previous(features, *at)
     hit, gone = similar >= like, came - len(features)
     if (gone + int(hit.sum())) / max(1, came) >= most:
         hit = ops.keep_top(similar, max(0, int(most * came) - gone))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import merging, ops, ragged
+from tokenprune import merging, ops, ragged, resembling
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -97,7 +97,7 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
         features, _ = ops.by_frame(tokens.features, counts)
         order = order[:, : ragged.widest(budget)]
-        near = merging.nearest_tokens(keys, valid, order, NEIGHBOURS) & ~whole.view(-1, 1, 1)
+        near = resembling.nearest_tokens(keys, valid, order, NEIGHBOURS) & ~whole.view(-1, 1, 1)
         taken, rest = merging.absorbed_and_left(features, attention * valid, near, ~selected)
         here = ragged.cells(budget, order.shape[1])
         kept = tokens[(order + ragged.starts(counts).unsqueeze(-1)).flatten()[here]]  # a copy

@@ -110,11 +110,11 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         return torch.arange(len(length), device=length.device).repeat_interleave(length)
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
-        number = ops.count(int(view.counts.sum()), self.keep, "up")
-        return view.quota_of(view.attend(view.behind, "max"), number)
+        number = ops.count(view.total, self.keep, "up")
+        return view.quota_of(view.attend(view.words, "max"), number)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
-        return view.keep_top(view.attend(view.behind, "max"), budget)
+        return view.keep_top(view.attend(view.words, "max"), budget)
 
     def retaining(self, ratio: float, extent: Extent) -> PruneVid:
         """Meets `ratio` where nothing is static; else less lives."""

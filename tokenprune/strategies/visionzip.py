@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import hosted, merging, ops, ragged
+from tokenprune import hosted, merging, ops, ragged, resembling
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -53,7 +53,7 @@ def plan(
     column = torch.arange(ragged.widest(contextual), device=keys.device)
     centre = order.gather(1, (dominant.unsqueeze(-1) + column).clamp(max=order.shape[1] - 1))
     before = contextual.cumsum(0) - contextual
-    leader = merging.nearest_centre(keys, centre, contextual) + before.unsqueeze(-1)
+    leader = resembling.nearest_centre(keys, centre, contextual) + before.unsqueeze(-1)
     nobody = hosted.total(contextual)
     leader = torch.where((contextual > 0).unsqueeze(-1), leader, nobody)
     return Plan(order, torch.where(rest & ~target, leader, nobody + 1))
