@@ -91,6 +91,7 @@ LOOPS = {
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     "tokenprune.picking": [  # picks, of which each depends on those before it
         "for in range(number)",
+        "for in range(number)",
         "for in range(0, len(vectors), PART)",
         "for in range(0, len(vectors), PART)",
         "while left > 0",

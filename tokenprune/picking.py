@@ -71,6 +71,28 @@ def greedily(
     return order
 
 
+def one_by_one(
+    scores: Float[Tensor, "f m"],
+    update: Update,
+    counts: Int[Tensor, "f"],
+    room: Int[Tensor, "f"],
+) -> Int[Tensor, "f k"]:
+    """The same where each group is one frame of `counts` tokens, and picks `room[f]` of them.
+
+    No frame waits for another, so that its first picks are all that it needs.
+    """
+    number, order = hosted.most(room), [scores.new_zeros(len(scores), 0, dtype=torch.long)]
+    taken = ~ragged.real(counts, scores.shape[1])
+    for step in range(number):  # each depends on those before it
+        best = scores.masked_fill(taken, -torch.inf).argmax(-1, keepdim=True)
+        order.append(best)
+        if step + 1 < number:
+            taken.scatter_(1, best, True)
+            scores = update(scores, best.squeeze(1), step)
+    picked = torch.cat(order, dim=1)
+    return picked.where(ragged.real(room, number), -1)
+
+
 def keep_within(
     scores: Float[Tensor, "n"],
     frame: Int[Tensor, "n"],
