@@ -101,7 +101,7 @@ LOOPS = {
     # events, of which each finds what the one before it left: on numbers of the host
     "tokenprune.strategies.sparsevlm": ["for in pairwise([*events, extent.depth])"],
     # a few pivots, of which each chooses from what those before it left
-    "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
+    "tokenprune.strategies.dart": ["for in zip((-similarity).unbind(), shares, strict=True)"],
     "tokenprune.strategies.vispruner": ["while any((lost := [*map(gone, there, numbers)]))"],
 }
 

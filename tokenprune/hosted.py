@@ -18,6 +18,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
+_CHOICE = "_tokenprune_choice"
 _TRUE, _MOST = "_tokenprune_true", "_tokenprune_most"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
 
@@ -137,6 +138,20 @@ def note_true(mask: Bool[Tensor, "*s"]) -> Bool[Tensor, "*s"]:
 def all_true(mask: Bool[Tensor, "*s"]) -> bool:
     """Whether that is known."""
     return bool(_remembered(mask, _TRUE))
+
+
+def note_choice(quota: Int[Tensor, "f"], seen: Any, choice: Any) -> Int[Tensor, "f"]:
+    """The same tensor; a stage has found `choice` in `seen` on the way to these numbers.
+
+    Where its budget is its own quota it need not look again.
+    """
+    return _remember(quota, _CHOICE, (seen, choice))
+
+
+def choice(budget: Int[Tensor, "f"], seen: Any) -> Any:
+    """What was found in the same `seen` when this very tensor was made as a quota; else None."""
+    found = _remembered(budget, _CHOICE)
+    return None if found is None or found[0] is not seen else found[1]
 
 
 def _remember(tensor: Any, what: str, value: Any) -> Any:

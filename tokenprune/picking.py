@@ -110,7 +110,7 @@ def keep_within(
     order = ops.ranking(scores, valid)
     mine = frame[order]
     together = mine.argsort(stable=True)
-    counts = torch.bincount(frame, minlength=len(room))
+    counts = torch.zeros_like(room).scatter_add(0, frame, torch.ones_like(frame))
     start = (counts.cumsum(0) - counts)[mine[together]]
     place = torch.empty_like(order)  # in its frame, from the best
     place[together] = torch.arange(len(order), device=order.device) - start

@@ -172,11 +172,22 @@ class SequenceView:
         return self._read("attention").attend(index, heads)
 
     def quota_of(self, scores: Float[Tensor, "s"], number: int) -> Int[Tensor, "f"]:
-        """How many of each frame are among the `number` visual rows with the largest scores."""
+        """How many of each frame are among the `number` visual rows with the largest scores.
+
+        `chosen` has these rows, and all text, of the very quota that this returns.
+        """
         rows = self.rows
         top = ops.keep_top(scores.index_select(0, rows), number)
-        frame = torch.where(top, self.frame.index_select(0, rows), TEXT)
+        quota = self.tally(torch.where(top, self.frame.index_select(0, rows), TEXT), number)
+        return hosted.note_choice(quota, self, self.visual.logical_not().scatter(0, rows, top))
+
+    def tally(self, frame: Int[Tensor, "m"], number: int) -> Int[Tensor, "f"]:
+        """How many of each frame there are in `frame`, of which `number` are no text."""
         return hosted.note_total(hosted.counts(frame, self.frames), number)
+
+    def chosen(self, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | None:
+        """The rows that `quota_of` has counted, where its numbers became the budget; else None."""
+        return hosted.choice(budget, self)
 
     def keep_top(self, scores: Float[Tensor, "s"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         """Marks all text and, of frame f, the `budget[f]` visual rows with the largest scores."""

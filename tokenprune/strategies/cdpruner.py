@@ -52,9 +52,8 @@ def picks(
     the picks of a group do not span, the most relevant come next. No `frame`: groups are frames of
     `free` tokens.
     """
-    group = torch.arange(len(vectors), device=vectors.device)
-    width, spanned = vectors.shape[-1], -1 / relevance
-    turned, weighted = vectors.mT, vectors * relevance.unsqueeze(-1)
+    group, width = torch.arange(len(vectors), device=vectors.device), vectors.shape[-1]
+    turned, weighted, spanned = vectors.mT, vectors * relevance.unsqueeze(-1), -1 / relevance
     basis = vectors.new_empty(len(vectors), min(number, width), vectors.shape[1])
 
     def left(gain: Tensor, place: Tensor, before: int) -> Tensor:
@@ -140,14 +139,12 @@ class CDPruner(VisionStage, TowerReader, Adjustable, name="cdpruner"):
 
     def _picked(self, tokens: VisualTokens, room: Int[Tensor, "f"], total: int) -> Int[Tensor, "k"]:
         """The rows of `total` tokens, at most `room[f]` of frame f."""
-        vectors, told = picking.unit(tokens.features), self.relevance == "text"
-        text = self.recorded(tokens, "text") if told else tokens.features[:0]
-        weight = relevances(vectors, text, theta=self.theta)
+        text = self.recorded(tokens, "text") if self.relevance == "text" else tokens.features[:0]
+        weight = relevances(vectors := picking.unit(tokens.features), text, theta=self.theta)
         if self.scope == "frame":
             counts = tokens.counts
             (vectors, _), (weight, _) = ops.by_frame(vectors, counts), ops.by_frame(weight, counts)
             order = picks(vectors, weight, hosted.most(room), None, room, counts)
             return picking.rows(order, counts, room)
-        frame = tokens.frame.unsqueeze(0)
-        every = vectors.unsqueeze(0), weight.unsqueeze(0), total, frame, room, frame >= 0
-        return picks(*every)[0].sort().values
+        every, weight, frame = vectors.unsqueeze(0), weight.unsqueeze(0), tokens.frame.unsqueeze(0)
+        return picks(every, weight, total, frame, room, frame >= 0)[0].sort().values

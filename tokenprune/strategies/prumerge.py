@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import merging, ops, ragged, resembling
+from tokenprune import hosted, merging, ops, ragged, resembling
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -17,6 +17,7 @@ NEIGHBOURS = 32
 
 Scores = Float[Tensor, "f m"]
 Mask = Bool[Tensor, "f m"]
+Counts = Int[Tensor, "f"]
 
 
 class Choice(NamedTuple):
@@ -86,14 +87,16 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
         if self.keep is not None:
             return ops.count(tokens.counts, self.keep)
-        return self._number(*self._attention(tokens)).add(1).minimum(tokens.counts)
+        ruled = self._number(*self._attention(tokens))
+        return hosted.note_choice(ruled.add(1).minimum(tokens.counts), tokens, ruled)
 
     def retaining(self, ratio: float, extent: Extent) -> PruMerge:
         return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         counts, (attention, valid) = tokens.counts, self._attention(tokens)
-        order, selected, whole, extra = self._choose(attention, valid, budget)
+        found = self._choose(attention, valid, budget, hosted.choice(budget, tokens))
+        order, selected, whole, extra = found
         keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
         features, _ = ops.by_frame(tokens.features, counts)
         order = order[:, : ragged.widest(budget)]
@@ -111,9 +114,11 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     def _attention(self, tokens: VisualTokens) -> tuple[Scores, Mask]:
         return ops.by_frame(self.recorded(tokens, "saliency").float(), tokens.counts)
 
-    def _choose(self, attention: Scores, valid: Mask, budget: Int[Tensor, "f"]) -> Choice:
+    def _choose(self, attention: Scores, valid: Mask, budget: Counts, ruled: Any) -> Choice:
+        """`ruled` is how many the rule selects, where somebody has counted that already."""
         counts = valid.sum(-1)
-        ruled = counts * 0 if self.keep is not None else self._number(attention, valid)
+        if ruled is None:
+            ruled = counts * 0 if self.keep is not None else self._number(attention, valid)
         whole = (budget == counts) & (ruled < counts - 1)  # else the rule itself keeps everything
         extra = (budget > 1) & ~whole & (budget.minimum(ruled) < counts)
         if self.grid:
@@ -125,7 +130,7 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         place = torch.arange(valid.shape[1], device=valid.device)
         return Choice(torch.where(whole.unsqueeze(-1), place, order), selected, whole, extra)
 
-    def _number(self, attention: Scores, valid: Mask) -> Int[Tensor, "f"]:
+    def _number(self, attention: Scores, valid: Mask) -> Counts:
         """How many the interquartile rule selects."""
         if not self.grid:
             return ops.outliers(attention, valid)
@@ -137,9 +142,7 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         top = ops.keep_top(attention, number, valid) & valid
         return top | regular(number, valid.sum(-1), valid.shape[1]), top
 
-    def _select(
-        self, attention: Scores, valid: Mask, number: Int[Tensor, "f"]
-    ) -> tuple[Mask, Mask]:
+    def _select(self, attention: Scores, valid: Mask, number: Counts) -> tuple[Mask, Mask]:
         """Exactly `number[f]` tokens of each frame with a grid, and the outliers among them."""
         adaptive, outlying = self._adaptive(attention, valid)
         most = (number + 1) // 2 if self.keep is not None else outlying.sum(-1)

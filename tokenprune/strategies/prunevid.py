@@ -114,7 +114,8 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         return view.quota_of(view.attend(view.words, "max"), number)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
-        return view.keep_top(view.attend(view.words, "max"), budget)
+        kept = view.chosen(budget)
+        return view.keep_top(view.attend(view.words, "max"), budget) if kept is None else kept
 
     def retaining(self, ratio: float, extent: Extent) -> PruneVid:
         """Meets `ratio` where nothing is static; else less lives."""

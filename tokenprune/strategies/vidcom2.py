@@ -122,8 +122,10 @@ class VidCom2(VisionStage, Adjustable, name="vidcom2"):
         alike = likeness(tokens.features, counts, self.follow)
         share = rates(alike, self.keep, self.temperature, self.follow)
         if self.follow == "paper":
-            return ops.count(counts, share, "up")
-        return (share * counts).round().long().clamp(min=1).minimum(counts)
+            quota = ops.count(counts, share, "up")
+        else:
+            quota = (share * counts).round().long().clamp(min=1).minimum(counts)
+        return hosted.note_choice(quota, tokens, alike)
 
     def retaining(self, ratio: float, extent: Extent) -> VidCom2:
         return replace(self, keep=ratio)
@@ -131,5 +133,6 @@ class VidCom2(VisionStage, Adjustable, name="vidcom2"):
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         if not len(tokens):
             return tokens
-        alike = likeness(tokens.features, tokens.counts, self.follow)
+        if (alike := hosted.choice(budget, tokens)) is None:
+            alike = likeness(tokens.features, tokens.counts, self.follow)
         return tokens.keep_top(-(alike.video + alike.frame), budget)
