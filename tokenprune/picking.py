@@ -74,15 +74,15 @@ def greedily(
 def one_by_one(
     scores: Float[Tensor, "f m"],
     update: Update,
-    counts: Int[Tensor, "f"],
     room: Int[Tensor, "f"],
+    free: Bool[Tensor, "f m"],
 ) -> Int[Tensor, "f k"]:
-    """The same where each group is one frame of `counts` tokens, and picks `room[f]` of them.
+    """The same where each group is one frame, and picks `room[f]` of its tokens.
 
     No frame waits for another, so that its first picks are all that it needs.
     """
     number, order = hosted.most(room), [scores.new_zeros(len(scores), 0, dtype=torch.long)]
-    taken = ~ragged.real(counts, scores.shape[1])
+    taken = ~free
     for step in range(number):  # each depends on those before it
         best = scores.masked_fill(taken, -torch.inf).argmax(-1, keepdim=True)
         order.append(best)
@@ -154,6 +154,10 @@ def loneliest(vectors: Float[Tensor, "n d"], row: Int[Tensor, "q"]) -> Int[Tenso
     few of all pairs are looked at; first those that stand close to each other, which in a video are
     alike. Ties go to the lower index.
     """
+    if len(vectors) <= PART:  # all pairs at once, and no row is looked for
+        similar = (vectors @ vectors.T).fill_diagonal_(-torch.inf)
+        nearest = similar.amax(1).index_select(0, row)
+        return row.gather(0, nearest.argmin(0, keepdim=True))
     nearest = torch.full_like(vectors[:, 0], -torch.inf)
     # blocks of rows
     for start in range(0, len(vectors), PART):
@@ -171,7 +175,7 @@ def loneliest(vectors: Float[Tensor, "n d"], row: Int[Tensor, "q"]) -> Int[Tenso
         similar = vectors[row] @ block.T
         similar.masked_fill_(row.unsqueeze(1) == column, -torch.inf)
         row, nearest = _still_lonely(vectors, row, nearest.maximum(similar.amax(1)))
-    return row[nearest.argmin()].unsqueeze(0)
+    return row.gather(0, nearest.argmin(0, keepdim=True))
 
 
 def _still_lonely(
@@ -187,22 +191,38 @@ def _still_lonely(
 @exact
 @torch.no_grad()  # it ranks
 def farthest(
-    vectors: Float[Tensor, "n d"], frame: Int[Tensor, "n"], room: Int[Tensor, "f"], number: int
+    vectors: Float[Tensor, "n d"],
+    frame: Int[Tensor, "n"],
+    room: Int[Tensor, "f"] | None,
+    number: int,
 ) -> Int[Tensor, "k"]:
     """`number` rows of unit `vectors` in the order of picking, at most `room[f]` of frame f.
 
-    First the loneliest, then always the row farthest by cosine from all that are picked.
+    None: as many as there are. First the loneliest, then always the row farthest by cosine from all
+    that are picked.
     """
-    free = (room > 0)[frame]
-    picks = [loneliest(vectors, free.nonzero().squeeze(1))] if number else [frame[:0]]
+    row, pool = torch.arange(len(vectors), device=vectors.device), room is None
+    if room is None:  # one frame that holds all, and never closes
+        free, frame = row >= 0, torch.zeros_like(row)
+        room = hosted.sent([number + 1], row.device)
+    else:
+        free = (room > 0)[frame]
+        row = free.nonzero().squeeze(1)
+    picks = [loneliest(vectors, row)] if number else [row[:0]]
     near, left = torch.full_like(vectors[:, 0], torch.inf), number - 1
+    if pool and left > 0 and len(vectors) <= BLOCK:  # nobody is left out
+        apart = 1 - vectors @ vectors.T
+        free = free.index_fill(0, picks[0], False).unsqueeze(0)
+        near, many = apart.index_select(0, picks[0]), hosted.sent([left], free.device)
+        rest = one_by_one(near, lambda scores, pick, _: scores.minimum(apart[pick]), many, free)
+        return torch.cat([picks[0], rest[0]])
     # A pick changes the distances of all rows, but only few rows can come next. These are compared
     # with each other once and picked from until one outside could be next; then all rows hear of
     # the picks, in one product.
     while left > 0:
         new = picks[-1]
         near = near.minimum(1 - (vectors @ vectors[new].T).amax(1))
-        room = room - frame[new].bincount(minlength=len(room))
+        room = room.scatter_add(0, frame[new], -torch.ones_like(new))
         free = free.index_fill(0, new, False) & (room > 0)[frame]
         order = ops.ranking(near, free)
         some = order[:BLOCK].sort().values

@@ -174,23 +174,23 @@ class SequenceView:
     def quota_of(self, scores: Float[Tensor, "s"], number: int) -> Int[Tensor, "f"]:
         """How many of each frame are among the `number` visual rows with the largest scores.
 
-        `chosen` has these rows, and all text, of the very quota that this returns.
+        `keep_top` need not look again where this very quota becomes the budget.
         """
         rows = self.rows
         top = ops.keep_top(scores.index_select(0, rows), number)
         quota = self.tally(torch.where(top, self.frame.index_select(0, rows), TEXT), number)
-        return hosted.note_choice(quota, self, self.visual.logical_not().scatter(0, rows, top))
+        kept = self.visual.logical_not().scatter(0, rows, top)
+        return hosted.note_choice(quota, self, (scores, kept))
 
     def tally(self, frame: Int[Tensor, "m"], number: int) -> Int[Tensor, "f"]:
         """How many of each frame there are in `frame`, of which `number` are no text."""
         return hosted.note_total(hosted.counts(frame, self.frames), number)
 
-    def chosen(self, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | None:
-        """The rows that `quota_of` has counted, where its numbers became the budget; else None."""
-        return hosted.choice(budget, self)
-
     def keep_top(self, scores: Float[Tensor, "s"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         """Marks all text and, of frame f, the `budget[f]` visual rows with the largest scores."""
+        of, kept = hosted.choice(budget, self) or (None, None)
+        if of is scores and kept is not None:
+            return kept
         rows, total = self.rows, hosted.total(budget)
         if total == self.total:
             return torch.ones_like(self.visual)

@@ -44,7 +44,7 @@ def picks(
     number: int,
     frame: Int[Tensor, "g m"] | None,
     room: Int[Tensor, "f"],
-    free: Bool[Tensor, "g m"] | Int[Tensor, "g"],
+    free: Bool[Tensor, "g m"],
 ) -> Int[Tensor, "g k"]:
     """The most probable tokens under a determinantal point process, as `picking.greedily` has them.
 
@@ -70,7 +70,7 @@ def picks(
     gain = (relevance * torch.linalg.vector_norm(vectors, dim=-1)).square()
     gain = torch.where(gain > FLOOR, gain, spanned)
     if frame is None:
-        return picking.one_by_one(gain, left, free, room)
+        return picking.one_by_one(gain, left, room, free)
     return picking.greedily(gain, left, number, frame, room, free)
 
 
@@ -143,8 +143,11 @@ class CDPruner(VisionStage, TowerReader, Adjustable, name="cdpruner"):
         weight = relevances(vectors := picking.unit(tokens.features), text, theta=self.theta)
         if self.scope == "frame":
             counts = tokens.counts
-            (vectors, _), (weight, _) = ops.by_frame(vectors, counts), ops.by_frame(weight, counts)
-            order = picks(vectors, weight, hosted.most(room), None, room, counts)
+            (vectors, free), (weight, _) = (
+                ops.by_frame(vectors, counts),
+                ops.by_frame(weight, counts),
+            )
+            order = picks(vectors, weight, hosted.most(room), None, room, free)
             return picking.rows(order, counts, room)
         every, weight, frame = vectors.unsqueeze(0), weight.unsqueeze(0), tokens.frame.unsqueeze(0)
         return picks(every, weight, total, frame, room, frame >= 0)[0].sort().values

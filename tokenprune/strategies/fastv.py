@@ -57,6 +57,4 @@ class FastV(PrefillStage, Adjustable, name="fastv"):
         return replace(self, drop=min(1.0, (1.0 - ratio) / (1.0 - whole)))
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
-        if (kept := view.chosen(budget)) is not None:
-            return kept
         return view.keep_top(view.attention, budget)

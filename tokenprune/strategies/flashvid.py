@@ -138,8 +138,7 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
         return view.quota_of(view.attention, number)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
-        kept = view.chosen(budget)
-        return view.keep_top(view.attention, budget) if kept is None else kept
+        return view.keep_top(view.attention, budget)
 
     def retaining(self, ratio: float, extent: Extent) -> FlashVID:
         most = max(0.0, 1.0 - self.layer / extent.depth)  # share of layers with dropped rows

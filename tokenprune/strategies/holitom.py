@@ -132,9 +132,7 @@ class HoliTom(Condenser, PrefillStage, TowerReader, Adjustable, name="holitom"):
         left = hosted.total(budget)
         if left in (0, view.total):
             return ~view.visual if left == 0 else torch.ones_like(view.visual)
-        kept, here, hidden = view.chosen(budget), view.rows, view.hidden
-        if kept is None:
-            kept = view.keep_top(view.attention, budget)
+        kept, here, hidden = view.keep_top(view.attention, budget), view.rows, view.hidden
         merged = merging.absorbed(
             hidden[here], view.attention[here], kept[here], self.follow == "released", left
         )

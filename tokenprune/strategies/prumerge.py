@@ -29,9 +29,7 @@ class Choice(NamedTuple):
     extra: Bool[Tensor, "f"]  # the last kept token sums up what was not selected
 
 
-def regular(
-    selected: Int[Tensor, "f"], counts: Int[Tensor, "f"], width: int
-) -> Bool[Tensor, "f m"]:
+def regular(selected: Counts, counts: Counts, width: int) -> Mask:
     """PruMerge+'s grid: every `int(int(1 / ratio) / 3)`-th token, as released without the last."""
     ratio = selected.double() / counts.clamp(min=1)
     stride = ((1.0 / ratio).long() // 3).clamp(min=1).unsqueeze(-1)
@@ -95,8 +93,8 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         counts, (attention, valid) = tokens.counts, self._attention(tokens)
-        found = self._choose(attention, valid, budget, hosted.choice(budget, tokens))
-        order, selected, whole, extra = found
+        ruled = hosted.choice(budget, tokens)
+        order, selected, whole, extra = self._choose(attention, valid, budget, ruled)
         keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
         features, _ = ops.by_frame(tokens.features, counts)
         order = order[:, : ragged.widest(budget)]
@@ -115,7 +113,6 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         return ops.by_frame(self.recorded(tokens, "saliency").float(), tokens.counts)
 
     def _choose(self, attention: Scores, valid: Mask, budget: Counts, ruled: Any) -> Choice:
-        """`ruled` is how many the rule selects, where somebody has counted that already."""
         counts = valid.sum(-1)
         if ruled is None:
             ruled = counts * 0 if self.keep is not None else self._number(attention, valid)

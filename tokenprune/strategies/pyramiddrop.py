@@ -88,6 +88,4 @@ class PyramidDrop(PrefillStage, Adjustable, name="pyramiddrop"):
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         if hosted.total(budget) == view.total:
             return torch.ones_like(view.visual)
-        if (kept := view.chosen(budget)) is not None:
-            return kept
         return view.keep_top(view.attention, budget)
