@@ -28,7 +28,7 @@ _QUOTA = (
     "a quota is one whole number per frame, an integer tensor on its input's device "
     "(ops.count makes one)"
 )
-_BUDGET = "a stage keeps exactly its budget"
+BUDGET = "a stage keeps exactly its budget"
 _WEIGHTS = "an allocator returns one weight per frame, finite, not negative and not all zero"
 _KEPT = "from 0 to all of them"
 _LAYERS = "layers are a tuple of ascending whole numbers, each once"
@@ -150,7 +150,7 @@ def exact(stage: Any, method: str, counts: Counts) -> Counts:
     _, budget, after = counts
     if after != budget:
         did = f"kept {after} tokens per frame where its budget was {budget}"
-        raise breach(stage, method, did, _BUDGET)
+        raise breach(stage, method, did, BUDGET)
     return counts
 
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune.guards.contract import INTEGERS, Counts, breach, described, exact, read_at_once
+from tokenprune import hosted
+from tokenprune.errors import StrategyError
+from tokenprune.guards import blame
+from tokenprune.guards.contract import (
+    BUDGET,
+    INTEGERS,
+    Counts,
+    breach,
+    described,
+    exact,
+    read_at_once,
+)
+from tokenprune.guards.promises import Promises
 from tokenprune.tokens import PER_TOKEN, VisualTokens
 
 _TOKENS = (
@@ -27,12 +43,80 @@ _MEMBERS = (
 _FLOAT16 = ", and float16 ends at 65,504: write dtype=bfloat16"
 
 
-def kept(stage: Any, tokens: VisualTokens, budget: Int[Tensor, "f"], after: Any) -> Counts:
+def kept(
+    stage: Any,
+    tokens: VisualTokens,
+    budget: Int[Tensor, "f"],
+    after: Any,
+    promises: Promises | None = None,
+) -> Counts:
     """Holds a stage's result to all its rules.
 
-    Returns tokens per frame before it, its budget, and tokens per frame after it.
+    Returns tokens per frame before it, its budget, and tokens per frame after it. Of a built-in
+    stage nothing is read: what the host cannot know goes to `promises`, without which it is read at
+    once.
     """
-    return exact(stage, "compress", _held(stage, "compress", tokens, budget, after))
+    if promises is None or blame.foreign(type(stage)):
+        return exact(stage, "compress", _held(stage, "compress", tokens, budget, after))
+    _check_form(stage, "compress", tokens, after)
+    before, asked = ([*hosted.numbers(part)] for part in (tokens.counts, budget))
+    if len(after) != sum(asked):
+        did = f"kept {len(after)} tokens where its budget was {asked}"
+        raise breach(stage, "compress", did, BUDGET)
+    _promise(stage, tokens, asked, after, promises)
+    return before, asked, asked
+
+
+@torch.no_grad()
+def _promise(
+    stage: Any, tokens: VisualTokens, asked: list[int], after: VisualTokens, promises: Promises
+) -> None:
+    """Frames in order, exactly the budget of each; every slot once, of the input's; no nan, no inf.
+
+    Members are left to the laws.
+    """
+    if not len(after):
+        return
+    frames = np.repeat(np.arange(len(asked)), asked)
+    expected = torch.from_numpy(frames).to(after.frame.device, non_blocking=True)
+    here, places = _places(after), tokens.frames * tokens.cells
+    marked = torch.zeros(places, dtype=torch.int32, device=here.device)
+    elsewhere = (after.frame != expected).any()
+    low, high = after.features.aminmax()
+    numbers = [low, high, elsewhere, marked.index_fill_(0, here, 1).sum()]
+    if len(tokens) < places:  # those of the input's
+        known = torch.zeros_like(marked).index_fill_(0, _places(tokens), 1)
+        numbers.append((known * marked).sum())
+    old, new = tokens.features.detach(), after.features.detach()
+
+    def verdict(read: Sequence[Any]) -> StrategyError | None:
+        lowest, highest, moved, *inside = read
+        if moved:
+            return breach(stage, "compress", f"returned frames {_shown(after.frame)}", _ORDER)
+        if any(number != len(after) for number in inside):
+            return breach(stage, "compress", _wrong_slot(tokens, after), _SLOTS)
+        if not math.isfinite(lowest) or not math.isfinite(highest):
+            return _infinite(stage, "compress", old, replace(after, features=new))
+        return None
+
+    promises.make(numbers, verdict)
+
+
+def _places(tokens: VisualTokens) -> Int[Tensor, "n"]:
+    """Where each token is among all cells of all frames."""
+    return tokens.frame * tokens.cells + tokens.slot
+
+
+def _infinite(
+    stage: Any, method: str, old: Float[Tensor, "i d"], after: VisualTokens
+) -> StrategyError | None:
+    """The error for features that are not finite; None where the input's were not, either."""
+    if not bool(old.isfinite().all()):  # it is the model's doing
+        return None
+    row = int((~after.features.isfinite()).any(1).nonzero()[0])
+    where = f"slot {int(after.slot[row])} of frame {int(after.frame[row])}"
+    narrow = _FLOAT16 if old.dtype == torch.float16 else ""
+    return breach(stage, method, f"returned nan or inf at {where}", _FINITE + narrow)
 
 
 def condensed(stage: Any, tokens: VisualTokens, after: Any) -> Counts:
@@ -51,11 +135,8 @@ def _held(
         raise breach(stage, method, f"returned frames {_shown(after.frame)}", _ORDER)
     if strange:
         raise breach(stage, method, _wrong_slot(tokens, after), _SLOTS)
-    if infinite and bool(tokens.features.isfinite().all()):  # else it is the model's doing
-        row = int((~after.features.isfinite()).any(1).nonzero()[0])
-        where = f"slot {int(after.slot[row])} of frame {int(after.frame[row])}"
-        narrow = _FLOAT16 if tokens.features.dtype == torch.float16 else ""
-        raise breach(stage, method, f"returned nan or inf at {where}", _FINITE + narrow)
+    if infinite and (error := _infinite(stage, method, tokens.features, after)) is not None:
+        raise error
     if lost:
         raise breach(stage, method, "returned members that name other tokens", _MEMBERS)
     return counts

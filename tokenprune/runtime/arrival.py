@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -16,6 +17,7 @@ from transformers.cache_utils import Cache
 
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
+from tokenprune.adapters.language import LanguageRows
 from tokenprune.adapters.rows import Pattern
 from tokenprune.runtime.attention import flat_mask
 from tokenprune.runtime.cache import CompressedLayer, compressed_cache
@@ -76,14 +78,14 @@ def begin(
         weights, report.probe_layers = weigh(allocator, guide, layout, inputs, clock)
     if not pipeline.at_input:
         prompt = PromptState(layout, report)
-        return Prefill(attached, prompt, given, blocks, weights, cache), _masked(
-            adapter, given, blocks
-        )
+        entering = Prefill(attached, prompt, given, blocks, weights, cache)
+        return entering, _masked(adapter, given, blocks)
     sight = Sight(given["inputs_embeds"], layout, readings, pipeline, adapter.project)
     videos = [unit for unit in layout.units if not unit.image]
     known = {} if pipeline.reads_question else seen.known(videos)
     embeds = given["inputs_embeds"]
-    left, chosen = compress(pipeline, embeds, layout, sight, weights, adapter.lines, known)
+    lines = adapter.lines
+    left, chosen = compress(pipeline, embeds, layout, sight, weights, lines, known, report.promises)
     known |= {unit: chosen[unit] for unit in videos}
     for sample, samples_report in enumerate(report.samples):
         if samples_report is not None:
@@ -91,15 +93,17 @@ def begin(
             samples_report.note([chosen[unit][1] for unit in own])
             if any(adapter.lines(video) is not None for video in layout.videos[sample]):
                 beside = samples_report.beside[0]
-                spent = layout.text(sample) - left.layout.text(sample)
-                samples_report.beside = beside, beside - spent
+                own_text = [one.text(sample) for one in (layout, left.layout)]
+                samples_report.beside = beside, beside - own_text[0] + own_text[1]
             samples_report.members = [left.members[u] for u in own if u in left.members]
     anew = pipeline.input_positions(adapter.positions) == "contiguous"
     shift = left.removed if anew else None
-    prompt = PromptState(left.layout, report, layout.valid.shape[1], left.columns, shift)
-    prompt.tokens[0] = left.tokens
+    prompt = PromptState(left.layout, report, layout.width, left.columns, shift)
+    prompt.counts = left.counts
+    prompt.tokens[0] = {unit: sum(counts) for unit, counts in left.counts.items()}
     given = _shorter(adapter, given, layout, left, anew)
-    blocks = kept_blocks(blocks, left.columns, left.layout)
+    if blocks is not None:
+        blocks = kept_blocks(blocks, left.columns.on(blocks.device), left.layout)
     return Prefill(attached, prompt, given, blocks, weights, cache), _masked(adapter, given, blocks)
 
 
@@ -115,19 +119,23 @@ def _shorter(
     adapter: VideoLLM, given: dict[str, Any], before: Layout, left: Shorter, anew: bool
 ) -> dict[str, Any]:
     """Arguments of the language model for what is left, its positions counted `anew` or not."""
-    positions = given.get("position_ids")
+    after, positions = left.layout, given.get("position_ids")
     if not anew and positions is None:  # the model would count what is left
         # padding counts, too, as it does for the model
-        counted = torch.arange(before.row.shape[1], device=before.row.device)
-        given = {**given, "position_ids": counted.expand_as(before.row)}
-    narrowed = adapter.narrow(given, left.columns, left.layout.valid)
-    given = {**given, **narrowed, "inputs_embeds": left.embeds}
+        every = torch.arange(before.width, device=before.device).expand(before.samples, -1)
+        given = {**given, "position_ids": every}
+    given = {**given, "inputs_embeds": left.embeds}
+    if not anew or type(adapter).narrow is not LanguageRows.narrow:  # else only positions are bound
+        given |= adapter.narrow(given, left.columns.on(before.device), after.valid)
     if left.removed is not None:
         # without any mask transformers takes gaps in positions along one axis for several sequences
-        packed = not anew and adapter.positions == "contiguous"
-        given["attention_mask"] = left.layout.valid if packed else left.layout.mask
-    if anew:
-        given["position_ids"] = positions if left.removed is None else left.layout.row
+        gaps = not anew and adapter.positions == "contiguous"
+        given["attention_mask"] = after.valid if gaps else after.mask
+    if anew and left.removed is not None:
+        # without padding they are what the model counts by itself
+        given["position_ids"] = after.row if after.padded else None
+    elif anew:
+        given["position_ids"] = positions
     return given
 
 
@@ -135,22 +143,19 @@ def _layout(
     adapter: VideoLLM, video: VideoPrompt, given: dict[str, Any], readings: Sequence[TowerReading]
 ) -> Layout:
     """The uncompressed layout, on the device of the embeddings."""
-    placeholder = video.placeholder.to(given["inputs_embeds"].device)
-    mask = flat_mask(given.get("attention_mask"))
-    valid = torch.ones_like(placeholder) if mask is None else mask.bool()
+    real, (videos, *pictures) = video.read(flat_mask(given.get("attention_mask")))
     shown = [reading.videos for reading in readings]
-    rows, images = adapter.rows(placeholder & valid, video.given, shown), None
-    if video.images is not None:
-        pictures = video.images.to(placeholder.device) & valid
-        images = adapter.image_rows(pictures, video.given, shown)
+    rows, images = adapter.rows(videos, video.given, shown), None
+    if pictures:
+        images = adapter.image_rows(pictures[0], video.given, shown)
     adapter.check(given, rows)
-    return Layout.of(rows, valid, images)
+    return Layout.of(rows, real, given["inputs_embeds"].device, images)
 
 
 def empty_reports(layout: Layout, pattern: Pattern) -> list[SampleReport | None]:
     """One for every sample that holds a video."""
     reports: list[SampleReport | None] = []
     for videos in layout.videos:
-        beside = sum(int((pattern(video) == TEXT).sum()) for video in videos)
+        beside = sum(int((np.asarray(pattern(video)) == TEXT).sum()) for video in videos)
         reports.append(SampleReport(videos, (beside, beside)) if videos else None)
     return reports

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch.nn.functional import pad
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
+from tokenprune.runtime.table import Array, Table
 
 IGNORED = -100  # the label of what counts for no loss, in torch and in transformers
 
@@ -51,34 +53,42 @@ class PromptState:
         layout: Layout,
         report: Report,
         sent: int | None = None,
-        origin: Int[Tensor, "b m"] | None = None,
-        shift: Int[Tensor, "b"] | None = None,
+        origin: Table | None = None,
+        shift: Int[Array, "b"] | None = None,
     ) -> None:
         self.report = report
         self.units = layout.units
         self.layouts = [layout]
         self.starts = [0]  # first LLM layer of each layout
-        # of each layout, how many tokens it has of each video, known without a look at the device
+        # of each layout, how many tokens it has of each video
         self.tokens: list[Mapping[Unit, int]] = [{unit: unit.video.tokens for unit in layout.units}]
+        # tokens per frame of each video in the first layout
+        self.counts: dict[Unit, tuple[int, ...]] = {
+            unit: (unit.video.cells,) * unit.video.frames for unit in layout.units
+        }
         # of each layout, the one whose rows its positions count; 0: the caller's, or `shift`
         self.counted = [0]
         self.moved = False  # whether a stage has put rows in another order
         # the last layout whose rows the layers below it shall lose, too, after the prompt
         self.remembered = 0
-        self._entered = layout.valid.sum(1)  # rows of each sample that entered layer 0
-        self.columns: list[Tensor] = []  # of each later layout, in the layout before
+        self.columns: list[Table] = []  # of each later layout, in the layout before
         # of the last layout, in the caller's; None while they are one
         self.origin = origin
-        self.shift = shift  # positions moved up by as many
+        # positions moved up by as many, as a step subtracts it
+        self.shift = None if shift is None else Table(shift[:, None].astype(np.float32))
         # columns of the caller's prompt, and those that it has sent so far
-        self.sent = self.seen = layout.valid.shape[1] if sent is None else sent
-        self.generated = layout.valid[:, :0]  # validity of the columns after the prompt
-        self._gaps = False  # whether one of them is not real
-        self._padded: dict[int, bool] = {}  # by number of a layout
+        self.sent = self.seen = layout.width if sent is None else sent
+        self.later = 0  # columns after the prompt
+        self._real: Tensor | None = None  # which of them are; None: all
+        self._entered = layout  # at layer 0
+        self._lengths: dict[int, Table] = {}  # rows of each sample, by id of a layout
+        self._covers: dict[int, Tensor] = {}  # by number of a layout
         self._frames: dict[tuple[Unit, int], Tensor] = {}
+        self._whose: dict[Unit, Tensor] = {}
         # what decode stages leave for the next step
         self.states: dict[Unit, Any] = {}  # a stage's own, by video
-        self.shown: dict[Unit, Tensor] = {}  # what of each video the last step attended to
+        self.watched: dict[Unit, Any] = {}  # the rows that it sees
+        self.attended: dict[int, Tensor] = {}  # how many visual ones the last step saw, by sample
         self.partitions: dict[int, Partition] = {}  # of the cached rows, by number of a layout
 
     # layouts
@@ -91,9 +101,7 @@ class PromptState:
         """The LLM layer past the last one that runs on a layout."""
         return [*self.starts, depth][number + 1]
 
-    def begin_layout(
-        self, layer: int, layout: Layout, columns: Int[Tensor, "b m"], change: Change
-    ) -> None:
+    def begin_layout(self, layer: int, layout: Layout, columns: Table, change: Change) -> None:
         """From `layer` up the prompt is `columns` of the layout before."""
         self.layouts.append(layout)
         self.starts.append(layer)
@@ -103,7 +111,8 @@ class PromptState:
         if change.forgets:
             self.remembered = len(self.layouts) - 1
         self.counted.append(len(self.counted) if change.anew else self.counted[-1])
-        self.origin = columns if self.origin is None else self.origin.gather(1, columns)
+        origin = self.origin
+        self.origin = columns if origin is None else origin.at(columns, layout.device)
 
     def forget(self) -> list[tuple[range, Int[Tensor, "b m"]]]:
         """Lets the layers below the remembered layout have its rows only, once they have run.
@@ -111,23 +120,24 @@ class PromptState:
         Returns those layers, and the columns that they keep.
         """
         last, ends = self.remembered, self.starts
-        columns = torch.arange(self.layouts[last].valid.shape[1], device=self.generated.device)
-        columns = columns.expand(len(self.generated), -1)
+        device = self.layouts[last].device
         kept: list[tuple[range, Tensor]] = []
+        columns: Table | None = None
         for number in reversed(range(last)):
-            columns = self.columns[number].gather(1, columns)
-            kept.append((range(ends[number], ends[number + 1]), columns))
+            below = self.columns[number]
+            columns = below if columns is None else below.at(columns, device)
+            kept.append((range(ends[number], ends[number + 1]), columns.on(device)))
         self.layouts, self.tokens = self.layouts[last:], self.tokens[last:]
         self.starts, self.columns = [0, *ends[last + 1 :]], self.columns[last:]
         self.counted, self.remembered = self.counted[last:], 0
-        self._padded.clear()
-        self._frames.clear()
+        for known in (self._covers, self._frames):
+            known.clear()
         return kept
 
     def carry(self, values: Shaped[Tensor, "b t"], number: int) -> Shaped[Tensor, "b u"]:
         """Values on the cached columns of layout `number - 1`, on those of layout `number`."""
-        width = self.layouts[number - 1].valid.shape[1]
-        prompt = values[:, :width].gather(1, self.columns[number - 1])
+        width = self.layouts[number - 1].width
+        prompt = values[:, :width].gather(1, self.columns[number - 1].on(values.device))
         return torch.cat([prompt, values[:, width:]], dim=1)
 
     def frame(self, unit: Unit, number: int) -> Int[Tensor, "m"]:
@@ -139,7 +149,36 @@ class PromptState:
             self._frames[unit, number] = unit.frame(layout.frame[unit.sample])
         return self._frames[unit, number]
 
+    def entered(self, unit: Unit) -> Int[Tensor, "p"]:
+        """Whose the rows of a video's sample are that entered layer 0."""
+        if unit not in self._whose:
+            self._whose[unit] = self.layouts[0].entered(unit)
+        return self._whose[unit]
+
     # validity
+
+    @property
+    def generated(self) -> Bool[Tensor, "b u"]:
+        """Which columns after the prompt are real."""
+        if self._real is None:
+            first = self.layouts[0]
+            return torch.ones(first.samples, self.later, dtype=torch.bool, device=first.device)
+        return self._real
+
+    @property
+    def gaps(self) -> bool:
+        """Whether a column after the prompt is not real."""
+        return self._real is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether every column of every layout is real."""
+        return not self.gaps and not any(one.padded for one in (self._entered, *self.layouts))
+
+    @property
+    def plain(self) -> bool:
+        """Whether a row that follows has the caller's positions, and sees all, in every layer."""
+        return self.whole and not any(self.counted)
 
     def validity(self, number: int) -> Bool[Tensor, "b t"]:
         """Which cached columns of a layout are real, generated ones included; a new tensor."""
@@ -147,63 +186,76 @@ class PromptState:
 
     def gone(self, number: int) -> int:
         """Columns of the caller's prompt that a layout does not hold."""
-        return self.sent - self.layouts[number].valid.shape[1]
+        return self.sent - self.layouts[number].width
 
     def visible(self, mask: Bool[Tensor, "b t"] | None, number: int) -> Bool[Tensor, "b c"] | None:
         """A mask of the columns that a layout's cache has seen, from one of those it holds."""
         return None if mask is None else pad(mask, (self.gone(number), 0), value=True)
 
     def mask(self, number: int) -> Bool[Tensor, "b t"] | None:
-        """`validity`, or None where every column is real.
+        """`validity`, or None where every column is real."""
+        return self.validity(number) if self.gaps or self.layouts[number].padded else None
 
-        Asks the device about a layout only once.
-        """
-        if number not in self._padded:
-            self._padded[number] = self.layouts[number].mask is not None
-        return self.validity(number) if self._padded[number] or self._gaps else None
+    def cover(self, number: int) -> Bool[Tensor, "b c"] | None:
+        """`mask` of all columns that a layout's cache has seen; grows from step to step."""
+        if not self.gaps and not self.layouts[number].padded:
+            return None
+        known = self._covers.get(number)
+        if known is None or self.gaps:
+            known = pad(self.validity(number), (self.gone(number), 0), value=True)
+        elif (more := self.seen - known.shape[1]) > 0:
+            known = pad(known, (0, more), value=True)
+        self._covers[number] = known
+        return known
 
     def extend(self, columns: int, mask: Bool[Tensor, "b t"] | Int[Tensor, "b t"] | None) -> None:
-        """Takes note of columns that follow the prompt."""
-        if mask is None:
-            tail = self.generated.new_ones(len(self.generated), columns)
-        else:
-            tail = mask[:, -columns:].bool()
-            self._gaps = self._gaps or not bool(tail.all())
-        self.generated = torch.cat([self.generated, tail], dim=1)
+        """Takes note of columns that follow the prompt; a mask is read, as the model would."""
+        tail = None if mask is None else mask[:, -columns:]
+        if self.gaps or (tail is not None and not bool(tail.all())):
+            known = self.generated
+            real = known.new_ones(len(known), columns) if tail is None else tail.bool()
+            self._real = torch.cat([known, real.to(known.device)], dim=1)
+        self.later += columns
         self.seen += columns
 
     # positions and labels
 
     def step_positions(
         self, given: Int[Tensor, "*p q"] | None, columns: int
-    ) -> Int[Tensor, "*p q"] | None:
+    ) -> Shaped[Tensor, "*p q"] | None:
         """Positions of the last `columns`: the caller's, moved up by what a vision stage took.
 
-        The caller's own where rows keep theirs.
+        The caller's own where rows keep theirs. Floats where they have moved: a rotation makes them
+        floats in any case, so that moving costs no operation of its own.
         """
         if self.shift is None:
             return given
-        if given is not None:
-            return given - self.shift.unsqueeze(-1).to(given.device)
-        return self._behind(self._entered)[:, -columns:]
+        if given is None:
+            return self._behind(self._entered, columns)
+        return given - self.shift.on(given.device)
 
-    def _behind(self, rows: Int[Tensor, "b"]) -> Int[Tensor, "b u"]:
-        """Positions of what was generated behind so many rows of each sample."""
-        return rows.unsqueeze(-1) + self.generated.long().cumsum(1) - 1
+    def _behind(self, layout: Layout, columns: int) -> Int[Tensor, "#b q"]:
+        """Positions of the last columns, counted behind the rows of a layout."""
+        first = self.later - columns
+        if self.whole:
+            first += layout.width
+            return torch.arange(first, first + columns, device=layout.device).unsqueeze(0)
+        if id(layout) not in self._lengths:
+            self._lengths[id(layout)] = Table(np.array(layout.lengths)[:, None])
+        rows = self._lengths[id(layout)].on(layout.device)
+        return (rows + self.generated.long().cumsum(1) - 1)[:, first:]
 
-    def own_positions(self, number: int, columns: int) -> Int[Tensor, "b q"] | None:
+    def own_positions(self, number: int, columns: int) -> Int[Tensor, "#b q"] | None:
         """Of the last `columns` in the layers of a layout; None where they are as in layer 0."""
         counted = self.counted[number]
-        if not counted:
-            return None
-        return self._behind(self.layouts[counted].valid.sum(1))[:, -columns:]
+        return self._behind(self.layouts[counted], columns) if counted else None
 
     def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
         """Labels of the caller's columns, on those of the last layout; padding has none."""
         last = self.layouts[-1].valid
         if self.origin is None or labels.shape[1] != self.seen:
             return labels
-        kept = labels.gather(1, self.origin.to(labels.device))
+        kept = labels.gather(1, self.origin.on(labels.device))
         return kept.masked_fill(~last.to(labels.device), IGNORED)
 
     # what is left of a video
@@ -220,9 +272,4 @@ class PromptState:
 
     def slots(self, sample: int) -> list[list[int]]:
         """Per frame, the cells whose token reached the last layer."""
-        last = self.layouts[-1]
-        visual = last.visual[sample]
-        # a merging stage may have put frames in another order
-        frame, order = last.frame[sample][visual].sort(stable=True)
-        counts = torch.bincount(frame, minlength=last.frames(sample)).tolist()
-        return [cells.tolist() for cells in last.slot[sample][visual][order].split(counts)]
+        return self.layouts[-1].slots(sample)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from tokenprune.dataframe import data_frame
+from tokenprune.guards.promises import Promises
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
-from tokenprune.runtime.stage_report import StageReport
+from tokenprune.runtime.stage_report import Done, StageReport
 from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
@@ -54,6 +56,8 @@ class SampleReport:
     steps: list[Tensor | int] = field(default_factory=list)
     # of each step but the first, see `decode_changes`
     changes: list[Tensor] = field(default_factory=list)
+    # what is read once somebody looks, by field
+    _owed: dict[str, Callable[[], Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def frames(self) -> int:
@@ -69,16 +73,32 @@ class SampleReport:
         """Visual tokens without compression."""
         return sum(video.tokens for video in self.videos)
 
-    def note(self, done: Sequence[Sequence[StageReport]]) -> None:
+    def note(self, done: Sequence[Sequence[Done]]) -> None:
         """Takes down what the same stages did to each of the videos, in order.
 
-        Of a stage that comes by again and again only what it did.
+        Of a stage that comes by again and again only what it did. Figures that a device holds are
+        read with the report.
         """
-        for parts in zip(*done, strict=True):
-            report = StageReport.joined(parts)
-            known = any(stage.strategy == report.strategy for stage in self.stages)
-            if report.acted or not known:
-                self.stages.append(report)
+        before = self._owed.get("stages", partial(list, vars(self).get("stages", ())))
+        self.owe("stages", lambda: _with(before(), zip(*done, strict=True)))
+
+    def owe(self, name: str, read: Callable[[], Any]) -> None:
+        """`read` gives what the field `name` holds, once somebody looks."""
+        vars(self).pop(name, None)
+        self._owed[name] = read
+
+    def __getattr__(self, name: str) -> Any:
+        # only what is not there comes here
+        if name.startswith("_") or name not in self._owed:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        value = self._owed.pop(name)()
+        setattr(self, name, value)
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        for name in [*self._owed]:
+            getattr(self, name)
+        return vars(self)
 
     @property
     def kept(self) -> int:
@@ -214,6 +234,16 @@ class SampleReport:
         }
 
 
+def _with(stages: list[StageReport], done: Iterable[tuple[Done, ...]]) -> list[StageReport]:
+    """`stages`, and those that have acted since, or for the first time."""
+    for parts in done:
+        report = StageReport.joined([part.report for part in parts])
+        known = any(stage.strategy == report.strategy for stage in stages)
+        if report.acted or not known:
+            stages.append(report)
+    return stages
+
+
 @dataclass
 class Report:
     """One prompt: a batch of samples, None where one has no video.
@@ -224,6 +254,7 @@ class Report:
     samples: list[SampleReport | None]
     clock: Clock
     probe_layers: int = 0  # guide layers run over the uncompressed prompt
+    promises: Promises = field(default_factory=Promises, repr=False, compare=False)
 
     def __getitem__(self, sample: int) -> SampleReport:
         found = self.samples[sample]

@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+
+# per frame: before a stage, its budget, after it
+Counts = tuple[list[int], list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one stage did to one video, while the device may still hold its figures.
+
+    Args:
+        strategy: its name
+        layer: LLM layer it acted before; None: at the LLM's input
+        counts: reads them
+        condensed, merged: as in `StageReport`
+    """
+
+    strategy: str
+    layer: int | None
+    counts: Callable[[], Counts]
+    condensed: bool = False
+    merged: bool = False
+
+    @property
+    def report(self) -> StageReport:
+        return StageReport(
+            self.strategy, self.layer, *self.counts(), condensed=self.condensed, merged=self.merged
+        )
 
 
 @dataclass(frozen=True)
