@@ -49,8 +49,7 @@ def picks(
     """The most probable tokens under a determinantal point process, as `picking.greedily` has them.
 
     The kernel is the cosine of two tokens times the relevance of both. Where nothing is left that
-    the picks of a group do not span, the most relevant come next. No `frame`: groups are frames of
-    `free` tokens.
+    the picks of a group do not span, the most relevant come next. No `frame`: groups are frames.
     """
     group, width = torch.arange(len(vectors), device=vectors.device), vectors.shape[-1]
     turned, weighted, spanned = vectors.mT, vectors * relevance.unsqueeze(-1), -1 / relevance
