@@ -18,6 +18,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
+_EVERY = "_tokenprune_every"
 _CHOICE = "_tokenprune_choice"
 _TRUE, _MOST = "_tokenprune_true", "_tokenprune_most"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
@@ -103,6 +104,12 @@ def note_rows(frame: Int[Tensor, "n"], number: int) -> Int[Tensor, "n"]:
     return _remember(frame, _ROWS, number)
 
 
+def rows(frame: Int[Tensor, "n"]) -> int | None:
+    """How many entries belong to a frame, where somebody has noted it."""
+    found = _remembered(frame, _COUNTS)
+    return _remembered(frame, _ROWS) if found is None else total(found)
+
+
 def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
     """How many entries each frame has, made once; what is negative belongs to none.
 
@@ -133,6 +140,15 @@ def is_grid(slot: Int[Tensor, "n"]) -> bool:
 def note_true(mask: Bool[Tensor, "*s"]) -> Bool[Tensor, "*s"]:
     """The same mask; all of it is true."""
     return _remember(mask, _TRUE, True)
+
+
+def everything(counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
+    """A mask of frames of `width` rows each, all true; made once for these counts."""
+    mask = _remembered(counts, _EVERY)
+    if mask is None or mask.shape[1] != width or not all_true(mask):
+        mask = torch.ones(len(counts), width, dtype=torch.bool, device=counts.device)
+        _remember(counts, _EVERY, note_true(mask))
+    return mask
 
 
 def all_true(mask: Bool[Tensor, "*s"]) -> bool:

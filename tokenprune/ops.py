@@ -121,6 +121,9 @@ def keep_top(
 
     `k` may vary by row.
     """
+    if isinstance(k, int) and scores.ndim == 1:
+        first = ranking(scores, valid)[:k]
+        return torch.zeros_like(scores, dtype=torch.bool).index_fill(0, first, True)
     if isinstance(k, int) and 0 < k < scores.shape[-1]:  # one bar for each row, and no order
         scores = _masked(scores, valid).nan_to_num(torch.inf, torch.inf, -torch.inf)
         bar = scores.topk(k, sorted=False).values.amin(-1, keepdim=True)

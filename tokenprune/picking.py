@@ -81,7 +81,7 @@ def one_by_one(
 
     No frame waits for another, so that its first picks are all that it needs.
     """
-    number, order = hosted.most(room), [scores.new_zeros(len(scores), 0, dtype=torch.long)]
+    number, order = hosted.most(room), []
     taken = ~free
     for step in range(number):  # each depends on those before it
         best = scores.masked_fill(taken, -torch.inf).argmax(-1, keepdim=True)
@@ -89,7 +89,9 @@ def one_by_one(
         if step + 1 < number:
             taken.scatter_(1, best, True)
             scores = update(scores, best.squeeze(1), step)
-    picked = torch.cat(order, dim=1)
+    picked = torch.cat(order or [scores[:, :0].long()], dim=1)
+    if {*hosted.numbers(room)} == {number}:
+        return picked
     return picked.where(ragged.real(room, number), -1)
 
 

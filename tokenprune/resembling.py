@@ -98,8 +98,8 @@ def nearest_centre(
     keys, frame = keys.float(), torch.arange(len(keys), device=keys.device).unsqueeze(-1)
     # a token's own norm does not change which centre is nearest
     similarity = torch.bmm(functional.normalize(keys[frame, centre], dim=-1), keys.mT)
-    column = torch.arange(centre.shape[1], device=keys.device)
-    absent = column >= counts.unsqueeze(-1)
-    similarity.masked_fill_(absent.unsqueeze(-1), -torch.inf)
+    if {*hosted.numbers(counts)} != {centre.shape[1]}:
+        absent = torch.arange(centre.shape[1], device=keys.device) >= counts.unsqueeze(-1)
+        similarity.masked_fill_(absent.unsqueeze(-1), -torch.inf)
     # along the last axis it is ten times faster
     return similarity.mT.contiguous().argmax(dim=-1)

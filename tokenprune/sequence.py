@@ -128,7 +128,10 @@ class SequenceView:
     @property
     def total(self) -> int:
         """Visual rows that are left."""
-        return hosted.total(self.counts)
+        if "rows" in vars(self):
+            return len(self.rows)
+        number = hosted.rows(self.frame)
+        return hosted.total(self.counts) if number is None else number
 
     @property
     def available(self) -> Int[Tensor, "f"]:
@@ -178,13 +181,14 @@ class SequenceView:
         """
         rows = self.rows
         top = ops.keep_top(scores.index_select(0, rows), number)
-        quota = self.tally(torch.where(top, self.frame.index_select(0, rows), TEXT), number)
-        kept = self.visual.logical_not().scatter(0, rows, top)
-        return hosted.note_choice(quota, self, (scores, kept))
+        kept = (self.frame == TEXT).scatter(0, rows, top)
+        return hosted.note_choice(self.tally(top, number), self, (scores, kept))
 
-    def tally(self, frame: Int[Tensor, "m"], number: int) -> Int[Tensor, "f"]:
-        """How many of each frame there are in `frame`, of which `number` are no text."""
-        return hosted.note_total(hosted.counts(frame, self.frames), number)
+    def tally(self, kept: Bool[Tensor, "v"], number: int) -> Int[Tensor, "f"]:
+        """How many of each frame are among the visual rows that are `kept`, which are `number`."""
+        quota = self.frame.new_zeros(self.frames)
+        quota = quota.scatter_add(0, self.frame.index_select(0, self.rows), kept.long())
+        return hosted.note_total(quota, number)
 
     def keep_top(self, scores: Float[Tensor, "s"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         """Marks all text and, of frame f, the `budget[f]` visual rows with the largest scores."""
@@ -199,7 +203,7 @@ class SequenceView:
         end = (self.counts.cumsum(0) - self.counts + budget).index_select(0, frame)
         # in this order frames stand one after another, as they do among the rows
         kept = torch.arange(len(rows), device=rows.device) < end
-        return self.visual.logical_not().scatter(0, rows.index_select(0, order), kept)
+        return (self.frame == TEXT).scatter(0, rows.index_select(0, order), kept)
 
     def _read(self, what: str) -> Reading:
         if self.reading is None:

@@ -262,7 +262,8 @@ class PromptState:
 
     def seen_below(self, unit: Unit, layer: int) -> Int[Tensor, "l"]:
         """How many tokens of a video each LLM layer below `layer` saw."""
-        return torch.tensor([self.tokens[self.at(below)][unit] for below in range(layer)])
+        seen = [self.tokens[self.at(below)][unit] for below in range(layer)]
+        return hosted.sent(seen, torch.device("cpu"))
 
     def visual_rows(self, sample: int, depth: int) -> list[int]:
         """How many every LLM layer sees at prefill."""

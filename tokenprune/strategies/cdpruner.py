@@ -53,15 +53,17 @@ def picks(
     """
     group, width = torch.arange(len(vectors), device=vectors.device), vectors.shape[-1]
     turned, weighted, spanned = vectors.mT, vectors * relevance.unsqueeze(-1), -1 / relevance
+    outer = relevance.unsqueeze(1)
     basis = vectors.new_empty(len(vectors), min(number, width), vectors.shape[1])
 
     def left(gain: Tensor, place: Tensor, before: int) -> Tensor:
         if before + 1 >= width:  # no more dimensions
             return spanned
-        row = torch.bmm(weighted[group, place].unsqueeze(1), turned) * relevance.unsqueeze(1)
-        known = basis[:, :before]
-        row = torch.baddbmm(row, known[group, :, place].unsqueeze(1), known, alpha=-1).squeeze(1)
-        new = row / gain.gather(1, place.unsqueeze(1)).clamp(min=FLOOR).sqrt()
+        row = torch.bmm(weighted[group, place].unsqueeze(1), turned) * outer
+        if before:
+            known = basis[:, :before]
+            row = row.baddbmm(known[group, :, place].unsqueeze(1), known, alpha=-1)
+        new = row.squeeze(1) / gain.gather(1, place.unsqueeze(1)).clamp(min=FLOOR).sqrt()
         basis[:, before] = new
         rest = gain - new.square()  # of what is spanned already it stays below zero
         return torch.where(rest > FLOOR, rest, spanned)

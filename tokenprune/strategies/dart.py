@@ -13,7 +13,7 @@ from torch import Tensor
 from tokenprune import hosted, ops, picking
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, PrefillStage, StrategyError
-from tokenprune.tokens import TEXT, SequenceView
+from tokenprune.tokens import SequenceView
 
 
 @exact
@@ -38,10 +38,12 @@ def shared_out(
     """
     # each pivot chooses from what those before it left: inherent, and there are a handful
     for row, share in zip((-similarity).unbind(), shares, strict=True):
-        left = room
-        if room is not None:
+        if room is None:
+            least = ops.ranking(row.masked_fill(kept, -torch.inf))[:share]
+            kept = kept.index_fill(0, least, True)
+        else:
             left = room - room.new_zeros(len(room)).scatter_add(0, frame, kept.long())
-        kept = kept | picking.keep_within(row, frame, left, share, ~kept)
+            kept = kept | picking.keep_within(row, frame, left, share, ~kept)
     return kept
 
 
@@ -97,8 +99,7 @@ class DART(PrefillStage, Adjustable, name="dart"):
             together = pivots + min(self.text_pivots, len(view.words))
             number = min(total, pivots + number // together * together)
         kept = self._select(view, None, number)
-        quota = view.tally(torch.where(kept, view.frame[view.rows], TEXT), number)
-        return hosted.note_choice(quota, view, kept)
+        return hosted.note_choice(view.tally(kept, number), view, kept)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         kept = hosted.choice(budget, view)

@@ -43,20 +43,22 @@ def plan(
     contextual: Int[Tensor, "f"],
 ) -> Plan:
     """The most salient tokens dominate; evenly spaced targets gather the rest by key cosine."""
-    top = ops.keep_top(saliency, dominant, valid)
-    rest = valid & ~top
-    place = rest.cumsum(-1) - 1
-    step = (rest.sum(-1) // contextual.clamp(min=1)).clamp(min=1).unsqueeze(-1)
+    other = ~ops.keep_top(saliency, dominant, valid)
+    rest = other & valid
+    place, number = rest.cumsum(-1) - 1, rest.sum(-1)
+    step = (number // contextual.clamp(min=1)).clamp(min=1).unsqueeze(-1)
     target = rest & (place % step == 0) & (place // step < contextual.unsqueeze(-1))
-    order = torch.where(top, 0, torch.where(target, 1, 2)).argsort(dim=-1, stable=True)
+    follows = other & ~target
+    order = (other.to(torch.uint8) + follows).argsort(dim=-1, stable=True)
 
     column = torch.arange(ragged.widest(contextual), device=keys.device)
     centre = order.gather(1, (dominant.unsqueeze(-1) + column).clamp(max=order.shape[1] - 1))
-    before = contextual.cumsum(0) - contextual
-    leader = resembling.nearest_centre(keys, centre, contextual) + before.unsqueeze(-1)
+    before = ragged.starts(contextual).unsqueeze(-1)
+    leader = resembling.nearest_centre(keys, centre, contextual) + before
     nobody = hosted.total(contextual)
-    leader = torch.where((contextual > 0).unsqueeze(-1), leader, nobody)
-    return Plan(order, torch.where(rest & ~target, leader, nobody + 1))
+    if 0 in hosted.numbers(contextual):
+        leader = torch.where((contextual > 0).unsqueeze(-1), leader, nobody)
+    return Plan(order, torch.where(follows & valid, leader, nobody + 1))
 
 
 def gather(
