@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tokenprune import hosted
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
