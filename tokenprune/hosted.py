@@ -104,12 +104,6 @@ def note_rows(frame: Int[Tensor, "n"], number: int) -> Int[Tensor, "n"]:
     return _remember(frame, _ROWS, number)
 
 
-def rows(frame: Int[Tensor, "n"]) -> int | None:
-    """How many entries belong to a frame, where somebody has noted it."""
-    found = _remembered(frame, _COUNTS)
-    return _remembered(frame, _ROWS) if found is None else total(found)
-
-
 def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
     """How many entries each frame has, made once; what is negative belongs to none.
 
@@ -125,6 +119,12 @@ def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
             note_total(found, number)
         _remember(frame, _COUNTS, found)
     return found
+
+
+def rows(frame: Int[Tensor, "n"], frames: int) -> int:
+    """How many of its entries are frames: as it was noted, else the sum of its counts."""
+    found = _remembered(frame, _ROWS)
+    return total(counts(frame, frames)) if found is None else found
 
 
 def note_grid(slot: Int[Tensor, "n"]) -> Int[Tensor, "n"]:

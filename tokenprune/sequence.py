@@ -128,10 +128,7 @@ class SequenceView:
     @property
     def total(self) -> int:
         """Visual rows that are left."""
-        if "rows" in vars(self):
-            return len(self.rows)
-        number = hosted.rows(self.frame)
-        return hosted.total(self.counts) if number is None else number
+        return len(self.rows) if "rows" in vars(self) else hosted.rows(self.frame, self.frames)
 
     @property
     def available(self) -> Int[Tensor, "f"]:

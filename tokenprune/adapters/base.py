@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenprune import compat
+from tokenprune.adapters.borrowed import Lent, borrowing
 from tokenprune.adapters.language import Given, LanguageRows
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Array, Rows, placed, shared
@@ -81,6 +83,7 @@ class VideoLLM(TowerParts, LanguageRows):
             whole = name.removesuffix("Model") + "ForConditionalGeneration"
             raise UnsupportedModelError(f"{name} is not a whole model: load {whole}")
         self.model = model
+        self._eyes: Any = None  # in place of the body, where another model's tower has looked
 
     @property
     def body(self) -> nn.Module:
@@ -198,6 +201,17 @@ class VideoLLM(TowerParts, LanguageRows):
 
         `given` is the call of another model's tower that looked at `videos`, which come by sample.
         """
+
+    @property
+    def eyes(self) -> Any:
+        """What `see` lets look at frames: the body, or a stand-in that has been lent an output."""
+        return self.body if self._eyes is None else self._eyes
+
+    def borrowing(self, lent: Lent) -> VideoLLM:
+        """Itself, with a tower for `see` that has been lent an equal one's output."""
+        other = copy(self)
+        other._eyes = borrowing(self.body, lent)
+        return other
 
     @property
     def depth(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ class TowerParts(ABC):
     """The part of an adapter that knows the vision tower."""
 
     model_type: ClassVar[str]  # `config.model_type` of the family
+    model: PreTrainedModel
     # whether the tower puts a CLS row before the patches of a frame
     cls: ClassVar[bool] = False
     # whether the projector takes the patches of a frame one by one, and pooling comes behind it
@@ -46,6 +47,11 @@ class TowerParts(ABC):
         Called with all frames at once, or with one after another. Raises UnsupportedModelError
         where its attention says nothing about a whole frame.
         """
+
+    @property
+    def tower_layers_read(self) -> Any:
+        """The tower's layers that the projector takes, as the configuration has it."""
+        return getattr(self.model.config, "vision_feature_layer", None)
 
     @abstractmethod
     def shown(self, given: Given) -> tuple[Video, ...]:

@@ -106,7 +106,7 @@ class Attached(Candidate):
         layers = [float(rows) for rows in sample.layers]
         stage = self.pipeline.decode_stage
         if stage is None:  # every row that is cached is read
-            return Seen(layers, layers, report.probe_layers)
+            return Seen(layers, layers, report.probe)
         visible = sum(sample.decode) / len(sample.decode)
         decode = [rows if layer < stage.layer else visible for layer, rows in enumerate(layers)]
-        return Seen(layers, decode, report.probe_layers, sample.decode_changes)
+        return Seen(layers, decode, report.probe, sample.decode_changes)

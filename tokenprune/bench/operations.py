@@ -32,6 +32,13 @@ class Work:
     generated: int  # new tokens; the first of them comes out of the prefill
     probe_layers: int = 0  # layers an allocator's guide ran over the uncompressed prompt
     grid: Grid | None = None  # of a frame; None: the tower has a size of its own
+    # visual rows that the guide read, where it saw pooled frames; None: all of them
+    probe_rows: Number | None = None
+    shares_tower: bool = False  # whether an assistant took over what the model's own tower made
+
+    @property
+    def probed(self) -> Number:
+        return self.full if self.probe_rows is None else self.probe_rows
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def papers(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None 
         for x, seen in zip(work.layers, work.decode, strict=True)
     )
     guided_by = Decoder.of((guide or config).get_text_config())
-    return own + work.probe_layers * c2(guided_by, work.full)
+    return own + work.probe_layers * c2(guided_by, work.probed)
 
 
 def papers_prefill(
@@ -81,7 +88,7 @@ def papers_prefill(
     """The part of `papers` before the first token: what FastV, VisionZip and DyToK print."""
     guided_by = Decoder.of((guide or config).get_text_config())
     own = prefill(Decoder.of(config.get_text_config()), work.layers, c2)
-    return own + work.probe_layers * c2(guided_by, work.full)
+    return own + work.probe_layers * c2(guided_by, work.probed)
 
 
 def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None) -> Exact:
@@ -101,7 +108,9 @@ def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None =
     tower, projector = _vision(config, work)
     probe = _probe(guide or config, work)
     if guide is not None:
-        probe += sum(_vision(guide, work))  # an assistant looks at the frames itself
+        # an assistant looks at the frames itself, or through a tower that equals its own
+        own_tower, own_projector = _vision(guide, work)
+        probe += own_projector + (0 if work.shares_tower else own_tower)
     head = text.hidden_size * text.vocab_size
     return Exact(
         tower=tower,
@@ -166,7 +175,7 @@ def _probe(config: PreTrainedConfig, work: Work) -> Number:
     """Whole layers of the guide below the last one requested; of that, queries, keys and values."""
     if not work.probe_layers:
         return 0
-    text, rows = config.get_text_config(), work.text + work.full
+    text, rows = config.get_text_config(), work.text + work.probed
     (q, kv), below = widths(text), windows(text)[: work.probe_layers - 1]
     whole = _layers(text, [rows] * len(below), [min(rows, window) for window in below])
     return whole + rows * text.hidden_size * (q + 2 * kv)

@@ -69,7 +69,7 @@ def survivors(
     if promises is None or blame.foreign(type(stage)):
         counts = _masked(stage, frame, frames, budget, left)
         return Left(sum(counts[2]), lambda: counts)
-    total, there = hosted.total(budget), hosted.total(view.counts)
+    total, there = hosted.total(budget), view.total
     if total < there:
         _promise(stage, frame, left, total, len(frame) - there, promises)
     return Left(total, lambda: _masked(stage, frame, frames, budget, left))

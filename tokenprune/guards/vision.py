@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenprune import hosted
 from tokenprune.errors import StrategyError
-from tokenprune.guards import blame
+from tokenprune.guards import blame, figures
 from tokenprune.guards.contract import (
     BUDGET,
     INTEGERS,
@@ -67,7 +65,6 @@ def kept(
     return before, asked, asked
 
 
-@torch.no_grad()
 def _promise(
     stage: Any, tokens: VisualTokens, asked: list[int], after: VisualTokens, promises: Promises
 ) -> None:
@@ -77,34 +74,26 @@ def _promise(
     """
     if not len(after):
         return
-    frames = np.repeat(np.arange(len(asked)), asked)
-    expected = torch.from_numpy(frames).to(after.frame.device, non_blocking=True)
-    here, places = _places(after), tokens.frames * tokens.cells
-    marked = torch.zeros(places, dtype=torch.int32, device=here.device)
-    elsewhere = (after.frame != expected).any()
-    low, high = after.features.aminmax()
-    numbers = [low, high, elsewhere, marked.index_fill_(0, here, 1).sum()]
-    if len(tokens) < places:  # those of the input's
-        known = torch.zeros_like(marked).index_fill_(0, _places(tokens), 1)
-        numbers.append((known * marked).sum())
-    old, new = tokens.features.detach(), after.features.detach()
+    old, new = _bare(tokens), _bare(after)
 
     def verdict(read: Sequence[Any]) -> StrategyError | None:
         lowest, highest, moved, *inside = read
         if moved:
-            return breach(stage, "compress", f"returned frames {_shown(after.frame)}", _ORDER)
-        if any(number != len(after) for number in inside):
-            return breach(stage, "compress", _wrong_slot(tokens, after), _SLOTS)
+            return breach(stage, "compress", f"returned frames {_shown(new.frame)}", _ORDER)
+        if any(number != len(new) for number in inside):
+            return breach(stage, "compress", _wrong_slot(old, new), _SLOTS)
         if not math.isfinite(lowest) or not math.isfinite(highest):
-            return _infinite(stage, "compress", old, replace(after, features=new))
+            return _infinite(stage, "compress", old.features, new)
         return None
 
-    promises.make(numbers, verdict)
+    promises.make(figures.telling(tokens, asked, after), verdict)
 
 
-def _places(tokens: VisualTokens) -> Int[Tensor, "n"]:
-    """Where each token is among all cells of all frames."""
-    return tokens.frame * tokens.cells + tokens.slot
+def _bare(tokens: VisualTokens) -> VisualTokens:
+    """What a message needs of tokens, without what else they hold on to."""
+    features = tokens.features.detach() if tokens.features.requires_grad else tokens.features
+    frame, slot, frames, cells = tokens.frame, tokens.slot, tokens.frames, tokens.cells
+    return VisualTokens(features, None, None, frame, slot, frames, cells)
 
 
 def _infinite(
@@ -129,7 +118,7 @@ def _held(
     stage: Any, method: str, tokens: VisualTokens, budget: Int[Tensor, "f"], after: Any
 ) -> Counts:
     _check_form(stage, method, tokens, after)
-    flags, counts = read_at_once(*_figures(tokens, after, budget), tokens.frames)
+    flags, counts = read_at_once(*figures.of(tokens, after, budget), tokens.frames)
     unordered, strange, infinite, lost = flags
     if unordered:
         raise breach(stage, method, f"returned frames {_shown(after.frame)}", _ORDER)
@@ -173,50 +162,6 @@ def _check_part(stage: Any, method: str, name: str, part: Any, features: Tensor)
         raise breach(stage, method, f"{did} for {described(features)}", _SIZES)
     if name in ("frame", "slot") and (part.ndim != 1 or part.dtype not in INTEGERS):
         raise breach(stage, method, did, _WHOLE)
-
-
-@torch.no_grad()
-def _figures(
-    tokens: VisualTokens, after: VisualTokens, budget: Int[Tensor, "f"]
-) -> tuple[Bool[Tensor, "k"], list[Int[Tensor, "f"]]]:
-    """Which rules are broken, and tokens per frame before, asked for and after.
-
-    All of it is still on the device.
-    """
-    places, frame, slot = tokens.frames * tokens.cells, after.frame.long(), after.slot.long()
-    outside = (frame < 0) | (frame >= tokens.frames) | (slot < 0) | (slot >= tokens.cells)
-    # one place more, for what has none
-    here = torch.where(outside, places, frame * tokens.cells + slot)
-    empty = here.new_zeros(places + 1)
-    used = empty.index_add(0, here, torch.ones_like(here))[:-1]
-    known = empty.index_fill(0, tokens.frame * tokens.cells + tokens.slot, 1)[:-1]
-    strange = outside.any() | (used > known).any()  # not one of the input's, or again
-    infinite = ~_ends(after.features).isfinite().all()
-    broken = [(frame.diff() < 0).any(), strange, infinite, _misnamed(tokens, after, here)]
-    before, left = (marked.view(tokens.frames, -1).sum(1) for marked in (known, used))
-    return torch.stack(broken), [before, budget, left]
-
-
-def _misnamed(
-    tokens: VisualTokens, after: VisualTokens, here: Int[Tensor, "n"]
-) -> Bool[Tensor, ""]:
-    """Whether members are not rows of the result, or a row does not hold its own slot's token."""
-    if after.members is None or not len(after):
-        return here.new_zeros((), dtype=torch.bool)
-    members, address = after.members.long(), tokens.frame * tokens.cells + tokens.slot
-    outside = ((members < -1) | (members >= len(after))).any()
-    # the row that stands at each token's own address; none: -1
-    row = here.new_full((tokens.frames * tokens.cells + 1,), -1)
-    row[here] = torch.arange(len(after), device=here.device)
-    own = row[address]
-    return outside | ((own >= 0) & (own != members)).any()
-
-
-def _ends(features: Tensor) -> Tensor:
-    """Minimum and maximum carry a nan along, in a tenth of the time that isfinite takes."""
-    if not features.numel():
-        return features.new_zeros(1)
-    return torch.stack(features.aminmax())
 
 
 def _wrong_slot(tokens: VisualTokens, after: VisualTokens) -> str:

@@ -10,24 +10,25 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformers.cache_utils import Cache
 
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
-from tokenprune.adapters.language import LanguageRows
 from tokenprune.adapters.rows import Pattern
 from tokenprune.runtime.attention import flat_mask
 from tokenprune.runtime.cache import CompressedLayer, compressed_cache
 from tokenprune.runtime.clock import Clock
-from tokenprune.runtime.compress import Shorter, Weights, compress
-from tokenprune.runtime.guide import weigh
+from tokenprune.runtime.compress import Weights, compress
+from tokenprune.runtime.entering import entering, kept_blocks
+from tokenprune.runtime.fixed_cache import fixed_layers
+from tokenprune.runtime.guide import Shown
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.media import VideoPrompt
 from tokenprune.runtime.partitioned_cache import PartitionedLayer
-from tokenprune.runtime.prefill import Attached, Prefill, kept_blocks
+from tokenprune.runtime.prefill import Attached, Prefill
+from tokenprune.runtime.probe import weigh
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.report import Report, SampleReport
 from tokenprune.runtime.seen import Seen
@@ -48,7 +49,9 @@ def cache_to_fill(
         return None
     layer = CompressedLayer if stage is None else partial(PartitionedLayer, stage.offload)
     windows = [adapter.window(number) for number in range(adapter.depth)]
-    return compressed_cache(cache, adapter.depth, layer, windows)
+    columns = given["inputs_embeds"].shape[1]
+    fixed = partial(fixed_layers, sent=columns) if stage is None else None
+    return compressed_cache(cache, adapter.depth, layer, windows, fixed)
 
 
 def begin(
@@ -71,15 +74,15 @@ def begin(
     weights: Weights = {}
     if (allocator := pipeline.allocator) is not None:
 
-        def inputs() -> dict[str, Any]:
-            return guide.see(given, video.input_ids, reading, layout.videos, blocks)
+        def see() -> Shown:
+            return guide.see(layout, given, video.input_ids, reading, blocks)
 
         guide = attached.guide
-        weights, report.probe_layers = weigh(allocator, guide, layout, inputs, clock)
+        weights, report.probe = weigh(allocator, guide, layout, see, clock)
     if not pipeline.at_input:
         prompt = PromptState(layout, report)
-        entering = Prefill(attached, prompt, given, blocks, weights, cache)
-        return entering, _masked(adapter, given, blocks)
+        phase = Prefill(attached, prompt, given, blocks, weights, cache)
+        return phase, _masked(adapter, given, blocks)
     sight = Sight(given["inputs_embeds"], layout, readings, pipeline, adapter.project)
     videos = [unit for unit in layout.units if not unit.image]
     known = {} if pipeline.reads_question else seen.known(videos)
@@ -101,7 +104,7 @@ def begin(
     prompt = PromptState(left.layout, report, layout.width, left.columns, shift)
     prompt.counts = left.counts
     prompt.tokens[0] = {unit: sum(counts) for unit, counts in left.counts.items()}
-    given = _shorter(adapter, given, layout, left, anew)
+    given = entering(adapter, given, layout, left, anew)
     if blocks is not None:
         blocks = kept_blocks(blocks, left.columns.on(blocks.device), left.layout)
     return Prefill(attached, prompt, given, blocks, weights, cache), _masked(adapter, given, blocks)
@@ -113,30 +116,6 @@ def _masked(
     """With the mask in the form that the language model takes."""
     mask = adapter.prompt_mask(given["inputs_embeds"], given.get("attention_mask"), blocks)
     return {**given, "attention_mask": mask}
-
-
-def _shorter(
-    adapter: VideoLLM, given: dict[str, Any], before: Layout, left: Shorter, anew: bool
-) -> dict[str, Any]:
-    """Arguments of the language model for what is left, its positions counted `anew` or not."""
-    after, positions = left.layout, given.get("position_ids")
-    if not anew and positions is None:  # the model would count what is left
-        # padding counts, too, as it does for the model
-        every = torch.arange(before.width, device=before.device).expand(before.samples, -1)
-        given = {**given, "position_ids": every}
-    given = {**given, "inputs_embeds": left.embeds}
-    if not anew or type(adapter).narrow is not LanguageRows.narrow:  # else only positions are bound
-        given |= adapter.narrow(given, left.columns.on(before.device), after.valid)
-    if left.removed is not None:
-        # without any mask transformers takes gaps in positions along one axis for several sequences
-        gaps = not anew and adapter.positions == "contiguous"
-        given["attention_mask"] = after.valid if gaps else after.mask
-    if anew and left.removed is not None:
-        # without padding they are what the model counts by itself
-        given["position_ids"] = after.row if after.padded else None
-    elif anew:
-        given["position_ids"] = positions
-    return given
 
 
 def _layout(

@@ -165,6 +165,18 @@ class Layout:
         """Rows of a sample that are not visual."""
         return int((self.real[sample] & (self.read("frame")[sample] == TEXT)).sum())
 
+    def tail(self, unit: Unit) -> Int[Array, "w"] | None:
+        """How far words behind a video are from the end of its sample, the last one by 1.
+
+        None where other videos stand behind it.
+        """
+        real = self.real[unit.sample]
+        frame, slot = (self.read(part)[unit.sample][real] for part in ("frame", "slot"))
+        first = int(np.flatnonzero(unit.own(frame) != TEXT).max(initial=-1)) + 1
+        if (frame[first:] != TEXT).any():
+            return None
+        return len(frame) - first - np.flatnonzero(slot[first:] != BESIDE)
+
     def own(self, unit: Unit) -> Int[Array, "n"]:
         """The columns that hold tokens of a video, in order."""
         return np.flatnonzero(unit.own(self.read("frame")[unit.sample]) != TEXT)

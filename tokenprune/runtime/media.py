@@ -56,7 +56,7 @@ class VideoPrompt:
         asked = [*self.marked] if ids is None else [ids]
         rows = asked if mask is None else [*asked, mask.to(asked[0].device, asked[0].dtype)]
         whole = rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
-        read = np.asarray(whole if whole.device.type == "cpu" else whole.cpu())
+        read = (whole if whole.device.type == "cpu" else whole.cpu()).numpy()
         real = np.ones(read.shape[1:], dtype=bool) if mask is None else read[-1] != 0
         kinds = [*read[: len(asked)]] if ids is None else [read[0] == one for one in self.tokens]
         return real, [kind.astype(bool) & real for kind in kinds]

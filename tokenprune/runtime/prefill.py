@@ -15,12 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from tokenprune import hosted
+from tokenprune import compat, hosted
 from tokenprune.adapters import VideoLLM
 from tokenprune.guards import contract
 from tokenprune.precision import full_precision
+from tokenprune.runtime import fixed_cache
 from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.compress import Weights
+from tokenprune.runtime.entering import kept_blocks
 from tokenprune.runtime.guide import Guide
 from tokenprune.runtime.held import Held
 from tokenprune.runtime.phase import LayerArguments, Phase
@@ -29,7 +31,6 @@ from tokenprune.runtime.pruning import Around, Event
 from tokenprune.runtime.reading import Below
 from tokenprune.runtime.table import counted, send, take
 from tokenprune.strategy import Pipeline, PrefillStage
-from tokenprune.tokens import TEXT
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ class Prefill(Phase):
         self.prompt.report.promises.send()
         if self.cache is not None:
             self._settle(self.cache.layers)
+        fixed_cache.count(compat.given_cache(self._given), self.prompt)
         return self.prompt
 
     def _settle(self, filled: list[Any]) -> None:
@@ -191,15 +193,7 @@ class Prefill(Phase):
                 filled[layer].keep(columns)
         for number, layer in enumerate(filled):
             layer.gone = self.prompt.gone(self.prompt.at(number))
-
-
-def kept_blocks(
-    blocks: Int[Tensor, "b s"] | None, columns: Int[Tensor, "b m"], layout: Layout
-) -> Int[Tensor, "b m"] | None:
-    """Pictures of the rows that are left, as they were numbered before."""
-    if blocks is None:
-        return None
-    return blocks.gather(1, columns).masked_fill(~layout.valid, TEXT)
+        fixed_cache.settle(filled, self.prompt)
 
 
 def by_layer(pipeline: Pipeline, depth: int) -> dict[int, list[PrefillStage]]:

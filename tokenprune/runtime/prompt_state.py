@@ -20,7 +20,7 @@ from tokenprune import hosted
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
-from tokenprune.runtime.table import Array, Table
+from tokenprune.runtime.table import Array, Table, send
 
 IGNORED = -100  # the label of what counts for no loss, in torch and in transformers
 
@@ -69,6 +69,7 @@ class PromptState:
         }
         # of each layout, the one whose rows its positions count; 0: the caller's, or `shift`
         self.counted = [0]
+        self.fixed = False  # whether its cache is a static one, which compiled steps fill, too
         self.moved = False  # whether a stage has put rows in another order
         # the last layout whose rows the layers below it shall lose, too, after the prompt
         self.remembered = 0
@@ -86,6 +87,7 @@ class PromptState:
         self._covers: dict[int, Tensor] = {}  # by number of a layout
         self._frames: dict[tuple[Unit, int], Tensor] = {}
         self._whose: dict[Unit, Tensor] = {}
+        self._behind_it: dict[Unit, Array | None] = {}
         # what decode stages leave for the next step
         self.states: dict[Unit, Any] = {}  # a stage's own, by video
         self.watched: dict[Unit, Any] = {}  # the rows that it sees
@@ -149,6 +151,17 @@ class PromptState:
         if (unit, number) not in self._frames:  # every decoding step asks again
             self._frames[unit, number] = unit.frame(layout.frame[unit.sample])
         return self._frames[unit, number]
+
+    def words(self, unit: Unit, rows: int) -> Int[Tensor, "w"] | None:
+        """Of `rows` rows that are left of a video's sample, those of the words behind it.
+
+        Nothing else stands there, so that they are as far from the end in every layout; None where
+        something else does.
+        """
+        if unit not in self._behind_it:
+            self._behind_it[unit] = self.layouts[0].tail(unit)
+        tail = self._behind_it[unit]
+        return None if tail is None else send(rows - tail, self.layouts[0].device)
 
     def entered(self, unit: Unit) -> Int[Tensor, "p"]:
         """Whose the rows of a video's sample are that entered layer 0."""
@@ -251,6 +264,13 @@ class PromptState:
         counted = self.counted[number]
         return self._behind(self.layouts[counted], columns) if counted else None
 
+    def lag(self, number: int) -> Table | None:
+        """How far positions in a layout are behind those in layer 0; None: not at all."""
+        if not self.counted[number]:
+            return None
+        entered, left = self._entered.lengths, self.layouts[self.counted[number]].lengths
+        return Table((np.array(entered) - np.array(left))[:, None])
+
     def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
         """Labels of the caller's columns, on those of the last layout; padding has none."""
         last = self.layouts[-1].valid
@@ -263,8 +283,8 @@ class PromptState:
 
     def seen_below(self, unit: Unit, layer: int) -> Int[Tensor, "l"]:
         """How many tokens of a video each LLM layer below `layer` saw."""
-        seen = [self.tokens[self.at(below)][unit] for below in range(layer)]
-        return hosted.sent(seen, torch.device("cpu"))
+        below = [self.tokens[self.at(number)][unit] for number in range(layer)]
+        return hosted.sent(below, torch.device("cpu"))
 
     def visual_rows(self, sample: int, depth: int) -> list[int]:
         """How many every LLM layer sees at prefill."""

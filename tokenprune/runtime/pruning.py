@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -136,7 +137,9 @@ class Event:
             lambda: self._around.inputs(sample),
             self._around.norm,
         )
-        place = {} if held.run is not None else {"place": held.index}
+        known: dict[str, Any] = {} if held.run is not None else {"place": held.index}
+        if (words := self._prompt.words(unit, held.number)) is not None:
+            known["words"] = words
         view = SequenceView(
             frame=frame,
             position=held.rows(row),
@@ -148,7 +151,7 @@ class Event:
             seen=self._prompt.seen_below(unit, self._layer),
             reading=reading,
             entered=self._prompt.entered(unit),
-            **place,
+            **known,
         )
         return view, held
 

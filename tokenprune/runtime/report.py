@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,9 +14,10 @@ from torch import Tensor
 from tokenprune.dataframe import data_frame
 from tokenprune.guards.promises import Promises
 from tokenprune.runtime.clock import Clock
+from tokenprune.runtime.owed import Owing
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
-from tokenprune.runtime.stage_report import Done, StageReport
+from tokenprune.runtime.stage_report import Done, ProbeReport, StageReport, joined
 from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
@@ -35,7 +36,7 @@ FIGURES = (
 
 
 @dataclass
-class SampleReport:
+class SampleReport(Owing):
     """The videos of one sample, from the tower's output to the last decoding step.
 
     Frames are counted through all of them.
@@ -56,8 +57,9 @@ class SampleReport:
     steps: list[Tensor | int] = field(default_factory=list)
     # of each step but the first, see `decode_changes`
     changes: list[Tensor] = field(default_factory=list)
-    # what is read once somebody looks, by field
-    _owed: dict[str, Callable[[], Any]] = field(default_factory=dict, repr=False, compare=False)
+    # compiled steps run no code of ours: how many columns the cache holds by now, a tensor that
+    # grows with it, and how many of them are no steps
+    filled: tuple[Tensor, int] | None = field(default=None, repr=False, compare=False)
 
     @property
     def frames(self) -> int:
@@ -79,26 +81,8 @@ class SampleReport:
         Of a stage that comes by again and again only what it did. Figures that a device holds are
         read with the report.
         """
-        before = self._owed.get("stages", partial(list, vars(self).get("stages", ())))
-        self.owe("stages", lambda: _with(before(), zip(*done, strict=True)))
-
-    def owe(self, name: str, read: Callable[[], Any]) -> None:
-        """`read` gives what the field `name` holds, once somebody looks."""
-        vars(self).pop(name, None)
-        self._owed[name] = read
-
-    def __getattr__(self, name: str) -> Any:
-        # only what is not there comes here
-        if name.startswith("_") or name not in self._owed:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        value = self._owed.pop(name)()
-        setattr(self, name, value)
-        return value
-
-    def __getstate__(self) -> dict[str, Any]:
-        for name in [*self._owed]:
-            getattr(self, name)
-        return vars(self)
+        before = self.owed("stages") or partial(list, self.stages)
+        self.owe("stages", lambda: joined(before(), zip(*done, strict=True)))
 
     @property
     def kept(self) -> int:
@@ -137,6 +121,7 @@ class SampleReport:
 
         Counted in the layers of the decode stage, without one in the last layer.
         """
+        self.catch_up()
         return [int(step) for step in self.steps]
 
     @property
@@ -149,7 +134,17 @@ class SampleReport:
 
         Others of its batch were still answering then.
         """
+        self.catch_up()
         del self.steps[steps:], self.changes[max(0, steps - 1) :]
+        if self.filled is not None:
+            self.filled = self.filled[0], int(self.filled[0]) - len(self.steps)
+
+    def catch_up(self) -> None:
+        """Takes down the steps that compiled code has done since; waits for the device."""
+        if self.filled is not None:
+            columns, others = self.filled
+            missing = int(columns) - others - len(self.steps)
+            self.steps += [self.layers[-1]] * missing
 
     @property
     def decode_ratio(self) -> float | None:
@@ -157,7 +152,8 @@ class SampleReport:
 
         None if nothing was decoded after the first token.
         """
-        return statistics.fmean(self.decode) / self.full if self.steps else None
+        decode = self.decode
+        return statistics.fmean(decode) / self.full if decode else None
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -234,16 +230,6 @@ class SampleReport:
         }
 
 
-def _with(stages: list[StageReport], done: Iterable[tuple[Done, ...]]) -> list[StageReport]:
-    """`stages`, and those that have acted since, or for the first time."""
-    for parts in done:
-        report = StageReport.joined([part.report for part in parts])
-        known = any(stage.strategy == report.strategy for stage in stages)
-        if report.acted or not known:
-            stages.append(report)
-    return stages
-
-
 @dataclass
 class Report:
     """One prompt: a batch of samples, None where one has no video.
@@ -253,7 +239,7 @@ class Report:
 
     samples: list[SampleReport | None]
     clock: Clock
-    probe_layers: int = 0  # guide layers run over the uncompressed prompt
+    probe: ProbeReport = field(default_factory=ProbeReport)  # what an allocator's guide did
     promises: Promises = field(default_factory=Promises, repr=False, compare=False)
 
     def __getitem__(self, sample: int) -> SampleReport:
@@ -266,6 +252,11 @@ class Report:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def probe_layers(self) -> int:
+        """Guide layers that ran over the prompt before it was compressed."""
+        return self.probe.layers
 
     def _repr_html_(self) -> str:
         return shown([sheet_of(one) for one in self.samples if one is not None]).html

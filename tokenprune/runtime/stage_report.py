@@ -1,10 +1,32 @@
-"""What one stage was asked to keep of a sample, and did."""
+"""What one stage was asked to keep of a sample, and did; and what frames were weighed by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
+
+from tokenprune.tokens import Video
+
+
+class ProbeReport(NamedTuple):
+    """How far an allocator's guide ran over a prompt before it was compressed.
+
+    Args:
+        layers: of its language model
+        side: of the squares of tokens that it saw as one
+        shared: whether the assistant took over what the model's own tower had made
+    """
+
+    layers: int = 0
+    side: int = 1
+    shared: bool = False
+
+    def tokens(self, videos: Sequence[Video]) -> int:
+        """Visual tokens that it read of these."""
+        return sum(video.pooled(self.side).tokens for video in videos)
+
 
 # per frame: before a stage, its budget, after it
 Counts = tuple[list[int], list[int], list[int]]
@@ -59,3 +81,13 @@ class StageReport:
     @property
     def acted(self) -> bool:
         return self.before != self.after or self.merged
+
+
+def joined(stages: list[StageReport], done: Iterable[tuple[Done, ...]]) -> list[StageReport]:
+    """`stages`, and those that have acted since, or for the first time."""
+    for parts in done:
+        report = StageReport.joined([part.report for part in parts])
+        known = any(stage.strategy == report.strategy for stage in stages)
+        if report.acted or not known:
+            stages.append(report)
+    return stages

@@ -35,6 +35,7 @@ class TowerReading:
     keys: list[Float[Tensor, "n k"]] = field(default_factory=list)
     projected: list[Float[Tensor, "n c"]] = field(default_factory=list)  # what the projector took
     read: int = 0  # frames so far
+    output: Any = None  # of the tower, where an assistant's equals it and need not run
 
     @property
     def tokens(self) -> int:
