@@ -28,7 +28,7 @@ def sent(numbers: Sequence[int], device: torch.device) -> Int[Tensor, "f"]:
 
 def moved(tensor: Shaped[Tensor, "*s"], device: torch.device) -> Shaped[Tensor, "*s"]:
     """A tensor of the host on a device, which is not waited for."""
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_available():
         tensor = tensor.pin_memory()  # from other memory the driver copies first, and waits
     return tensor if device.type == "cpu" else tensor.to(device, non_blocking=True)
 
@@ -100,6 +100,12 @@ def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
             note_total(found, number)
         _remember(frame, _COUNTS, found)
     return found
+
+
+def rows(frame: Int[Tensor, "n"], frames: int) -> int:
+    """How many of its entries are frames: as it was noted, else the sum of its counts."""
+    found = _remembered(frame, _ROWS)
+    return total(counts(frame, frames)) if found is None else found
 
 
 def note_grid(slot: Int[Tensor, "n"]) -> Int[Tensor, "n"]:

@@ -128,7 +128,7 @@ class SequenceView:
     @property
     def total(self) -> int:
         """Visual rows that are left."""
-        return hosted.total(self.counts)
+        return hosted.rows(self.frame, self.frames)
 
     @property
     def available(self) -> Int[Tensor, "f"]:

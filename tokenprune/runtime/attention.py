@@ -92,9 +92,12 @@ def side_by_side(key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s k"]:
     return key.transpose(1, 2).flatten(2)
 
 
-def rows_at(states: Float[Tensor, "b h s e"], row: Int[Tensor, "b"]) -> Float[Tensor, "b h e"]:
+def rows_at(states: Float[Tensor, "b h s e"], row: Sequence[int]) -> Float[Tensor, "b h e"]:
     """One row of every sample."""
-    return states[torch.arange(len(states), device=states.device), :, row.to(states.device)]
+    if len({*row}) == 1:
+        return states[:, :, row[0]]
+    samples, rows = torch.tensor([[*range(len(row))], [*row]]).to(states.device, non_blocking=True)
+    return states[samples, :, rows]
 
 
 def columns_at(
