@@ -94,9 +94,10 @@ def _run(
         taken = partial(tuple, counts)
         done.append(Done(stage.name, None, taken, condensed=condensed, merged=merged))
         if after.members is not None or members is not None:
-            so_far = _members(first, tokens) if members is None else members
             own = _members(tokens, after) if after.members is None else after.members.long()
-            members = onwards(own, so_far)
+            if tokens is not first:
+                own = onwards(own, _members(first, tokens) if members is None else members)
+            members = own
         tokens = replace(after, members=None, text=first.text, summary=first.summary)
         hosted.note_counts(tokens.frame, counts[2])
     return replace(tokens, members=members), done

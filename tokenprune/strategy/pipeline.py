@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from jaxtyping import Float, Int
@@ -145,7 +146,7 @@ class Pipeline:
             )
         cap = seen.available
         if allocator.cap is not None:
-            cap = ops.capped(cap, allocator.cap)
+            cap = hosted.each(partial(min, allocator.cap), cap)
         try:
             return ops.apportion(weights, hosted.total(quota), cap, allocator.follow)
         except ValueError as error:
