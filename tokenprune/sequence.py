@@ -128,9 +128,7 @@ class SequenceView:
     @property
     def total(self) -> int:
         """Visual rows that are left."""
-        if "rows" in vars(self):
-            return len(self.rows)
-        return hosted.rows(self.frame, self.frames)
+        return len(self.rows) if "rows" in vars(self) else hosted.rows(self.frame, self.frames)
 
     @property
     def available(self) -> Int[Tensor, "f"]:
