@@ -10,6 +10,7 @@ that move, `e` and `w` widths.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -50,7 +51,8 @@ class Store:
             for part, states in zip(self._halves, (key, value), strict=True):
                 part[:, :, first:last] = states
         else:
-            torch._foreach_copy_(self._slot(first), [key, value])
+            copy: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
+            copy(self._slot(first), [key, value])
 
     def _learns(self, *states: Tensor) -> bool:
         """Whether a gradient flows; it could not through one of many views."""

@@ -178,11 +178,12 @@ def own_config(module: nn.Module, config: PreTrainedConfig) -> Iterator[list[Pre
     if vars(module).get("config") is not config:
         yield []
         return
-    module.config = own = copy.copy(config)
+    own = copy.copy(config)
+    vars(module)["config"] = own
     try:
         yield [own]
     finally:
-        module.config = config
+        vars(module)["config"] = config
 
 
 def is_tapped(config: PreTrainedConfig) -> bool:
