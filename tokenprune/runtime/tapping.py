@@ -10,6 +10,7 @@ Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `t` key r
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 import threading
@@ -165,6 +166,24 @@ def tapped(configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]) -
         for name in names:
             attention.pop(name, None)
             masks.pop(name, None)
+
+
+@contextmanager
+def own_config(module: nn.Module, config: PreTrainedConfig) -> Iterator[list[PreTrainedConfig]]:
+    """While open, an attention module that reads `config` reads a copy, for an implementation of
+    its own; yields the copy.
+
+    Nothing where the module keeps none.
+    """
+    if vars(module).get("config") is not config:
+        yield []
+        return
+    own = copy.copy(config)
+    vars(module)["config"] = own
+    try:
+        yield [own]
+    finally:
+        vars(module)["config"] = config
 
 
 def is_tapped(config: PreTrainedConfig) -> bool:
