@@ -203,7 +203,7 @@ class Passes:
             now.clock = seen.lap() or Clock(self._adapter.devices, self._timed)
         ours = None
         if self.pipeline.strategies:
-            ours = arrival.cache_to_fill(self._adapter, given, self._decode_stage)
+            ours = arrival.cache_to_fill(self._adapter, given, self.pipeline)
         if ours is not None:
             given = {**given, **compat.caching(self._adapter.language_model, ours)}
         cache = compat.given_cache(given)

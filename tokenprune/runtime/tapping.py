@@ -27,6 +27,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from tokenprune.errors import StrategyError
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap
+from tokenprune.runtime.compiled import attending
 
 PREFIX = "tokenprune"
 NAMING = threading.Lock()  # held while a context takes its names
@@ -204,9 +205,10 @@ def _with_tap(
         attention_mask: Any = None,  # by this name, or in this place
         **kwargs: Any,
     ):
-        # compiled code has no taps: it is made once, they are of a pass
-        compiling = torch.compiler.is_compiling()
-        if not compiling and (tap := taps.get(module)) is not None:
+        # taps are of a pass; a graph is made once, and has what it reads in the cache
+        if torch.compiler.is_compiling():
+            attending(module, query, key, attention_mask, kwargs)
+        elif (tap := taps.get(module)) is not None:
             # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
             # again without them
             with torch.no_grad(), full_precision():
