@@ -176,10 +176,12 @@ class SequenceView:
 
         `keep_top` need not look again where this very quota becomes the budget.
         """
-        rows = self.rows
-        top = ops.keep_top(scores.index_select(0, rows), number)
-        kept = (self.frame == TEXT).scatter(0, rows, top)
-        return hosted.note_choice(self.tally(top, number), self, (scores, kept))
+        best = ops.ranking(scores.index_select(0, self.rows))[:number]
+        rows = self.rows.index_select(0, best)
+        quota = self.frame.new_zeros(self.frames)
+        quota = quota.scatter_add(0, self.frame.index_select(0, rows), torch.ones_like(rows))
+        kept = (self.frame == TEXT).index_fill(0, rows, True)
+        return hosted.note_choice(hosted.note_total(quota, number), self, (scores, kept))
 
     def tally(self, kept: Bool[Tensor, "v"], number: int) -> Int[Tensor, "f"]:
         """How many of each frame are among the visual rows that are `kept`, which are `number`."""
