@@ -31,7 +31,7 @@ def sent(numbers: Sequence[int], device: torch.device) -> Int[Tensor, "f"]:
 
 def moved(tensor: Shaped[Tensor, "*s"], device: torch.device) -> Shaped[Tensor, "*s"]:
     """A tensor of the host on a device, which is not waited for."""
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_available():
         tensor = tensor.pin_memory()  # from other memory the driver copies first, and waits
     return tensor if device.type == "cpu" else tensor.to(device, non_blocking=True)
 

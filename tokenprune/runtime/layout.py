@@ -72,6 +72,7 @@ class Layout:
     ) -> None:
         self.real, self.videos, self.images, self.device = real, videos, images, device
         self._known, self._chosen = dict(known), dict(chosen or {})
+        self._entered: dict[Unit, Tensor] = {}
 
     @classmethod
     def of(
@@ -165,18 +166,6 @@ class Layout:
         """Rows of a sample that are not visual."""
         return int((self.real[sample] & (self.read("frame")[sample] == TEXT)).sum())
 
-    def tail(self, unit: Unit) -> Int[Array, "w"] | None:
-        """How far words behind a video are from the end of its sample, the last one by 1.
-
-        None where other videos stand behind it.
-        """
-        real = self.real[unit.sample]
-        frame, slot = (self.read(part)[unit.sample][real] for part in ("frame", "slot"))
-        first = int(np.flatnonzero(unit.own(frame) != TEXT).max(initial=-1)) + 1
-        if (frame[first:] != TEXT).any():
-            return None
-        return len(frame) - first - np.flatnonzero(slot[first:] != BESIDE)
-
     def own(self, unit: Unit) -> Int[Array, "n"]:
         """The columns that hold tokens of a video, in order."""
         return np.flatnonzero(unit.own(self.read("frame")[unit.sample]) != TEXT)
@@ -242,10 +231,25 @@ class Layout:
 
     def entered(self, unit: Unit) -> Int[Tensor, "p"]:
         """Of each row of the unit's sample, its frame; OTHER on tokens of another video."""
-        every = self.read("frame")[unit.sample]
-        own = unit.own(every)
-        own[(own == TEXT) & (every != TEXT)] = OTHER
-        return send(own[self.real[unit.sample]], self.device)
+        if unit not in self._entered:
+            every = self.read("frame")[unit.sample]
+            own = unit.own(every)
+            own[(own == TEXT) & (every != TEXT)] = OTHER
+            self._entered[unit] = send(own[self.real[unit.sample]], self.device)
+        return self._entered[unit]
+
+    def words(self, unit: Unit, rows: int) -> Int[Tensor, "w"] | None:
+        """Of `rows` rows that are left of the unit's sample, those of the words behind its video.
+
+        Nothing else stands there, so that they are as far from the end in every later layout; None
+        where other videos do.
+        """
+        real = self.real[unit.sample]
+        frame, slot = (self.read(part)[unit.sample][real] for part in ("frame", "slot"))
+        first = int(np.flatnonzero(unit.own(frame) != TEXT).max(initial=-1)) + 1
+        if (frame[first:] != TEXT).any():
+            return None
+        return send(np.flatnonzero(slot[first:] != BESIDE) + rows - len(frame) + first, self.device)
 
     def keep(self, lengths: Sequence[int], columns: Table) -> Layout:
         """The layout of `lengths` rows of each sample that are left, at `columns` of this one.

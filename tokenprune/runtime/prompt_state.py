@@ -20,7 +20,7 @@ from tokenprune import hosted
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
-from tokenprune.runtime.table import Array, Table, send
+from tokenprune.runtime.table import Array, Table
 
 IGNORED = -100  # the label of what counts for no loss, in torch and in transformers
 
@@ -86,8 +86,6 @@ class PromptState:
         self._lengths: dict[int, Table] = {}  # rows of each sample, by id of a layout
         self._covers: dict[int, Tensor] = {}  # by number of a layout
         self._frames: dict[tuple[Unit, int], Tensor] = {}
-        self._whose: dict[Unit, Tensor] = {}
-        self._behind_it: dict[Unit, Array | None] = {}
         # what decode stages leave for the next step
         self.states: dict[Unit, Any] = {}  # a stage's own, by video
         self.watched: dict[Unit, Any] = {}  # the rows that it sees
@@ -151,23 +149,6 @@ class PromptState:
         if (unit, number) not in self._frames:  # every decoding step asks again
             self._frames[unit, number] = unit.frame(layout.frame[unit.sample])
         return self._frames[unit, number]
-
-    def words(self, unit: Unit, rows: int) -> Int[Tensor, "w"] | None:
-        """Of `rows` rows that are left of a video's sample, those of the words behind it.
-
-        Nothing else stands there, so that they are as far from the end in every layout; None where
-        something else does.
-        """
-        if unit not in self._behind_it:
-            self._behind_it[unit] = self.layouts[0].tail(unit)
-        tail = self._behind_it[unit]
-        return None if tail is None else send(rows - tail, self.layouts[0].device)
-
-    def entered(self, unit: Unit) -> Int[Tensor, "p"]:
-        """Whose the rows of a video's sample are that entered layer 0."""
-        if unit not in self._whose:
-            self._whose[unit] = self.layouts[0].entered(unit)
-        return self._whose[unit]
 
     # validity
 
@@ -291,7 +272,3 @@ class PromptState:
         own = [unit for unit in self.units if unit.sample == sample]
         seen = [sum(tokens[unit] for unit in own) for tokens in self.tokens]
         return [seen[self.at(layer)] for layer in range(depth)]
-
-    def slots(self, sample: int) -> list[list[int]]:
-        """Per frame, the cells whose token reached the last layer."""
-        return self.layouts[-1].slots(sample)

@@ -138,7 +138,7 @@ class Event:
             self._around.norm,
         )
         known: dict[str, Any] = {} if held.run is not None else {"place": held.index}
-        if (words := self._prompt.words(unit, held.number)) is not None:
+        if (words := self._prompt.layouts[0].words(unit, held.number)) is not None:
             known["words"] = words
         view = SequenceView(
             frame=frame,
@@ -150,7 +150,7 @@ class Event:
             depth=self._around.depth,
             seen=self._prompt.seen_below(unit, self._layer),
             reading=reading,
-            entered=self._prompt.entered(unit),
+            entered=self._prompt.layouts[0].entered(unit),
             **known,
         )
         return view, held

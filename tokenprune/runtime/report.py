@@ -285,12 +285,4 @@ class Report:
         allocator's probe; the rest of the LLM's prefill; and per decoded token, of which `choosing`
         is a decode stage's part.
         """
-        laps = self.clock.laps
-        decode, choosing = laps.get("decode", []), laps.get("choosing", [])
-        step = 1e3 * (sum(decode) + sum(choosing)) / len(decode) if decode else None
-        chosen = 1e3 * sum(choosing) / len(decode) if choosing else None
-        return {
-            **{f"{name}_ms": 1e3 * sum(laps.get(name, [0.0])) for name in PREFILL_LAPS},
-            "decode_ms_per_token": step,
-            "choosing_ms_per_token": chosen,
-        }
+        return self.clock.milliseconds(PREFILL_LAPS)

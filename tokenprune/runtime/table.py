@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+from tokenprune import hosted
+
 Array = np.ndarray
 
 
@@ -52,12 +54,7 @@ class Table:
 
 def send(values: Shaped[Array, "*n"], device: torch.device) -> Shaped[Tensor, "*n"]:
     """What the host knows, on a device, without waiting for it. Shares memory on the host."""
-    made = torch.from_numpy(values)
-    if device.type == "cpu":
-        return made
-    if device.type == "cuda" and torch.cuda.is_available():  # else the driver would wait
-        made = made.pin_memory()
-    return made.to(device, non_blocking=True)
+    return hosted.moved(torch.from_numpy(values), device)
 
 
 def counted(real: Bool[Array, "b s"]) -> Int[Array, "b s"]:
