@@ -19,10 +19,20 @@ from tokenprune.strategy import (
     Pipeline,
     PrefillStage,
     Strategy,
+    TowerMerger,
+    TowerReuser,
     VisionStage,
 )
 
-_STAGES = (Allocator, VisionStage, Condenser, PrefillStage, DecodeStage)
+_STAGES = (
+    TowerMerger,
+    TowerReuser,
+    Allocator,
+    VisionStage,
+    Condenser,
+    PrefillStage,
+    DecodeStage,
+)
 _VALUES = (bool, int, float, str, bytes, type(None), tuple, list, dict, set, frozenset, Enum)
 
 

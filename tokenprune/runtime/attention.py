@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,18 @@ from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.precision import exact, full_precision
 
 Tap = Callable[[Tensor, Tensor, float], None]  # queries [b h s e], keys [b g t e], softmax scale
+Kernel = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers has it
+
+class Routed(ABC):
+    """A tap that also runs the model's kernel in its own way, on the same module."""
+
+    @abstractmethod
+    def __call__(self, query: Tensor, key: Tensor, scale: float) -> None: ...
+
+    @abstractmethod
+    def routed(self, kernel: Kernel) -> Kernel:
+        """What runs in place of `kernel`."""
+
 
 PREFIX = "tokenprune"
 # attention weights that `received` holds at once
@@ -154,6 +167,8 @@ def _with_tap(
                     tap(queries, keys, kwargs["scaling"])
         # eager attention is not in the registry: every modeling file defines its own
         run = kernel or sys.modules[type(module).__module__].eager_attention_forward
+        if isinstance(tap, Routed):
+            run = tap.routed(run)
         return run(module, query, key, value, attention_mask, **kwargs)
 
     return attend

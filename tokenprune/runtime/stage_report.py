@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
+
+
+class TowerLayer(NamedTuple):
+    """What a layer of the vision tower worked on, of all frames together; CLS rows count."""
+
+    rows: int  # through norms and projections of the attention
+    pairs: int  # of a query and a key
+    fed: int  # through the feed-forward network
 
 
 @dataclass(frozen=True)
