@@ -92,6 +92,16 @@ def ranking_by_tier(
     return order.gather(-1, by_tier)
 
 
+def marked(mask: Bool[Tensor, "*b n"], number: int) -> Int[Tensor, "*b number"]:
+    """Indices of the `number` entries of each row that are true, in order.
+
+    The caller knows how many there are, so that nothing waits for the device as `nonzero` does.
+    """
+    if mask.ndim == 1 and mask.device.type == "cpu":
+        return torch.nonzero_static(mask, size=number).squeeze(-1)
+    return mask.argsort(dim=-1, descending=True, stable=True)[..., :number]
+
+
 def keep_top(
     scores: Float[Tensor, "*b n"],
     k: int | Int[Tensor, "*b"],
