@@ -90,6 +90,10 @@ class Llava(VideoLLM):
             TowerBlock(layer, *(layer.get_submodule(part) for part in parts)) for layer in layers
         ]
 
+    @property
+    def tower_rows(self) -> int:
+        return patches_of(self.model.config) ** 2 + int(self.cls)
+
     def tower_patches(self, given: Given) -> Float[Tensor, "f p v"]:
         """What is left at the right and lower border of frames is part of no patch."""
         pixels: Float[Tensor, "f 3 h w"] = given["pixel_values"]

@@ -67,6 +67,11 @@ class TowerParts(ABC):
             "stages inside a tower need frame by frame: use a strategy that works behind the tower"
         )
 
+    @property
+    def tower_rows(self) -> int:
+        """Rows of a frame in the tower: patches, and CLS before them."""
+        raise NotImplementedError(f"{self.model_type} has no stages inside its tower")
+
     def tower_patches(self, given: Given) -> Float[Tensor, "f p v"]:
         """All values of every patch in a call of the tower, CLS left out."""
         raise NotImplementedError(f"{self.model_type} has no stages inside its tower")

@@ -30,6 +30,7 @@ from tokenprune.precision import exact, full_precision
 Tap = Callable[[Tensor, Tensor, float], None]  # queries [b h s e], keys [b g t e], softmax scale
 Kernel = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers has it
 
+
 class Routed(ABC):
     """A tap that also runs the model's kernel in its own way, on the same module."""
 

@@ -40,18 +40,13 @@ class Merging(TowerCall):
     ) -> None:
         super().__init__(blocks)
         self._stage, self._blocks, self._frames, self._first = stage, blocks, frames, first
-        self._removed = self.planned(stage, len(blocks), rows, first)
+        self._removed = tower.removed(stage, len(blocks), rows, first)
         # rows of a frame before each layer, and behind the last
         self._rows = [*accumulate(self._removed, lambda left, gone: left - gone, initial=rows)]
         self._merge: _Merge | None = None  # of the layer under way
         self._sizes: Float[Tensor, "i n"] | None = None  # None: all 1
         # of every row of the grid, the one of its frame that stands for it, in each hidden state
         self._standing: list[Int[Tensor, "i r"] | None] = [None]
-
-    @staticmethod
-    def planned(stage: TowerMerger, layers: int, rows: int, first: int) -> tuple[int, ...]:
-        """How many rows each layer merges away. StrategyError where they cannot be."""
-        return tower.removed(stage, layers, rows, first)
 
     @staticmethod
     def hooks(blocks: Sequence[TowerBlock], current: Current) -> list[RemovableHandle]:

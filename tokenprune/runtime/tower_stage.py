@@ -20,6 +20,7 @@ from torch import nn
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.errors import StrategyError, UnsupportedGenerationError, UnsupportedModelError
+from tokenprune.guards import tower
 from tokenprune.runtime.attention import Tap, Taps
 from tokenprune.runtime.hooks import Hook
 from tokenprune.runtime.tower import TowerReading
@@ -45,8 +46,7 @@ def check_tower(model: VideoLLM, pipeline: Pipeline) -> None:
             f"{stage.name}.proportional=false"
         )
     if isinstance(stage, TowerMerger):
-        rows = model.tower_rows + int(model.cls)
-        Merging.planned(stage, len(blocks), rows, int(model.cls))
+        tower.removed(stage, len(blocks), model.tower_rows, int(model.cls))
 
 
 class _Now(threading.local):
@@ -69,8 +69,7 @@ class Inside:
         kind = Merging if isinstance(self._stage, TowerMerger) else Reusing
         for handle in kind.hooks(self._blocks, lambda: self._now.call):
             stack.callback(handle.remove)
-        tower = self._adapter.tower
-        handle = tower.register_forward_hook(Hook(self._after_tower), always_call=True)
+        handle = self._adapter.tower.register_forward_hook(Hook(self._after_tower), always_call=True)
         stack.callback(handle.remove)
         stack.enter_context(self._told())
 
