@@ -37,9 +37,7 @@ def removed(stage: Any, layers: int, rows: int, first: int) -> tuple[int, ...]:
     return said
 
 
-def group(
-    stage: Any, keys: Float[Tensor, "i n k"], remove: int, first: int
-) -> Int[Tensor, "i n"]:
+def group(stage: Any, keys: Float[Tensor, "i n k"], remove: int, first: int) -> Int[Tensor, "i n"]:
     """The group of every row."""
     said = ask(stage, "group", keys, remove, first)
     did = f"returned {described(said)} for keys {list(keys.shape)}"

@@ -235,6 +235,8 @@ class Passes:
         with now.clock.inner("strategy"):
             phase, given = arrival.begin(self._attached, video, given, seen, now.clock, ours)
         now.clock.forget_inner()
+        if self._inside is not None:
+            self._inside.note(phase.prompt.report, seen.readings)
         if cache is not None:
             self._prompts[cache] = phase.prompt
         now.readings.clear()

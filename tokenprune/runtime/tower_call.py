@@ -20,7 +20,8 @@ from tokenprune.runtime.stage_report import TowerLayer
 class TowerCall(ABC):
     """What a stage does in one call of the tower, of one thread."""
 
-    def __init__(self, blocks: Sequence[TowerBlock]) -> None:
+    def __init__(self, blocks: Sequence[TowerBlock], rows: int) -> None:
+        self.rows = rows  # of a frame, on the grid
         self._numbers = {block.attention: number for number, block in enumerate(blocks)}
 
     @abstractmethod

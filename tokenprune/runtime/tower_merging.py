@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -22,7 +22,6 @@ from torch.utils.hooks import RemovableHandle
 
 from tokenprune.adapters.vision import TowerBlock
 from tokenprune.guards import tower
-from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.hooks import Hook
 from tokenprune.runtime.stage_report import TowerLayer
@@ -38,12 +37,12 @@ class Merging(TowerCall):
     def __init__(
         self, stage: TowerMerger, blocks: Sequence[TowerBlock], frames: int, rows: int, first: int
     ) -> None:
-        super().__init__(blocks)
+        super().__init__(blocks, rows)
         self._stage, self._blocks, self._frames, self._first = stage, blocks, frames, first
         self._removed = tower.removed(stage, len(blocks), rows, first)
         # rows of a frame before each layer, and behind the last
-        self._rows = [*accumulate(self._removed, lambda left, gone: left - gone, initial=rows)]
-        self._merge: _Merge | None = None  # of the layer under way
+        self._left = [*accumulate(self._removed, lambda left, gone: left - gone, initial=rows)]
+        self.merge: Merge | None = None  # what the layer under way does to its rows
         self._sizes: Float[Tensor, "i n"] | None = None  # None: all 1
         # of every row of the grid, the one of its frame that stands for it, in each hidden state
         self._standing: list[Int[Tensor, "i r"] | None] = [None]
@@ -82,16 +81,15 @@ class Merging(TowerCall):
 
     def worked(self, frames: slice) -> list[TowerLayer]:
         number = len(range(*frames.indices(self._frames)))
-        pairs = zip(self._rows, self._rows[1:], strict=False)
         return [
             TowerLayer(number * before, number * before**2, number * behind)
-            for before, behind in pairs
+            for before, behind in pairwise(self._left)
         ]
 
     def place(self, number: int) -> Int[Tensor, "f r"] | None:
         if (standing := self._standing[number]) is None:
             return None
-        rows = self._rows[number]
+        rows = self._left[number]
         first = torch.arange(len(standing), device=standing.device).unsqueeze(1) * rows
         return standing + first
 
@@ -99,7 +97,7 @@ class Merging(TowerCall):
         """Groups the rows of a layer, from its own keys."""
         metric = key.float().mean(1)
         group = tower.group(self._stage, metric, self._removed[number], self._first)
-        self._merge = _Merge(group, self._sizes, self._rows[number + 1])
+        self.merge = Merge(group, self._sizes, self._left[number + 1])
 
     @property
     def mask(self) -> Float[Tensor, "i 1 1 n"] | None:
@@ -108,14 +106,9 @@ class Merging(TowerCall):
             return None
         return self._sizes.log()[:, None, None]
 
-    @property
-    def merge(self) -> _Merge | None:
-        """What the layer under way does to its rows."""
-        return self._merge
-
     def end(self) -> None:
         """A layer has ended."""
-        before, merge, self._merge = self._standing[-1], self._merge, None
+        before, merge, self.merge = self._standing[-1], self.merge, None
         if merge is not None:
             self._sizes = merge.sizes
             group = merge.group
@@ -123,7 +116,7 @@ class Merging(TowerCall):
         self._standing.append(before)
 
 
-class _Merge:
+class Merge:
     """Rows of some frames into fewer: weighted means of their groups."""
 
     def __init__(
@@ -160,8 +153,7 @@ def _merged_input(current: Current, module: nn.Module, args: Any) -> Any:
     call = current()
     if call is None or call.merge is None:
         return None
-    with full_precision():
-        return (call.merge.mean(args[0]), *args[1:])
+    return (call.merge.mean(args[0]), *args[1:])
 
 
 def _spread_output(current: Current, module: nn.Module, args: Any, output: Tensor) -> Any:

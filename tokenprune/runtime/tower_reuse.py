@@ -37,8 +37,8 @@ class Reusing(TowerCall):
     """One call: which rows are left, and of each of the grid the one that stands for it."""
 
     def __init__(self, blocks: Sequence[TowerBlock], left: Bool[Tensor, "f r"]) -> None:
-        super().__init__(blocks)
-        self._blocks, self._rows = blocks, left.shape[1]
+        super().__init__(blocks, left.shape[1])
+        self._blocks = blocks
         self._counts: list[int] = left.sum(1).tolist()
         self._chosen = marked(left.flatten(), sum(self._counts))
         number = torch.arange(len(left), device=left.device).unsqueeze(1)
@@ -66,9 +66,7 @@ class Reusing(TowerCall):
         return cls(blocks, left)
 
     @staticmethod
-    def hooks(
-        blocks: Sequence[TowerBlock], current: Callable[[], Any]
-    ) -> list[RemovableHandle]:
+    def hooks(blocks: Sequence[TowerBlock], current: Callable[[], Any]) -> list[RemovableHandle]:
         """One, in front of the first layer."""
         enter = Hook(partial(_enter, current))
         return [blocks[0].layer.register_forward_pre_hook(enter)]
@@ -81,7 +79,7 @@ class Reusing(TowerCall):
 
     def worked(self, frames: slice) -> list[TowerLayer]:
         rows = sum(self._counts[frames])
-        return [TowerLayer(rows, rows * self._rows, rows)] * len(self._blocks)
+        return [TowerLayer(rows, rows * self.rows, rows)] * len(self._blocks)
 
     def place(self, number: int) -> Int[Tensor, "f r"] | None:
         return self._standing

@@ -19,10 +19,12 @@ from torch import nn
 
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
+from tokenprune.adapters.rows import sources
 from tokenprune.errors import StrategyError, UnsupportedGenerationError, UnsupportedModelError
 from tokenprune.guards import tower
 from tokenprune.runtime.attention import Tap, Taps
 from tokenprune.runtime.hooks import Hook
+from tokenprune.runtime.report import Report
 from tokenprune.runtime.tower import TowerReading
 from tokenprune.runtime.tower_call import TowerCall
 from tokenprune.runtime.tower_merging import Merging
@@ -69,7 +71,9 @@ class Inside:
         kind = Merging if isinstance(self._stage, TowerMerger) else Reusing
         for handle in kind.hooks(self._blocks, lambda: self._now.call):
             stack.callback(handle.remove)
-        handle = self._adapter.tower.register_forward_hook(Hook(self._after_tower), always_call=True)
+        handle = self._adapter.tower.register_forward_hook(
+            Hook(self._after_tower), always_call=True
+        )
         stack.callback(handle.remove)
         stack.enter_context(self._told())
 
@@ -94,6 +98,36 @@ class Inside:
         """A tap on the layer that the projector takes, which sees all rows of the grid."""
         call, module = self._now.call, self._adapter.tower_attention
         return tap if call is None else call.on_grid(module, tap)
+
+    def note(self, report: Report, readings: Sequence[TowerReading]) -> None:
+        """Writes down what the tower's layers worked on for each sample of a prompt.
+
+        Raises UnsupportedGenerationError where frames of several samples were taken for one video.
+        """
+        videos = [() if sample is None else sample.videos for sample in report.samples]
+        known = [reading for reading in readings if reading.inside is not None]
+        if not known or known[-1].inside is None:
+            return
+        call, numbers = known[-1].inside, sources(videos, known[-1].tokens)
+        self._check_apart(max(numbers, default=0) + 1)
+        every = iter(numbers)
+        parts: list[slice] = []
+        for sample, own in zip(report.samples, videos, strict=True):
+            for video in own:
+                if (number := next(every)) == len(parts):  # the first that shows it
+                    begin = parts[-1].stop if parts else 0
+                    parts.append(slice(begin, begin + video.frames))
+                assert sample is not None
+                sample.note_tower(call.worked(parts[number]), video.frames * call.rows)
+
+    def _check_apart(self, videos: int) -> None:
+        """Whether a reuser was told where each of several videos begins."""
+        model, stage = self._adapter, self._stage
+        if videos > 1 and model.modality == "image" and isinstance(stage, TowerReuser):
+            raise UnsupportedGenerationError(
+                f"{stage.name} compares a frame with the one before it, and {model.model_type} "
+                "hands its tower the frames of all samples as one row: send one video at a time"
+            )
 
     def _call(self, given: Mapping[str, Any], lengths: list[int] | None) -> TowerCall:
         adapter, first = self._adapter, int(self._adapter.cls)
@@ -148,19 +182,3 @@ class Inside:
                 delattr(body, name)
                 if before is not None:
                     setattr(body, name, before)
-
-
-def told_apart(stage: TowerStage | None, model: VideoLLM, videos: int, one_call: bool) -> None:
-    """Raises UnsupportedGenerationError where a reuser compared frames of several videos."""
-    apart = not isinstance(stage, TowerReuser) or videos < 2 or not one_call
-    if apart or model.modality == "video":
-        return
-    raise UnsupportedGenerationError(
-        f"{stage and stage.name} compares a frame with the one before it, and {model.model_type} "
-        "hands its tower the frames of all samples as one row: send one video at a time"
-    )
-
-
-def shares(reading: TowerReading, videos: Sequence[slice]) -> Any:
-    """What the tower's layers worked on for some of its frames."""
-    return [reading.inside.worked(frames) for frames in videos] if reading.inside else None

@@ -17,14 +17,10 @@ def schedule(layers: int, r: int, inflection: float = 0.0) -> tuple[int, ...]:
     """Rows that each layer merges away: `r` on average, from `r (1 - inflection)` on in a line."""
     low = int(r * (1.0 - inflection))
     high = 2 * r - low
-    return tuple(
-        int(low + (high - low) * layer / max(1, layers - 1)) for layer in range(layers)
-    )
+    return tuple(int(low + (high - low) * layer / max(1, layers - 1)) for layer in range(layers))
 
 
-def match(
-    metric: Float[Tensor, "i n k"], remove: int, first: int = 0
-) -> Int[Tensor, "i n"]:
+def match(metric: Float[Tensor, "i n k"], remove: int, first: int = 0) -> Int[Tensor, "i n"]:
     """The group of every row: rows of even places join the most similar one of an odd place.
 
     Of the rows in even places only the `remove` most similar do, at most half of all; the others
