@@ -15,7 +15,14 @@ from docstrings import field_docs
 from imports import MODULES, ROOT, imports
 
 from tokenprune import registry, strategy
-from tokenprune.strategy import REGISTERED, Placed, PrefillStage, Strategy, stages
+from tokenprune.strategy import (
+    REGISTERED,
+    Placed,
+    PrefillStage,
+    Strategy,
+    TowerStage,
+    stages,
+)
 
 STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
@@ -83,6 +90,8 @@ LOOPS = {
     "tokenprune.strategies.sparsevlm": ["for in pairwise([*events, extent.depth])"],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
+    # layers of the tower, on numbers of the host
+    "tokenprune.strategies.tome": ["for in enumerate(wanted)", "for in range(layers)"],
     "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
 }
 
@@ -134,7 +143,7 @@ def test_abstract_methods_are_not_overridden_by_interfaces() -> None:
         for _, kind in inspect.getmembers(strategy, inspect.isclass)
         if issubclass(kind, Strategy)
     ]
-    bases = (Strategy, Placed)
+    bases = (Strategy, Placed, TowerStage)
     assert all(kind in bases or inspect.isabstract(kind) for kind in interfaces)
 
 

@@ -68,7 +68,7 @@ def encoder(file: str, case: str, width: int, heads: int, layers: int) -> Any:
         layer_norm_eps=1e-5,
         attn_implementation="sdpa",
     )
-    made = SiglipEncoder(config).eval().requires_grad_(False)
+    made: Any = SiglipEncoder(config).eval().requires_grad_(False)
     for layer, block in enumerate(made.layers):
         parts = array(file, f"b{case}_qkv{layer}").chunk(3)
         names = (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj)

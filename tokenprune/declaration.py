@@ -25,13 +25,13 @@ from tokenprune.strategy import (
 )
 
 _STAGES = (
-    TowerMerger,
-    TowerReuser,
     Allocator,
     VisionStage,
     Condenser,
     PrefillStage,
     DecodeStage,
+    TowerMerger,
+    TowerReuser,
 )
 _VALUES = (bool, int, float, str, bytes, type(None), tuple, list, dict, set, frozenset, Enum)
 

@@ -14,7 +14,7 @@ from tokenprune.dataframe import data_frame
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
-from tokenprune.runtime.stage_report import StageReport, TowerLayer
+from tokenprune.runtime.stage_report import StageReport, TowerShare
 from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
@@ -47,9 +47,7 @@ class SampleReport:
     # of each video that was merged at the LLM's input, the row that each of its tokens went into,
     # counted through the tokens that were left of it; -1: dropped
     members: list[Tensor] = field(default_factory=list)
-    # what each layer of the vision tower worked on under a stage inside it, and the rows without
-    tower: list[TowerLayer] = field(default_factory=list)
-    tower_rows: int = 0
+    tower: TowerShare | None = None  # under a stage inside the vision tower: what its layers did
     # per frame, cells whose token reached the last layer
     slots: list[list[int]] = field(default_factory=list)
     frame_weights: list[float] | None = None  # of an allocator
@@ -83,13 +81,6 @@ class SampleReport:
             if report.acted or not known:
                 self.stages.append(report)
 
-    def note_tower(self, layers: Sequence[TowerLayer], rows: int) -> None:
-        """Takes down what the tower's layers worked on for one of the videos, of so many rows."""
-        if self.tower:
-            pairs = zip(self.tower, layers, strict=True)
-            layers = [TowerLayer(*map(sum, zip(*pair, strict=True))) for pair in pairs]
-        self.tower, self.tower_rows = [*layers], self.tower_rows + rows
-
     @property
     def kept(self) -> int:
         """Visual tokens at the LLM's input; `merged` says whether some stand for several."""
@@ -105,19 +96,6 @@ class SampleReport:
         """Fraction that the stages were asked to leave, after the last of them."""
         ratios = (sum(stage.budget) / max(1, sum(stage.before)) for stage in self.stages)
         return math.prod(ratios, start=1.0)
-
-    @property
-    def tower_ratio(self) -> float | None:
-        """Fraction of the vision tower's rows that its layers worked on, mean over layers.
-
-        Halfway between attention and feed-forward network where these differ. None without a stage
-        inside the tower.
-        """
-        if not self.tower:
-            return None
-        return statistics.fmean(layer.rows + layer.fed for layer in self.tower) / (
-            2 * self.tower_rows
-        )
 
     @property
     def unseen_from(self) -> int | None:
@@ -218,9 +196,8 @@ class SampleReport:
         beside: dict[str, Any] = {}
         if self.frame_weights is not None:
             beside["frame_weights"] = self.frame_weights
-        if self.tower:
-            rows = [layer.rows for layer in self.tower]
-            beside["tower"] = {"full": self.tower_rows, "rows_per_layer": rows}
+        if self.tower is not None:
+            beside["tower"] = self.tower.as_dict()
         return {
             "videos": [list(video) for video in self.videos],  # frames, height, width in tokens
             "beside": list(self.beside),

@@ -25,6 +25,7 @@ from tokenprune.guards import tower
 from tokenprune.runtime.attention import Tap, Taps
 from tokenprune.runtime.hooks import Hook
 from tokenprune.runtime.report import Report
+from tokenprune.runtime.stage_report import TowerShare
 from tokenprune.runtime.tower import TowerReading
 from tokenprune.runtime.tower_call import TowerCall
 from tokenprune.runtime.tower_merging import Merging
@@ -118,7 +119,8 @@ class Inside:
                     begin = parts[-1].stop if parts else 0
                     parts.append(slice(begin, begin + video.frames))
                 assert sample is not None
-                sample.note_tower(call.worked(parts[number]), video.frames * call.rows)
+                share = TowerShare(tuple(call.worked(parts[number])), video.frames * call.rows)
+                sample.tower = share if sample.tower is None else sample.tower + share
 
     def _check_apart(self, videos: int) -> None:
         """Whether a reuser was told where each of several videos begins."""
