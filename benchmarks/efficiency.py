@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenprune.bench.columns import FIGURES, SYSTEM, named
-from tokenprune.bench.ratios import COUNTED, RATIOS, SPEC
+import gpu
+from claims import bars, known, ratio_table
+
+from tokenprune.bench.columns import FIGURES, OVER_FLOOR, SYSTEM, named
 from tokenprune.bench.screen import system_lines
-from tokenprune.results.column import Column
 from tokenprune.results.table import markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "results" / "efficiency.md"
@@ -73,24 +74,6 @@ SCRIPTS = {
     "operators": "Operators against naive loops and against the memory",
     "startup": "Start-up",
 }
-# ratios, and the most that is claimed: on a CPU, on a GPU
-BARS = {
-    "llm_prefill_over_oracle": (1.05, 1.05),
-    "strategy_over_vanilla_prefill": (0.05, 0.02),
-    "memory_over_oracle": (1.02, 1.02),
-    "decode_over_oracle": (1.05, 1.05),
-    "decode_over_vanilla": (1.0, 1.0),
-}
-OTHERS = (
-    "prefill_over_oracle",
-    "probe_over_vanilla_prefill",
-    "prefill_speedup",
-    "prefill_speedup_without_probe",
-    "ttft_speedup",
-    "papers_prefill_over_vanilla",
-    "exact_prefill_over_vanilla",
-    "prefill_over_vanilla",
-)
 SYSTEMS = (
     "layer_average_tokens",
     "vision_ms",
@@ -99,6 +82,7 @@ SYSTEMS = (
     "prefill_ms",
     "ttft_ms",
     "decode_ms_per_token",
+    "decode_cache_share",
     "peak_memory_bytes",
     "kv_bytes",
 )
@@ -112,7 +96,8 @@ measured in the same turn. Bars are in the headings; a figure in bold misses its
 include strategy and probe. A model that guides itself runs the whole prompt as DyToK's probe: its
 peak is the full model's without the cache. Where the tower runs, it may set the peak of every
 system: the bar on memory then says that nothing of a strategy rises above it. Decoding is
-compared where at least 16 tokens were made.
+compared where at least 16 tokens were made. A floor is what the device could do at best, measured
+in the same run; sections without it are older.
 """
 
 
@@ -160,14 +145,18 @@ def page() -> Iterator[str]:
                 json.loads(file.read_text(encoding="utf-8")),
                 f"{FOLDER.name}/{name}.png",
             )
-    if not any((FOLDER / f"{name}.json").exists() for name in GPU):
+    changes = list(gpu.changes(FOLDER))
+    yield from changes
+    if not changes and not any((FOLDER / f"{name}.json").exists() for name in GPU):
         yield ""
         yield (
-            "No GPU was at hand when this page was written: nothing here says anything about one. "
-            "`make efficiency` on "
-            "a machine with CUDA adds the benches of the 7B model at 32 and 64 frames, DyCoke's "
-            "and DyToK's headlines."
+            "No GPU was at hand when this page was written. `make efficiency` on a machine with "
+            "CUDA adds the benches of the 7B model at 32 and 64 frames, DyCoke's and DyToK's "
+            "headlines; until then the only figures of a GPU are those that were taken earlier."
         )
+    for title, result, chart in gpu.earlier(FOLDER):
+        yield from section(title, result, chart, gpu.TAKEN)
+    yield from gpu.notes(FOLDER)
     for name, title in SCRIPTS.items():
         file = FOLDER / f"{name}.txt"
         if file.exists():
@@ -176,35 +165,8 @@ def page() -> Iterator[str]:
             yield "```"
 
 
-class Bar(NamedTuple):
-    """A ratio and the most that is claimed of it."""
-
-    name: str
-    label: str
-    most: float
-
-
-def bars(device: str) -> list[Bar]:
-    """Ratios with a bar on this device."""
-    on_gpu = device.startswith("cuda")
-    labels = [" ".join(ratio.heading.split()) for ratio in named(RATIOS, tuple(BARS))]
-    mosts = [gpu if on_gpu else cpu for cpu, gpu in BARS.values()]
-    return [Bar(*each) for each in zip(BARS, labels, mosts, strict=True)]
-
-
-def compared(row: dict[str, Any], tokens: int) -> set[str]:
-    """Which of these ratios say something.
-
-    Few steps are noise, and only a decode stage has to beat the full model.
-    """
-    left_out = {"decode_over_oracle", "decode_over_vanilla"} if tokens < 16 else set[str]()
-    if row["strategy"]["decode_selection_changes"] is None:
-        left_out.add("decode_over_vanilla")
-    return set(BARS) - left_out
-
-
-def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
-    """One bench: its command, its systems, its ratios."""
+def section(title: str, result: dict[str, Any], chart: str, note: str = "") -> Iterator[str]:
+    """One bench: its command, its systems, its ratios; `note` stands above them."""
     where, rows = result["environment"], result["rows"]
     versions = where["versions"]
     yield from ("", f"## {title}", "")
@@ -212,8 +174,12 @@ def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
         f"{where['device_name']}, {where['threads']} threads, torch {versions['torch']}, "
         f"transformers {versions['transformers']}, {where['dtype']}."
     )
+    if note:
+        yield from ("", note)
     yield from ("", "```sh", where["command"], "```", "")
-    yield from markdown(list(system_lines(rows)), [SYSTEM, *named(FIGURES, SYSTEMS)]).splitlines()
+    systems = list(system_lines(rows))
+    shown = [one for one in (*named(FIGURES, SYSTEMS), *OVER_FLOOR) if known(one, systems)]
+    yield from markdown(systems, [SYSTEM, *shown]).splitlines()
     yield ""
     yield from ratio_table(rows, bars(where["device"]), where["new_tokens"]).splitlines()
     yield ""
@@ -228,24 +194,6 @@ def section(title: str, result: dict[str, Any], chart: str) -> Iterator[str]:
                 "ones: *Decoding* below has what a change at every step costs."
             )
     yield from ("", f"![Where the time goes]({chart})")
-
-
-def ratio_table(rows: list[dict[str, Any]], claims: list[Bar], tokens: int) -> str:
-    """Ratios with a bar, which is in the heading, then the others; bold misses its bar."""
-    barred = [Column(bar.name, f"{bar.label} (≤ {bar.most:g})", "") for bar in claims]
-    lines = []
-    for row in rows:
-        line = {"spec": row["spec"], **row["ratios"]}
-        said = compared(row, tokens)
-        for bar in claims:
-            value = line[bar.name]
-            line[bar.name] = marked(value, bar.most) if bar.name in said else None
-        lines.append(line)
-    return markdown(lines, [SPEC, *barred, *named((*RATIOS, *COUNTED), OTHERS)])
-
-
-def marked(value: float, most: float) -> str:
-    return f"**{value:.3f}**" if value > most else f"{value:.3f}"
 
 
 def spreads(rows: list[dict[str, Any]]) -> Iterator[str]:

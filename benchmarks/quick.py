@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import efficiency
+import claims
 import operators
 import startup
 import torch
@@ -57,8 +57,8 @@ def benched(words: tuple[str, ...]) -> dict[str, Figure]:
     return {
         f"{row['spec']}: {bar.label}": Figure(row["ratios"][bar.name], bar.most)
         for row in rows
-        for bar in efficiency.bars("cpu")
-        if bar.name in efficiency.compared(row, config.new_tokens)
+        for bar in claims.bars("cpu")
+        if bar.name in claims.compared(row, config.new_tokens)
     }
 
 

@@ -165,6 +165,16 @@ def names_part() -> str:
     return "\n".join(lines)
 
 
+def shares_part() -> str:
+    """What part of a decoding step's bytes is cache, by batch and frames, at a real size."""
+    import torch
+
+    from tokenprune.bench.share import shares_markdown
+
+    frames, batches = (8, 16, 32, 64, 128), (1, 4, 16, 64)
+    return shares_markdown("shape:llava-onevision-7b", frames, batches, torch.bfloat16)
+
+
 PARTS = {
     "names": names_part,
     "strategies": strategies_part,
@@ -174,6 +184,7 @@ PARTS = {
     "rooms": rooms_part,
     "described": described_part,
     "commands": commands_part,
+    "shares": shares_part,
 }
 MARKED = re.compile(rf"(<!-- ({'|'.join(PARTS)}) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 

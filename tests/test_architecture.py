@@ -28,7 +28,7 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-SHARED = ("ops", "merging", "clustering", "trees", "windows", "scenes", "picking")
+SHARED = ("ragged", "ops", "merging", "clustering", "trees", "windows", "scenes", "picking")
 PURE = {name: MODULES[name] for name in (*(f"tokenprune.{part}" for part in SHARED), *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
@@ -68,9 +68,12 @@ def loops(path: Path) -> list[str]:
 
 LOOPS = {
     "tokenprune.merging": [
-        "for in range(0, len(features), window)",  # windows of some frames
         "for in range(BLOCK, len(order) + BLOCK, BLOCK)",  # blocks that stay in a cache
         "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
+        # windows of some frames, and which of their pairs are looked up: numbers of the host
+        "for in features.split(window)",
+        "for in each",
+        "for in places",
     ],
     "tokenprune.ops": ["for in range(60)"],  # halves of an interval
     # a recurrence over frames, a few numbers each on the host, and the way back through its scenes

@@ -89,6 +89,8 @@ def check(result: dict[str, Any], depth: int) -> None:
             row["strategy"]["visual_tokens_per_layer"] == row["oracle"]["visual_tokens_per_layer"]
         )
         free = ("strategy_over_vanilla_prefill", "probe_over_vanilla_prefill")
+        towerless = row["strategy"]["vision_ms"] == 0
+        assert (row["ratios"].pop("vision_over_floor") is None) == towerless
         assert all(
             ratio > 0 or (name in free and ratio == 0) for name, ratio in row["ratios"].items()
         )

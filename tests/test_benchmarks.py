@@ -51,9 +51,10 @@ def test_the_page_of_results_is_made_of_what_a_bench_wrote(
     lines = list(efficiency.page())
     tables = [line for line in lines if line.startswith("|")]
     systems, strategies = tables[:9], tables[9:]
-    assert {line.count("|") for line in systems} == {11} and {
+    # made-up features have no tower, and so no floor of one
+    assert {line.count("|") for line in systems} == {14} and {
         line.count("|") for line in strategies
-    } == {15}
+    } == {17}
     assert [line.split(" | ")[0] for line in strategies[2:]] == ["| dycoke", "| fastv+dytok"]
     assert "| full model | 36 | 0.0 | 0.0 | 0.0 |" in systems[2]
     assert any(
@@ -77,6 +78,50 @@ def test_the_page_of_results_is_made_of_what_a_bench_wrote(
     assert not any("cpu_tower" in line for line in lines), (
         "what was not measured is not on the page"
     )
+
+
+def test_a_version_stands_beside_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    gpu = __import__("gpu")
+    old = json.loads((gpu_folder() / "gpu-dycoke" / "bench.json").read_text())
+    (tmp_path / "before-dycoke.json").write_text(json.dumps(old))
+    assert list(gpu.changes(tmp_path)) == [], "nothing came after it"
+    new = gpu.current(old)
+    assert gpu.current(new) is new, "what has its names of today stays"
+    new["environment"]["device_name"] = "H200"
+    for line in ("vanilla", "oracle", "random", "strategy"):
+        new["rows"][0][line] |= {"strategy_ms": 3.25, "prefill_over_floor": 1.5}
+    (tmp_path / "after-dycoke.json").write_text(json.dumps(new))
+    told = "\n".join(gpu.changes(tmp_path))
+    assert "32 frames, batch 1, 2 new tokens" in told and "H200, torch 2.11.0" in told
+    rows = [line.split(" | ") for line in told.splitlines() if line.startswith("| dycoke")]
+    (row,) = rows
+    assert row[1] == "5.9 → 3.2" and row[3] == "78.5 → 78.5" and row[7] == "1.50"
+    (tmp_path / "before-dycoke.json").unlink()
+    assert list(gpu.changes(tmp_path)) == [], "nothing came before it"
+
+
+def test_figures_of_an_earlier_gpu_keep_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    gpu = __import__("gpu")
+    found = {title: result for title, result, _ in gpu.earlier(gpu_folder())}
+    assert len(found) == 3 and all("before this work" in title for title in found)
+    (dytok,) = (result for title, result in found.items() if "quarter" in title)
+    guided, zipped = dytok["rows"]
+    assert (guided["spec"], zipped["spec"]) == ("dytok+visionzip", "visionzip")
+    assert guided["strategy"]["layer_average_tokens"] == 1568
+    over = guided["strategy"]["exact_prefill_flops"] / guided["vanilla"]["exact_prefill_flops"]
+    assert guided["ratios"]["exact_prefill_over_vanilla"] == pytest.approx(over)
+    assert guided["ratios"]["ttft_speedup"] < 1 < zipped["ratios"]["ttft_speedup"]
+    page = (gpu_folder().parent / "efficiency.md").read_text()
+    assert page.count("Taken on 2026-11-27 with revision 3cf17da") == 3
+    assert page.count("before the work on own time") == 3
+
+
+def gpu_folder() -> Path:
+    return BENCHMARKS.parent / "docs" / "results" / "efficiency"
 
 
 def test_the_committed_page_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:

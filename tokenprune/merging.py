@@ -5,6 +5,7 @@ Axes as in `ops`, and `c` centres, `k` key width, `b` members of a centre, `q` s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,32 +13,38 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import ops
+from tokenprune import hosted, ops
 from tokenprune.precision import exact
 
 BLOCK = 256  # rows that are compared at once
 
 
 @exact
-@torch.no_grad()  # it ranks, and is written in place
+@torch.no_grad()  # it ranks
 def to_reference(
-    features: Float[Tensor, "f n d"], reference: Int[Tensor, "f"], window: int
+    features: Float[Tensor, "f n d"], reference: Sequence[int]
 ) -> Float[Tensor, "f n"]:
-    """Cosine in float32 of every token with the token in the same place of frame `reference[f]`.
+    """Cosine in float32 of every token with the token in the same place of its reference.
 
-    Frames come in windows of `window`, and a frame refers to one of its own window.
+    Frames come in windows as long as `reference`, which has one frame of the window for each; the
+    last window may be shorter.
     """
-    product, square = features.new_empty(2, *features.shape[:2], dtype=torch.float32)
+    window = len(reference)
+    whole = len(features) // window * window
+    if 0 < whole < len(features):
+        rest = to_reference(features[whole:], reference[: len(features) - whole])
+        return torch.cat([to_reference(features[:whole], reference), rest])
+    if not whole:
+        window = len(features)
     # One Gram matrix per place reads each token once. Windows are few, and each is a strided view:
     # nothing is copied.
-    for start in range(0, len(features), window):
-        rows = slice(start, start + window)
-        places = features[rows].float().transpose(0, 1)
-        gram = places @ places.mT
-        column = (reference[rows] - start).expand(len(gram), -1).unsqueeze(2)
-        product[rows] = gram.gather(2, column).squeeze(2).T
-        square[rows] = gram.diagonal(dim1=1, dim2=2).T
-    return ops.cosine_of(product, square, square.index_select(0, reference))
+    places = [part.float().transpose(0, 1) for part in features.split(window)]
+    pairs = torch.stack([torch.bmm(part, part.mT) for part in places]).flatten(2).transpose(1, 2)
+    frames, others = range(window), reference[:window]
+    each = zip((*frames, *frames, *others), (*others, *frames, *others), strict=True)
+    rows = hosted.sent([one * window + other for one, other in each], features.device)
+    found = pairs.index_select(1, rows).unflatten(1, (3, window))
+    return ops.cosine_of(*found.unbind(1)).flatten(0, 1)
 
 
 @torch.no_grad()  # it ranks

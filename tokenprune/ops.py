@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, overload
 
 import torch
-from jaxtyping import Bool, Float, Int, Integer, Shaped
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 from torch.nn import functional
+
+from tokenprune import hosted
+from tokenprune.apportioning import apportioned
+from tokenprune.ragged import by_frame as by_frame
+from tokenprune.ragged import by_row, cells, real, starts, widest
 
 Rounding = Literal["even", "down", "up"]
 
@@ -41,6 +47,10 @@ def count(
     if not isinstance(keep, Tensor) and not 0.0 <= keep <= 1.0:
         raise ValueError(f"a kept fraction lies between 0 and 1, got {keep}")
     if isinstance(n, Tensor):
+        known = None if isinstance(keep, Tensor) else hosted.known(n)
+        if known is not None:
+            counted = partial(count, keep=keep, rounding=rounding, times=times)
+            return hosted.sent([*map(counted, known)], n.device)
         exact = n.double() * keep * times
         rounded = {"even": exact.round, "down": exact.trunc, "up": exact.ceil}[rounding]()
         return rounded.long().minimum(n)
@@ -130,6 +140,17 @@ def evenly_spaced(valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]) -> Bool[
     return valid & (before < upto)
 
 
+def spaced_rows(counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]) -> Int[Tensor, "k"]:
+    """Row numbers of `budget[f]` evenly spaced rows of each frame, as `evenly_spaced` has them."""
+    there, asked, device = hosted.numbers(counts), hosted.numbers(budget), counts.device
+    if len({*there}) == len({*asked}) == 1 and asked[0]:
+        place = torch.arange(1, 2 * asked[0], 2, device=device) * there[0] // (2 * asked[0])
+        first = torch.arange(0, sum(there), there[0], device=device).unsqueeze(-1)
+        return (first + place).flatten()
+    valid = real(counts, widest(counts))
+    return marked(by_row(evenly_spaced(valid, budget), counts), sum(asked))
+
+
 def outliers(scores: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"]) -> Int[Tensor, "f"]:
     """How many scores of each frame lie above `Q3 + 1.5 (Q3 - Q1)`; at least one."""
     real = scores.double().masked_fill(~valid, torch.nan)
@@ -190,72 +211,47 @@ def apportion(
     Raises ValueError for weights that are negative, not finite or all zero, and for a total the
     caps cannot hold.
     """
-    # a few numbers and many decisions about them: on the host, whatever device asks
-    device, weights, cap = weights.device, weights.float().cpu(), cap.cpu()
-    mass, most = weights.sum(), int(cap.sum())
-    if not 0 <= total <= most:
-        raise ValueError(
-            f"{total} tokens do not fit: {len(cap)} frames hold at most {most} under their caps, "
-            "raise the cap or keep fewer tokens"
-        )
-    if not (float(mass) > 0 and float(weights.min()) >= 0 and float(weights.max()) < math.inf):
-        raise ValueError("frame weights must be finite, not negative and not all zero")
-    ideal = weights / mass * total
-    floor = ideal.floor()
-    share, by_remainder = floor.long(), ranking(ideal - floor)
-    left = total - int(share.sum())
-    if left < 0:  # float32 rounding made the floors too large: the smallest remainders give way
-        share = share - _in_turns(share, by_remainder.flip(0), -left)
-    elif follow == "released":
-        share[by_remainder[:left]] += 1
-    else:
-        share = share + _in_turns((cap - share).clamp(min=0), by_remainder, left)
-    within = share.minimum(cap)
-    if excess := int((share - within).sum()):
-        within = within + _in_turns(cap - within, ranking(weights), excess)
-    return within.to(device)
+    numbers = hosted.numbers(weights.float()), total, hosted.numbers(cap), follow
+    return hosted.sent(apportioned(*numbers), cap.device)
 
 
-def _in_turns(room: Int[Tensor, "f"], order: Int[Tensor, "f"], amount: int) -> Int[Tensor, "f"]:
-    """`amount` tokens dealt one at a time in `order`, round after round, to whoever has room."""
-    # in closed form
-    level = torch.arange(int(room.max()) + 1 if len(room) else 1, device=room.device)
-    given_by_level = room.unsqueeze(-1).minimum(level).sum(0)
-    full_rounds = int(torch.searchsorted(given_by_level, amount, right=True)) - 1
-    given = room.clamp(max=full_rounds)
-    waiting = order[room[order] > full_rounds]
-    given[waiting[: amount - int(given.sum())]] += 1
-    return given
+def capped(numbers: Int[Tensor, "f"], most: int) -> Int[Tensor, "f"]:
+    """The numbers, at most `most` each; on the host where it knows them."""
+    if (known := hosted.known(numbers)) is None:
+        return numbers.clamp(max=most)
+    return hosted.sent([*map(partial(min, most), known)], numbers.device)
 
 
 def evenly(total: int, cap: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
     """`total` tokens spread over frames as evenly as their capacities allow."""
-    return apportion(torch.ones(len(cap), device=cap.device), total, cap)
+    return hosted.sent(apportioned([1.0] * len(cap), total, hosted.numbers(cap)), cap.device)
 
 
-def by_frame(
-    values: Shaped[Tensor, "n *d"], counts: Int[Tensor, "f"]
-) -> tuple[Shaped[Tensor, "f m *d"], Bool[Tensor, "f m"]]:
-    """Frame-major rows as `[frames, largest frame, ...]` with the mask of real rows.
+def top_rows(
+    scores: Float[Tensor, "f m"], counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]
+) -> Int[Tensor, "k"]:
+    """Row numbers, in order, of the `budget[f]` largest scores of each frame; ties: lower index.
 
-    A view where frames are equal. Never narrower than one, so that no reduction over a frame is
-    over nothing.
+    `scores` are rows by frame, as `by_frame` has them.
     """
-    largest = max(1, int(counts.max()) if len(counts) else 0)
-    valid = torch.arange(largest, device=values.device) < counts.unsqueeze(-1)
-    if largest * len(counts) == len(values):
-        return values.unflatten(0, (len(counts), largest)), valid
-    padded = values.new_zeros(len(counts), largest, *values.shape[1:])
-    padded[valid] = values
-    return padded, valid
+    asked, width, there = hosted.numbers(budget), scores.shape[1], hosted.total(counts)
+    if there == scores.numel() and len({*asked}) == 1:
+        first = torch.arange(0, there, width, device=scores.device).unsqueeze(-1)
+        order = ranking(scores)[:, : asked[0]].sort().values
+        return (order + first).flatten()
+    valid = None if there == scores.numel() else real(counts, width)
+    return marked(by_row(keep_top(scores, budget, valid), counts), sum(asked))
 
 
 def leading(
     order: Int[Tensor, "f m"], counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]
 ) -> Int[Tensor, "k"]:
     """Row numbers of the first `budget[f]` entries of each frame's `order`, frame after frame."""
-    first = torch.arange(order.shape[-1], device=order.device) < budget.unsqueeze(-1)
-    return (order + (counts.cumsum(0) - counts).unsqueeze(-1))[first]
+    asked = hosted.numbers(budget)
+    rows = order + starts(counts).unsqueeze(-1)
+    if len({*asked}) == 1:
+        return rows[:, : asked[0]].flatten()
+    return rows.flatten().index_select(0, cells(budget, order.shape[1]))
 
 
 def pool2d(

@@ -7,96 +7,22 @@ key/value heads, `e` head width.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops
+from tokenprune import hosted, ops
 from tokenprune.errors import StrategyError
+from tokenprune.reading import Heads as Heads
+from tokenprune.reading import Reading as Reading
+from tokenprune.reading import Recorded as Recorded
 
 TEXT = -1  # the frame of a row that is not visual
 OTHER = -2  # where a video is asked about, the frame of rows of another one
 BESIDE = -1  # the slot of a row that belongs to a video without being a token of it: a newline
-
-Heads = Literal["mean", "max"]
-
-
-class Reading(ABC):
-    """What the language model says of a view's rows; nothing is computed until it is read."""
-
-    @property
-    @abstractmethod
-    def hidden(self) -> Float[Tensor, "s d"]:
-        """Hidden states that are about to enter the layer."""
-
-    @property
-    @abstractmethod
-    def normed(self) -> Float[Tensor, "s d"]:
-        """The same behind the language model's final norm, as its head reads hidden states."""
-
-    @property
-    @abstractmethod
-    def keys(self) -> Float[Tensor, "s g e"]:
-        """Keys of the layer below, after RoPE."""
-
-    @property
-    @abstractmethod
-    def inputs(self) -> Float[Tensor, "p d"]:
-        """What entered layer 0, all rows of the prompt; a view's `position` counts them."""
-
-    @abstractmethod
-    def attend(self, rows: Int[Tensor, "r"], heads: Heads = "mean") -> Float[Tensor, "s"]:
-        """Attention of `rows` in the layer below, see `SequenceView.attend`."""
-
-    @abstractmethod
-    def last(self) -> Float[Tensor, "s"]:
-        """That of the last row, mean over heads."""
-
-
-class Recorded(Reading):
-    """A reading that is written out, for a stage that is tried without a model.
-
-    What was left out raises StrategyError when it is read. `queries` are what `attend` needs beside
-    `keys`.
-    """
-
-    def __init__(
-        self,
-        hidden: Float[Tensor, "s d"] | None = None,
-        normed: Float[Tensor, "s d"] | None = None,
-        keys: Float[Tensor, "s g e"] | None = None,
-        inputs: Float[Tensor, "p d"] | None = None,
-        queries: Float[Tensor, "s h e"] | None = None,
-    ) -> None:
-        self._hidden, self._normed, self._inputs = hidden, normed, inputs
-        self._keys, self._queries = keys, queries
-
-    @property
-    def hidden(self) -> Float[Tensor, "s d"]:
-        return _present("hidden", self._hidden)
-
-    @property
-    def normed(self) -> Float[Tensor, "s d"]:
-        return _present("normed", self._normed)
-
-    @property
-    def keys(self) -> Float[Tensor, "s g e"]:
-        return _present("keys", self._keys)
-
-    @property
-    def inputs(self) -> Float[Tensor, "p d"]:
-        return _present("inputs", self._inputs)
-
-    def attend(self, rows: Int[Tensor, "r"], heads: Heads = "mean") -> Float[Tensor, "s"]:
-        queries = _present("queries", self._queries)
-        return ops.attended(queries[rows], self.keys, queries.shape[-1] ** -0.5, rows, heads)
-
-    def last(self) -> Float[Tensor, "s"]:
-        return self.attend(torch.tensor([len(self.keys) - 1], device=self.keys.device))
 
 
 @dataclass(frozen=True)
@@ -122,6 +48,8 @@ class SequenceView:
             to its last row, is of the video, and 0
         seen: how many visual rows each layer below `layer` saw, on the host; left out: not known
         reading: where everything else is read
+        rows: indices of the visual rows, ascending; left out: looked up in `frame`
+        words: indices of the rows that are `behind` the video; left out: looked up
     """
 
     frame: Int[Tensor, "s"]
@@ -136,6 +64,8 @@ class SequenceView:
     reading: Reading | None = None
     place: Int[Tensor, "s"] = field(default_factory=lambda: _UNREAD)
     entered: Int[Tensor, "p"] = field(default_factory=lambda: _UNREAD)
+    rows: Int[Tensor, "v"] = field(default_factory=lambda: _UNREAD)
+    words: Int[Tensor, "w"] = field(default_factory=lambda: _UNREAD)
 
     def __post_init__(self) -> None:
         _forget_unread(self)
@@ -150,6 +80,10 @@ class SequenceView:
             value = self._numbered()
         elif name == "place":
             value = torch.arange(len(self.frame), device=self.frame.device)
+        elif name == "rows":
+            value = ops.marked(self.visual, self.total)
+        elif name == "words":
+            value = self.behind.nonzero().squeeze(-1)
         elif name == "entered":
             rows = int(self.position.max()) + 1 if len(self.position) else 0
             value = self.frame.new_zeros(rows).index_fill(0, self.position[~self.visual], TEXT)
@@ -160,13 +94,10 @@ class SequenceView:
 
     def _numbered(self) -> Int[Tensor, "s"]:
         """The place of each visual row among those of its frame; 0 on text."""
-        visual = self.visual
-        own, counts = self.frame[visual], self.counts
+        rows, counts = self.rows, self.counts
         before = counts.cumsum(0) - counts
-        place = torch.arange(len(own), device=own.device)
-        slot = torch.zeros_like(self.frame)
-        slot[visual] = place - before[own]
-        return slot
+        place = torch.arange(len(rows), device=rows.device)
+        return torch.zeros_like(self.frame).scatter(0, rows, place - before[self.frame[rows]])
 
     @property
     def visual(self) -> Bool[Tensor, "s"]:
@@ -176,8 +107,10 @@ class SequenceView:
     def behind(self) -> Bool[Tensor, "s"]:
         """Text rows behind the last visual row that there ever was: the question.
 
-        Newlines of the video are not, nor are other videos.
+        Newlines of the video are not, nor are other videos. `words` are the same as indices.
         """
+        if "words" in vars(self):
+            return torch.zeros_like(self.visual).index_fill(0, self.words, True)
         if "entered" in vars(self):
             row = torch.arange(len(self.entered), device=self.entered.device)
             last = torch.where(self.entered >= 0, row, -1).max()
@@ -190,7 +123,12 @@ class SequenceView:
     @property
     def counts(self) -> Int[Tensor, "f"]:
         """Visual rows per frame."""
-        return torch.bincount(self.frame[self.visual], minlength=self.frames)
+        return hosted.counts(self.frame, self.frames)
+
+    @property
+    def total(self) -> int:
+        """Visual rows that are left."""
+        return hosted.total(self.counts)
 
     @property
     def available(self) -> Int[Tensor, "f"]:
@@ -200,7 +138,7 @@ class SequenceView:
     @property
     def full(self) -> int:
         """Visual rows that entered layer 0; those of the view where `seen` is not known."""
-        return int(self.seen[0] if len(self.seen) else self.visual.sum())
+        return hosted.numbers(self.seen)[0] if len(self.seen) else self.total
 
     @property
     def hidden(self) -> Float[Tensor, "s d"]:
@@ -235,17 +173,22 @@ class SequenceView:
 
     def quota_of(self, scores: Float[Tensor, "s"], number: int) -> Int[Tensor, "f"]:
         """How many of each frame are among the `number` visual rows with the largest scores."""
-        visual = self.visual
-        top = ops.keep_top(scores[visual], number)
-        return torch.bincount(self.frame[visual][top], minlength=self.frames)
+        rows = self.rows
+        top = ops.keep_top(scores.index_select(0, rows), number)
+        frame = torch.where(top, self.frame.index_select(0, rows), TEXT)
+        return hosted.note_total(hosted.counts(frame, self.frames), number)
 
     def keep_top(self, scores: Float[Tensor, "s"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         """Marks all text and, of frame f, the `budget[f]` visual rows with the largest scores."""
-        visual = self.visual
-        padded, valid = ops.by_frame(scores[visual], self.counts)
-        kept = ~visual
-        kept[visual] = ops.keep_top(padded, budget, valid)[valid]
-        return kept
+        rows, total = self.rows, hosted.total(budget)
+        if total == self.total:
+            return torch.ones_like(self.visual)
+        frame = self.frame.index_select(0, rows)
+        order = ops.ranking_by_tier(frame, scores.index_select(0, rows))
+        end = (self.counts.cumsum(0) - self.counts + budget).index_select(0, frame)
+        # in this order frames stand one after another, as they do among the rows
+        kept = torch.arange(len(rows), device=rows.device) < end
+        return self.visual.logical_not().scatter(0, rows.index_select(0, order), kept)
 
     def _read(self, what: str) -> Reading:
         if self.reading is None:
@@ -271,12 +214,6 @@ class Survivors(NamedTuple):
 
 
 _UNREAD: Any = object()
-
-
-def _present(name: str, part: Tensor | None) -> Tensor:
-    if part is None:
-        raise StrategyError(f"this reading has no {name}: write Recorded(..., {name}=...)")
-    return part
 
 
 def _forget_unread(value: Any) -> None:

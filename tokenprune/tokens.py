@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tokenprune import hosted, ops
 from tokenprune.sequence import TEXT as TEXT
 from tokenprune.sequence import SequenceView as SequenceView
 from tokenprune.sequence import Survivors as Survivors
@@ -133,12 +134,12 @@ class VisualTokens:
     @property
     def counts(self) -> Int[Tensor, "f"]:
         """Tokens per frame."""
-        return torch.bincount(self.frame, minlength=self.frames)
+        return hosted.counts(self.frame, self.frames)
 
     @property
     def available(self) -> Int[Tensor, "f"]:
         """The most tokens that each frame can keep."""
-        return self.counts if self.room is None else self.counts.clamp(max=self.room)
+        return self.counts if self.room is None else ops.capped(self.counts, self.room)
 
     def __getitem__(self, rows: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> VisualTokens:
         """The tokens at `rows`, a mask or indices in the wanted order; without `members`.
@@ -146,9 +147,9 @@ class VisualTokens:
         No copy when a mask keeps everything.
         """
         if rows.dtype == torch.bool:
-            if bool(rows.all()):
-                return self
             rows = rows.nonzero().squeeze(-1)
+            if len(rows) == len(self):
+                return self
         parts = {name: getattr(self, name) for name in PER_TOKEN}
         chosen = {
             name: part if part is None else part.index_select(0, rows)
@@ -156,13 +157,28 @@ class VisualTokens:
         }
         return replace(self, members=None, **chosen)
 
+    def keep_top(self, scores: Float[Tensor, "f m"], budget: Int[Tensor, "f"]) -> VisualTokens:
+        """Of frame f the `budget[f]` tokens with the largest scores (ties: lower index), in order.
+
+        `scores` are by frame, as `ops.by_frame` has them. No copy where everything stays.
+        """
+        if hosted.total(budget) == len(self):
+            return self
+        return self[ops.top_rows(scores, self.counts, budget)]
+
     def dense(self) -> Float[Tensor, "f c d"]:
         """Features on the full grid, zero where no token is (similar to nothing); read only."""
-        grid = torch.arange(self.cells, device=self.slot.device).repeat(self.frames)
-        if torch.equal(self.slot, grid):
+        if hosted.is_grid(self.slot):
             return self.features.unflatten(0, (self.frames, self.cells))
         full = self.features.new_zeros(self.frames, self.cells, self.features.shape[-1])
         return full.index_put_((self.frame, self.slot), self.features)
+
+    def of_cells(self, values: Float[Tensor, "f c"]) -> Float[Tensor, "f m"]:
+        """The tokens' own of what every cell has, by frame as `ops.by_frame` has it."""
+        if hosted.is_grid(self.slot):
+            return values
+        own = values.flatten().index_select(0, self.frame * self.cells + self.slot)
+        return ops.by_frame(own, self.counts)[0]
 
     def with_features(
         self, features: Float[Tensor, "n d"], members: Int[Tensor, "i"] | None = None

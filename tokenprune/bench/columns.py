@@ -45,6 +45,16 @@ FIGURES = (
     Figure("ttft_ms", "TTFT", "prepared pixels to the first token on the CPU", unit="ms"),
     Figure("decode_ms_per_token", "decode", "a decoding step", unit="ms/token"),
     Figure("total_ms", "total", "the file to the last token", unit="ms"),
+    Figure("vision_floor_ms", "vision\nfloor", "the least that the vision part takes", unit="ms"),
+    Figure("prefill_floor_ms", "prefill\nfloor", "the least that the prefill takes", unit="ms"),
+    Figure("decode_floor_ms", "decode\nfloor", "the least that a step takes", unit="ms/token"),
+    Figure(
+        "decode_cache_share",
+        "cache\nshare",
+        "of the bytes that a decoding step reads, those of keys and values",
+        unit="%",
+        scale=0.01,
+    ),
     Figure("decode_tokens_per_s", "", "new tokens of the whole batch in a second"),
     Figure(
         "peak_memory_bytes",
@@ -74,6 +84,14 @@ FIGURES = (
         scale=1e9,
     ),
     Figure("exact_prefill_flops", "", "the LLM's part of it before the first token"),
+)
+
+
+# times over their floors, of every system: `prefill` is with strategy and probe, as over the oracle
+OVER_FLOOR = (
+    Figure("vision_over_floor", "vision\n/ floor", "tower and projector", digits=".2f"),
+    Figure("prefill_over_floor", "prefill\n/ floor", "strategy and probe included", digits=".2f"),
+    Figure("decode_over_floor", "decode\n/ floor", "of a decoding step", digits=".2f"),
 )
 
 

@@ -6,13 +6,13 @@ much.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from transformers import PreTrainedConfig
 
+from tokenprune.bench.attended import keys_of_a_step, pairs, widths, windows
 from tokenprune.bench.towers import Grid, Tower, own_grid, project
 from tokenprune.flops import Decoder, Number, c2, dycoke, prefill
 
@@ -94,12 +94,10 @@ def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None =
     which its time has.
     """
     text = config.get_text_config()
-    windows = _windows(text)
-    seen = [work.text + x for x in work.layers]
-    read = [work.text + x for x in work.decode]
+    seen, reach = _rows(work), windows(text)
     steps = work.generated - 1
-    at_prefill = [min(rows, window) for rows, window in zip(seen, windows, strict=True)]
-    at_step = [_step_keys(rows, steps, window) for rows, window in zip(read, windows, strict=True)]
+    at_prefill = [min(rows, window) for rows, window in zip(seen, reach, strict=True)]
+    at_step = step_keys(config, work)
     tower, projector = _vision(config, work)
     probe = _probe(guide or config, work)
     if guide is not None:
@@ -111,30 +109,35 @@ def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None =
         probe=probe,
         prefill=_layers(text, seen, at_prefill),
         lm_head=work.generated * head,
-        decode=steps * _layers(text, [1] * len(read), at_step),
+        decode=steps * _layers(text, [1] * len(at_step), at_step),
     )
 
 
-def _windows(text: PreTrainedConfig) -> list[Number]:
-    """How many rows a row of each layer attends to at most: no end but in sliding layers."""
-    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
-    width = getattr(text, "sliding_window", None) or math.inf
-    return [width if kind == "sliding_attention" else math.inf for kind in kinds]
+def skipped(config: PreTrainedConfig, work: Work) -> Number:
+    """Multiply-adds of the prefill in `exact` that a causal kernel need not do.
+
+    Those of queries and keys that come later than they.
+    """
+    text = config.get_text_config()
+    (q, _), seen = widths(text), zip(_rows(work), windows(text), strict=True)
+    return 2 * q * sum(rows * min(rows, window) - pairs(rows, window) for rows, window in seen)
 
 
-def _step_keys(rows: Number, steps: int, window: Number) -> Number:
-    """Rows that a decoding step attends to, its own included: mean over steps."""
-    if rows + steps <= window:
-        return rows + (steps + 1) / 2
-    reached = [min(rows + step, window) for step in range(1, steps + 1)]
-    return statistics.fmean(reached) if reached else 0
+def step_keys(config: PreTrainedConfig, work: Work) -> list[Number]:
+    """Rows that each layer reads in a decoding step, its own included: mean over steps."""
+    steps, reach = work.generated - 1, windows(config.get_text_config())
+    seen = zip(work.decode, reach, strict=True)
+    return [keys_of_a_step(work.text + rows, steps, window) for rows, window in seen]
 
 
-def _widths(text: PreTrainedConfig) -> tuple[int, int]:
-    """Of all query heads side by side, and of all key/value heads."""
-    heads = text.num_attention_heads
-    head = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return heads * head, (getattr(text, "num_key_value_heads", None) or heads) * head
+def cached_row(config: PreTrainedConfig) -> int:
+    """Numbers that one layer of the language model keeps of one row: its key and its value."""
+    return 2 * widths(config.get_text_config())[1]
+
+
+def _rows(work: Work) -> list[Number]:
+    """Of each layer at prefill, text included."""
+    return [work.text + rows for rows in work.layers]
 
 
 def _layers(text: PreTrainedConfig, rows: Sequence[Number], keys: Sequence[Number]) -> Number:
@@ -145,7 +148,7 @@ def _layers(text: PreTrainedConfig, rows: Sequence[Number], keys: Sequence[Numbe
 
 def _layer(text: PreTrainedConfig, layer: int, rows: Number, keys: Number) -> Number:
     """One decoder layer over `rows` rows that each attend to `keys`."""
-    d, (q, kv) = text.hidden_size, _widths(text)
+    d, (q, kv) = text.hidden_size, widths(text)
     products = 2 * d * q + 2 * d * kv + _feed_forward(text, layer)
     return rows * products + 2 * rows * keys * q
 
@@ -164,7 +167,7 @@ def _probe(config: PreTrainedConfig, work: Work) -> Number:
     if not work.probe_layers:
         return 0
     text, rows = config.get_text_config(), work.text + work.full
-    (q, kv), below = _widths(text), _windows(text)[: work.probe_layers - 1]
+    (q, kv), below = widths(text), windows(text)[: work.probe_layers - 1]
     whole = _layers(text, [rows] * len(below), [min(rows, window) for window in below])
     return whole + rows * text.hidden_size * (q + 2 * kv)
 

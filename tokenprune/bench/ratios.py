@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenprune.bench.columns import Figure
+from tokenprune.bench.columns import OVER_FLOOR, Figure
 from tokenprune.bench.reading import Reading
 from tokenprune.results.column import Column
 
@@ -105,8 +105,8 @@ RATIOS = (
     _over("ttft_over_oracle", "TTFT\n/ oracle", _time("ttft_ms"), "oracle"),
     _over("decode_over_vanilla", "decode\n/ full", _time("decode_ms_per_token"), "vanilla"),
     _over("decode_over_oracle", "decode\n/ oracle", _time("decode_ms_per_token"), "oracle"),
-    _over("memory_over_vanilla", "peak memory\n/ full", _peak, "vanilla"),
-    _over("memory_over_oracle", "peak memory\n/ oracle", _peak, "oracle"),
+    _over("memory_over_vanilla", "peak\nmemory\n/ full", _peak, "vanilla"),
+    _over("memory_over_oracle", "peak\nmemory\n/ oracle", _peak, "oracle"),
     _over("kv_over_vanilla", "KV\n/ full", _cache, "vanilla"),
     _over("kv_over_oracle", "KV\n/ oracle", _cache, "oracle"),
 )
@@ -121,6 +121,7 @@ COUNTED = (
     ),
     Figure("exact_prefill_over_vanilla", "exact FLOPs\n/ full", "likewise", **_PERCENT),
 )
+EVERY = (*RATIOS, *OVER_FLOOR, *COUNTED)  # all that a row says of its strategy
 SPEC = Column("spec", "strategy", "methods joined by +", str)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from tokenprune.bench.columns import OVER_FLOOR
 from tokenprune.bench.inputs import Inputs
+from tokenprune.bench.limits import Limits
 from tokenprune.bench.operations import Work, exact, papers, papers_prefill
 from tokenprune.bench.ratios import LINES, RATIOS, Lines, counted
 from tokenprune.bench.reading import TIMES, Reading, Seen
@@ -20,11 +22,17 @@ Figures = dict[str, Any]
 
 
 def row(
-    spec: str, lines: Lines, inputs: Inputs, tokens: int, guide: PreTrainedConfig | None
+    spec: str,
+    lines: Lines,
+    inputs: Inputs,
+    tokens: int,
+    guide: PreTrainedConfig | None,
+    limits: Limits,
 ) -> dict[str, Any]:
     """Everything about one strategy that made `tokens` tokens; `guide` is an assistant's."""
-    figures = {name: line_figures(lines[name], inputs, tokens, guide) for name in LINES}
+    figures = {name: line_figures(lines[name], inputs, tokens, guide, limits) for name in LINES}
     ratios = {ratio.name: ratio.over(lines) for ratio in RATIOS}
+    ratios |= {column.name: figures["strategy"][column.name] for column in OVER_FLOOR}
     ratios |= counted(figures["strategy"], figures["vanilla"])
     return {"spec": spec, **figures, "ratios": ratios}
 
@@ -33,15 +41,23 @@ def line_figures(
     readings: Sequence[Reading],
     inputs: Inputs,
     tokens: int,
-    guide: PreTrainedConfig | None = None,
+    guide: PreTrainedConfig | None,
+    limits: Limits,
 ) -> Figures:
-    """Medians of times with the lowest and highest, memory, visual rows, operations per sample."""
+    """Medians of times with the lowest and highest, memory, visual rows, operations per sample.
+
+    And how far the times are above their floors.
+    """
     times = _times(readings, inputs)
     seen = readings[0].seen  # the same in every turn
     peaks = [reading.peak for reading in readings if reading.peak is not None]
     per_token = statistics.median(times["decode_ms_per_token"])
+    middle = {name: _median(values) for name, values in times.items()}
+    config, work = inputs.adapter.model.config, work_of(seen, inputs, tokens)
+    read_by = guide if seen.probe_layers else None
+    parts = exact(config, work, read_by)
     return {
-        **{name: _median(values) for name, values in times.items()},
+        **middle,
         "spread": {name: [min(values), max(values)] for name, values in times.items() if values},
         "peak_memory_bytes": round(statistics.median(peaks)) if peaks else None,
         "kv_bytes": round(readings[0].cache),
@@ -50,7 +66,12 @@ def line_figures(
         "decode_visual_tokens_per_layer": seen.decode,
         "decode_selection_changes": seen.changes,
         "decode_tokens_per_s": 1e3 * len(inputs.texts) / per_token,
-        **_operations(seen, inputs, tokens, guide if seen.probe_layers else None),
+        "papers_flops": papers(config, work, read_by),
+        "papers_prefill_flops": papers_prefill(config, work, read_by),
+        "exact_flops": parts.total,
+        "exact_prefill_flops": parts.llm,
+        "exact_flops_by_part": parts.as_dict(),
+        **limits.figures(config, work, parts, middle),
     }
 
 
@@ -67,20 +88,6 @@ def _times(readings: Sequence[Reading], inputs: Inputs) -> dict[str, list[float]
 
 def _median(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
-
-
-def _operations(
-    seen: Seen, inputs: Inputs, tokens: int, guide: PreTrainedConfig | None
-) -> dict[str, Any]:
-    config, work = inputs.adapter.model.config, work_of(seen, inputs, tokens)
-    parts = exact(config, work, guide)
-    return {
-        "papers_flops": papers(config, work, guide),
-        "papers_prefill_flops": papers_prefill(config, work, guide),
-        "exact_flops": parts.total,
-        "exact_prefill_flops": parts.llm,
-        "exact_flops_by_part": parts.as_dict(),
-    }
 
 
 def work_of(seen: Seen, inputs: Inputs, tokens: int) -> Work:

@@ -14,6 +14,8 @@ from tokenprune.bench import memory
 from tokenprune.bench.chart import chart
 from tokenprune.bench.config import BenchConfig
 from tokenprune.bench.inputs import Inputs, prepare
+from tokenprune.bench.limits import Limits
+from tokenprune.bench.machine import Machine, rates
 from tokenprune.bench.measure import settled
 from tokenprune.bench.plan import Plan, load_average, plan_bench
 from tokenprune.bench.rows import row
@@ -69,14 +71,18 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
     idle = 0 if assistant is None else memory.weights([assistant])
     inputs = prepare(config, adapt(settled(model)), plan.preparation, idle)
     lineup = line_up(plan.pipelines, inputs, config.new_tokens, config.seed, assistant)
+    measured = [rates(plan.device, model.dtype)]
     readings = take_turns(lineup.candidates, config.warmup, config.repeats)
+    measured.append(rates(plan.device, model.dtype))
+    limits = Limits.of(inputs.adapter, Machine.of(measured), config.batch)
     guide = None if assistant is None else assistant.config
     rows = [
-        row(spec, lines, inputs, config.new_tokens, guide)
+        row(spec, lines, inputs, config.new_tokens, guide, limits)
         for spec, lines in lines_of(lineup, readings, config.new_tokens).items()
     ]
     load = {"load_before": before, "load_after": load_average()}
-    return {"environment": _environment(plan, inputs, command) | load, "rows": rows}
+    where = {**_environment(plan, inputs, command), **load, "machine": limits.machine.as_dict()}
+    return {"environment": where, "rows": rows}
 
 
 def _environment(plan: Plan, inputs: Inputs, command: str) -> dict[str, Any]:

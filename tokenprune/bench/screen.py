@@ -9,30 +9,49 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tokenprune.bench.columns import FIGURES, SYSTEM, named
-from tokenprune.bench.ratios import COUNTED, RATIOS, SPEC
+from tokenprune.bench.columns import FIGURES, OVER_FLOOR, SYSTEM, named
+from tokenprune.bench.notes import about, choices
+from tokenprune.bench.ratios import COUNTED, EVERY, RATIOS, SPEC
 from tokenprune.bench.run import CHART, JSON, Done
 from tokenprune.results.column import Column
 from tokenprune.results.table import terminal
 
-# five columns each: what fits into 80 characters; the rest stands upright
-_SYSTEMS = ("layer_average_tokens", "ttft_ms", "decode_ms_per_token", "peak_memory_bytes")
-_RATIOS = ("prefill_speedup", "prefill_over_oracle", "decode_over_vanilla", "memory_over_oracle")
+# what fits into 80 characters; the rest stands upright
+_SYSTEMS = (
+    "layer_average_tokens",
+    "vision_over_floor",
+    "ttft_ms",
+    "decode_ms_per_token",
+    "decode_cache_share",
+    "peak_memory_bytes",
+)
+_RATIOS = (
+    "prefill_speedup",
+    "prefill_over_oracle",
+    "prefill_over_floor",
+    "decode_over_vanilla",
+    "decode_over_floor",
+    "memory_over_oracle",
+)
 # video and preprocessing are the same for all systems
 _COMMON = ("video_ms", "preprocess_ms")
-_ALL = [SYSTEM, *(one for one in FIGURES if one.heading and one.name not in _COMMON)]
+_ALL = [
+    SYSTEM,
+    *(one for one in FIGURES if one.heading and one.name not in _COMMON),
+    *OVER_FLOOR,
+]
 
 
 _NAME = Column("", "ratio", "of the strategy to one of its references", str)
 
 
 def measured(done: Done, everything: bool = False) -> RenderableType:
-    """What `tokenprune bench` prints at the end: what was found, five columns, and how it was
+    """What `tokenprune bench` prints at the end: what was found, a few columns, and how it was
     measured; `everything`: every figure, a table for each strategy.
     """
     rows, where = done.result["rows"], done.result["environment"]
     tables = [_upright(row) for row in rows] if everything else [_systems(rows), _ratios(rows)]
-    notes = (*_choices(rows, where), *_notes(where))
+    notes = (*choices(rows, where), *about(where))
     return Group(
         *(Text(line, style="bold", overflow="fold") for line in headline(rows)),
         *tables,
@@ -63,18 +82,22 @@ def _speed(ratio: float) -> str:
 def _systems(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """The full model, then each strategy above its references."""
     lines = list(system_lines(rows))
-    columns = [SYSTEM, *named(FIGURES, _SYSTEMS)]
-    return _foldable(terminal(lines, columns, sections=range(0, len(lines), 3)))
+    columns = [SYSTEM, *named((*FIGURES, *OVER_FLOOR), _SYSTEMS)]
+    return _one_each(terminal(lines, columns, sections=range(0, len(lines), 3)))
 
 
 def _ratios(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    lines = [{"spec": row["spec"], **row["ratios"]} for row in rows]
-    return _foldable(terminal(lines, [SPEC, *named((*RATIOS, *COUNTED), _RATIOS)]))
+    """Each strategy beside full model, oracle and floor; the full model has but a floor."""
+    lines = [{**rows[0]["vanilla"], "spec": "full model"}]
+    lines += [{"spec": row["spec"], **row["ratios"]} for row in rows]
+    columns = [SPEC, *named(EVERY, _RATIOS)]
+    return _one_each(terminal(lines, columns, sections=[0]))
 
 
-def _foldable(table: Table) -> Table:
-    """A pipeline of many parts is the only thing that may take several lines."""
-    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
+def _one_each(table: Table) -> Table:
+    """A line for each system: the name of a pipeline of many parts is cut, as it stands above."""
+    table.pad_edge = False
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "ellipsis"
     return table
 
 
@@ -105,62 +128,3 @@ def system_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         yield {**row["strategy"], "system": row["spec"]}
         yield {**row["oracle"], "system": "  dense oracle"}
         yield {**row["random"], "system": "  random"}
-
-
-def _choices(rows: Sequence[Mapping[str, Any]], where: Mapping[str, Any]) -> Iterator[str]:
-    """How often decode stages chose anew, and what a probe costs."""
-    for row in rows:
-        strategy = row["strategy"]
-        if (changes := strategy["decode_selection_changes"]) is not None:
-            yield (
-                f"{row['spec']}: its selection changed in {changes} of "
-                f"{where['new_tokens'] - 1} decoding steps."
-            )
-        if probe := strategy["probe_ms"]:
-            without = row["ratios"]["prefill_speedup_without_probe"]
-            yield (
-                f"{row['spec']}: its probe took {probe:.1f} ms; prefill speed-up without it "
-                f"{without:.2f}x."
-            )
-
-
-def _notes(where: Mapping[str, Any]) -> Iterator[str]:
-    """What was measured, and what the tables cannot say."""
-    made_up = where["vision"] == "random"
-    seen = "made-up features (no tower)" if made_up else f"video {where['video']}"
-    source = "with random weights" if where["weights"] == "random" else "from its checkpoint"
-    yield (
-        f"{where['model']} {source}, {where['dtype']} on {where['device_name']} "
-        f"({where['threads']} threads), {seen}: "
-        f"{_shown(where)}, batch {where['batch']}, "
-        f"{where['text_tokens']} text tokens, {where['new_tokens']} new ones, {where['repeats']} "
-        "turns."
-    )
-    yield (
-        "Times: medians, of the whole batch. Ratios: medians over turns; prefill ratios include "
-        "the strategy's time. "
-        "Oracle: the stock model given as many visual tokens, put together per layer where their "
-        "number changes. "
-        "FLOPs: multiply-adds per sample, of prefill and decoding."
-    )
-    if where["memory_method"] is not None:
-        yield f"Peak memory: {where['memory_method']}."
-    if where["load_before"] is not None:
-        yield _load(where)
-
-
-def _shown(where: Mapping[str, Any]) -> str:
-    """The video, at the LLM's input."""
-    frames, groups = where["frames"], where["llm_frames"]
-    tokens = f"of {where['tokens_per_frame']} tokens"
-    if groups == frames:
-        return f"{frames} frames {tokens}"
-    return f"{frames} frames in {groups} groups {tokens}"
-
-
-def _load(where: Mapping[str, Any]) -> str:
-    before, after, cores = where["load_before"][0], where["load_after"][0], where["cores"]
-    told = f"Load of the machine: {before} before, {after} after, {cores} cores."
-    if max(before, after - 1) > cores:
-        return f"{told} It was busy: measure again when it is not."
-    return told

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tokenprune import hosted
 from tokenprune.errors import StrategyError
 from tokenprune.guards import blame
 from tokenprune.guards.watch import watched
@@ -108,7 +109,10 @@ def quota(
     if asked.shape != available.shape or asked.device != available.device:
         raise breach(stage, "quota", f"{did} for {len(available)} frames", _QUOTA)
     asked = asked.long()
+    if not blame.foreign(type(stage)) and hosted.settled(asked):
+        return asked  # the laws in the tests have shown the rest
     wanted, there = torch.stack([asked, available]).tolist()
+    hosted.note(asked, wanted)
     if any(not 0 <= number <= most for number, most in zip(wanted, there, strict=True)):
         did = f"asks for {wanted} tokens per frame, there are {there}"
         raise breach(stage, "quota", did, _KEPT)
@@ -126,7 +130,9 @@ def weights(allocator: Any, frames: int, given: Any) -> Float[Tensor, "f"]:
     if not all(math.isfinite(value) and value >= 0 for value in values) or not any(values):
         short = [float(f"{value:.4g}") for value in values]
         raise breach(allocator, "weigh", f"returned {short}", _WEIGHTS)
-    return given.float()
+    return hosted.note(
+        given.float(), given.float().tolist() if given.dtype != torch.float32 else values
+    )
 
 
 def read_at_once(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import gt, lt
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import merging, ops
+from tokenprune import hosted, merging, ops, ragged
+from tokenprune.hosted import numbers
 from tokenprune.strategy import Adjustable, DecodeStage, Extent, StrategyError, VisionStage
 from tokenprune.tokens import SequenceView, VisualTokens
 
@@ -24,9 +27,7 @@ def similarity(features: Float[Tensor, "f n d"], anchors: bool = False) -> Float
     them uncompressed. An anchor f0, which only an allocator cuts, is its own; with `anchors`, the
     anchor before, and of the first one f1.
     """
-    frame = torch.arange(len(features), device=features.device)
-    reference = frame - frame % WINDOW + 2 * (frame % WINDOW == 3)
-    result = merging.to_reference(features, reference, WINDOW)
+    result = merging.to_reference(features, (0, 0, 0, 2))
     if anchors:
         result[WINDOW::WINDOW] = ops.cosine(features[WINDOW::WINDOW], features[:-WINDOW:WINDOW])
         result[0] = result[min(1, len(features) - 1)]
@@ -87,33 +88,27 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
         ops.fraction(f"{self.name}.prune", self.prune)
 
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
-        cut = ops.count(tokens.counts, 1.0 - self.merge, "down")
-        quota = torch.where(self._whole(tokens.frames).to(cut.device), tokens.counts, cut)
-        if self.follow == "paper":
-            return quota
-        if tokens.frames <= WINDOW:
+        if self.follow == "released" and tokens.frames <= WINDOW:
             raise StrategyError(
                 f"{self.name}.follow=released fails on {tokens.frames} frames as the authors' "
                 f"code does: sample more than {WINDOW}, or write {self.name}.follow=paper"
             )
-        quota[tokens.frames // 2 * 2 :] = 0
-        return quota
+        kept = map(partial(self._kept, tokens.frames), range(tokens.frames), numbers(tokens.counts))
+        return hosted.sent([*kept], tokens.frame.device)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        cut = budget < tokens.counts
-        resemblance = similarity(tokens.dense(), anchors=bool(cut[::WINDOW].any()))
-        distinct = -resemblance.flatten().index_select(0, tokens.frame * tokens.cells + tokens.slot)
-        distinct, valid = ops.by_frame(distinct, tokens.counts)
+        counts, cut = tokens.counts, [*map(lt, numbers(budget), numbers(tokens.counts))]
+        distinct = tokens.of_cells(-similarity(tokens.dense(), anchors=any(cut[::WINDOW])))
         if self.follow == "paper":
-            return tokens[ops.keep_top(distinct, budget, valid).masked_select(valid)]
-        whole = (self._whole(tokens.frames).to(cut.device) & ~cut).unsqueeze(-1)
-        return tokens[
-            ops.leading(ops.ranking(distinct.masked_fill(whole, 0), valid), tokens.counts, budget)
-        ]
+            return tokens.keep_top(distinct, budget)
+        anchors = map(partial(self._whole, tokens.frames), range(tokens.frames))
+        whole = hosted.sent([*map(gt, anchors, cut)], distinct.device).bool().unsqueeze(-1)
+        order = ops.ranking(distinct.masked_fill(whole, 0), ragged.real(counts, distinct.shape[1]))
+        return tokens[ops.leading(order, counts, budget)]
 
     def retaining(self, ratio: float, extent: Extent) -> DyCoke:
         alive = extent.frames if self.follow == "paper" else extent.frames // 2 * 2
-        whole = int(self._whole(extent.frames)[:alive].sum())
+        whole = sum(map(partial(self._whole, extent.frames), range(alive)))
         least, most = whole / extent.frames, alive / extent.frames
         if not least - 1e-9 <= ratio <= most:
             raise StrategyError(
@@ -124,17 +119,23 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
         # a hair more than these tokens: truncation loses one where the product falls short of them
         return replace(self, merge=max(0.0, 1.0 - tokens / extent.cells - 1e-9))
 
-    def _whole(self, frames: int) -> Bool[Tensor, "f"]:
-        """Frames that keep all tokens: anchors, and as released the last window's third frame."""
-        frame = torch.arange(frames)
-        third = (frame % WINDOW == 2) & (frame - 2 >= frames - WINDOW) & (self.follow == "released")
-        return (frame % WINDOW == 0) | third
+    def _kept(self, frames: int, frame: int, there: int) -> int:
+        """How many of its tokens a frame keeps."""
+        if self.follow == "released" and frame >= frames // 2 * 2:
+            return 0
+        keep = 1.0 if self._whole(frames, frame) else 1.0 - self.merge
+        return ops.count(there, keep, "down")
+
+    def _whole(self, frames: int, frame: int) -> bool:
+        """Whether it keeps all: anchors, and as released the last window's third frame."""
+        third = frame % WINDOW == 2 and frame - 2 >= frames - WINDOW
+        return frame % WINDOW == 0 or (third and self.follow == "released")
 
     def start(self) -> Memory:
         return Memory()
 
     def attend(self, view: SequenceView, state: Memory) -> tuple[Bool[Tensor, "s"], Memory]:
-        received = view.attention[view.visual]
+        received = view.attention.index_select(0, view.rows)
         selected = ops.keep_top(received, ops.count(len(received), 1.0 - self.prune, "down"))
         reference = received
         if state.selected is not None and state.reference is not None:
@@ -143,6 +144,5 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
             selected = torch.where(similar, held, selected)
             if self.reference == "last_update":
                 reference = torch.where(similar, state.reference, received)
-        visible = ~view.visual
-        visible[view.visual] = selected
+        visible = (~view.visual).scatter(0, view.rows, selected)
         return visible, Memory(selected, reference)

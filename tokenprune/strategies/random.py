@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tokenprune import ops
+from tokenprune import hosted, ops
 from tokenprune.strategy import Adjustable, Extent, VisionStage
 from tokenprune.tokens import VisualTokens
 
@@ -40,5 +40,8 @@ class Random(VisionStage, Adjustable, name="random"):
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         # on the host, so that every device draws the same
         draw = torch.rand(len(tokens), generator=torch.Generator().manual_seed(self.seed))
-        scores, valid = ops.by_frame(draw.to(tokens.frame.device), tokens.counts)
-        return tokens[ops.keep_top(scores, budget, valid)[valid]]
+        if hosted.total(budget) == len(tokens):
+            return tokens
+        counts = hosted.here(tokens.counts)
+        rows = ops.top_rows(ops.by_frame(draw, counts)[0], counts, hosted.here(budget))
+        return tokens[hosted.moved(rows, tokens.frame.device)]

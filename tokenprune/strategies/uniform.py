@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Int
 from torch import Tensor
 
-from tokenprune import ops
+from tokenprune import hosted, ops
 from tokenprune.strategy import Adjustable, Extent, VisionStage
 from tokenprune.tokens import VisualTokens
 
@@ -32,5 +32,6 @@ class Uniform(VisionStage, Adjustable, name="uniform"):
         return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        _, valid = ops.by_frame(tokens.slot, tokens.counts)
-        return tokens[ops.evenly_spaced(valid, budget)[valid]]
+        if hosted.total(budget) == len(tokens):
+            return tokens
+        return tokens[ops.spaced_rows(tokens.counts, budget)]

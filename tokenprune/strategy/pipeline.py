@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenprune import ops
+from tokenprune import hosted, ops
 from tokenprune.errors import StrategyError
 from tokenprune.guards import contract
 from tokenprune.strategy.composition import check, movable, named
@@ -149,9 +149,11 @@ class Pipeline:
                 f"{allocator.name}.weigh gives {len(weights)} weights for {len(quota)} frames: "
                 "give one per frame"
             )
-        cap = available if allocator.cap is None else available.clamp(max=allocator.cap)
+        cap = available
+        if allocator.cap is not None:
+            cap = ops.capped(available, allocator.cap)
         try:
-            return ops.apportion(weights.to(quota.device), int(quota.sum()), cap, allocator.follow)
+            return ops.apportion(weights, hosted.total(quota), cap, allocator.follow)
         except ValueError as error:
             raise StrategyError(
                 f"{allocator.name} cannot redistribute the budget of {stage.name}: {error}"

@@ -1,0 +1,128 @@
+"""Small tensors whose numbers the host knows without asking the device.
+
+Counts, quotas and budgets are tensors on the model's device, as every strategy takes and returns
+them. Where the host has made one it remembers what it holds, on the tensor itself, as long as
+nobody writes into it: a launch that depends on a number then waits for nothing. A tensor that
+somebody else has made is read once.
+
+Axes: `f` frames, `n` rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+_NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
+_COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
+
+
+def sent(numbers: Sequence[int], device: torch.device) -> Int[Tensor, "f"]:
+    """Whole numbers on a device, which is not waited for, and which the host goes on knowing."""
+    return note(moved(torch.tensor([*numbers], dtype=torch.long), device), numbers)
+
+
+def moved(tensor: Shaped[Tensor, "*s"], device: torch.device) -> Shaped[Tensor, "*s"]:
+    """A tensor of the host on a device, which is not waited for."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()  # from other memory the driver copies first, and waits
+    return tensor if device.type == "cpu" else tensor.to(device, non_blocking=True)
+
+
+def here(tensor: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+    """Whole numbers as a tensor of the host; one that is there stays itself."""
+    host = torch.device("cpu")
+    return tensor if tensor.device == host else sent(numbers(tensor), host)
+
+
+def note(
+    tensor: Shaped[Tensor, "f"], numbers: Sequence[int] | Sequence[float]
+) -> Shaped[Tensor, "f"]:
+    """The same tensor; `numbers` is what it holds, as whoever calls this knows."""
+    return _remember(tensor, _NUMBERS, (*numbers,))
+
+
+def known(tensor: Shaped[Tensor, "f"]) -> tuple[Any, ...] | None:
+    """What a tensor holds, if the host knows; None if it would have to ask the device."""
+    return _remembered(tensor, _NUMBERS)
+
+
+def numbers(tensor: Shaped[Tensor, "f"]) -> tuple[Any, ...]:
+    """What a tensor holds: without a read where it is known, else by one, which is remembered."""
+    if (found := known(tensor)) is None:
+        found = tuple(tensor.tolist())
+        note(tensor, found)
+    return found
+
+
+def note_total(tensor: Int[Tensor, "f"], total: int) -> Int[Tensor, "f"]:
+    """The same tensor; its numbers, which nobody knows, sum up to `total`."""
+    return _remember(tensor, _TOTAL, total)
+
+
+def total(tensor: Int[Tensor, "f"]) -> int:
+    """The sum of a tensor's numbers: noted, of known ones, or else by a read of them."""
+    found = _remembered(tensor, _TOTAL)
+    return sum(numbers(tensor)) if found is None else found
+
+
+def settled(tensor: Int[Tensor, "f"]) -> bool:
+    """Whether the host knows the sum of a tensor's numbers."""
+    return _remembered(tensor, _TOTAL) is not None or known(tensor) is not None
+
+
+def note_counts(frame: Int[Tensor, "n"], counts: Sequence[int]) -> Int[Tensor, "n"]:
+    """The same tensor; `counts` is how many of its entries each frame has."""
+    return _remember(frame, _COUNTS, sent(counts, frame.device))
+
+
+def note_rows(frame: Int[Tensor, "n"], number: int) -> Int[Tensor, "n"]:
+    """The same tensor; `number` of its entries, nobody knows which, are frames, others are text."""
+    return _remember(frame, _ROWS, number)
+
+
+def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
+    """How many entries each frame has, made once; what is negative belongs to none.
+
+    Its numbers are known, or their total is, where somebody has noted them.
+    """
+    found = _remembered(frame, _COUNTS)
+    if found is None or len(found) != frames:
+        # of one more frame, for what belongs to none: its size does not depend on what is counted
+        place = torch.where(frame < 0, frames, frame.long())
+        found = frame.new_zeros(frames + 1, dtype=torch.long)
+        found = found.scatter_add(0, place, torch.ones_like(place))[:frames]
+        if (number := _remembered(frame, _ROWS)) is not None:
+            note_total(found, number)
+        _remember(frame, _COUNTS, found)
+    return found
+
+
+def note_grid(slot: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """The same tensor; it counts through the cells of every frame, of which none is missing."""
+    return _remember(slot, _GRID, True)
+
+
+def is_grid(slot: Int[Tensor, "n"]) -> bool:
+    """Whether that is known."""
+    return bool(_remembered(slot, _GRID))
+
+
+def _remember(tensor: Any, what: str, value: Any) -> Any:
+    setattr(tensor, what, (_version(tensor), value))
+    return tensor
+
+
+def _remembered(tensor: Any, what: str) -> Any:
+    """None where nothing is known, or the tensor was written since."""
+    version, value = getattr(tensor, what, (None, None))
+    return value if version == _version(tensor) else None
+
+
+def _version(tensor: Any) -> int:
+    """Counts writes; tensors of inference mode count none."""
+    return -1 if tensor.is_inference() else tensor._version

@@ -1,0 +1,65 @@
+"""Rows of frames of different sizes, side by side and one behind the other.
+
+What is where follows from counts, which the host knows or reads once (`hosted`); no index is looked
+up on the device.
+
+Axes: `n` rows, frame after frame, `f` frames, `m` rows of the largest.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
+
+from tokenprune import hosted
+
+
+def by_frame(
+    values: Shaped[Tensor, "n *d"], counts: Int[Tensor, "f"]
+) -> tuple[Shaped[Tensor, "f m *d"], Bool[Tensor, "f m"]]:
+    """Frame-major rows as `[frames, largest frame, ...]` with the mask of real rows.
+
+    A view where frames are equal. Never narrower than one, so that no reduction over a frame is
+    over nothing. `by_row` is the way back.
+    """
+    frames, largest = len(counts), widest(counts)
+    if largest * frames == len(values):
+        whole = torch.ones(frames, largest, dtype=torch.bool, device=values.device)
+        return values.unflatten(0, (frames, largest)), whole
+    place = torch.arange(largest, device=values.device)
+    valid = place < counts.unsqueeze(-1)
+    if not len(values):
+        return values.new_zeros(frames, largest, *values.shape[1:]), valid
+    row = (place + starts(counts).unsqueeze(-1)).clamp(max=len(values) - 1)
+    padded = values.index_select(0, row.flatten()).unflatten(0, (frames, largest))
+    return padded.masked_fill(~valid.view(*valid.shape, *[1] * (values.ndim - 1)), 0), valid
+
+
+def by_row(padded: Shaped[Tensor, "f m *d"], counts: Int[Tensor, "f"]) -> Shaped[Tensor, "n *d"]:
+    """The real rows of what `by_frame` has made of rows of `counts`; a view where it made one."""
+    number = hosted.total(counts)
+    flat = padded.flatten(0, 1)
+    return flat if number == len(flat) else flat.index_select(0, cells(counts, padded.shape[1]))
+
+
+def real(counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
+    """Which places of frames of `width` hold one of their `counts` rows."""
+    return torch.arange(width, device=counts.device) < counts.unsqueeze(-1)
+
+
+def cells(counts: Int[Tensor, "f"], width: int) -> Int[Tensor, "n"]:
+    """Where the first `counts[f]` places of each frame of `width` are, all counted through."""
+    number = hosted.total(counts)
+    frame = torch.repeat_interleave(counts, output_size=number)
+    skipped = torch.arange(len(counts), device=counts.device) * width - starts(counts)
+    return torch.arange(number, device=counts.device) + skipped[frame]
+
+
+def starts(counts: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+    """The first row of each frame."""
+    return counts.cumsum(0) - counts
+
+
+def widest(counts: Int[Tensor, "f"]) -> int:
+    return max(1, *hosted.numbers(counts), 0)
