@@ -8,8 +8,7 @@ import pytest
 import torch
 from golden_cases import array, named
 from torch import Tensor
-from transformers import SiglipVisionConfig
-from transformers.models.siglip.modeling_siglip import SiglipEncoder
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from tokenprune.adapters.vision import TowerBlock
 from tokenprune.runtime.attention import Taps, tapped
@@ -66,9 +65,10 @@ def encoder(file: str, case: str, width: int, heads: int, layers: int) -> Any:
         num_attention_heads=heads,
         hidden_act="gelu",
         layer_norm_eps=1e-5,
-        attn_implementation="sdpa",
+        vision_use_head=False,
     )
-    made: Any = SiglipEncoder(config).eval().requires_grad_(False)
+    made: Any = SiglipVisionModel._from_config(config, attn_implementation="sdpa").encoder.eval()
+    made.requires_grad_(False)
     for layer, block in enumerate(made.layers):
         parts = array(file, f"b{case}_qkv{layer}").chunk(3)
         names = (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj)
