@@ -28,7 +28,17 @@ STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-SHARED = ("ragged", "ops", "merging", "clustering", "trees", "windows", "scenes", "picking")
+SHARED = (
+    "ragged",
+    "ops",
+    "merging",
+    "clustering",
+    "trees",
+    "windows",
+    "scenes",
+    "picking",
+    "bipartite",
+)
 PURE = {name: MODULES[name] for name in (*(f"tokenprune.{part}" for part in SHARED), *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 

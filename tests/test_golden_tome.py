@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from tokenprune.adapters.vision import TowerBlock
+from tokenprune.bipartite import match
 from tokenprune.runtime.attention import Taps, tapped
 from tokenprune.runtime.tower_merging import Merge, Merging
-from tokenprune.strategies.tome import ToMe, match, schedule
+from tokenprune.strategies.tome import ToMe, schedule
 from tokenprune.strategy import TowerMerger
 
 
