@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenprune.bench.columns import OVER_FLOOR, SYSTEM
+from tokenprune.bench.columns import FIGURES, OVER_FLOOR, SYSTEM, named
+from tokenprune.bench.ratios import RATIOS, SPEC
 from tokenprune.bench.screen import system_lines
 from tokenprune.results.column import Column
 from tokenprune.results.table import markdown
@@ -37,14 +38,17 @@ COUNTS = {
     "exact": "exact_prefill_over_vanilla",
     "measured": "prefill_over_vanilla",
 }
-# what is shown before and after, with what it is called
-CHANGED = {
-    "strategy_ms": "strategy ms",
-    "probe_ms": "probe ms",
-    "prefill_ms": "prefill ms",
-    "ttft_ms": "TTFT ms",
-    "decode_ms_per_token": "decode ms/token",
-}
+# what is shown before and after
+CHANGED = ("strategy_ms", "probe_ms", "prefill_ms", "ttft_ms", "decode_ms_per_token")
+
+
+CHANGED_RATIOS = (
+    "strategy_over_vanilla_prefill",
+    "llm_prefill_over_oracle",
+    "prefill_speedup",
+    "ttft_speedup",
+    "decode_over_vanilla",
+)
 
 
 def current(result: Result) -> Result:
@@ -105,30 +109,43 @@ def changes(folder: Path) -> Iterator[str]:
 def change(before: Result, after: Result) -> Iterator[str]:
     """A bench of two versions of the code on one machine: times then and now, floors of now."""
     there, here = before["environment"], after["environment"]
-    asked = f"batch {here['batch']}, {here['new_tokens']} new tokens"
-    yield from ("", f"## Before and after, in one call: {here['frames']} frames, {asked}", "")
+    specs = ", ".join(row["spec"] for row in after["rows"])
+    asked = f"{here['frames']} frames, batch {here['batch']}, {here['new_tokens']} new tokens"
+    yield from ("", f"## Before and after, in one call: {specs} ({asked})", "")
     yield (
         f"{here['device_name']}, torch {here['versions']['torch']}, transformers "
         f"{here['versions']['transformers']}, {here['dtype']}; medians of {here['repeats']} turns. "
         f"Revisions {_revision(there)} and {_revision(here)}. Floors are of the later one."
     )
     yield from ("", "```sh", here["command"], "```", "")
-    yield from markdown(list(_changed(before, after)), [SYSTEM, *_columns(), *OVER_FLOOR]).split(
-        "\n"
-    )
+    times, ratios = named(FIGURES, CHANGED), named(RATIOS, CHANGED_RATIOS)
+    then, now = _both(before, after)
+    systems = zip(system_lines(then), system_lines(now), strict=True)
+    lines = [{**new, **_arrows(old, new, times)} for old, new in systems]
+    yield from markdown(lines, [SYSTEM, *_heads(times), *OVER_FLOOR]).splitlines()
+    yield ""
+    rows = zip(then, now, strict=True)
+    lines = [
+        {"spec": new["spec"], **_arrows(old["ratios"], new["ratios"], ratios)} for old, new in rows
+    ]
+    yield from markdown(lines, [SPEC, *_heads(ratios)]).splitlines()
 
 
-def _columns() -> list[Column]:
-    return [Column(name, f"{label}, before → after", "", str) for name, label in CHANGED.items()]
+def _both(before: Result, after: Result) -> tuple[list[Result], list[Result]]:
+    """The rows of the strategies that both measured, in the order of the later one."""
+    found = {row["spec"]: row for row in before["rows"]}
+    now = [row for row in after["rows"] if row["spec"] in found]
+    return [found[row["spec"]] for row in now], now
 
 
-def _changed(before: Result, after: Result) -> Iterator[dict[str, Any]]:
-    """The systems of both; a strategy that only one of them measured is left out."""
-    both = {row["spec"] for row in before["rows"]} & {row["spec"] for row in after["rows"]}
-    then, now = ([row for row in one["rows"] if row["spec"] in both] for one in (before, after))
-    for old, new in zip(system_lines(then), system_lines(now), strict=True):
-        pairs = {name: f"{old[name]:.1f} → {new[name]:.1f}" for name in CHANGED}
-        yield {**new, **pairs}
+def _heads(columns: Sequence[Column]) -> list[Column]:
+    """Columns whose cells say what was and what is."""
+    arrow = "before → after"
+    return [Column(one.name, f"{one.title(())}, {arrow}", "", str) for one in columns]
+
+
+def _arrows(old: Result, new: Result, columns: Sequence[Column]) -> dict[str, str]:
+    return {one.name: f"{one.text(old)} → {one.text(new)}" for one in columns}
 
 
 def _revision(where: Mapping[str, Any]) -> str:

@@ -380,14 +380,14 @@ def test_a_probe_is_counted_as_far_as_it_runs() -> None:
     given = material(attention="eager")
     own = Attached(given, 2, registry.build("random+dytok", {"dytok.layers": [2, 3]}))
     reading = own.turn()
-    assert reading.seen.probe_layers == 4
+    assert reading.seen.probe.layers == 4
     with own.attached():
         everything = counted_by_torch(lambda: own.generate(1))
     alone = Attached(given, 2, registry.build("random"))
     with alone.attached():
         everything -= counted_by_torch(lambda: alone.generate(1))
     work = Work(
-        0, FULL, TEXT + 1, reading.seen.layers, reading.seen.decode, 1, reading.seen.probe_layers
+        0, FULL, TEXT + 1, reading.seen.layers, reading.seen.decode, 1, reading.seen.probe.layers
     )
     weighing = everything - exact(given.adapter.model.config, work).probe
     assert 0 <= weighing <= 2 * 4 * 8 * FULL, (

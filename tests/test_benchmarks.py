@@ -95,10 +95,11 @@ def test_a_version_stands_beside_the_one_before_it(
         new["rows"][0][line] |= {"strategy_ms": 3.25, "prefill_over_floor": 1.5}
     (tmp_path / "after-dycoke.json").write_text(json.dumps(new))
     told = "\n".join(gpu.changes(tmp_path))
-    assert "32 frames, batch 1, 2 new tokens" in told and "H200, torch 2.11.0" in told
+    assert "dycoke (32 frames, batch 1, 2 new tokens)" in told and "H200, torch 2.11.0" in told
     rows = [line.split(" | ") for line in told.splitlines() if line.startswith("| dycoke")]
-    (row,) = rows
+    row, ratios = rows
     assert row[1] == "5.9 → 3.2" and row[3] == "78.5 → 78.5" and row[7] == "1.50"
+    assert ratios[1:3] == ["3.4 → 3.4", "0.99 → 0.99"]
     (tmp_path / "before-dycoke.json").unlink()
     assert list(gpu.changes(tmp_path)) == [], "nothing came before it"
 

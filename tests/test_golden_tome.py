@@ -12,7 +12,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from tokenprune.adapters.vision import TowerBlock
 from tokenprune.bipartite import match
-from tokenprune.runtime.attention import Taps, tapped
+from tokenprune.runtime.tapping import Taps, tapped
 from tokenprune.runtime.tower_merging import Merge, Merging
 from tokenprune.strategies.tome import ToMe, schedule
 from tokenprune.strategy import TowerMerger
@@ -98,7 +98,7 @@ def test_blocks(file: str, case: str) -> None:
     handles += [one.layer.register_forward_hook(lambda *a: seen.append(a[2])) for one in blocks]
     taps = Taps()
     taps.update(call.taps())
-    with tapped([stack.config], taps):
+    with tapped([stack.config], taps) as reading, reading.under_way():
         stack(inputs_embeds=x)
     for handle in handles:
         handle.remove()

@@ -17,6 +17,7 @@ from models import llava_onevision, prompt
 from torch import Tensor
 
 from tokenprune import attach, build
+from tokenprune.adapters import VideoLLM
 from tokenprune.compat import caching, filled_cache
 from tokenprune.runtime.layout import visible_mask
 from tokenprune.runtime.partitioned_cache import ROOM, Partition, PartitionedLayer, reveal
@@ -57,7 +58,12 @@ def by_mask(monkeypatch):
     """The reference: nothing moves, and a mask over all cached rows hides what is not seen."""
 
     def switch() -> None:
-        monkeypatch.setattr(Partition, "show", lambda self, layers, visible: visible_mask(visible))
+        def show(self: Partition, layers: Any, visible: Tensor, gaps: bool = False) -> Any:
+            self.step(visible, gaps)  # says what has changed
+            return visible_mask(visible)
+
+        monkeypatch.setattr(Partition, "show", show)
+        monkeypatch.setattr(VideoLLM, "spares_mask", lambda _: False)
 
     return switch
 
@@ -261,12 +267,12 @@ def test_any_sequence_of_selections_and_turns(
     generator, layer = torch.Generator().manual_seed(seed), PartitionedLayer(offload)
     layer.update(*rows(batch, 0, length))
     visible = torch.ones(batch, length, dtype=torch.bool)
-    partition = Partition(visible)
+    partition = Partition()
     for _ in range(data.draw(st.integers(1, 6))):
         action = data.draw(st.sampled_from(["same", "other", "all", "turn"]))
         if action == "turn":
             reveal([layer])
-            partition = Partition(visible)
+            partition.reveal()
             more = data.draw(st.integers(1, 3))
             assert layer.get_mask_sizes(more) == (length + more, 0)
             keys, values = layer.update(*rows(batch, length, more))
@@ -282,14 +288,14 @@ def test_any_sequence_of_selections_and_turns(
             visible = torch.ones_like(visible)
         own = torch.rand(batch, 1, generator=generator) < 0.9
         visible = torch.cat([visible, own], dim=1)
-        mask = partition.show([layer], visible)
+        mask = partition.show([layer], visible, gaps=True)
         width, first = layer.get_mask_sizes(1)
         keys, values = layer.update(*rows(batch, length, 1))
         length += 1
         assert (keys.shape[2], first) == (width, length - width)
         check_view(layer, keys, values, mask, visible)
         if offload:
-            assert layer._device[0].shape[2] <= width + layer._room
+            assert layer._store.rows <= width + layer._store.room
             assert sum(part.shape[2] for part in layer._host) == 2 * first
 
 
@@ -305,7 +311,7 @@ def test_only_what_changes_is_swapped(seed: int, length: int, number: int) -> No
         )
         for _ in range(2)
     )
-    partition, own = Partition(first[:, :0]), torch.ones(1, 1, dtype=torch.bool)
+    partition, own = Partition(), torch.ones(1, 1, dtype=torch.bool)
     partition.step(torch.cat([first, own], 1))
     before = partition._order
     swap, _ = (
@@ -330,7 +336,7 @@ def test_no_storage_is_made_between_growths() -> None:
         set(),
         torch.Generator().manual_seed(0),
     )
-    before, partition = addresses(plain), Partition(visible)
+    before, partition = addresses(plain), Partition()
     for step in range(6 * ROOM):
         if step % 5 == 0:
             visible[:, 5:40] = torch.rand(35, generator=generator) < 0.5
@@ -338,7 +344,7 @@ def test_no_storage_is_made_between_growths() -> None:
         partition.show([layer], visible)
         layer.update(*rows(2, 50 + step, 1))
         plain.update(*rows(2, 50 + step, 1))
-        places.add((*addresses(layer), len(layer._device[0][0, 0])))
+        places.add((*addresses(layer), layer._store.rows))
         if step < ROOM:
             assert addresses(plain) == before
     # room for 128, 256 and 512 rows behind those that were there
@@ -348,7 +354,7 @@ def test_no_storage_is_made_between_growths() -> None:
 def test_reset_forgets_everything() -> None:
     visible, layer = torch.arange(10)[None] > 4, PartitionedLayer(offload=True)
     layer.update(*rows(1, 0, 9))
-    Partition(visible).show([layer], visible)
+    Partition().show([layer], visible)
     layer.update(*rows(1, 9, 1))
     layer.gone = 4
     layer.show(None)

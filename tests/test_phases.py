@@ -21,9 +21,10 @@ from tokenprune.runtime.prefill import Prefill
 RUNTIME = Path(passes.__file__).parent
 WORD = torch.tensor([[9]])
 # in the order in which a step goes through them
-STEP = ["passes", "decode", "prompt_state", "partitioned_cache", "attention"]
-# who is asked on the way: is there a video, may the cache grow, what time is it
-ASIDE = ["media", "cache", "clock"]
+STEP = ["passes", "tapping", "decode", "attention", "prompt_state"]
+HIDING = ["choosing", "watched", "partitioned_cache", "store"]
+# who is asked on the way: is there a video, may the cache grow, what time is it; what hangs where
+ASIDE = ["media", "cache", "clock", "hanging"]
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +83,11 @@ def test_a_guide_is_not_a_phase(model: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert entered == [2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("spec", "files"), [("visionzip", STEP), ("fastv", STEP), ("dycoke", STEP + HIDING)]
+)
 @torch.no_grad()
-def test_a_decoding_step_goes_through_five_files(model: Any) -> None:
+def test_a_decoding_step_goes_through_few_files(model: Any, spec: str, files: list[str]) -> None:
     seen: set[str] = set()
 
     def note(frame: FrameType, event: str, _: object) -> None:
@@ -91,7 +95,7 @@ def test_a_decoding_step_goes_through_five_files(model: Any) -> None:
         if event == "call" and file.parent == RUNTIME:
             seen.add(file.stem)
 
-    with attach(model, "dycoke"):
+    with attach(model, spec):
         cache = filled_cache(model(**prompt(4), use_cache=True))
         model(input_ids=WORD, **caching(model, cache))
         before = sys.getprofile()
@@ -100,4 +104,4 @@ def test_a_decoding_step_goes_through_five_files(model: Any) -> None:
             model(input_ids=WORD, **caching(model, cache))
         finally:
             sys.setprofile(before)
-    assert seen == {*STEP, *ASIDE}
+    assert seen == {*files, *ASIDE}

@@ -16,7 +16,7 @@ from tokenprune.adapters import adapt
 from tokenprune.bipartite import match
 from tokenprune.errors import StrategyError, TokenpruneError, UnsupportedGenerationError
 from tokenprune.runtime.session import attach
-from tokenprune.runtime.stage_report import TowerShare
+from tokenprune.runtime.tower_report import TowerShare
 from tokenprune.strategy import Pipeline, TowerMerger, TowerReuser
 
 WHOLE = [name for name in FAMILIES if not name.startswith("qwen")]

@@ -91,14 +91,15 @@ def flops_ratio(
     guide: Decoder | None = None,
     probe_layers: int = 0,
     count: Count = cs,
+    probe_tokens: Number | None = None,
 ) -> float:
     """Operations of a compressed prefill over those of one that sees `full` tokens in every layer.
 
     Counts the visual tokens of the LLM only; an allocator's probe adds `probe_layers` whole layers
-    of `guide` over all `full` tokens (as DyToK's Table 16 does; a bound from above, since the last
-    of them stops at its queries and keys).
+    of `guide` over `probe_tokens`, which are all of them unless it sees pooled frames (as DyToK's
+    Table 16 does; a bound from above, since the last layer stops at its queries and keys).
     """
-    probe = probe_layers * count(guide or decoder, full)
+    probe = probe_layers * count(guide or decoder, full if probe_tokens is None else probe_tokens)
     return (prefill(decoder, tokens_per_layer, count) + probe) / prefill(decoder, full, count)
 
 

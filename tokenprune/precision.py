@@ -5,8 +5,8 @@ Autocast would compute their products in half precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -18,13 +18,17 @@ R = TypeVar("R")
 AUTOCAST = ("cuda", "cpu", "xpu", "mps")
 
 
-@contextmanager
-def full_precision() -> Iterator[Callable[[], AbstractContextManager[object]]]:
+def full_precision() -> AbstractContextManager[Callable[[], AbstractContextManager[object]]]:
     """Outside autocast, which computes products of float32 tensors in half precision.
 
     Yields what brings the caller's autocast back for a while, as a model's own layers need it.
     """
     active = [kind for kind in AUTOCAST if torch.is_autocast_enabled(kind)]
+    return _outside(active) if active else nullcontext(nullcontext)  # every decoding step asks
+
+
+@contextmanager
+def _outside(active: Sequence[str]) -> Iterator[Callable[[], AbstractContextManager[object]]]:
     dtypes = [torch.get_autocast_dtype(kind) for kind in active]
 
     def back() -> AbstractContextManager[object]:

@@ -93,6 +93,10 @@ class Video(NamedTuple):
     def tokens(self) -> int:
         return self.frames * self.cells
 
+    def pooled(self, side: int) -> Video:
+        """With one token for each square of `side` x `side`; those at the edges may be cut off."""
+        return Video(self.frames, -(-self.height // side), -(-self.width // side))
+
 
 @dataclass(frozen=True)
 class VisualTokens:
@@ -226,3 +230,13 @@ class Probe(ABC):
     @abstractmethod
     def features(self) -> Float[Tensor, "n d"]:
         """The visual tokens as they enter the guide's language model; no layer runs for them."""
+
+    def pooled(self, side: int) -> Probe:
+        """The same prompt; each square of `side` x `side` tokens of a frame is one, their mean.
+
+        A guide reads fewer tokens then: at a side of 2 about a quarter. A side of 1 is the probe
+        itself. NotImplementedError where a probe has no other view.
+        """
+        if side == 1:
+            return self
+        raise NotImplementedError(f"{type(self).__name__} has no view of pooled frames")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenprune import compat
+from tokenprune.adapters.borrowed import Lent, borrowing
 from tokenprune.adapters.language import Given, LanguageRows
 from tokenprune.adapters.preparation import Preparation
 from tokenprune.adapters.rows import Rows, placed, shared
@@ -80,6 +82,7 @@ class VideoLLM(TowerParts, LanguageRows):
             whole = name.removesuffix("Model") + "ForConditionalGeneration"
             raise UnsupportedModelError(f"{name} is not a whole model: load {whole}")
         self.model = model
+        self._eyes: Any = None  # in place of the body, where another model's tower has looked
 
     @property
     def body(self) -> nn.Module:
@@ -200,8 +203,25 @@ class VideoLLM(TowerParts, LanguageRows):
         """
 
     @property
+    def eyes(self) -> Any:
+        """What `see` lets look at frames: the body, or a stand-in that has been lent an output."""
+        return self.body if self._eyes is None else self._eyes
+
+    def borrowing(self, lent: Lent) -> VideoLLM:
+        """Itself, with a tower for `see` that has been lent an equal one's output."""
+        other = copy(self)
+        other._eyes = borrowing(self.body, lent)
+        return other
+
+    @property
     def depth(self) -> int:
         return len(self.layers)
+
+    def spares_mask(self) -> bool:
+        """Whether a single row that sees all others gets no mask, as the model's attention is."""
+        if any(self.window(layer) is not None for layer in range(self.depth)):
+            return False
+        return self.layer_mask(0, torch.empty(1, 1, 0), None, None) is None
 
     def attention(self, layer: int) -> nn.Module:
         """The attention module of one decoder layer."""

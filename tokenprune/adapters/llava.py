@@ -160,7 +160,7 @@ class Llava(VideoLLM):
         self, input_ids: Int[Tensor, "b s"], pixels: Float[Tensor, "*v c h w"]
     ) -> Float[Tensor, "b s d"]:
         embedded = self.model.get_input_embeddings()(input_ids)
-        encode = getattr(self.body, f"get_{self.modality}_features")
+        encode = getattr(self.eyes, f"get_{self.modality}_features")
         features: Tensor = encode(pixels, return_dict=True).pooler_output
         video = self.placeholders(input_ids, None).unsqueeze(-1)
         return embedded.masked_scatter(video, features.flatten(0, 1).to(embedded.dtype))

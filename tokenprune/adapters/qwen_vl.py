@@ -137,10 +137,9 @@ class QwenVL(VideoLLM):
     def see(
         self, input_ids: Int[Tensor, "b s"], given: Given, videos: Sequence[Sequence[Video]]
     ) -> dict[str, Any]:
-        body: Any = self.body
         ids, sizes = input_ids.to(self.device), given["grid_thw"].to(self.device)
         pixels = given["hidden_states"].to(self.device)
-        features = body.get_video_features(pixels, sizes, return_dict=True)
+        features = self.eyes.get_video_features(pixels, sizes, return_dict=True)
         number = sources(videos, sum(video.tokens for video in self.grid(sizes)))
         return self._placed(ids, features, number)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class TowerParts(ABC):
     """The part of an adapter that knows the vision tower."""
 
     model_type: ClassVar[str]  # `config.model_type` of the family
+    model: PreTrainedModel
     # whether the tower puts a CLS row before the patches of a frame
     cls: ClassVar[bool] = False
     # whether the projector takes the patches of a frame one by one, and pooling comes behind it
@@ -79,6 +80,11 @@ class TowerParts(ABC):
     def lengths(self, given: Given) -> list[int] | None:
         """Frames of each video in a call that has videos encoded; None where it does not say."""
         return None
+
+    @property
+    def tower_layers_read(self) -> Any:
+        """The tower's layers that the projector takes, as the configuration has it."""
+        return getattr(self.model.config, "vision_feature_layer", None)
 
     @abstractmethod
     def shown(self, given: Given) -> tuple[Video, ...]:

@@ -107,7 +107,7 @@ class Attached(Candidate):
         stage = self.pipeline.decode_stage
         tower = () if sample.tower is None else sample.tower.layers
         if stage is None:  # every row that is cached is read
-            return Seen(layers, layers, report.probe_layers, tower=tower)
+            return Seen(layers, layers, report.probe, tower=tower)
         visible = sum(sample.decode) / len(sample.decode)
         decode = [rows if layer < stage.layer else visible for layer, rows in enumerate(layers)]
-        return Seen(layers, decode, report.probe_layers, sample.decode_changes, tower)
+        return Seen(layers, decode, report.probe, sample.decode_changes, tower)

@@ -1,7 +1,7 @@
 """What a device can do at best, measured: how fast it moves bytes, and how fast it multiplies.
 
 A floor of the bench is what a part of a model has to move and to multiply at these rates, so each
-is the best that was seen: a busy machine cannot make a floor low, only a short look can.
+is the best that was seen, before and after each turn: on a busy machine one look is not enough.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig
 from tokenprune.bench.attended import keys_of_a_step, pairs, widths, windows
 from tokenprune.bench.towers import Grid, Tower, own_grid, project
 from tokenprune.flops import Decoder, Number, c2, dycoke, prefill
-from tokenprune.runtime.stage_report import TowerLayer
+from tokenprune.runtime.tower_report import TowerLayer
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,13 @@ class Work:
     grid: Grid | None = None  # of a frame; None: the tower has a size of its own
     # what each tower layer worked on, under a stage inside the tower; empty: on all of the images
     tower: Sequence[TowerLayer] = ()
+    # visual rows that the guide read, where it saw pooled frames; None: all of them
+    probe_rows: Number | None = None
+    shares_tower: bool = False  # whether an assistant took over what the model's own tower made
+
+    @property
+    def probed(self) -> Number:
+        return self.full if self.probe_rows is None else self.probe_rows
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def papers(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None 
         for x, seen in zip(work.layers, work.decode, strict=True)
     )
     guided_by = Decoder.of((guide or config).get_text_config())
-    return own + work.probe_layers * c2(guided_by, work.full)
+    return own + work.probe_layers * c2(guided_by, work.probed)
 
 
 def papers_prefill(
@@ -84,7 +91,7 @@ def papers_prefill(
     """The part of `papers` before the first token: what FastV, VisionZip and DyToK print."""
     guided_by = Decoder.of((guide or config).get_text_config())
     own = prefill(Decoder.of(config.get_text_config()), work.layers, c2)
-    return own + work.probe_layers * c2(guided_by, work.full)
+    return own + work.probe_layers * c2(guided_by, work.probed)
 
 
 def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None = None) -> Exact:
@@ -104,8 +111,9 @@ def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None =
     tower, projector = _vision(config, work)
     probe = _probe(guide or config, work)
     if guide is not None:
-        # an assistant looks at the frames itself, with a tower of its own
-        probe += sum(_vision(guide, replace(work, tower=())))
+        # an assistant looks at the frames itself, or through a tower that equals its own
+        own_tower, own_projector = _vision(guide, replace(work, tower=()))
+        probe += own_projector + (0 if work.shares_tower else own_tower)
     head = text.hidden_size * text.vocab_size
     return Exact(
         tower=tower,
@@ -170,7 +178,7 @@ def _probe(config: PreTrainedConfig, work: Work) -> Number:
     """Whole layers of the guide below the last one requested; of that, queries, keys and values."""
     if not work.probe_layers:
         return 0
-    text, rows = config.get_text_config(), work.text + work.full
+    text, rows = config.get_text_config(), work.text + work.probed
     (q, kv), below = widths(text), windows(text)[: work.probe_layers - 1]
     whole = _layers(text, [rows] * len(below), [min(rows, window) for window in below])
     return whole + rows * text.hidden_size * (q + 2 * kv)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tokenprune.runtime.stage_report import TowerLayer
+from tokenprune.runtime.stage_report import ProbeReport
+from tokenprune.runtime.tower_report import TowerLayer
 
 PARTS = ("vision_ms", "strategy_ms", "probe_ms", "prefill_ms")  # before the first token
 TIMES = (*PARTS, "ttft_ms", "decode_ms_per_token", "total_ms")
@@ -17,7 +18,7 @@ class Seen(NamedTuple):
 
     layers: list[float]  # visual rows of one sample that each LLM layer saw at prefill
     decode: list[float]  # and attends to in a decoding step, mean over steps
-    probe_layers: int = 0
+    probe: ProbeReport = ProbeReport()  # what an allocator's guide read
     # decoding steps that attended to other visual rows than the step before them
     changes: int | None = None
     # what each tower layer worked on, under a stage inside the tower

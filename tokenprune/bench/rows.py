@@ -54,7 +54,7 @@ def line_figures(
     per_token = statistics.median(times["decode_ms_per_token"])
     middle = {name: _median(values) for name, values in times.items()}
     config, work = inputs.adapter.model.config, work_of(seen, inputs, tokens)
-    read_by = guide if seen.probe_layers else None
+    read_by = guide if seen.probe.layers else None
     parts = exact(config, work, read_by)
     return {
         **middle,
@@ -100,7 +100,9 @@ def work_of(seen: Seen, inputs: Inputs, tokens: int) -> Work:
         layers=seen.layers,
         decode=seen.decode,
         generated=tokens,
-        probe_layers=seen.probe_layers,
+        probe_layers=seen.probe.layers,
+        probe_rows=seen.probe.tokens([inputs.video]),
+        shares_tower=seen.probe.shared,
         grid=inputs.grid,
         tower=seen.tower,
     )

@@ -71,9 +71,13 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
     idle = 0 if assistant is None else memory.weights([assistant])
     inputs = prepare(config, adapt(settled(model)), plan.preparation, idle)
     lineup = line_up(plan.pipelines, inputs, config.new_tokens, config.seed, assistant)
-    measured = [rates(plan.device, model.dtype)]
-    readings = take_turns(lineup.candidates, config.warmup, config.repeats)
-    measured.append(rates(plan.device, model.dtype))
+    measured = list[dict[str, float]]()
+    readings = take_turns(
+        lineup.candidates,
+        config.warmup,
+        config.repeats,
+        between=lambda: measured.append(rates(plan.device, model.dtype)),
+    )
     limits = Limits.of(inputs.adapter, Machine.of(measured), config.batch)
     guide = None if assistant is None else assistant.config
     rows = [

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedConfig
 
-from tokenprune.runtime.stage_report import TowerLayer
+from tokenprune.runtime.tower_report import TowerLayer
 
 
 class Grid(NamedTuple):

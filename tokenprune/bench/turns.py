@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -67,12 +67,13 @@ def line_up(
 
 
 def take_turns(
-    candidates: Mapping[str, Candidate], warmup: int, repeats: int
+    candidates: Mapping[str, Candidate], warmup: int, repeats: int, between: Callable[[], object]
 ) -> dict[str, list[Reading]]:
     """Readings of every candidate by name.
 
-    Each turn begins with another candidate: no place in it is the best. ConfigError where one kept
-    different numbers of tokens in different turns.
+    Each turn begins with another candidate: no place in it is the best. `between` is called before
+    and after each measured turn. ConfigError where one kept different numbers of tokens in
+    different turns.
     """
     taken: dict[str, list[Reading]] = {name: [] for name in candidates}
     names, turns = list(candidates), warmup + repeats
@@ -86,6 +87,8 @@ def take_turns(
                 else:
                     taken[name].append(candidates[name].turn())
                 progress.advance(task)
+            if turn >= warmup - 1:
+                between()
     for name, readings in taken.items():
         if any(reading.seen.layers != readings[0].seen.layers for reading in readings):
             raise ConfigError(

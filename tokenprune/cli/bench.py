@@ -13,7 +13,8 @@ from tokenprune.options import printing, switched
 ABOUT = """Measures what strategies cost and save (time of each part, memory, cache, FLOPs) beside
 three references that take turns with them: the full model, the dense oracle (the stock model
 given as many visual tokens from the start, the limit for that budget), and random pruning at the
-same measured budget. Writes bench.json and bench.png.
+same measured budget. In the same run it measures how fast the device moves bytes and multiplies,
+and says how far tower, prefill and decoding are above that floor. Writes bench.json and bench.png.
 
 model=shape:llava-onevision-0.5b, -7b or -72b builds that architecture with random weights,
 without a download; so does shape:FOLDER of any config.json.

@@ -102,7 +102,8 @@ class Asking:
         }
         decoder, guided_by = self.decoders
         alone = flops_ratio(decoder, own.layers, own.full)
-        guided = flops_ratio(decoder, own.layers, own.full, guided_by, report.probe_layers)
+        ran, read = report.probe.layers, report.probe.tokens(own.videos)
+        guided = flops_ratio(decoder, own.layers, own.full, guided_by, ran, probe_tokens=read)
         return Answer(
             index=group.indices[row],
             id=sample.id,

@@ -109,17 +109,20 @@ def shown(
 ) -> tuple[Bool[Tensor, "s"], Any]:
     """A decode stage's mask and its next state.
 
-    Text is visible in any case. Where reading that from the mask would wait for a device, `first`
-    steps alone do.
+    Text is visible in any case: the laws have shown it of the built-in ones. Where reading that
+    from a third party's mask would wait for a device, `first` steps alone do.
     """
     result = ask(stage, "attend", view, state, sample=sample)
     if not isinstance(result, tuple) or len(result) != 2:
         raise breach(stage, "attend", f"returned {described(result)}", _STATE)
     _check_form(stage, "attend", view, result[0])
+    if not blame.foreign(type(stage)):
+        return result
+    text = ~view.visual
     waits = view.frame.device.type != "cpu" and not first
-    if blame.foreign(type(stage)) and not waits and bool((~result[0] & ~view.visual).any()):
+    if not waits and bool((~result[0] & text).any()):
         raise breach(stage, "attend", "hid text rows", _SEEN)
-    return result
+    return result[0] | text, result[1]
 
 
 def _check_form(stage: Any, method: str, view: SequenceView, mask: Any) -> None:

@@ -20,15 +20,17 @@ from tokenprune.adapters.rows import Pattern
 from tokenprune.runtime.attention import flat_mask
 from tokenprune.runtime.cache import CompressedLayer, compressed_cache
 from tokenprune.runtime.clock import Clock
-from tokenprune.runtime.compress import Shorter, Weights, compress
-from tokenprune.runtime.guide import weigh
+from tokenprune.runtime.compress import Weights, compress
+from tokenprune.runtime.guide import Shown
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.media import VideoPrompt
 from tokenprune.runtime.partitioned_cache import PartitionedLayer
-from tokenprune.runtime.prefill import Attached, Prefill, kept_blocks
+from tokenprune.runtime.prefill import Attached, Prefill
+from tokenprune.runtime.probe import weigh
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.report import Report, SampleReport
 from tokenprune.runtime.seen import Seen
+from tokenprune.runtime.shorter import entering, kept_blocks
 from tokenprune.runtime.tower import Sight, TowerReading, matching
 from tokenprune.strategy import DecodeStage
 from tokenprune.tokens import TEXT
@@ -69,11 +71,11 @@ def begin(
     weights: Weights = {}
     if (allocator := pipeline.allocator) is not None:
 
-        def inputs() -> dict[str, Any]:
-            return guide.see(given, video.input_ids, reading, layout.videos, blocks)
+        def see() -> Shown:
+            return guide.see(layout, given, video.input_ids, reading, blocks)
 
         guide = attached.guide
-        weights, report.probe_layers = weigh(allocator, guide, layout, inputs, clock)
+        weights, report.probe = weigh(allocator, guide, layout, see, clock)
     if not pipeline.at_input:
         prompt = PromptState(layout, report)
         return Prefill(attached, prompt, given, blocks, weights, cache), _masked(
@@ -98,7 +100,7 @@ def begin(
     shift = left.removed if anew else None
     prompt = PromptState(left.layout, report, layout.valid.shape[1], left.columns, shift)
     prompt.tokens[0] = left.tokens
-    given = _shorter(adapter, given, layout, left, anew)
+    given = entering(adapter, given, layout, left, anew)
     blocks = kept_blocks(blocks, left.columns, left.layout)
     return Prefill(attached, prompt, given, blocks, weights, cache), _masked(adapter, given, blocks)
 
@@ -109,26 +111,6 @@ def _masked(
     """With the mask in the form that the language model takes."""
     mask = adapter.prompt_mask(given["inputs_embeds"], given.get("attention_mask"), blocks)
     return {**given, "attention_mask": mask}
-
-
-def _shorter(
-    adapter: VideoLLM, given: dict[str, Any], before: Layout, left: Shorter, anew: bool
-) -> dict[str, Any]:
-    """Arguments of the language model for what is left, its positions counted `anew` or not."""
-    positions = given.get("position_ids")
-    if not anew and positions is None:  # the model would count what is left
-        # padding counts, too, as it does for the model
-        counted = torch.arange(before.row.shape[1], device=before.row.device)
-        given = {**given, "position_ids": counted.expand_as(before.row)}
-    narrowed = adapter.narrow(given, left.columns, left.layout.valid)
-    given = {**given, **narrowed, "inputs_embeds": left.embeds}
-    if left.removed is not None:
-        # without any mask transformers takes gaps in positions along one axis for several sequences
-        packed = not anew and adapter.positions == "contiguous"
-        given["attention_mask"] = left.layout.valid if packed else left.layout.mask
-    if anew:
-        given["position_ids"] = positions if left.removed is None else left.layout.row
-    return given
 
 
 def _layout(

@@ -9,7 +9,7 @@ from torch import nn
 from tokenprune.adapters import VideoLLM, adapt
 from tokenprune.errors import StrategyError, UnsupportedModelError
 from tokenprune.guards import contract
-from tokenprune.runtime import attention
+from tokenprune.runtime.tapping import is_tapped
 from tokenprune.strategy import DecodeStage, Pipeline, Placed, PrefillStage
 
 
@@ -140,12 +140,12 @@ def check_free(model: VideoLLM, assistant: VideoLLM | None) -> None:
 
     Each could undo only what it found.
     """
-    if any(attention.is_tapped(config) for config in (model.text_config, model.tower.config)):
+    if any(is_tapped(config) for config in (model.text_config, model.tower.config)):
         raise StrategyError(
             "this model is attached already: compose strategies with +, or leave the other block "
             "first (of a session that was started, call stop())"
         )
-    if assistant is not None and attention.is_tapped(assistant.text_config):
+    if assistant is not None and is_tapped(assistant.text_config):
         raise StrategyError(
             "the assistant is attached already, as model or assistant of another session: leave "
             "that block first, or load the assistant once more"

@@ -1,9 +1,5 @@
-"""The one seam into transformers: reads queries and keys after RoPE and cache, whatever kernel the
-model runs.
-
-A tap is a function of one attention module's queries and keys. It computes only the rows that
-are needed, in fp32; the model's own implementation (sdpa, eager, flash) then runs unchanged, and no
-attention map is ever materialised.
+"""What a tap reads of one attention module's queries and keys: only the rows that are needed, in
+fp32, and no attention map is ever materialised.
 
 Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `r` some of them, `t` key
 rows, `e` head width.
@@ -11,179 +7,21 @@ rows, `e` head width.
 
 from __future__ import annotations
 
-import sys
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedConfig
-from transformers.masking_utils import AttentionMaskInterface
+from torch import Tensor
 
-from tokenprune.errors import StrategyError, UnsupportedGenerationError
-from tokenprune.precision import exact, full_precision
+from tokenprune.errors import UnsupportedGenerationError
+from tokenprune.precision import exact
 
 Tap = Callable[[Tensor, Tensor, float], None]  # queries [b h s e], keys [b g t e], softmax scale
-Kernel = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers has it
 
-
-class Routed(ABC):
-    """A tap that also runs the model's kernel in its own way, on the same module."""
-
-    @abstractmethod
-    def __call__(self, query: Tensor, key: Tensor, scale: float) -> None: ...
-
-    @abstractmethod
-    def routed(self, kernel: Kernel) -> Kernel:
-        """What runs in place of `kernel`."""
-
-
-PREFIX = "tokenprune"
 # attention weights that `received` holds at once
 BLOCK_OF_CPU = 1 << 19  # what a core's cache holds
 BLOCK_OF_ACCELERATOR = 1 << 24  # enough to keep it busy
-
-
-class Taps(MutableMapping[nn.Module, Tap]):
-    """Taps by attention module, of the current thread."""
-
-    def __init__(self) -> None:
-        self._local = _Taps()
-
-    def __getitem__(self, module: nn.Module) -> Tap:
-        return self._local.taps[module]
-
-    def __setitem__(self, module: nn.Module, tap: Tap) -> None:
-        self._local.taps[module] = tap
-
-    def __delitem__(self, module: nn.Module) -> None:
-        del self._local.taps[module]
-
-    def __iter__(self) -> Iterator[nn.Module]:
-        return iter(self._local.taps)
-
-    def __len__(self) -> int:
-        return len(self._local.taps)
-
-    def get(self, key: nn.Module, default: Any = None) -> Any:
-        """Without an exception on the way: every layer of every step asks, mostly in vain."""
-        return self._local.taps.get(key, default)
-
-
-class _Taps(threading.local):
-    def __init__(self) -> None:
-        self.taps: dict[nn.Module, Tap] = {}
-
-
-class _Name(str):
-    """Our name in a live config.
-
-    Copies of the config outlive us, so they get the name of the model's own kernel.
-    """
-
-    base: str
-
-    def __new__(cls, name: str, base: str) -> _Name:
-        made = super().__new__(cls, name)
-        made.base = base
-        return made
-
-    def __deepcopy__(self, memo: Any) -> str:
-        return self.base
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return str, (self.base,)
-
-
-@contextmanager
-def tapped(
-    configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]
-) -> Iterator[Callable[[], None]]:
-    """While open, modules that read `configs` call their tap in `taps` before attending.
-
-    Taps are looked up at every call. Yields a check, which raises StrategyError if another
-    implementation was chosen meanwhile.
-
-    Implementations are registered under a name of this context alone, so two models in one process
-    never share one, and are gone afterwards. The name contains the base's: transformers looks for
-    "flash" in it.
-    """
-    bases = [config._attn_implementation or "eager" for config in configs]
-    names = [_Name(f"{PREFIX}_{id(taps):x}_{base}", base) for base in bases]
-    # transformers reads the class-wide mapping of masks directly, so a local entry of the instance
-    # would not be seen
-    attention, masks = AttentionInterface._global_mapping, AttentionMaskInterface._global_mapping
-
-    def check() -> None:
-        for config, name in zip(configs, names, strict=True):
-            if (chosen := config._attn_implementation) != name:
-                raise StrategyError(
-                    f"the attention implementation was changed to {chosen!r} inside an attach "
-                    "block, which reads attention through its own: call "
-                    f"set_attn_implementation({chosen!r}) before attach"
-                )
-
-    try:
-        for config, base, name in zip(configs, bases, names, strict=True):
-            AttentionInterface.register(name, _with_tap(base, taps))
-            if base in masks:
-                AttentionMaskInterface.register(name, masks[base])
-            config._attn_implementation = name
-        yield check
-    finally:
-        for config, base, name in zip(configs, bases, names, strict=True):
-            if config._attn_implementation == name:  # else the user's own choice, which stays
-                config._attn_implementation = base
-        for name in names:
-            attention.pop(name, None)
-            masks.pop(name, None)
-
-
-def is_tapped(config: PreTrainedConfig) -> bool:
-    return (config._attn_implementation or "").startswith(PREFIX)
-
-
-def _with_tap(
-    base: str, taps: Mapping[nn.Module, Tap]
-) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    kernel = AttentionInterface._global_mapping.get(base)
-
-    def attend(
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Any = None,  # by this name, or in this place
-        **kwargs: Any,
-    ):
-        if (tap := taps.get(module)) is not None:
-            # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
-            # again without them
-            with torch.no_grad(), full_precision():
-                for queries, keys in _apart(query, key, kwargs.get("cu_seq_lens_q")):
-                    tap(queries, keys, kwargs["scaling"])
-        # eager attention is not in the registry: every modeling file defines its own
-        run = kernel or sys.modules[type(module).__module__].eager_attention_forward
-        if isinstance(tap, Routed):
-            run = tap.routed(run)
-        return run(module, query, key, value, attention_mask, **kwargs)
-
-    return attend
-
-
-def _apart(
-    query: Float[Tensor, "b h s e"], key: Float[Tensor, "b g t e"], ends: Int[Tensor, "f"] | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Queries and keys of each sequence of a packed call, as towers make it for flash attention."""
-    if ends is None:
-        yield query, key
-        return
-    lengths = ends.diff().tolist()
-    yield from zip(query.split(lengths, dim=2), key.split(lengths, dim=2), strict=True)
 
 
 @exact

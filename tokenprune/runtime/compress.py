@@ -9,40 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenprune.guards import contract, vision
 from tokenprune.merging import onwards
 from tokenprune.precision import full_precision
-from tokenprune.runtime.layout import Layout, Unit, take
+from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.seen import Chosen
+from tokenprune.runtime.shorter import Lines, Shorter, shortened
 from tokenprune.runtime.stage_report import StageReport
 from tokenprune.runtime.tower import Sight
 from tokenprune.strategy import Condenser, Pipeline
 from tokenprune.tokens import Video, VisualTokens
 
 Weights = Mapping[Unit, Float[Tensor, "f"]]  # an allocator's
-
-
-# of each row of a video, the line with whose last token it goes; None: text stays
-Lines = Callable[[Video], Int[Tensor, "r"] | None]
-
-
-class Shorter(NamedTuple):
-    """A prompt with fewer visual tokens."""
-
-    embeds: Float[Tensor, "b m d"]
-    layout: Layout
-    # in the layout before: of a visual row, that of its token's address
-    columns: Int[Tensor, "b m"]
-    removed: Int[Tensor, "b"] | None  # rows that each sample lost; None if none lost any
-    tokens: dict[Unit, int]  # that are left of each video
-    # of merged videos, into which of the tokens that are left each token went; -1: dropped
-    members: dict[Unit, Int[Tensor, "n"]]
 
 
 def compress(
@@ -64,7 +47,7 @@ def compress(
     }
     left = {unit: tokens for unit, (tokens, _) in chosen.items()}
     with full_precision():
-        return _shortened(embeds, layout, left, lines), chosen
+        return shortened(embeds, layout, left, lines), chosen
 
 
 def _chosen(
@@ -129,60 +112,3 @@ def _members(before: VisualTokens, after: VisualTokens) -> Int[Tensor, "i"]:
     row = after.frame.new_full((before.frames * before.cells,), -1)
     row[after.frame.long() * after.cells + after.slot] = torch.arange(len(after), device=row.device)
     return row[before.frame * before.cells + before.slot]
-
-
-def _shortened(
-    embeds: Float[Tensor, "b s d"],
-    before: Layout,
-    left: Mapping[Unit, VisualTokens],
-    lines: Lines,
-) -> Shorter:
-    """A prompt with the tokens that are `left` in the rows of their frames.
-
-    Tokens stand in the order that their stage gave them.
-    """
-    kept = before.valid & ~before.visual
-    address: dict[Unit, Int[Tensor, "n"]] = {}
-    for unit, tokens in left.items():
-        cell = tokens.frame * unit.video.cells + _row(tokens)
-        every = before.columns(unit)
-        address[unit] = every.index_select(0, cell)
-        kept[unit.sample].index_fill_(0, address[unit], True)
-        if (line := lines(unit.video)) is not None:
-            _drop_spent(kept[unit.sample], every[0], line, address[unit])
-    after, columns = before.keep(kept)
-    places = {unit: after.columns(unit) for unit in left}
-    for unit, place in places.items():
-        columns[unit.sample].index_copy_(0, place, address[unit])
-    packed, slot = take(embeds, columns), after.slot.clone()
-    for unit, tokens in left.items():
-        packed[unit.sample].index_copy_(0, places[unit], tokens.features.to(packed.dtype))
-        slot[unit.sample].index_copy_(0, places[unit], tokens.slot)
-    removed = before.valid.sum(1) - after.valid.sum(1)
-    row = (after.valid.cumsum(1) - 1).clamp(min=0)
-    layout = replace(after, slot=slot, row=row)
-    members = {unit: part.members for unit, part in left.items() if part.members is not None}
-    tokens = {unit: len(part) for unit, part in left.items()}
-    shorter = removed if bool(removed.any()) else None
-    return Shorter(packed, layout, columns, shorter, tokens, members)
-
-
-def _row(tokens: VisualTokens) -> Int[Tensor, "n"]:
-    """Which of its frame's rows each token takes: that of its cell, if none else is there."""
-    if tokens.room is None:
-        return tokens.slot
-    counts = tokens.counts
-    place = torch.arange(len(tokens), device=counts.device)
-    return place - (counts.cumsum(0) - counts)[tokens.frame]
-
-
-def _drop_spent(
-    kept: Bool[Tensor, "s"], first: Int[Tensor, ""], line: Int[Tensor, "r"], left: Int[Tensor, "n"]
-) -> None:
-    """Takes from `kept` the rows of lines of which no token is `left`.
-
-    `first` is the column of the video's first row.
-    """
-    line = line.to(kept.device)
-    alive = kept.new_zeros(len(line)).index_fill(0, line[left - first], True)
-    kept[first + torch.arange(len(line), device=kept.device)] &= alive[line]

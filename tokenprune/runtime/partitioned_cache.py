@@ -14,7 +14,7 @@ rows, `k` pairs of rows, `m` rows of one storage, `e` and `w` widths.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -23,10 +23,9 @@ from torch import Tensor
 
 from tokenprune.runtime.cache import HidingLayer, chosen
 from tokenprune.runtime.layout import take
+from tokenprune.runtime.store import Store, joined
 
-# rows that fit behind the prompt before the first growth; every growth makes twice as much room as
-# the last
-ROOM = 128
+ROOM = 128  # rows that fit behind the prompt before the first growth
 
 
 class Swap(NamedTuple):
@@ -39,58 +38,79 @@ class Swap(NamedTuple):
 
 
 class Partition:
-    """Which column lies in which slot, for the layers of one layout; they hide the same rows."""
+    """Which column lies in which slot, for the layers of one layout; they hide the same rows.
 
-    def __init__(self, visible: Bool[Tensor, "b t"]) -> None:
+    `changed` says of each sample whether the last step saw other rows than the one before it.
+    """
+
+    def __init__(self) -> None:
+        self.changed: list[bool] = []
         # of the columns at the last swap; later ones are visible and in their own slots
-        self._visible = visible[:, :0]
-        self._order = self._visible.long()
-        self._hidden = self._order.sum(1)
-        self._ragged = False
+        self._visible: Tensor | None = None  # [b n]
+        self._order: Tensor | None = None  # [b n], None: all rows are in their original order
+        self._hidden: Tensor | None = None  # [b]
+        self._start, self._ragged = 0, False
 
     def show(
-        self, layers: Iterable[object], visible: Bool[Tensor, "b t"]
+        self, layers: Iterable[object], visible: Bool[Tensor, "b t"], gaps: bool = False
     ) -> Bool[Tensor, "b t"] | None:
-        """Lets `layers` see the visible columns in this step; returns their mask by slot."""
-        swap, mask = self.step(visible)
+        """Lets `layers` see the visible columns in this step; returns their mask by slot.
+
+        See `step`.
+        """
+        swap, mask = self.step(visible, gaps)
         for layer in layers:
             assert isinstance(layer, PartitionedLayer)
             layer.show(swap)
         return mask
 
-    def step(self, visible: Bool[Tensor, "b t"]) -> tuple[Swap | None, Bool[Tensor, "b t"] | None]:
+    def step(
+        self, visible: Bool[Tensor, "b t"], gaps: bool = False
+    ) -> tuple[Swap | None, Bool[Tensor, "b t"] | None]:
         """What brings the visible rows together, None if nothing changes, and a mask by slot.
 
         No mask means that all samples see every slot from the first visible one. The last column is
-        this step's own.
+        this step's own. Columns behind those of the last swap are visible, unless there are `gaps`.
         """
-        cached, known = visible[:, :-1], self._visible.shape[1]
-        changed = (cached[:, :known] != self._visible).any() | ~cached[:, known:].all()
-        # here a step waits for the device: a view needs its bounds on the host
-        different, void = torch.stack([changed, ~visible[:, -1].all()]).tolist()
+        cached, void = visible[:, :-1], False
+        known = 0 if self._visible is None else self._visible.shape[1]
+        if self._visible is None:
+            self.changed = [True] * len(visible)
+        else:  # here a step waits for the device: a view needs its bounds on the host
+            self.changed = (visible[:, :known] != self._visible).any(1).tolist()
+        different = self._order is None or any(self.changed)
+        if gaps:
+            more, void = torch.stack([~cached[:, known:].all(), ~visible[:, -1].all()]).tolist()
+            different = different or more
         swap = self._swap(cached) if different else None
         if not self._ragged and not void:
             return swap, None
+        assert self._hidden is not None
         mask = torch.arange(visible.shape[1], device=visible.device) >= self._hidden.unsqueeze(-1)
-        mask[:, -1] &= visible[:, -1]
+        if gaps:
+            mask[:, -1] &= visible[:, -1]
         return swap, mask
 
     def shown(self, columns: int) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
         """Of each slot that the last step saw, of so many columns: which lies in it, and whether
         its sample sees it.
         """
-        slots = torch.arange(columns, device=self._order.device)
-        later = slots[self._order.shape[1] :].expand(len(self._order), -1)
-        order = torch.cat([self._order, later], dim=1)
-        start = int(self._hidden.min())
-        return order[:, start:], slots[start:] >= self._hidden.unsqueeze(-1)
+        assert self._order is not None and self._hidden is not None
+        order = _stretched(self._order, columns)
+        slots = torch.arange(self._start, columns, device=order.device)
+        return order[:, self._start :], slots >= self._hidden.unsqueeze(-1)
+
+    def reveal(self) -> None:
+        """Every row has gone back to its place."""
+        self._order, self._start, self._ragged = None, 0, False
 
     def _swap(self, visible: Bool[Tensor, "b n"]) -> Swap:
         slots = torch.arange(visible.shape[1], device=visible.device)
-        later = slots[self._order.shape[1] :].expand(len(visible), -1)
-        order = torch.cat([self._order, later], dim=1)
-        shown, self._hidden = visible.gather(1, order), (~visible).sum(1)
-        below = slots < self._hidden.unsqueeze(-1)
+        order = slots.repeat(len(visible), 1)
+        if self._order is not None:
+            order = _stretched(self._order, visible.shape[1])
+        shown, hidden = visible.gather(1, order), (~visible).sum(1)
+        below = slots < hidden.unsqueeze(-1)
         # as many visible rows lie below the bound as hidden ones above it, and both come sorted by
         # sample
         sample, low = (shown & below).nonzero().unbind(1)
@@ -98,9 +118,16 @@ class Partition:
         pairs = ((sample, sample), (low, high), (high, low))
         moves = torch.stack([torch.cat(pair) for pair in pairs])
         order[moves[0], moves[1]] = order[moves[0], moves[2]]
-        start, most = torch.stack(self._hidden.aminmax()).tolist()
-        self._visible, self._order, self._ragged = visible, order, start != most
+        start, most = torch.stack(hidden.aminmax()).tolist()
+        self._visible, self._order, self._hidden = visible.clone(), order, hidden
+        self._start, self._ragged = start, start != most
         return Swap(moves, start, order)
+
+
+def _stretched(order: Int[Tensor, "b n"], columns: int) -> Int[Tensor, "b t"]:
+    """A copy for more columns, of which the later ones lie in their own slots."""
+    later = torch.arange(order.shape[1], columns, device=order.device)
+    return torch.cat([order, later.expand(len(order), -1)], dim=1)
 
 
 class PartitionedLayer(HidingLayer):
@@ -119,9 +146,8 @@ class PartitionedLayer(HidingLayer):
     def _empty(self) -> None:
         self._rows, self._start = 0, 0  # cached ones, and the first visible slot
         self._base = 0  # slots on the host; the device holds the others
-        self._room = ROOM
-        self._device: list[Tensor] = []  # keys and values, [b g capacity e]
-        self._host: list[Tensor] = []  # the same, [b g base e]
+        self._store = Store(ROOM)  # on the device
+        self._host: list[Tensor] = []  # keys and values, [b g base e]
         # column of each slot [b n], None: every column lies in its own
         self._order: Tensor | None = None
         self._showing = False
@@ -134,40 +160,27 @@ class PartitionedLayer(HidingLayer):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """Appends rows and returns the visible ones, without a copy."""
-        self.check_led()
+        if self.led is False:
+            self.check_led()
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         if not self._showing:
             self.reveal()
         self._showing = False
         self._own()
-        self._append((key_states, value_states))
+        self._store.append(self._rows - self._base, key_states, value_states)
+        self._rows += key_states.shape[2]
         return self._view()
-
-    def _append(self, new: tuple[Tensor, Tensor]) -> None:
-        first, number = self._rows - self._base, new[0].shape[2]
-        if not self._device:
-            self._device = [_joined([states], self._room, self.device) for states in new]
-        elif first + number > self._device[0].shape[2]:
-            self._room *= 2
-            old = [part[:, :, :first] for part in self._device]
-            both = zip(old, new, strict=True)
-            self._device = [_joined(parts, self._room, self.device) for parts in both]
-        else:
-            for part, states in zip(self._device, new, strict=True):
-                part[:, :, first : first + number] = states
-        self._rows += number
 
     def _own(self) -> None:
         """Makes storage writable that was filled in inference mode, if that is over."""
-        filled_in_inference = self._device and self._device[0].is_inference()
-        if filled_in_inference and not torch.is_inference_mode_enabled():
-            self._device = [part.clone() for part in self._device]
+        if self._store.inference and not torch.is_inference_mode_enabled():
+            self._store.own()
             self._host = [part.clone() for part in self._host]
 
     def _view(self) -> tuple[Tensor, Tensor]:
         first, last = self._start - self._base, self._rows - self._base
-        self.keys, self.values = (part[:, :, first:last] for part in self._device)
+        self.keys, self.values = self._store.view(first, last)
         return self.keys, self.values
 
     @property
@@ -182,9 +195,9 @@ class PartitionedLayer(HidingLayer):
 
     def keep(self, columns: Int[Tensor, "b m"]) -> None:
         """Forgets all rows but `columns`, before any was hidden."""
-        known = [part[:, :, : self._rows] for part in self._device]
+        known = self._store.parts(0, self._rows)
         self._rows = columns.shape[1]
-        self._device = [_joined([chosen(part, columns)], self._room, self.device) for part in known]
+        self._store.fill([[chosen(part, columns)] for part in known], self.device)
         self._view()
 
     def show(self, swap: Swap | None) -> None:
@@ -201,23 +214,21 @@ class PartitionedLayer(HidingLayer):
         if base:
             pairs = swap.moves[:, : len(slot) // 2]
             far, near = pairs[:, pairs[1] < base], (slot >= base) & (source >= base)
-            for host, part in zip(self._host, self._device, strict=True):
+            device = self._store.parts(0, self._rows - base)
+            for host, part in zip(self._host, device, strict=True):
                 _swap_between(host, part, far[0], far[1], far[2] - base)
             sample, slot, source = sample[near], slot[near] - base, source[near] - base
-        for part in self._device:
-            rows = part.transpose(1, 2)
-            rows[sample, slot] = rows[sample, source]
+        self._store.move(sample, slot, source)
         if self._offloads:
             self._rebase(swap.start)
         self._start, self._order = swap.start, swap.order
-        self._view()
 
     def _rebase(self, base: int) -> None:
         """Moves rows until exactly the first `base` slots lie on the host."""
         moved, used = base - self._base, self._rows - self._base
         if moved == 0:
             return
-        near = [part[:, :, :used] for part in self._device]
+        near = self._store.parts(0, used)
         if moved > 0:
             leaving = [part[:, :, :moved] for part in near]
             far = [list(parts) for parts in zip(*filter(None, (self._host, leaving)), strict=True)]
@@ -227,8 +238,8 @@ class PartitionedLayer(HidingLayer):
             coming = [part[:, :, base:] for part in self._host]
             staying = [list(parts) for parts in zip(coming, near, strict=True)]
         pin = self.device.type == "cuda"  # so that copies need no staging
-        self._host = [_joined(parts, 0, torch.device("cpu"), pin) for parts in far] if base else []
-        self._device = [_joined(parts, self._room, self.device) for parts in staying]
+        self._host = [joined(parts, torch.device("cpu"), pin) for parts in far] if base else []
+        self._store.fill(staying, self.device)
         self._base = base
 
     def reveal(self) -> None:
@@ -239,8 +250,7 @@ class PartitionedLayer(HidingLayer):
         self._own()
         self._rebase(0)
         slot = self._order.argsort(dim=1)  # of each column
-        for part in self._device:
-            known = part[:, :, : slot.shape[1]]
+        for known in self._store.parts(0, slot.shape[1]):
             known.copy_(take(known.transpose(1, 2), slot).transpose(1, 2))
         self._start, self._order = 0, None
         self._view()
@@ -271,16 +281,3 @@ def _swap_between(
     kept = left[at_left]
     left[at_left] = right[at_right].to(left.device)
     right[at_right] = kept.to(right.device)
-
-
-def _joined(
-    parts: Sequence[Float[Tensor, "b g _ e"]], room: int, device: torch.device, pin: bool = False
-) -> Tensor:
-    """New storage with the rows of `parts` one behind another, and room for more."""
-    shape = list(parts[0].shape)
-    shape[2] = sum(part.shape[2] for part in parts) + room
-    joined, at = torch.empty(shape, dtype=parts[0].dtype, device=device, pin_memory=pin), 0
-    for part in parts:
-        joined[:, :, at : at + part.shape[2]] = part
-        at += part.shape[2]
-    return joined

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from contextlib import ExitStack
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from torch import nn
@@ -13,12 +12,14 @@ from transformers.cache_utils import Cache
 
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
+from tokenprune.adapters.borrowed import lendable
 from tokenprune.compat import named
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime import arrival, attention, decode, media, prefill
+from tokenprune.runtime import arrival, decode, media, prefill
 from tokenprune.runtime.cache import lead
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.guide import Guide
+from tokenprune.runtime.hanging import Hanging
 from tokenprune.runtime.hooks import Hook, kept_loss
 from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
@@ -26,6 +27,7 @@ from tokenprune.runtime.recorder import Recorder
 from tokenprune.runtime.remarks import Remarks
 from tokenprune.runtime.report import Report
 from tokenprune.runtime.seen import Seen, encoded
+from tokenprune.runtime.tapping import Taps, tapped
 from tokenprune.runtime.threads import Pass
 from tokenprune.runtime.tower import TowerReading, tower_tap
 from tokenprune.runtime.tower_stage import Inside
@@ -56,9 +58,10 @@ class Passes:
         self._adapter, self._timed, self._remark = adapter, timed, remark
         self._images, self._decode_stage = images, pipeline.decode_stage
         self._recorder = recorder
-        self._taps = attention.Taps()
-        self._guide = Guide(adapter, assistant, self._taps)
+        self._taps = Taps()
+        self._hanging = Hanging(adapter.layers, self._before_layer)
         stage = pipeline.tower_stage
+        self._guide = Guide(adapter, assistant, self._taps, stage is not None)
         self._inside = None if stage is None else Inside(adapter, stage, self._taps)
         self._attached = prefill.Attached(adapter, pipeline, self._guide)
         # what is known of the prompts whose caches live
@@ -68,23 +71,35 @@ class Passes:
         self._over = False
 
     def hook(self, stack: ExitStack) -> None:
-        """Puts the hooks on, which closing `stack` takes off."""
+        """Puts the hooks on, which closing `stack` takes off.
+
+        Those of layers, and our attention in the language model, come and go with the passes that
+        need them.
+        """
         adapter, guide = self._adapter, self._guide.adapter
-        configs = [adapter.text_config, adapter.tower.config]
+        standing = [adapter.tower.config]
         if guide.text_config is not adapter.text_config:
-            configs.append(guide.text_config)
-        self._check = stack.enter_context(attention.tapped(configs, self._taps))
+            standing.append(guide.text_config)
+        self._standing = stack.enter_context(tapped(standing, self._taps))
+        self._standing.begin()
+        self._reading = stack.enter_context(tapped([adapter.text_config], self._taps))
+        self._spared = adapter.spares_mask()
+        stack.callback(self._hanging.end)
+        if self._decode_stage is not None:  # which acts in every step
+            self._reading.begin()
+            self._hanging.hang([self._decode_stage.layer])
         before: list[tuple[nn.Module, Any]] = [
             (adapter.tower, self._before_tower),
             (adapter.body, self._before_body),
             (adapter.language_model, self._before_language_model),
         ]
-        for layer in self._hooked_layers():
-            before.append((adapter.layers[layer], partial(self._before_layer, layer)))
         if self.pipeline.signals.projected:
             before.append((adapter.projector, self._before_projector))
         for module, function in before:
             handle = module.register_forward_pre_hook(Hook(function), with_kwargs=True)
+            stack.callback(handle.remove)
+        if self._guide.shares:
+            handle = adapter.tower.register_forward_hook(Hook(self._after_tower))
             stack.callback(handle.remove)
         after = Hook(self._after_language_model)
         handle = adapter.language_model.register_forward_hook(after, always_call=True)
@@ -114,13 +129,6 @@ class Passes:
         for phase in [*self._under_way]:
             lead(phase.cache, False)
 
-    def _hooked_layers(self) -> range:
-        """From the lowest layer at which anything happens: what is narrowed stays so above it."""
-        depth, acting = self._adapter.depth, [*prefill.by_layer(self.pipeline, self._adapter.depth)]
-        if self._decode_stage is not None:
-            acting.append(self._decode_stage.layer)
-        return range(min(acting, default=depth), depth)
-
     def _before_tower(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         now = self._pass
         clock = now.clock = Clock(self._adapter.devices, self._timed)
@@ -136,6 +144,12 @@ class Passes:
             if self._inside is not None:
                 tap = self._inside.around(tap)
             self._taps[self._adapter.tower_attention] = tap
+
+    def _after_tower(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Keeps what the tower has made, for an assistant whose own would make the same."""
+        if self._pass.readings:
+            layers = self._adapter.tower_layers_read
+            self._pass.readings[-1].output = lendable(output, layers)
 
     def _before_projector(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Keeps what the projector takes, on the grid of the tokens."""
@@ -153,7 +167,8 @@ class Passes:
             self._remark("images", media.IMAGES)
         now.arrived = now.phase = now.passed = None
         now.mask = given.get("attention_mask")
-        self._check()
+        self._standing.check()
+        self._reading.check()
         video = media.video_prompt(self._adapter, given, self._images)
         if video is None:
             return (), given
@@ -184,18 +199,23 @@ class Passes:
             phase, given = self._begin(video, self._flat(given))
         elif cache is not None and (prompt := self._known(cache)) is not None:
             flat = self._flat(given)
-            phase = decode.resume(flat, self._adapter, self._decode_stage, prompt, cache)
+            stage = self._decode_stage
+            phase = decode.resume(flat, self._adapter, stage, prompt, cache, self._spared)
             if self.pipeline.strategies:
                 given = decode.corrected(flat, prompt)
         else:  # words or images, whose readings the next video must not be taken for; or a guide
             now.readings.clear()
             return (), given
+        self._hanging.hang(phase.acting)
         now.phase = phase
         lead(phase.cache, True)
         taps = phase.taps()
         if self._recorder is not None:
             taps = self._recorder.around(self._adapter, phase, taps)
-        self._taps.update(taps)
+        if taps:
+            self._reading.begin()
+            now.reads = True
+            self._taps.update(taps)
         now.since = now.clock.now()
         self._under_way.add(phase)
         if self._over:  # the block was left while the lines above ran in another thread
@@ -232,7 +252,7 @@ class Passes:
             now.uncached.check(self.pipeline)
             readings = now.uncached.readings
         seen = seen.behind(readings)
-        with now.clock.inner("strategy"):
+        with now.clock.inner("strategy"), self._weighing():
             phase, given = arrival.begin(self._attached, video, given, seen, now.clock, ours)
         now.clock.forget_inner()
         if self._inside is not None:
@@ -242,6 +262,10 @@ class Passes:
         now.readings.clear()
         self._remark_context(uncompressed, given)
         return phase, given
+
+    def _weighing(self) -> AbstractContextManager[None]:
+        """While a guide may read attention."""
+        return nullcontext() if self.pipeline.allocator is None else self._reading.under_way()
 
     def _remark_context(self, uncompressed: dict[str, Any], given: dict[str, Any]) -> None:
         """Warns where a prompt is longer than the model, or the guide, was made for."""
@@ -254,15 +278,21 @@ class Passes:
     def _before_layer(
         self, layer: int, module: nn.Module, args: Any, kwargs: Any
     ) -> LayerArguments | None:
-        phase = self._pass.phase
-        return None if phase is None else phase.enter_layer(layer, named(module, args, kwargs))
+        phase = self._pass.phase  # none in a thread whose pass shares the hook of another's
+        if phase is None or layer not in phase.acting:
+            return None
+        return phase.enter_layer(layer, named(module, args, kwargs))
 
     def _after_language_model(self, module: nn.Module, args: Any, output: Any) -> None:
         phase = self._pass.phase
         if phase is None:
             return
         self._pass.phase = None
-        self._taps.clear()
+        if self._pass.reads:
+            self._pass.reads = False
+            self._taps.clear()
+            self._reading.end()
+        self._hanging.take_off(phase.acting)
         self._under_way.discard(phase)
         lead(phase.cache, False)
         if output is None:  # the forward pass raised

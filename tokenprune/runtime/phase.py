@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +25,8 @@ class Phase(ABC):
     Keyword arguments narrowed at one layer replace the caller's in all layers above, which get the
     originals.
     """
+
+    acting: Collection[int] = ()  # the layers that it enters; the others run without a hook of ours
 
     lap: ClassVar[str]  # what its time is booked under
     prompt: PromptState

@@ -25,8 +25,8 @@ from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.pruning import Around, Event
 from tokenprune.runtime.reading import Below
+from tokenprune.runtime.shorter import kept_blocks
 from tokenprune.strategy import Pipeline, PrefillStage
-from tokenprune.tokens import TEXT
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,10 @@ class Prefill(Phase):
         self._blocks = blocks  # pictures of the last layout
         self._adapter, self._pipeline = attached.adapter, attached.pipeline
         self._weights = weights
-        self._pruners = by_layer(self._pipeline, self._adapter.depth)
+        depth = self._adapter.depth
+        self._pruners = by_layer(self._pipeline, depth)
+        # what is narrowed at the lowest of them stays so above it
+        self.acting = range(min(self._pruners, default=depth), depth)
         self._below: dict[int, Below] = {}  # what the attention below an event was made of
         # positions of the rows of the last layout, where a stage has counted them anew
         self._positions: Int[Tensor, "b m"] | None = None
@@ -182,15 +185,6 @@ class Prefill(Phase):
                 filled[layer].keep(columns)
         for number, layer in enumerate(filled):
             layer.gone = self.prompt.gone(self.prompt.at(number))
-
-
-def kept_blocks(
-    blocks: Int[Tensor, "b s"] | None, columns: Int[Tensor, "b m"], layout: Layout
-) -> Int[Tensor, "b m"] | None:
-    """Pictures of the rows that are left, as they were numbered before."""
-    if blocks is None:
-        return None
-    return blocks.gather(1, columns).masked_fill(~layout.valid, TEXT)
 
 
 def by_layer(pipeline: Pipeline, depth: int) -> dict[int, list[PrefillStage]]:

@@ -65,20 +65,24 @@ class PromptState:
         self.moved = False  # whether a stage has put rows in another order
         # the last layout whose rows the layers below it shall lose, too, after the prompt
         self.remembered = 0
-        self._entered = layout.valid.sum(1)  # rows of each sample that entered layer 0
         self.columns: list[Tensor] = []  # of each later layout, in the layout before
         # of the last layout, in the caller's; None while they are one
         self.origin = origin
         self.shift = shift  # positions moved up by as many
+        self._moved: Tensor | None = None  # the same, as a step subtracts it
         # columns of the caller's prompt, and those that it has sent so far
         self.sent = self.seen = layout.valid.shape[1] if sent is None else sent
-        self.generated = layout.valid[:, :0]  # validity of the columns after the prompt
-        self._gaps = False  # whether one of them is not real
-        self._padded: dict[int, bool] = {}  # by number of a layout
+        self.later = 0  # columns after the prompt
+        self._real: Tensor | None = None  # which of them are; None: all
+        self._entered = layout  # at layer 0
+        self._lengths: dict[int, Tensor] = {}  # rows of each sample, by id of a layout
+        self._padded: dict[int, bool] = {}  # by id of a layout
+        self._covers: dict[int, Tensor] = {}  # by number of a layout
         self._frames: dict[tuple[Unit, int], Tensor] = {}
         # what decode stages leave for the next step
         self.states: dict[Unit, Any] = {}  # a stage's own, by video
-        self.shown: dict[Unit, Tensor] = {}  # what of each video the last step attended to
+        self.watched: dict[Unit, Any] = {}  # the rows that it sees
+        self.attended: dict[int, Tensor] = {}  # how many visual ones the last step saw, by sample
         self.partitions: dict[int, Partition] = {}  # of the cached rows, by number of a layout
 
     # layouts
@@ -111,8 +115,8 @@ class PromptState:
         Returns those layers, and the columns that they keep.
         """
         last, ends = self.remembered, self.starts
-        columns = torch.arange(self.layouts[last].valid.shape[1], device=self.generated.device)
-        columns = columns.expand(len(self.generated), -1)
+        valid = self.layouts[last].valid
+        columns = torch.arange(valid.shape[1], device=valid.device).expand(len(valid), -1)
         kept: list[tuple[range, Tensor]] = []
         for number in reversed(range(last)):
             columns = self.columns[number].gather(1, columns)
@@ -120,8 +124,8 @@ class PromptState:
         self.layouts, self.tokens = self.layouts[last:], self.tokens[last:]
         self.starts, self.columns = [0, *ends[last + 1 :]], self.columns[last:]
         self.counted, self.remembered = self.counted[last:], 0
-        self._padded.clear()
-        self._frames.clear()
+        for known in (self._covers, self._frames):
+            known.clear()
         return kept
 
     def carry(self, values: Shaped[Tensor, "b t"], number: int) -> Shaped[Tensor, "b u"]:
@@ -141,6 +145,35 @@ class PromptState:
 
     # validity
 
+    @property
+    def generated(self) -> Bool[Tensor, "b u"]:
+        """Which columns after the prompt are real."""
+        if self._real is None:
+            valid = self.layouts[0].valid
+            return valid.new_ones(len(valid), self.later)
+        return self._real
+
+    @property
+    def gaps(self) -> bool:
+        """Whether a column after the prompt is not real."""
+        return self._real is not None
+
+    def padded(self, layout: Layout) -> bool:
+        """Whether a column of a layout is not real; asks the device about a layout only once."""
+        if id(layout) not in self._padded:
+            self._padded[id(layout)] = layout.mask is not None
+        return self._padded[id(layout)]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every column of every layout is real."""
+        return not self.gaps and not any(map(self.padded, (self._entered, *self.layouts)))
+
+    @property
+    def plain(self) -> bool:
+        """Whether a row that follows has the caller's positions, and sees all, in every layer."""
+        return self.whole and not any(self.counted)
+
     def validity(self, number: int) -> Bool[Tensor, "b t"]:
         """Which cached columns of a layout are real, generated ones included; a new tensor."""
         return torch.cat([self.layouts[number].valid, self.generated], dim=1)
@@ -154,49 +187,64 @@ class PromptState:
         return None if mask is None else pad(mask, (self.gone(number), 0), value=True)
 
     def mask(self, number: int) -> Bool[Tensor, "b t"] | None:
-        """`validity`, or None where every column is real.
+        """`validity`, or None where every column is real."""
+        return self.validity(number) if self.gaps or self.padded(self.layouts[number]) else None
 
-        Asks the device about a layout only once.
-        """
-        if number not in self._padded:
-            self._padded[number] = self.layouts[number].mask is not None
-        return self.validity(number) if self._padded[number] or self._gaps else None
+    def cover(self, number: int) -> Bool[Tensor, "b c"] | None:
+        """`mask` of all columns that a layout's cache has seen; grows from step to step."""
+        if not self.gaps and not self.padded(self.layouts[number]):
+            return None
+        known = self._covers.get(number)
+        if known is None or self.gaps:
+            known = pad(self.validity(number), (self.gone(number), 0), value=True)
+        elif (more := self.seen - known.shape[1]) > 0:
+            known = pad(known, (0, more), value=True)
+        self._covers[number] = known
+        return known
 
     def extend(self, columns: int, mask: Bool[Tensor, "b t"] | Int[Tensor, "b t"] | None) -> None:
-        """Takes note of columns that follow the prompt."""
-        if mask is None:
-            tail = self.generated.new_ones(len(self.generated), columns)
-        else:
-            tail = mask[:, -columns:].bool()
-            self._gaps = self._gaps or not bool(tail.all())
-        self.generated = torch.cat([self.generated, tail], dim=1)
+        """Takes note of columns that follow the prompt; a mask is read, as the model would."""
+        tail = None if mask is None else mask[:, -columns:]
+        if self.gaps or (tail is not None and not bool(tail.all())):
+            known = self.generated
+            real = known.new_ones(len(known), columns) if tail is None else tail.bool()
+            self._real = torch.cat([known, real.to(known.device)], dim=1)
+        self.later += columns
         self.seen += columns
 
     # positions and labels
 
     def step_positions(
         self, given: Int[Tensor, "*p q"] | None, columns: int
-    ) -> Int[Tensor, "*p q"] | None:
+    ) -> Shaped[Tensor, "*p q"] | None:
         """Positions of the last `columns`: the caller's, moved up by what a vision stage took.
 
-        The caller's own where rows keep theirs.
+        The caller's own where rows keep theirs. Floats where they have moved: a rotation makes them
+        floats in any case, so that moving costs no operation of its own.
         """
         if self.shift is None:
             return given
-        if given is not None:
-            return given - self.shift.unsqueeze(-1).to(given.device)
-        return self._behind(self._entered)[:, -columns:]
+        if given is None:
+            return self._behind(self._entered, columns)
+        if self._moved is None or self._moved.device != given.device:
+            self._moved = self.shift.unsqueeze(-1).to(given.device, torch.float32)
+        return given - self._moved
 
-    def _behind(self, rows: Int[Tensor, "b"]) -> Int[Tensor, "b u"]:
-        """Positions of what was generated behind so many rows of each sample."""
-        return rows.unsqueeze(-1) + self.generated.long().cumsum(1) - 1
+    def _behind(self, layout: Layout, columns: int) -> Int[Tensor, "#b q"]:
+        """Positions of the last columns, counted behind the rows of a layout."""
+        valid, first = layout.valid, self.later - columns
+        if self.whole:
+            first += valid.shape[1]
+            return torch.arange(first, first + columns, device=valid.device).unsqueeze(0)
+        if id(layout) not in self._lengths:
+            self._lengths[id(layout)] = valid.sum(1, keepdim=True)
+        counted = self._lengths[id(layout)] + self.generated.long().cumsum(1) - 1
+        return counted[:, first:]
 
-    def own_positions(self, number: int, columns: int) -> Int[Tensor, "b q"] | None:
+    def own_positions(self, number: int, columns: int) -> Int[Tensor, "#b q"] | None:
         """Of the last `columns` in the layers of a layout; None where they are as in layer 0."""
         counted = self.counted[number]
-        if not counted:
-            return None
-        return self._behind(self.layouts[counted].valid.sum(1))[:, -columns:]
+        return self._behind(self.layouts[counted], columns) if counted else None
 
     def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
         """Labels of the caller's columns, on those of the last layout; padding has none."""

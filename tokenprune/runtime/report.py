@@ -14,7 +14,8 @@ from tokenprune.dataframe import data_frame
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
-from tokenprune.runtime.stage_report import StageReport, TowerShare
+from tokenprune.runtime.stage_report import ProbeReport, StageReport
+from tokenprune.runtime.tower_report import TowerShare
 from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
@@ -228,7 +229,7 @@ class Report:
 
     samples: list[SampleReport | None]
     clock: Clock
-    probe_layers: int = 0  # guide layers run over the uncompressed prompt
+    probe: ProbeReport = field(default_factory=ProbeReport)  # what an allocator's guide did
 
     def __getitem__(self, sample: int) -> SampleReport:
         found = self.samples[sample]
@@ -240,6 +241,11 @@ class Report:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def probe_layers(self) -> int:
+        """Guide layers that ran over the prompt before it was compressed."""
+        return self.probe.layers
 
     def _repr_html_(self) -> str:
         return shown([sheet_of(one) for one in self.samples if one is not None]).html

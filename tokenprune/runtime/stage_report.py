@@ -1,50 +1,31 @@
-"""What one stage was asked to keep of a sample, and did."""
+"""What one stage was asked to keep of a sample, and did; and what frames were weighed by."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from tokenprune.tokens import Video
 
 
-class TowerLayer(NamedTuple):
-    """What a layer of the vision tower worked on, of all frames together; CLS rows count."""
+class ProbeReport(NamedTuple):
+    """How far an allocator's guide ran over a prompt before it was compressed.
 
-    rows: int  # through norms and projections of the attention
-    pairs: int  # of a query and a key
-    fed: int  # through the feed-forward network
-
-
-@dataclass(frozen=True)
-class TowerShare:
-    """What the layers of the vision tower worked on for the videos of one sample.
-
-    `full`: rows of all frames, which each layer works on without a stage inside the tower.
+    Args:
+        layers: of its language model
+        side: of the squares of tokens that it saw as one
+        shared: whether the assistant took over what the model's own tower had made
     """
 
-    layers: tuple[TowerLayer, ...]
-    full: int
+    layers: int = 0
+    side: int = 1
+    shared: bool = False
 
-    def __add__(self, other: TowerShare) -> TowerShare:
-        pairs = zip(self.layers, other.layers, strict=True)
-        layers = (TowerLayer(*map(sum, zip(*pair, strict=True))) for pair in pairs)
-        return TowerShare(tuple(layers), self.full + other.full)
-
-    @property
-    def ratio(self) -> float:
-        """Fraction of the rows that layers worked on, mean over layers.
-
-        Halfway between attention and feed-forward network where these differ.
-        """
-        worked = statistics.fmean((layer.rows + layer.fed) / 2 for layer in self.layers)
-        return worked / self.full
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `records.jsonl`."""
-        rows = [layer.rows for layer in self.layers]
-        return {"full": self.full, "rows_per_layer": rows, "ratio": self.ratio}
+    def tokens(self, videos: Sequence[Video]) -> int:
+        """Visual tokens that it read of these."""
+        return sum(video.pooled(self.side).tokens for video in videos)
 
 
 @dataclass(frozen=True)

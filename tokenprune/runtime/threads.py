@@ -25,6 +25,7 @@ class Pass(threading.local):
         self.mask: Any = None  # as the model was given it
         # within the language model; None for text, and while a guide reads
         self.phase: Phase | None = None
+        self.reads = False  # whether it reads attention
         # what the last pass of the language model made of a prompt
         self.passed: PromptState | None = None
         self.readings: list[TowerReading] = []

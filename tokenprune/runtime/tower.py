@@ -34,6 +34,7 @@ class TowerReading:
     projected: list[Float[Tensor, "n c"]] = field(default_factory=list)  # what the projector took
     read: int = 0  # frames so far
     inside: TowerCall | None = None  # what a stage inside the tower did
+    output: Any = None  # of the tower, where an assistant's equals it and need not run
 
     @property
     def tokens(self) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tokenprune.adapters.vision import TowerBlock
 from tokenprune.runtime.attention import Tap
-from tokenprune.runtime.stage_report import TowerLayer
+from tokenprune.runtime.tower_report import TowerLayer
 
 
 class TowerCall(ABC):

@@ -24,8 +24,8 @@ from tokenprune.adapters.vision import TowerBlock
 from tokenprune.guards import tower
 from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.hooks import Hook
-from tokenprune.runtime.stage_report import TowerLayer
 from tokenprune.runtime.tower_call import TowerCall
+from tokenprune.runtime.tower_report import TowerLayer
 from tokenprune.strategy import TowerMerger
 
 Current = Callable[[], Any]  # the call under way in this thread, None outside

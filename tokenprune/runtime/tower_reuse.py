@@ -26,10 +26,11 @@ from tokenprune.adapters.vision import TowerBlock
 from tokenprune.guards import tower
 from tokenprune.ops import marked
 from tokenprune.precision import full_precision
-from tokenprune.runtime.attention import Kernel, Routed, Tap
+from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.hooks import Hook
-from tokenprune.runtime.stage_report import TowerLayer
+from tokenprune.runtime.tapping import Kernel, Routed
 from tokenprune.runtime.tower_call import TowerCall
+from tokenprune.runtime.tower_report import TowerLayer
 from tokenprune.strategy import TowerReuser
 
 

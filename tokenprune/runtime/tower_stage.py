@@ -22,13 +22,14 @@ from tokenprune.adapters import VideoLLM
 from tokenprune.adapters.rows import sources
 from tokenprune.errors import StrategyError, UnsupportedGenerationError, UnsupportedModelError
 from tokenprune.guards import tower
-from tokenprune.runtime.attention import Tap, Taps
+from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.hooks import Hook
 from tokenprune.runtime.report import Report
-from tokenprune.runtime.stage_report import TowerShare
+from tokenprune.runtime.tapping import Taps
 from tokenprune.runtime.tower import TowerReading
 from tokenprune.runtime.tower_call import TowerCall
 from tokenprune.runtime.tower_merging import Merging
+from tokenprune.runtime.tower_report import TowerShare
 from tokenprune.runtime.tower_reuse import Reusing
 from tokenprune.strategy import Pipeline, TowerMerger, TowerReuser, TowerStage
 

@@ -144,5 +144,5 @@ class DyCoke(VisionStage, DecodeStage[Memory], Adjustable, name="dycoke"):
             selected = torch.where(similar, held, selected)
             if self.reference == "last_update":
                 reference = torch.where(similar, state.reference, received)
-        visible = (~view.visual).scatter(0, view.rows, selected)
-        return visible, Memory(selected, reference)
+        text = torch.ones_like(view.frame, dtype=torch.bool)
+        return text.scatter(0, view.rows, selected), Memory(selected, reference)

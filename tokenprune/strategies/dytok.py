@@ -59,17 +59,28 @@ class DyToK(Allocator, name="dytok"):
     none are named, and remainders are handed out before the cap is looked at. An infeasible budget
     is an error there and here, but there it never returns.
 
+    The probe costs as much as the prefill that it shortens where the guide is the model itself.
+    `pool=2` and `layers` that end low are ours, to make it cheap: neither is the paper's.
+
     Args:
         layers: first and last guide layer read (0-based, inclusive); none: the last third
+        pool: side of the squares of a frame's tokens that the guide sees as one, their mean; 1: it
+            sees all tokens
         cap: most tokens of one frame, at least 1; none: as many as it has
         follow: "paper", or "released" for the authors' code as described above
     """
 
     layers: tuple[int, int] | None = None
+    pool: int = 1
     cap: int | None = None
     follow: Literal["paper", "released"] = "paper"
 
     def __post_init__(self) -> None:
+        if self.pool < 1:
+            raise ValueError(
+                f"{self.name}.pool={self.pool} is no square of tokens: write 1 for all of them, or "
+                "2 for a quarter"
+            )
         if self.cap is not None and self.cap < 1:
             raise ValueError(
                 f"{self.name}.cap={self.cap} leaves no frame a token: write a positive number, or "
@@ -82,8 +93,8 @@ class DyToK(Allocator, name="dytok"):
             )
 
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
-        layers = self.read(probe.depth)
-        return frame_weights(probe.last_row(layers), probe.frame, probe.frames)
+        layers, seen = self.read(probe.depth), probe.pooled(self.pool)
+        return frame_weights(seen.last_row(layers), seen.frame, seen.frames)
 
     def read(self, depth: int) -> range:
         """The layers of a guide with `depth` of them that are read. StrategyError past the last."""

@@ -243,6 +243,31 @@ class TableProbe(Probe):
     def features(self) -> Float[Tensor, "n d"]:
         return self.rows.keys[0].transpose(0, 1).flatten(1) if self.states is None else self.states
 
+    def pooled(self, side: int) -> TableProbe:
+        """Without a grid, `side` x `side` tokens of a frame in their order are a square."""
+        counts = torch.bincount(self.frame, minlength=self.frames)
+        place = torch.arange(len(self.frame), device=self.frame.device)
+        own = place - (counts.cumsum(0) - counts)[self.frame]
+        frame, square = torch.stack([self.frame, own // side**2], 1).unique(
+            dim=0, return_inverse=True
+        )
+        return replace(
+            self,
+            rows=LastRow(self.rows.queries, _means(self.rows.keys, square, 2)),
+            frame=frame[:, 0],
+            states=None if self.states is None else _means(self.states, square, 0),
+        )
+
+
+def _means(values: Tensor, group: Int[Tensor, "n"], dim: int) -> Tensor:
+    """Of each group along one axis."""
+    shape = [*values.shape]
+    shape[dim] = 1 + int(group.max())
+    sums = values.new_zeros(shape).index_add(dim, group, values)
+    sizes = [1] * values.ndim
+    sizes[dim] = shape[dim]
+    return sums / torch.bincount(group).view(sizes)
+
 
 def table_probe(
     generator: torch.Generator,

@@ -31,11 +31,13 @@ class AllQueryTokens(DyToK, name="dytok_all"):
 
     Args:
         layers: first and last guide layer read (0-based, inclusive); none: the last third
+        pool: side of the squares of tokens that the guide sees as one; 1: it sees all tokens
         cap: most tokens of one frame, at least 1; none: as many as it has
         follow: "paper", or "released" for the authors' remainders and layers, as `dytok` has it
     """
 
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
+        probe = probe.pooled(self.pool)
         rows = probe.question(self.read(probe.depth))
         layers = torch.stack([*map(received, rows.queries, rows.keys)])
         return mean_of_frames(layers.mean(0), probe.frame, probe.frames)

@@ -39,11 +39,13 @@ class AttentionEntropy(DyToK, name="attention_entropy"):
 
     Args:
         layers: first and last guide layer read (0-based, inclusive); none: the last third
+        pool: side of the squares of tokens that the guide sees as one; 1: it sees all tokens
         cap: most tokens of one frame, at least 1; none: as many as it has
         follow: "paper", or "released" for the authors' remainders and layers, as `dytok` has it
     """
 
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
+        probe = probe.pooled(self.pool)
         attention = received(probe.last_row(self.read(probe.depth)))
         weights = entropy_of_frames(attention, probe.frame, probe.frames).mean(0)
         held = torch.bincount(probe.frame, minlength=probe.frames) > 0
