@@ -105,6 +105,14 @@ LOOPS = {
     "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
     # layers of the tower, on numbers of the host
     "tokenprune.strategies.tome": ["for in enumerate(wanted)", "for in range(layers)"],
+    # rounds of halving, on numbers of the host, and what each does on the device
+    "tokenprune.strategies.tome_vision": [
+        "while any((now > end for now, end in zip(counts, goal, strict=True)))",
+        "for in plan",
+        "for in budget",
+        "for in zip(counts, goal, strict=True)",
+        "for in pairs",
+    ],
     "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
 }
 

@@ -1,6 +1,6 @@
 """Bipartite matching: rows of a frame in two sets, of which one joins the other (ToMe, section 3).
 
-Axes: `i` frames, `n` rows of one, `k` width.
+Axes: `i` or `f` frames, `n` rows of one, `m` of the largest, `k` width.
 """
 
 from __future__ import annotations
@@ -36,3 +36,34 @@ def match(metric: Float[Tensor, "i n k"], remove: int, first: int = 0) -> Int[Te
     group = metric.new_empty(metric.shape[:2], dtype=torch.long)
     group[:, ::2], group[:, 1::2] = even, odd
     return group
+
+
+def match_some(
+    metric: Float[Tensor, "f m k"], before: Int[Tensor, "f"], behind: Int[Tensor, "f"]
+) -> tuple[Int[Tensor, "f m"], Int[Tensor, "f m"]]:
+    """The same in frames of different sizes: of the first `before` rows `behind` groups are left.
+
+    Returns the group of every row, and of every group the row whose place it has: that of the odd
+    place, or the one that nobody joined. At most half of a frame's rows may go. Rows and groups
+    that are none lie behind the others.
+    """
+    width, device = metric.shape[1], metric.device
+    real = torch.arange(width, device=device) < before.unsqueeze(1)
+    unit = normalize(metric, dim=-1)
+    scores = (unit[:, ::2] @ unit[:, 1::2].mT).masked_fill(~real[:, None, 1::2], -torch.inf)
+    best, joined = scores.max(-1)
+    order = best.masked_fill(~real[:, ::2], -torch.inf).argsort(dim=1, descending=True, stable=True)
+    number = torch.arange(order.shape[1], device=device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, number)
+    remove = (before - behind).unsqueeze(1)
+    left = (before.unsqueeze(1) + 1) // 2 - remove
+    goes = rank < remove
+    group = metric.new_full(metric.shape[:2], width - 1, dtype=torch.long)
+    group[:, ::2] = torch.where(goes, joined + left, rank - remove)
+    group[:, 1::2] = torch.arange(width // 2, device=device) + left
+    group = torch.where(real, group, width - 1)
+    stays = real.clone()
+    stays[:, ::2] &= ~goes
+    row = torch.arange(width, device=device).expand_as(group)
+    owner = group.new_zeros(len(group), width + 1)  # the last is of rows that have joined others
+    return group, owner.scatter_(1, torch.where(stays, group, width), row)[:, :width]
