@@ -57,6 +57,11 @@ GPU = {
         f"strategy=dycoke,fastv,visionzip,prumerge,dytok+visionzip {LARGE} frames=64 "
         "new_tokens=100",
     ),
+    "gpu_batch": Bench(
+        "7B on a GPU, 16 prompts of 64 frames: the cache is nearly half of what a step reads",
+        "strategy=dycoke model=shape:llava-onevision-7b dtype=bfloat16 device=cuda repeats=3 "
+        "vision=random frames=64 batch=16 new_tokens=32",
+    ),
     "gpu_dycoke": Bench(
         "7B on a GPU, 32 frames, two new tokens, for DyCoke's headline (the paper: 1.54x, 34 to 24 "
         "GB)",

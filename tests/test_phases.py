@@ -21,7 +21,7 @@ from tokenprune.runtime.prefill import Prefill
 RUNTIME = Path(passes.__file__).parent
 WORD = torch.tensor([[9]])
 # in the order in which a step goes through them
-STEP = ["passes", "tapping", "decode", "attention", "prompt_state"]
+STEP = ["hooks", "passes", "tapping", "decode", "attention", "prompt_state"]
 HIDING = ["choosing", "watched", "partitioned_cache", "store"]
 # who is asked on the way: is there a video, may the cache grow, what time is it; what hangs where
 ASIDE = ["media", "cache", "clock", "hanging"]

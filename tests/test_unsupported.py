@@ -8,7 +8,6 @@ import pytest
 import torch
 from models import llava_onevision, prompt
 from traces import fingerprint
-from transformers.cache_utils import StaticCache
 
 from tokenprune import attach, build
 from tokenprune.compat import caching, encoded, filled_cache
@@ -35,7 +34,7 @@ def model():
     ("spec", "kwargs", "message"),
     [
         ("dycoke", {"num_beams": 2}, "beam search cannot be combined with a decode stage"),
-        ("random", {"cache_implementation": "static"}, "default dynamic cache"),
+        ("dycoke", {"cache_implementation": "static"}, "default dynamic cache"),
         ("random", {"prefill_chunk_size": 8}, "chunked prefill"),
         ("random", {"prompt_lookup_num_tokens": 2}, "rewind the cache"),
     ],
@@ -57,15 +56,6 @@ def test_assisted_decoding_is_refused(model):
         attach(model, "random"),
     ):
         model.generate(**prompt(4), **GREEDY, assistant_model=llava_onevision(3))
-
-
-def test_a_static_cache_object_is_refused(model):
-    cache = StaticCache(config=model.config.text_config, max_cache_len=99)
-    with (
-        pytest.raises(UnsupportedGenerationError, match="default dynamic cache"),
-        attach(model, "random"),
-    ):
-        model.generate(**prompt(4), **GREEDY, **caching(model, cache))
 
 
 def test_a_video_behind_a_filled_cache_is_refused(model):

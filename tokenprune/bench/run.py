@@ -76,7 +76,7 @@ def _measure(plan: Plan, command: str) -> dict[str, Any]:
         lineup.candidates,
         config.warmup,
         config.repeats,
-        between=lambda: measured.append(rates(plan.device, model.dtype)),
+        between=lambda: measured.append(rates(inputs.adapter.device, model.dtype)),
     )
     limits = Limits.of(inputs.adapter, Machine.of(measured), config.batch)
     guide = None if assistant is None else assistant.config

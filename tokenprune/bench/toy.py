@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -81,6 +82,17 @@ def toy() -> Any:
     model.generation_config.pad_token_id = PAD
     model.generation_config.eos_token_id = None  # random models would stop at random
     return model
+
+
+def twin() -> Any:
+    """Another model on the same weights, for a session of its own."""
+    with torch.device("meta"):
+        model = type(toy())(copy.deepcopy(toy().config))
+    model.load_state_dict(toy().state_dict(), assign=True)
+    # rotary frequencies are no part of a state dict
+    model.model.language_model.rotary_emb = toy().model.language_model.rotary_emb
+    model.generation_config = toy().generation_config
+    return model.eval()
 
 
 def prompt(frames: int = FRAMES) -> dict[str, torch.Tensor]:

@@ -21,6 +21,7 @@ from tokenprune.runtime.attention import flat_mask
 from tokenprune.runtime.cache import CompressedLayer, compressed_cache
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.compress import Weights, compress
+from tokenprune.runtime.fixed_cache import fixed_layers
 from tokenprune.runtime.guide import Shown
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.media import VideoPrompt
@@ -48,7 +49,9 @@ def cache_to_fill(
         return None
     layer = CompressedLayer if stage is None else partial(PartitionedLayer, stage.offload)
     windows = [adapter.window(number) for number in range(adapter.depth)]
-    return compressed_cache(cache, adapter.depth, layer, windows)
+    columns = given["inputs_embeds"].shape[1]
+    fixed = partial(fixed_layers, sent=columns) if stage is None else None
+    return compressed_cache(cache, adapter.depth, layer, windows, fixed)
 
 
 def begin(

@@ -140,12 +140,12 @@ def check_free(model: VideoLLM, assistant: VideoLLM | None) -> None:
 
     Each could undo only what it found.
     """
-    if any(is_tapped(config) for config in (model.text_config, model.tower.config)):
+    if _taken(model):
         raise StrategyError(
             "this model is attached already: compose strategies with +, or leave the other block "
             "first (of a session that was started, call stop())"
         )
-    if assistant is not None and is_tapped(assistant.text_config):
+    if assistant is not None and _taken(assistant):
         raise StrategyError(
             "the assistant is attached already, as model or assistant of another session: leave "
             "that block first, or load the assistant once more"
@@ -156,3 +156,10 @@ def _compiled(module: nn.Module) -> bool:
     """Whether `module.compile()` was called, or its `forward` replaced by a compiled one."""
     own = vars(module).get("forward")
     return module._compiled_call_impl is not None or hasattr(own, "_torchdynamo_orig_callable")
+
+
+def _taken(model: VideoLLM) -> bool:
+    """Whether a session is on it: its tower's attention is ours all the time, an assistant's
+    language model's as well.
+    """
+    return any(is_tapped(config) for config in (model.text_config, model.tower.config))

@@ -6,13 +6,15 @@ Its layers are stock dynamic ones that refuse what would misalign their rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, no_type_check
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import (
     Cache,
+    CacheLayerMixin,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     StaticLayer,
@@ -22,7 +24,7 @@ from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.runtime.layout import take
 
 
-class Guarded(DynamicLayer):
+class Guarded(CacheLayerMixin):
     """A layer whose rows are fewer than the tokens seen, so that it must only ever grow.
 
     It reports the tokens *seen*, as stock layers with a sliding window do: `generate` counts by
@@ -38,7 +40,12 @@ class Guarded(DynamicLayer):
     @property
     def rows(self) -> int:
         """How many rows have come in."""
-        return super().get_seq_length()
+        return super().get_seq_length()  # pyright: ignore[reportAbstractUsage]
+
+    @property
+    def holds(self) -> bool:
+        """Whether any rows have come in."""
+        return self.rows > 0
 
     def get_seq_length(self) -> int:
         """Columns seen, those that are gone included."""
@@ -46,13 +53,15 @@ class Guarded(DynamicLayer):
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length of what the next update returns, and the column that its first row stands at."""
-        length, first = super().get_mask_sizes(query_length)
+        length, first = super().get_mask_sizes(query_length)  # pyright: ignore[reportAbstractUsage]
         return length, first + self.gone
 
+    @no_type_check  # compiled with a static cache, which checked annotations cannot be
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        self.check_led()
+        if not torch.compiler.is_compiling():  # whose passes a session does not lead
+            self.check_led()
         return super().update(key_states, value_states, *args, **kwargs)
 
     def check_led(self) -> None:
@@ -82,7 +91,7 @@ class Guarded(DynamicLayer):
         _refuse("this decoding method selects from the cache", "use greedy search or sampling")
 
 
-class CompressedLayer(Guarded):
+class CompressedLayer(Guarded, DynamicLayer):
     """A dynamic layer that holds every row that has come in."""
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -118,19 +127,29 @@ def compressed_cache(
     depth: int,
     layer: Callable[[], CompressedLayer],
     windows: Sequence[int | None] = (),
-) -> DynamicCache:
+    fixed: Callable[[Cache], list[Any]] | None = None,
+) -> Cache:
     """An empty cache of guarded layers made by `layer`; those that have a window keep it.
 
-    It is `cache` itself if given, so that the caller's object fills.
+    It is `cache` itself if given, so that the caller's object fills. `fixed` makes the layers of a
+    static one, which is refused without.
     """
     windows = windows or [None] * depth
     if cache is None:
         cache = DynamicCache()
-    if (reason := _unfit(cache, any(windows))) is not None:
+    if (reason := _unfit(cache, any(windows), fixed is not None)) is not None:
         raise UnsupportedGenerationError(reason)
-    assert isinstance(cache, DynamicCache)
-    cache.layers[:] = [layer() if window is None else WindowLayer(window) for window in windows]
+    if fixed is not None and _static(cache):
+        cache.layers[:] = fixed(cache)
+    else:
+        cache.layers[:] = [layer() if one is None else WindowLayer(one) for one in windows]
     return cache
+
+
+def holds(cache: Cache) -> bool:
+    """Whether any rows have come in; asks no device about layers of ours."""
+    first = cache.layers[0] if cache.layers else None
+    return first.holds if isinstance(first, Guarded) else bool(cache.get_seq_length())
 
 
 def lead(cache: Cache | None, led: bool) -> None:
@@ -143,7 +162,7 @@ def lead(cache: Cache | None, led: bool) -> None:
             layer.led = led
 
 
-def _unfit(cache: Cache, windows: bool) -> str | None:
+def _unfit(cache: Cache, windows: bool, fixed: bool) -> str | None:
     """Why a cache cannot take a compressed prompt, and what to write instead."""
     if getattr(cache, "offloading", False):
         return (
@@ -151,12 +170,8 @@ def _unfit(cache: Cache, windows: bool) -> str | None:
             "out cache_implementation='offloaded' (or DynamicCache's offloading); a compressed "
             "cache is smaller, and dycoke.offload=true keeps what decoding hides in host memory"
         )
-    if any(isinstance(layer, StaticLayer) for layer in cache.layers):
-        return (
-            "a static cache has room for the same number of rows in every layer, a compressed "
-            "prompt needs different ones: leave cache_implementation out, or pass an empty "
-            "DynamicCache() (the default dynamic cache)"
-        )
+    if _static(cache):
+        return _unfit_static(cache, windows, fixed)
     odd = [layer for layer in cache.layers if not _plain(layer, windows)]
     kinds = sorted({type(layer).__name__ for layer in odd})
     if any("Quant" in name for name in (type(cache).__name__, *kinds)):
@@ -178,6 +193,30 @@ def _unfit(cache: Cache, windows: bool) -> str | None:
             "generate with the default dynamic cache (no cache_implementation), or pass an empty "
             "DynamicCache()"
         )
+    return None
+
+
+def _static(cache: Cache) -> bool:
+    return any(isinstance(layer, StaticLayer) for layer in cache.layers)
+
+
+def _unfit_static(cache: Cache, windows: bool, fixed: bool) -> str | None:
+    if windows or any(cache.is_sliding):
+        return (
+            "a static cache of layers with a sliding window forgets rows by their number, which "
+            "token selection changes: leave cache_implementation out (the default dynamic cache)"
+        )
+    if not fixed:
+        return (
+            "a decode stage shows other rows of a cache from step to step, a static one shows all "
+            "of them: leave cache_implementation out (the default dynamic cache), or turn the "
+            "stage off"
+        )
+    if not all(type(layer) is StaticLayer or isinstance(layer, Guarded) for layer in cache.layers):
+        kinds = sorted({type(layer).__name__ for layer in cache.layers})
+        return f"a static cache of {', '.join(kinds)} is not known to hold fewer rows: leave it out"
+    if any(isinstance(layer, Guarded) and layer.holds for layer in cache.layers):
+        return "the static cache is not empty: call its reset(), or pass a new one"
     return None
 
 

@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.precision import full_precision
+from tokenprune.runtime import fixed_cache
 from tokenprune.runtime.attention import Tap, flat_mask, last_row
 from tokenprune.runtime.choosing import Choice
 from tokenprune.runtime.partitioned_cache import Partition, reveal
@@ -224,6 +225,9 @@ def resume(
     `spared`: the model attends without a mask where a single row sees everything.
     """
     columns = given["inputs_embeds"].shape[1]
+    if prompt.fixed:
+        fixed_cache.catch_up(cache, prompt, columns)
+        spared = False  # some slots are empty
     prompt.extend(columns, flat_mask(given.get("attention_mask")))
     if columns > 1:
         reveal(cache.layers)

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from tokenprune.runtime.hooks import Hook
+from tokenprune.adapters import VideoLLM
+from tokenprune.runtime import compiled
+from tokenprune.runtime.hooks import Hook, put
 
 
 class Hanging:
@@ -24,12 +25,13 @@ class Hanging:
     a pass that acts. Ours come first: whatever else hangs on a layer sees what the layer gets.
     """
 
-    def __init__(self, layers: nn.ModuleList, entered: Callable[..., Any]) -> None:
-        self._layers, self._entered = layers, entered
+    def __init__(self, adapter: VideoLLM, entered: Callable[..., Any]) -> None:
+        self._adapter, self._entered = adapter, entered
         self._lock = threading.RLock()  # a dropped session may end while its thread holds it
         self._passes: Counter[int] = Counter()
         self._handles: dict[int, RemovableHandle] = {}
         self._over = False
+        self._compiled: set[int] = set()  # layers whose hooks stay
 
     def hang(self, layers: Iterable[int]) -> None:
         with self._lock:
@@ -38,9 +40,22 @@ class Hanging:
                     return
                 self._passes[layer] += 1
                 if layer not in self._handles:
-                    self._handles[layer] = self._layers[layer].register_forward_pre_hook(
-                        Hook(partial(self._entered, layer)), prepend=True, with_kwargs=True
+                    inside = partial(compiled.layer, layer, self._adapter.rotation)
+                    hook = Hook(partial(self._entered, layer), inside)
+                    self._handles[layer] = put(
+                        self._adapter.layers[layer].register_forward_pre_hook(
+                            hook, prepend=True, with_kwargs=True
+                        )
                     )
+
+    def hold(self, layers: Iterable[int]) -> None:
+        """Leaves hooks on until the end: torch finds them whenever it makes a graph of the model,
+        for steps that then run without any pass of ours.
+        """
+        with self._lock:
+            new = {*layers} - self._compiled
+            self._compiled |= new
+            self.hang(new)
 
     def take_off(self, layers: Iterable[int]) -> None:
         """Ends what one `hang` of the same layers began."""

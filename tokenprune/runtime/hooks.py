@@ -7,24 +7,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, no_type_check
 
+import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.runtime.prompt_state import PromptState
 
+NAME: Any = "tokenprune"  # of the hooks on a module, which gets one of each kind
 
-class Hook(partial[Any]):
-    """A function that belongs to one session: a copy of the model would go on calling it."""
+
+class Hook:
+    """A function that belongs to one session: a copy of the model would go on calling it.
+
+    Where torch makes a graph of the model, `inside` is called instead, which must not look at a
+    session: a graph is made once and outlives it. Nothing of ours is in a graph without.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], inside: Callable[..., Any] | None = None
+    ) -> None:
+        self._function, self._inside = function, inside
+
+    @no_type_check  # checked annotations cannot be compiled
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return None if self._inside is None else self._inside(*args, **kwargs)
+        return self._function(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise StrategyError(
             "a model inside an attach block cannot be copied or pickled as a whole: copy it before "
             "the block or after it; state_dict() and save_pretrained() work inside"
         )
+
+
+def put(handle: RemovableHandle) -> RemovableHandle:
+    """Gives a hook a name that is the same in every session, where torch counts up.
+
+    Code that was compiled with it asks for the hook by its name, and a later session shall find
+    that code again.
+    """
+    kinds = (handle.hooks_dict_ref, *handle.extra_dict_ref)
+    for hooks in filter(None, (kind() for kind in kinds)):
+        if handle.id in hooks:
+            first = next(iter(hooks)) == handle.id
+            hooks[NAME] = hooks.pop(handle.id)
+            hooks.move_to_end(NAME, last=not first)
+    handle.id = NAME
+    return handle
 
 
 @contextmanager

@@ -7,29 +7,28 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
-from tokenprune.adapters.borrowed import lendable
 from tokenprune.compat import named
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime import arrival, decode, media, prefill
-from tokenprune.runtime.cache import lead
+from tokenprune.runtime import arrival, compiled, decode, fixed_cache, media, prefill
+from tokenprune.runtime.cache import holds, lead
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.guide import Guide
 from tokenprune.runtime.hanging import Hanging
-from tokenprune.runtime.hooks import Hook, kept_loss
+from tokenprune.runtime.hooks import Hook, kept_loss, put
+from tokenprune.runtime.looking import Looking
 from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.recorder import Recorder
 from tokenprune.runtime.remarks import Remarks
 from tokenprune.runtime.report import Report
-from tokenprune.runtime.seen import Seen, encoded
+from tokenprune.runtime.seen import Seen
 from tokenprune.runtime.tapping import Taps, tapped
 from tokenprune.runtime.threads import Pass
-from tokenprune.runtime.tower import TowerReading, tower_tap
 from tokenprune.runtime.tower_stage import Inside
 from tokenprune.runtime.uncached import recall
 from tokenprune.strategy import Pipeline
@@ -59,14 +58,18 @@ class Passes:
         self._images, self._decode_stage = images, pipeline.decode_stage
         self._recorder = recorder
         self._taps = Taps()
-        self._hanging = Hanging(adapter.layers, self._before_layer)
+        self._hanging = Hanging(adapter, self._before_layer)
         stage = pipeline.tower_stage
-        self._guide = Guide(adapter, assistant, self._taps, stage is not None)
         self._inside = None if stage is None else Inside(adapter, stage, self._taps)
+        self._guide = Guide(adapter, assistant, self._taps, stage is not None)
         self._attached = prefill.Attached(adapter, pipeline, self._guide)
         # what is known of the prompts whose caches live
         self._prompts: weakref.WeakKeyDictionary[Cache, PromptState] = weakref.WeakKeyDictionary()
         self._pass = Pass(adapter.devices, timed)
+        lends, now = self._guide.shares, self._pass
+        self._looking = Looking(
+            adapter, pipeline.signals, lends, self._taps, now, timed, self._inside
+        )
         self._under_way: set[Phase] = set()
         self._over = False
 
@@ -85,79 +88,33 @@ class Passes:
         self._reading = stack.enter_context(tapped([adapter.text_config], self._taps))
         self._spared = adapter.spares_mask()
         stack.callback(self._hanging.end)
+        self._looking.hook(stack)
         if self._decode_stage is not None:  # which acts in every step
             self._reading.begin()
             self._hanging.hang([self._decode_stage.layer])
-        before: list[tuple[nn.Module, Any]] = [
-            (adapter.tower, self._before_tower),
-            (adapter.body, self._before_body),
-            (adapter.language_model, self._before_language_model),
-        ]
-        if self.pipeline.signals.projected:
-            before.append((adapter.projector, self._before_projector))
-        for module, function in before:
-            handle = module.register_forward_pre_hook(Hook(function), with_kwargs=True)
-            stack.callback(handle.remove)
-        if self._guide.shares:
-            handle = adapter.tower.register_forward_hook(Hook(self._after_tower))
+        before = (
+            (adapter.body, Hook(self._before_body)),
+            (adapter.language_model, Hook(self._before_language_model, compiled.entering)),
+        )
+        for module, hook in before:
+            handle = put(module.register_forward_pre_hook(hook, with_kwargs=True))
             stack.callback(handle.remove)
         after = Hook(self._after_language_model)
-        handle = adapter.language_model.register_forward_hook(after, always_call=True)
+        handle = put(adapter.language_model.register_forward_hook(after, always_call=True))
         stack.callback(handle.remove)
-        if self._inside is not None:
-            self._inside.hook(stack)
         stack.enter_context(kept_loss(adapter.model, lambda: self._pass.passed))
 
     def encode(self, media: Mapping[str, Any]) -> dict[str, Any]:
         """See `Session.encode`."""
-        now, adapter = self._pass, self._adapter
-        now.readings.clear()
-        try:
-            features = encoded(adapter, media)
-            now.clock.add("vision", now.since)
-            Seen([*now.readings], clock=now.clock, owner=adapter).mark(features)
-        finally:
-            now.readings.clear()
-            if self.pipeline.signals.attends:
-                self._taps.pop(adapter.tower_attention, None)
-        beside = {name: part for name, part in media.items() if not name.startswith("pixel")}
-        return {**beside, **compat.handed(features, adapter.modality)}
+        return self._looking.encode(media)
 
     def end(self) -> None:
         """Ends the passes of other threads, whose caches must not grow any more."""
         self._over = True
         for phase in [*self._under_way]:
             lead(phase.cache, False)
-
-    def _before_tower(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        now = self._pass
-        clock = now.clock = Clock(self._adapter.devices, self._timed)
-        now.since = clock.now()
-        given = named(module, args, kwargs)
-        reading = TowerReading(given, self._adapter.shown(given))
-        # a prompt needs at most its images' and its video's
-        now.readings = [*now.readings[-1:], reading]
-        if self._inside is not None:
-            self._inside.begin(given, reading)
-        if self.pipeline.signals.attends:
-            tap = tower_tap(self._adapter, self.pipeline.signals, reading, clock)
-            if self._inside is not None:
-                tap = self._inside.around(tap)
-            self._taps[self._adapter.tower_attention] = tap
-
-    def _after_tower(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Keeps what the tower has made, for an assistant whose own would make the same."""
-        if self._pass.readings:
-            layers = self._adapter.tower_layers_read
-            self._pass.readings[-1].output = lendable(output, layers)
-
-    def _before_projector(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Keeps what the projector takes, on the grid of the tokens."""
-        now, states = self._pass, named(module, args, kwargs)
-        if now.readings:
-            with now.clock.inner("strategy"):
-                given = next(iter(states.values()))
-                now.readings[-1].note_projected(self._adapter, self.pipeline.signals, given)
+        for cache in [*self._prompts]:
+            fixed_cache.end(cache)
 
     def _before_body(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
         """Sees the prompt while its ids are known, and finds the video."""
@@ -165,7 +122,9 @@ class Passes:
         cache, images = compat.given_cache(given), media.images_in(self._adapter, given)
         if images and not self._images:
             self._remark("images", media.IMAGES)
-        now.arrived = now.phase = now.passed = None
+        if now.phase is not None:  # an interrupt has ended it
+            self._leave(now.phase)
+        now.arrived = now.passed = None
         now.mask = given.get("attention_mask")
         self._standing.check()
         self._reading.check()
@@ -187,9 +146,8 @@ class Passes:
 
     def _known(self, cache: Cache | None) -> PromptState | None:
         """The prompt that has filled a cache, if a pass of this session did."""
-        if cache is None or not cache.get_seq_length():
-            return None
-        return self._prompts.get(cache)
+        prompt = None if cache is None else self._prompts.get(cache)
+        return prompt if cache is not None and prompt is not None and holds(cache) else None
 
     def _before_language_model(self, module: nn.Module, args: Any, kwargs: Any) -> Arguments:
         now, given = self._pass, named(module, args, kwargs)
@@ -224,9 +182,13 @@ class Passes:
 
     def _flat(self, given: dict[str, Any]) -> dict[str, Any]:
         """With the mask that the body was given, where it has made one of every kind of layer."""
-        if isinstance(given.get("attention_mask"), dict):
-            return {**given, "attention_mask": self._pass.mask}
-        return given
+        mask = given.get("attention_mask")
+        if isinstance(mask, dict):
+            mask = self._pass.mask
+        if isinstance(mask, dict) or (isinstance(mask, Tensor) and mask.ndim > 2):
+            columns = given["inputs_embeds"].shape[1]
+            mask = fixed_cache.flat(mask, compat.given_cache(given), columns)
+        return {**given, "attention_mask": mask}
 
     def _begin(
         self, video: media.VideoPrompt, given: dict[str, Any]
@@ -234,8 +196,7 @@ class Passes:
         """A video prompt is about to enter the language model."""
         now, uncompressed = self._pass, given
         seen = Seen.of(video.encoded, self._adapter)
-        if self.pipeline.signals.attends:
-            self._taps.pop(self._adapter.tower_attention, None)
+        self._looking.end()
         if now.readings:
             now.clock.add("vision", now.since)
         else:
@@ -287,6 +248,19 @@ class Passes:
         phase = self._pass.phase
         if phase is None:
             return
+        self._leave(phase)
+        if output is None:  # the forward pass raised
+            return
+        phase.prompt.report.clock.add(phase.lap, self._pass.since)
+        if (prompt := phase.finish()) is not None:
+            self._hanging.hold(fixed_cache.narrowed(phase.cache))
+            remark = media.unseen(str(self.pipeline), prompt.report.unseen_from)
+            self._remark("unseen", remark)
+            self.reports.append(prompt.report)
+            self._pass.passed = prompt
+
+    def _leave(self, phase: Phase) -> None:
+        """Takes off what hung on the model for a pass."""
         self._pass.phase = None
         if self._pass.reads:
             self._pass.reads = False
@@ -295,11 +269,3 @@ class Passes:
         self._hanging.take_off(phase.acting)
         self._under_way.discard(phase)
         lead(phase.cache, False)
-        if output is None:  # the forward pass raised
-            return
-        phase.prompt.report.clock.add(phase.lap, self._pass.since)
-        if (prompt := phase.finish()) is not None:
-            remark = media.unseen(str(self.pipeline), prompt.report.unseen_from)
-            self._remark("unseen", remark)
-            self.reports.append(prompt.report)
-            self._pass.passed = prompt

@@ -14,9 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
+from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.guards import contract
 from tokenprune.precision import full_precision
+from tokenprune.runtime import fixed_cache
 from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.compress import Weights
 from tokenprune.runtime.guide import Guide
@@ -169,6 +171,7 @@ class Prefill(Phase):
             report.frame_weights = [*(report.frame_weights or []), *weights.tolist()]
         if self.cache is not None:
             self._settle(self.cache.layers)
+        fixed_cache.count(compat.given_cache(self._given), self.prompt)
         return self.prompt
 
     def _settle(self, filled: list[Any]) -> None:
@@ -185,6 +188,7 @@ class Prefill(Phase):
                 filled[layer].keep(columns)
         for number, layer in enumerate(filled):
             layer.gone = self.prompt.gone(self.prompt.at(number))
+        fixed_cache.settle(filled, self.prompt)
 
 
 def by_layer(pipeline: Pipeline, depth: int) -> dict[int, list[PrefillStage]]:

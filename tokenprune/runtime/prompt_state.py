@@ -62,6 +62,7 @@ class PromptState:
         self.tokens: list[Mapping[Unit, int]] = [{unit: unit.video.tokens for unit in layout.units}]
         # of each layout, the one whose rows its positions count; 0: the caller's, or `shift`
         self.counted = [0]
+        self.fixed = False  # whether its cache is a static one, which compiled steps fill, too
         self.moved = False  # whether a stage has put rows in another order
         # the last layout whose rows the layers below it shall lose, too, after the prompt
         self.remembered = 0
@@ -245,6 +246,12 @@ class PromptState:
         """Of the last `columns` in the layers of a layout; None where they are as in layer 0."""
         counted = self.counted[number]
         return self._behind(self.layouts[counted], columns) if counted else None
+
+    def lag(self, number: int) -> Int[Tensor, "b"] | None:
+        """How far positions in a layout are behind those in layer 0; None: not at all."""
+        if not self.counted[number]:
+            return None
+        return self._entered.valid.sum(1) - self.layouts[self.counted[number]].valid.sum(1)
 
     def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
         """Labels of the caller's columns, on those of the last layout; padding has none."""

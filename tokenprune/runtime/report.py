@@ -56,6 +56,9 @@ class SampleReport:
     steps: list[Tensor | int] = field(default_factory=list)
     # of each step but the first, see `decode_changes`
     changes: list[Tensor] = field(default_factory=list)
+    # compiled steps run no code of ours: how many columns the cache holds by now, a tensor that
+    # grows with it, and how many of them are no steps
+    filled: tuple[Tensor, int] | None = field(default=None, repr=False, compare=False)
 
     @property
     def frames(self) -> int:
@@ -119,6 +122,7 @@ class SampleReport:
 
         Counted in the layers of the decode stage, without one in the last layer.
         """
+        self.catch_up()
         return [int(step) for step in self.steps]
 
     @property
@@ -131,7 +135,17 @@ class SampleReport:
 
         Others of its batch were still answering then.
         """
+        self.catch_up()
         del self.steps[steps:], self.changes[max(0, steps - 1) :]
+        if self.filled is not None:
+            self.filled = self.filled[0], int(self.filled[0]) - len(self.steps)
+
+    def catch_up(self) -> None:
+        """Takes down the steps that compiled code has done since; waits for the device."""
+        if self.filled is not None:
+            columns, others = self.filled
+            missing = int(columns) - others - len(self.steps)
+            self.steps += [self.layers[-1]] * missing
 
     @property
     def decode_ratio(self) -> float | None:
@@ -139,7 +153,8 @@ class SampleReport:
 
         None if nothing was decoded after the first token.
         """
-        return statistics.fmean(self.decode) / self.full if self.steps else None
+        decode = self.decode
+        return statistics.fmean(decode) / self.full if decode else None
 
     @property
     def figures(self) -> dict[str, Any]:

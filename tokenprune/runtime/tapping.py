@@ -10,12 +10,13 @@ Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `t` key r
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +29,7 @@ from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap
 
 PREFIX = "tokenprune"
+NAMING = threading.Lock()  # held while a context takes its names
 Kernel = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers has it
 
 
@@ -156,16 +158,20 @@ def tapped(configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]) -
     "flash" in it.
     """
     bases = [config._attn_implementation or "eager" for config in configs]
-    names = [_Name(f"{PREFIX}_{id(taps):x}_{base}", base) for base in bases]
     # transformers reads the class-wide mapping of masks directly, so a local entry of the instance
     # would not be seen
     attention, masks = AttentionInterface._global_mapping, AttentionMaskInterface._global_mapping
-    reading = Reading(configs, names)
-    try:
+    with NAMING:
+        # the first free number: code that was compiled in one session is found again in the next
+        used = {name.split("_")[1] for name in attention if name.startswith(f"{PREFIX}_")}
+        number = next(free for free in itertools.count() if str(free) not in used)
+        names = [_Name(f"{PREFIX}_{number}_{base}", base) for base in bases]
         for base, name in zip(bases, names, strict=True):
             AttentionInterface.register(name, _with_tap(base, taps))
             if base in masks:
                 AttentionMaskInterface.register(name, masks[base])
+    reading = Reading(configs, names)
+    try:
         yield reading
     finally:
         reading.off()
@@ -181,6 +187,7 @@ def is_tapped(config: PreTrainedConfig) -> bool:
 def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Kernel:
     kernel = AttentionInterface._global_mapping.get(base)
 
+    @no_type_check  # compiled where a thread reads while another's step is
     def attend(
         module: nn.Module,
         query: Tensor,
@@ -189,7 +196,9 @@ def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Kernel:
         attention_mask: Any = None,  # by this name, or in this place
         **kwargs: Any,
     ):
-        if (tap := taps.get(module)) is not None:
+        # compiled code has no taps: it is made once, they are of a pass
+        compiling = torch.compiler.is_compiling()
+        if not compiling and (tap := taps.get(module)) is not None:
             # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
             # again without them
             with torch.no_grad(), full_precision():

@@ -176,12 +176,11 @@ class Inside:
             finally:
                 self._now.videos = None
 
-        hook = Hook(told)
-        setattr(body, name, hook)
+        setattr(body, name, told)
         try:
             yield
         finally:
-            if vars(body).get(name) is hook:  # else the user's own, which stays
+            if vars(body).get(name) is told:  # else the user's own, which stays
                 delattr(body, name)
                 if before is not None:
                     setattr(body, name, before)
