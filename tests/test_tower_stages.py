@@ -130,11 +130,11 @@ def test_nothing_removed_is_nothing_changed(name: str, spec: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
-def still(name: str, frames: int = 4) -> tuple[Any, Any, str]:
+def still(name: str, frames: int = 4, attention: str = "sdpa") -> tuple[Any, Any, str]:
     """A model, and a prompt in whose video every frame is the first one."""
     family = FAMILIES[name]
     clip = family.clips[0]._replace(frames=frames)
-    model, inputs = family.model(), dict(family.prompt([Ask(3, (clip,), 4)]).inputs)
+    model, inputs = family.model(attention), dict(family.prompt([Ask(3, (clip,), 4)]).inputs)
     pixels = "pixel_values_videos" if "pixel_values_videos" in inputs else "pixel_values"
     values = inputs[pixels].clone()
     every = values.flatten(0, 1) if values.ndim == 5 else values
