@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from operator import truediv
 from typing import Any
 
+import numpy as np
 import torch
 import where
 from transformers import (
@@ -110,10 +111,10 @@ def pruned(
 ) -> Iterator[tuple[DynamicCache, Report]]:
     """An attached model and a cache as if a prompt had gone through it."""
     pipeline = Pipeline((DyCoke(merge=0.0, prune=0.7, threshold=threshold),))
-    run = torch.zeros(1, BEFORE + frames * CELLS + 1 + AFTER, dtype=torch.bool)
+    run = np.zeros((1, BEFORE + frames * CELLS + 1 + AFTER), dtype=bool)
     run[:, BEFORE:-AFTER] = True
     rows = placed(run, [[Video(frames, 14, 14)]], adapt(model).pattern)
-    layout = Layout.of(rows, torch.ones_like(run))
+    layout = Layout.of(rows, np.ones_like(run), torch.device("cpu"))
     report = Report(empty_reports(layout, adapt(model).pattern), Clock([], False))
     prompt = PromptState(layout, report)
     cache = filled(compressed_cache(None, layers, PartitionedLayer), [run.shape[1]] * layers)

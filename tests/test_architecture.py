@@ -31,6 +31,7 @@ STRATEGIES.pop("tokenprune.strategies.__init__")
 SHARED = (
     "ragged",
     "ops",
+    "resembling",
     "merging",
     "clustering",
     "trees",
@@ -77,21 +78,27 @@ def loops(path: Path) -> list[str]:
 
 
 LOOPS = {
-    "tokenprune.merging": [
+    "tokenprune.resembling": [
         "for in range(BLOCK, len(order) + BLOCK, BLOCK)",  # blocks that stay in a cache
-        "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
         # windows of some frames, and which of their pairs are looked up: numbers of the host
         "for in features.split(window)",
         "for in each",
         "for in places",
     ],
-    "tokenprune.ops": ["for in range(60)"],  # halves of an interval
+    "tokenprune.merging": [
+        "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
+    ],
+    "tokenprune.ops": [
+        "for in range(60)",  # halves of an interval
+        "for in (0.25, 0.75)",
+    ],
     # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
     "tokenprune.scenes": ["for in range(frames)", "while end > 0"],
     # runs of labels on the host, of which each may depend on those before it
     "tokenprune.windows": ["for in runs", "for in runs", "for in groupby(labels)"],
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     "tokenprune.picking": [  # picks, of which each depends on those before it
+        "for in range(number)",
         "for in range(number)",
         "for in range(0, len(vectors), PART)",
         "for in range(0, len(vectors), PART)",
@@ -101,8 +108,6 @@ LOOPS = {
     "tokenprune.strategies.framefusion": ["for in shares", "for in pairwise(counts)"],
     # events, of which each finds what the one before it left: on numbers of the host
     "tokenprune.strategies.sparsevlm": ["for in pairwise([*events, extent.depth])"],
-    # a few pivots, of which each chooses from what those before it left
-    "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
     # layers of the tower, on numbers of the host
     "tokenprune.strategies.tome": ["for in enumerate(wanted)", "for in range(layers)"],
     # rounds of halving, on numbers of the host, and what each does on the device
@@ -113,7 +118,9 @@ LOOPS = {
         "for in zip(counts, goal, strict=True)",
         "for in pairs",
     ],
-    "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
+    # a few pivots, of which each chooses from what those before it left
+    "tokenprune.strategies.dart": ["for in zip((-similarity).unbind(), shares, strict=True)"],
+    "tokenprune.strategies.vispruner": ["while any((lost := [*map(gone, there, numbers)]))"],
 }
 
 

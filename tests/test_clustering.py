@@ -145,7 +145,7 @@ def test_to_leaders(wanted: list[int], half: bool) -> None:
         for own, row in enumerate(wanted)
     ]
     x = torch.randn(len(leads), 2).to(torch.bfloat16 if half else torch.float32)
-    rows, members, sums = merging.to_leaders(x, torch.tensor(leads, dtype=torch.long))
+    rows, members, sums, _ = merging.to_leaders(x, torch.tensor(leads, dtype=torch.long))
     assert rows.tolist() == [own for own, row in enumerate(leads) if own == row]
     assert [-1 if m < 0 else int(rows[m]) for m in members] == leads
     assert sums.dtype == torch.float32

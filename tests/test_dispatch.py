@@ -12,7 +12,7 @@ from tokenprune.bench import toy
 from tokenprune.bench.dispatch import Dispatched
 
 # which do not keep their bar yet
-OVER = {*registry.names()}
+OVER = {"dycoke", "dytok", "fastvid", "flashvid", "framefusion", "holitom", "prunevid", "sparsevlm"}
 
 READS: dict[str, Any] = {
     "item": lambda x: x.sum().item(),

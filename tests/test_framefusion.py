@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenprune import merging
+from tokenprune import resembling
 from tokenprune.errors import StrategyError
 from tokenprune.sequence import TEXT, Recorded, SequenceView, Survivors
 from tokenprune.strategies.framefusion import FrameFusion, due, required
@@ -49,7 +49,7 @@ def published() -> VisualTokens:
 
 def test_published_similarities() -> None:
     tokens = published()
-    order, similar = merging.to_previous(tokens.features, tokens.frame, tokens.slot)
+    order, similar = resembling.to_previous(tokens.features, tokens.frame, tokens.slot)
     none = float("-inf")
     expected = [
         [none, 0.7078, 0.7761, 0.8212, 0.5549, 0.5827],

@@ -10,7 +10,7 @@ import torch
 from golden_cases import FILES, array, close, named
 from torch import Tensor
 
-from tokenprune import merging
+from tokenprune import resembling
 from tokenprune.sequence import TEXT, Recorded, SequenceView, Survivors
 from tokenprune.strategies.framefusion import FrameFusion, due, required
 from tokenprune.tokens import VisualTokens
@@ -41,7 +41,7 @@ def prompt(file: str, case: str) -> tuple[Tensor, Tensor, int, int]:
 
 
 def check_similarity(file: str, name: str, states: Tensor, frame: Tensor, slot: Tensor) -> None:
-    _, similar = merging.to_previous(states, frame, slot)
+    _, similar = resembling.to_previous(states, frame, slot)
     real = similar > -torch.inf
     close(similar[real], array(file, name)[real])
 

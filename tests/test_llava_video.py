@@ -285,7 +285,7 @@ def test_a_newline_goes_with_the_last_token_before_it(home: str, newline: str) -
     before = 9 * FRAMES // run
     assert session.report[0].beside == (before, before - len(spent))
     assert bool(spent) == (newline == "grid"), "a quarter of the cells leaves no frame empty"
-    pattern = adapter.pattern(Video(FRAMES, 3, 3))
+    pattern = torch.from_numpy(adapter.pattern(Video(FRAMES, 3, 3)))
     line = torch.arange(before).repeat_interleave(run + 1)
     stays = torch.isin(pattern, torch.tensor(sorted(cells)))
     stays |= (pattern == -1) & ~torch.isin(line, torch.tensor(spent, dtype=torch.long))

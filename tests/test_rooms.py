@@ -19,7 +19,8 @@ ROOMS = {
     "ragged": "hosted",
     "ops": "hosted apportioning ragged",
     "precision": "",
-    "merging": "hosted ragged ops precision",
+    "resembling": "hosted ops precision",
+    "merging": "hosted ragged ops precision resembling",
     "clustering": "hosted ragged ops precision",
     "bipartite": "",
     "trees": "hosted ragged ops precision merging",
@@ -40,8 +41,8 @@ ROOMS = {
     "strategy": "errors lookup hosted ops tokens guards",
     "declaration": "errors guards strategy",
     "strategies": (
-        "errors hosted ragged ops precision merging clustering trees windows scenes picking "
-        "bipartite tokens strategy"
+        "errors hosted ragged ops precision resembling merging clustering trees windows scenes "
+        "picking bipartite tokens strategy"
     ),
     "adapters": "errors lookup hosted ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",

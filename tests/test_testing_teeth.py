@@ -559,7 +559,7 @@ def halved(self: Any, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
 
 def mirrored(self: Any, video: Any) -> Tensor:
     pattern = LlavaOnevision.pattern(self, video)
-    return torch.cat([pattern[:-1].flip(0), pattern[-1:]])
+    return np.append(pattern[-2::-1], pattern[-1:])
 
 
 def blind(self: Any, ids: Tensor, given: Any, videos: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops
+from tokenprune import hosted, ops, ragged
 from tokenprune.precision import exact
 
 NOBODY = -1  # the cluster of what belongs to none
@@ -61,8 +61,8 @@ def density_peaks(
     farthest = distance.masked_fill(~pairs, 0).amax(dim=(1, 2))
     apart = distance.masked_fill(~denser, torch.inf).amin(dim=-1).minimum(farthest.unsqueeze(-1))
 
+    width = min(max(1, hosted.most(centres)), max(1, valid.shape[1]))
     centres = centres.minimum(count)
-    width = max(1, int(centres.max()) if len(centres) else 0)
     real = torch.arange(width, device=centres.device) < centres.unsqueeze(-1)
     centre = ops.ranking(density * apart, valid)[:, :width]
     if order == "place":
@@ -92,8 +92,10 @@ def _distances(
 def _densities(
     distance: Float[Tensor, "g m m"], count: Int[Tensor, "g"], neighbours: Int[Tensor, "g"] | int
 ) -> Float[Tensor, "g m"]:
-    near = count.clamp(min=1).clamp(max=torch.as_tensor(neighbours, device=count.device))
-    most = max(1, int(near.max()) if len(near) else 0)
+    most = neighbours if isinstance(neighbours, int) else hosted.most(neighbours)
+    near = count.clamp(min=1)
+    near = near.clamp(max=most) if isinstance(neighbours, int) else near.minimum(neighbours)
+    most = min(max(1, most), distance.shape[-1])
     nearest = distance.topk(most, largest=False).values.square_()
     behind = torch.arange(most, device=count.device) >= near.unsqueeze(-1)
     nearest.masked_fill_(behind.unsqueeze(1), 0)
@@ -126,13 +128,14 @@ def condensed(
     if centres == 0:
         return torch.zeros(0, dtype=torch.long, device=features.device), features[:0]
     every = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
-    number = torch.tensor([centres], device=features.device)
+    number = hosted.sent([centres], features.device)
     found = density_peaks(features.unsqueeze(0), every, number, neighbours)
     member = found.member[0]
     sums = features.new_zeros(centres, features.shape[-1], dtype=torch.float32)
     sums = sums.index_add(0, member, features.float())
     if how == "mean":
-        sums = sums / torch.bincount(member, minlength=centres).unsqueeze(-1)
+        sizes = number.new_zeros(centres).scatter_add(0, member, torch.ones_like(member))
+        sums = sums / sizes.unsqueeze(-1)
     return found.centre[0], sums.to(features.dtype)
 
 
@@ -173,7 +176,8 @@ def ranked_leaders(
     found = density_peaks(padded, valid, centres, neighbours, order)
     place = found.centre.gather(1, found.member.clamp(min=0))
     row = place + (counts.cumsum(0) - counts).unsqueeze(-1)
-    return torch.where(found.member == NOBODY, NOBODY, row)[valid], found.member[valid]
+    row = torch.where(found.member == NOBODY, NOBODY, row)
+    return ragged.by_row(row, counts), ragged.by_row(found.member, counts)
 
 
 def totals(number: Int[Tensor, "f"], segment: Int[Tensor, "f"]) -> Int[Tensor, "f"]:

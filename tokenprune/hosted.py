@@ -10,14 +10,17 @@ Axes: `f` frames, `n` rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
+_EVERY = "_tokenprune_every"
+_CHOICE = "_tokenprune_choice"
+_TRUE, _MOST = "_tokenprune_true", "_tokenprune_most"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
 
 
@@ -28,7 +31,7 @@ def sent(numbers: Sequence[int], device: torch.device) -> Int[Tensor, "f"]:
 
 def moved(tensor: Shaped[Tensor, "*s"], device: torch.device) -> Shaped[Tensor, "*s"]:
     """A tensor of the host on a device, which is not waited for."""
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_available():
         tensor = tensor.pin_memory()  # from other memory the driver copies first, and waits
     return tensor if device.type == "cpu" else tensor.to(device, non_blocking=True)
 
@@ -59,6 +62,11 @@ def numbers(tensor: Shaped[Tensor, "f"]) -> tuple[Any, ...]:
     return found
 
 
+def each(function: Callable[..., int], *tensors: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+    """What a function makes of the numbers of tensors, entry by entry, on the host."""
+    return sent([*map(function, *map(numbers, tensors))], tensors[0].device)
+
+
 def note_total(tensor: Int[Tensor, "f"], total: int) -> Int[Tensor, "f"]:
     """The same tensor; its numbers, which nobody knows, sum up to `total`."""
     return _remember(tensor, _TOTAL, total)
@@ -68,6 +76,17 @@ def total(tensor: Int[Tensor, "f"]) -> int:
     """The sum of a tensor's numbers: noted, of known ones, or else by a read of them."""
     found = _remembered(tensor, _TOTAL)
     return sum(numbers(tensor)) if found is None else found
+
+
+def note_most(tensor: Int[Tensor, "f"], most: int) -> Int[Tensor, "f"]:
+    """The same tensor; none of its numbers, which nobody knows, is above `most`."""
+    return _remember(tensor, _MOST, most)
+
+
+def most(tensor: Int[Tensor, "f"]) -> int:
+    """A bound of a tensor's numbers: noted, the largest of known ones, or by a read of them."""
+    found = _remembered(tensor, _MOST)
+    return max(0, 0, *numbers(tensor)) if found is None else found
 
 
 def settled(tensor: Int[Tensor, "f"]) -> bool:
@@ -102,6 +121,12 @@ def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
     return found
 
 
+def rows(frame: Int[Tensor, "n"], frames: int) -> int:
+    """How many of its entries are frames: as it was noted, else the sum of its counts."""
+    found = _remembered(frame, _ROWS)
+    return total(counts(frame, frames)) if found is None else found
+
+
 def note_grid(slot: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
     """The same tensor; it counts through the cells of every frame, of which none is missing."""
     return _remember(slot, _GRID, True)
@@ -110,6 +135,39 @@ def note_grid(slot: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
 def is_grid(slot: Int[Tensor, "n"]) -> bool:
     """Whether that is known."""
     return bool(_remembered(slot, _GRID))
+
+
+def note_true(mask: Bool[Tensor, "*s"]) -> Bool[Tensor, "*s"]:
+    """The same mask; all of it is true."""
+    return _remember(mask, _TRUE, True)
+
+
+def everything(counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
+    """A mask of frames of `width` rows each, all true; made once for these counts."""
+    mask = _remembered(counts, _EVERY)
+    if mask is None or mask.shape[1] != width or not all_true(mask):
+        mask = torch.ones(len(counts), width, dtype=torch.bool, device=counts.device)
+        _remember(counts, _EVERY, note_true(mask))
+    return mask
+
+
+def all_true(mask: Bool[Tensor, "*s"]) -> bool:
+    """Whether that is known."""
+    return bool(_remembered(mask, _TRUE))
+
+
+def note_choice(quota: Int[Tensor, "f"], seen: Any, choice: Any) -> Int[Tensor, "f"]:
+    """The same tensor; a stage has found `choice` in `seen` on the way to these numbers.
+
+    Where its budget is its own quota it need not look again.
+    """
+    return _remember(quota, _CHOICE, (seen, choice))
+
+
+def choice(budget: Int[Tensor, "f"], seen: Any) -> Any:
+    """What was found in the same `seen` when this very tensor was made as a quota; else None."""
+    found = _remembered(budget, _CHOICE)
+    return None if found is None or found[0] is not seen else found[1]
 
 
 def _remember(tensor: Any, what: str, value: Any) -> Any:

@@ -87,7 +87,7 @@ def ranking(
 def _masked(
     scores: Float[Tensor, "*b n"], valid: Bool[Tensor, "*b n"] | None
 ) -> Float[Tensor, "*b n"]:
-    if valid is None:
+    if valid is None or hosted.all_true(valid):
         return scores.float()
     lowest = torch.finfo(torch.float32).min  # still above what is not valid
     return scores.float().clamp(min=lowest).masked_fill(~valid, -torch.inf)
@@ -121,15 +121,22 @@ def keep_top(
 
     `k` may vary by row.
     """
+    if isinstance(k, int) and scores.ndim == 1:
+        first = ranking(scores, valid)[:k]
+        return torch.zeros_like(scores, dtype=torch.bool).index_fill(0, first, True)
     if isinstance(k, int) and 0 < k < scores.shape[-1]:  # one bar for each row, and no order
         scores = _masked(scores, valid).nan_to_num(torch.inf, torch.inf, -torch.inf)
         bar = scores.topk(k, sorted=False).values.amin(-1, keepdim=True)
         above, level = scores > bar, scores == bar
         return above | (level & (level.cumsum(-1) <= k - above.sum(-1, keepdim=True)))
-    order = ranking(scores, valid)
+    return first_of(ranking(scores, valid), k)
+
+
+def first_of(order: Int[Tensor, "*b n"], k: int | Int[Tensor, "*b"]) -> Bool[Tensor, "*b n"]:
+    """Marks the first `k` entries of each `order`, which has every index of its row once."""
     number = k if isinstance(k, int) else k.unsqueeze(-1)
     first = torch.arange(order.shape[-1], device=order.device) < number
-    return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, first.expand_as(order))
+    return torch.empty_like(order, dtype=torch.bool).scatter_(-1, order, first.expand_as(order))
 
 
 def evenly_spaced(valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "f m"]:
@@ -153,11 +160,21 @@ def spaced_rows(counts: Int[Tensor, "f"], budget: Int[Tensor, "f"]) -> Int[Tenso
 
 def outliers(scores: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"]) -> Int[Tensor, "f"]:
     """How many scores of each frame lie above `Q3 + 1.5 (Q3 - Q1)`; at least one."""
+    if hosted.all_true(valid):
+        ordered, last = scores.double().sort().values, scores.shape[1] - 1
+        first, third = (_between(ordered, last * share) for share in (0.25, 0.75))
+        return (ordered > third + 1.5 * (third - first)).sum(-1).clamp(min=1)
     real = scores.double().masked_fill(~valid, torch.nan)
-    quarters = torch.tensor([0.25, 0.75], dtype=real.dtype, device=real.device)
+    quarters = hosted.moved(torch.tensor([0.25, 0.75], dtype=real.dtype), real.device)
     first, third = torch.nanquantile(real, quarters, dim=-1)
     fence = third + 1.5 * (third - first)
     return (real > fence.unsqueeze(-1)).sum(-1).clamp(min=1)
+
+
+def _between(ordered: Float[Tensor, "f m"], place: float) -> Float[Tensor, "f 1"]:
+    """What stands at a place of ascending rows, as torch interpolates for a quantile."""
+    low, high = math.floor(place), math.ceil(place)
+    return ordered[:, low : low + 1].lerp(ordered[:, high : high + 1], place - low)
 
 
 def cosine(a: Float[Tensor, "*b d"], b: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
@@ -213,13 +230,6 @@ def apportion(
     """
     numbers = hosted.numbers(weights.float()), total, hosted.numbers(cap), follow
     return hosted.sent(apportioned(*numbers), cap.device)
-
-
-def capped(numbers: Int[Tensor, "f"], most: int) -> Int[Tensor, "f"]:
-    """The numbers, at most `most` each; on the host where it knows them."""
-    if (known := hosted.known(numbers)) is None:
-        return numbers.clamp(max=most)
-    return hosted.sent([*map(partial(min, most), known)], numbers.device)
 
 
 def evenly(total: int, cap: Int[Tensor, "f"]) -> Int[Tensor, "f"]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops
+from tokenprune import hosted, ops, ragged
 from tokenprune.precision import exact
 
 BLOCK = 256  # tokens that are compared with each other at once
@@ -71,6 +71,30 @@ def greedily(
     return order
 
 
+def one_by_one(
+    scores: Float[Tensor, "f m"],
+    update: Update,
+    room: Int[Tensor, "f"],
+    free: Bool[Tensor, "f m"],
+) -> Int[Tensor, "f k"]:
+    """The same where each group is one frame, and picks `room[f]` of its tokens.
+
+    No frame waits for another, so that its first picks are all that it needs.
+    """
+    number, order = hosted.most(room), []
+    taken = ~free
+    for step in range(number):  # each depends on those before it
+        best = scores.masked_fill(taken, -torch.inf).argmax(-1, keepdim=True)
+        order.append(best)
+        if step + 1 < number:
+            taken.scatter_(1, best, True)
+            scores = update(scores, best.squeeze(1), step)
+    picked = torch.cat(order or [scores[:, :0].long()], dim=1)
+    if {*hosted.numbers(room)} == {number}:
+        return picked
+    return picked.where(ragged.real(room, number), -1)
+
+
 def keep_within(
     scores: Float[Tensor, "n"],
     frame: Int[Tensor, "n"],
@@ -88,7 +112,7 @@ def keep_within(
     order = ops.ranking(scores, valid)
     mine = frame[order]
     together = mine.argsort(stable=True)
-    counts = torch.bincount(frame, minlength=len(room))
+    counts = torch.zeros_like(room).scatter_add(0, frame, torch.ones_like(frame))
     start = (counts.cumsum(0) - counts)[mine[together]]
     place = torch.empty_like(order)  # in its frame, from the best
     place[together] = torch.arange(len(order), device=order.device) - start
@@ -105,6 +129,24 @@ def marked(order: Int[Tensor, "g k"], width: int) -> Bool[Tensor, "g m"]:
     return mask.scatter_(1, order.masked_fill(order < 0, width), True)[:, :width]
 
 
+def rows(
+    order: Int[Tensor, "g k"], counts: Int[Tensor, "g"], picked: Int[Tensor, "g"]
+) -> Int[Tensor, "q"]:
+    """Row numbers, ascending, of the places in `order`, of which each group has `picked[g]`.
+
+    Groups are rows of `counts` by frame; -1 is no place.
+    """
+    asked, width = hosted.numbers(picked), ragged.widest(counts)
+    if len({*asked}) == 1 and order.shape[1] == asked[0]:
+        placed = order.sort().values
+    else:  # what is no place comes behind all others
+        placed = order.masked_fill(order < 0, width).sort().values[:, : max(1, *asked, 0)]
+    placed = placed + ragged.starts(counts).unsqueeze(-1)
+    if len({*asked}) == 1:
+        return placed[:, : asked[0]].flatten()
+    return placed.flatten().index_select(0, ragged.cells(picked, placed.shape[1]))
+
+
 @exact
 @torch.no_grad()  # it ranks
 def loneliest(vectors: Float[Tensor, "n d"], row: Int[Tensor, "q"]) -> Int[Tensor, "1"]:
@@ -114,6 +156,10 @@ def loneliest(vectors: Float[Tensor, "n d"], row: Int[Tensor, "q"]) -> Int[Tenso
     few of all pairs are looked at; first those that stand close to each other, which in a video are
     alike. Ties go to the lower index.
     """
+    if len(vectors) <= PART:  # all pairs at once, and no row is looked for
+        similar = (vectors @ vectors.T).fill_diagonal_(-torch.inf)
+        nearest = similar.amax(1).index_select(0, row)
+        return row.gather(0, nearest.argmin(0, keepdim=True))
     nearest = torch.full_like(vectors[:, 0], -torch.inf)
     # blocks of rows
     for start in range(0, len(vectors), PART):
@@ -131,7 +177,7 @@ def loneliest(vectors: Float[Tensor, "n d"], row: Int[Tensor, "q"]) -> Int[Tenso
         similar = vectors[row] @ block.T
         similar.masked_fill_(row.unsqueeze(1) == column, -torch.inf)
         row, nearest = _still_lonely(vectors, row, nearest.maximum(similar.amax(1)))
-    return row[nearest.argmin()].unsqueeze(0)
+    return row.gather(0, nearest.argmin(0, keepdim=True))
 
 
 def _still_lonely(
@@ -147,22 +193,38 @@ def _still_lonely(
 @exact
 @torch.no_grad()  # it ranks
 def farthest(
-    vectors: Float[Tensor, "n d"], frame: Int[Tensor, "n"], room: Int[Tensor, "f"], number: int
+    vectors: Float[Tensor, "n d"],
+    frame: Int[Tensor, "n"],
+    room: Int[Tensor, "f"] | None,
+    number: int,
 ) -> Int[Tensor, "k"]:
     """`number` rows of unit `vectors` in the order of picking, at most `room[f]` of frame f.
 
-    First the loneliest, then always the row farthest by cosine from all that are picked.
+    None: as many as there are. First the loneliest, then always the row farthest by cosine from all
+    that are picked.
     """
-    free = (room > 0)[frame]
-    picks = [loneliest(vectors, free.nonzero().squeeze(1))] if number else [frame[:0]]
+    row, pool = torch.arange(len(vectors), device=vectors.device), room is None
+    if room is None:  # one frame that holds all, and never closes
+        free, frame = row >= 0, torch.zeros_like(row)
+        room = hosted.sent([number + 1], row.device)
+    else:
+        free = (room > 0)[frame]
+        row = free.nonzero().squeeze(1)
+    picks = [loneliest(vectors, row)] if number else [row[:0]]
     near, left = torch.full_like(vectors[:, 0], torch.inf), number - 1
+    if pool and left > 0 and len(vectors) <= BLOCK:  # nobody is left out
+        apart = 1 - vectors @ vectors.T
+        free = free.index_fill(0, picks[0], False).unsqueeze(0)
+        near, many = apart.index_select(0, picks[0]), hosted.sent([left], free.device)
+        rest = one_by_one(near, lambda scores, pick, _: scores.minimum(apart[pick]), many, free)
+        return torch.cat([picks[0], rest[0]])
     # A pick changes the distances of all rows, but only few rows can come next. These are compared
     # with each other once and picked from until one outside could be next; then all rows hear of
     # the picks, in one product.
     while left > 0:
         new = picks[-1]
         near = near.minimum(1 - (vectors @ vectors[new].T).amax(1))
-        room = room - frame[new].bincount(minlength=len(room))
+        room = room.scatter_add(0, frame[new], -torch.ones_like(new))
         free = free.index_fill(0, new, False) & (room > 0)[frame]
         order = ops.ranking(near, free)
         some = order[:BLOCK].sort().values

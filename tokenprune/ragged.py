@@ -8,6 +8,8 @@ Axes: `n` rows, frame after frame, `f` frames, `m` rows of the largest.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
@@ -25,8 +27,7 @@ def by_frame(
     """
     frames, largest = len(counts), widest(counts)
     if largest * frames == len(values):
-        whole = torch.ones(frames, largest, dtype=torch.bool, device=values.device)
-        return values.unflatten(0, (frames, largest)), whole
+        return values.unflatten(0, (frames, largest)), hosted.everything(counts, largest)
     place = torch.arange(largest, device=values.device)
     valid = place < counts.unsqueeze(-1)
     if not len(values):
@@ -58,8 +59,11 @@ def cells(counts: Int[Tensor, "f"], width: int) -> Int[Tensor, "n"]:
 
 def starts(counts: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
     """The first row of each frame."""
-    return counts.cumsum(0) - counts
+    known = hosted.known(counts)
+    if known is None:
+        return counts.cumsum(0) - counts
+    return hosted.sent([*accumulate(known, initial=0)][:-1], counts.device)
 
 
 def widest(counts: Int[Tensor, "f"]) -> int:
-    return max(1, *hosted.numbers(counts), 0)
+    return max(1, hosted.most(counts))

@@ -128,7 +128,7 @@ class SequenceView:
     @property
     def total(self) -> int:
         """Visual rows that are left."""
-        return hosted.total(self.counts)
+        return len(self.rows) if "rows" in vars(self) else hosted.rows(self.frame, self.frames)
 
     @property
     def available(self) -> Int[Tensor, "f"]:
@@ -172,14 +172,26 @@ class SequenceView:
         return self._read("attention").attend(index, heads)
 
     def quota_of(self, scores: Float[Tensor, "s"], number: int) -> Int[Tensor, "f"]:
-        """How many of each frame are among the `number` visual rows with the largest scores."""
+        """How many of each frame are among the `number` visual rows with the largest scores.
+
+        `keep_top` need not look again where this very quota becomes the budget.
+        """
         rows = self.rows
         top = ops.keep_top(scores.index_select(0, rows), number)
-        frame = torch.where(top, self.frame.index_select(0, rows), TEXT)
-        return hosted.note_total(hosted.counts(frame, self.frames), number)
+        kept = (self.frame == TEXT).scatter(0, rows, top)
+        return hosted.note_choice(self.tally(top, number), self, (scores, kept))
+
+    def tally(self, kept: Bool[Tensor, "v"], number: int) -> Int[Tensor, "f"]:
+        """How many of each frame are among the visual rows that are `kept`, which are `number`."""
+        quota = self.frame.new_zeros(self.frames)
+        quota = quota.scatter_add(0, self.frame.index_select(0, self.rows), kept.long())
+        return hosted.note_total(quota, number)
 
     def keep_top(self, scores: Float[Tensor, "s"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         """Marks all text and, of frame f, the `budget[f]` visual rows with the largest scores."""
+        of, kept = hosted.choice(budget, self) or (None, None)
+        if of is scores and kept is not None:
+            return kept
         rows, total = self.rows, hosted.total(budget)
         if total == self.total:
             return torch.ones_like(self.visual)
@@ -188,7 +200,7 @@ class SequenceView:
         end = (self.counts.cumsum(0) - self.counts + budget).index_select(0, frame)
         # in this order frames stand one after another, as they do among the rows
         kept = torch.arange(len(rows), device=rows.device) < end
-        return self.visual.logical_not().scatter(0, rows.index_select(0, order), kept)
+        return (self.frame == TEXT).scatter(0, rows.index_select(0, order), kept)
 
     def _read(self, what: str) -> Reading:
         if self.reading is None:

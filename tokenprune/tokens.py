@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -143,7 +144,9 @@ class VisualTokens:
     @property
     def available(self) -> Int[Tensor, "f"]:
         """The most tokens that each frame can keep."""
-        return self.counts if self.room is None else ops.capped(self.counts, self.room)
+        if self.room is None:
+            return self.counts
+        return hosted.each(partial(min, self.room), self.counts)
 
     def __getitem__(self, rows: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> VisualTokens:
         """The tokens at `rows`, a mask or indices in the wanted order; without `members`.

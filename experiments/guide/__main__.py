@@ -13,12 +13,11 @@ import shlex
 import sys
 from pathlib import Path
 
+from experiments.guide.costs import at_7b, depths, probes
 from experiments.guide.findings import Findings, findings
+from experiments.guide.measure import Answers
 from experiments.guide.page import as_csv, page
 from experiments.guide.picture import draw
-
-from experiments.guide.costs import at_7b, depths, probes
-from experiments.guide.measure import Answers
 from experiments.guide.settings import settings
 from tokenprune.tasks.tinyvqa import TinyVQA
 

@@ -100,16 +100,15 @@ class AtSize(NamedTuple):
 
 
 def at_7b(kept: float = 0.25) -> Iterator[AtSize]:
-    """LLaVA-OneVision's sizes; a single layer is at the same share of the depth as on `tiny`."""
+    """LLaVA-OneVision's sizes; a single layer is the first of the last third."""
     seven, half = published(_SEVEN), published(_HALF)
     video = Video(_FRAMES_AT_7B, 14, 14)
     full = _first(seven, video, _TEXT_AT_7B)
     before = _until(full)
     for guide, config, shares in ((SELF, None, False), ("0.5B", half, False), ("0.5B", half, True)):
-        depth = _depth(config or seven)
-        middle = round(depth / 2)
+        third = Setting(guide, 1, None).read(_depth(config or seven))
         for pool in (1, 2):
-            for layers in (None, (middle, middle)):
+            for layers in (None, (third[0], third[0])):
                 one = Setting(guide, pool, layers)
                 counted = _first(seven, video, _TEXT_AT_7B, one, config, kept, shares)
                 label = one.label + (", shared tower" if shares else "")

@@ -147,6 +147,7 @@ class Answers:
                 jobs[guide, pool] = Job(host + Watching(pool, []), guide)
         values = self._of(task, samples, jobs, watched=True)
         found: dict[str | Setting, Float[np.ndarray, "n"]] = {}
+        lines: list[Any] = []
         for one in settings:
             lines = values[one.guide, one.pool]
             layers = [*one.read(len(lines[0][0]))]

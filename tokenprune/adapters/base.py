@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any, ClassVar, Literal, cast
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from tokenprune import compat
 from tokenprune.adapters.borrowed import Lent, borrowing
 from tokenprune.adapters.language import Given, LanguageRows
 from tokenprune.adapters.preparation import Preparation
-from tokenprune.adapters.rows import Rows, placed, shared
+from tokenprune.adapters.rows import Array, Rows, placed, shared
 from tokenprune.adapters.vision import TowerParts
 from tokenprune.errors import UnsupportedModelError
 from tokenprune.lookup import FAMILIES
@@ -158,15 +159,14 @@ class VideoLLM(TowerParts, LanguageRows):
     ) -> Sequence[Video]:
         """All videos of a call in order, those of copied samples perhaps once."""
 
-    def pattern(self, video: Video) -> Int[Tensor, "r"]:
-        """The visual token (frame * cells + slot) of each placeholder row of a video.
+    def pattern(self, video: Video) -> Int[Array, "r"]:
+        """The visual token (frame * cells + slot) of each placeholder row of a video, on the host.
 
         TEXT where a row is none, as the newline behind the last frame.
         """
-        tokens = torch.arange(video.tokens)
-        return torch.cat([tokens, tokens.new_full((self.separators,), TEXT)])
+        return np.append(np.arange(video.tokens), [TEXT] * self.separators).astype(np.int64)
 
-    def lines(self, video: Video) -> Int[Tensor, "r"] | None:
+    def lines(self, video: Video) -> Int[Array, "r"] | None:
         """Of each placeholder row of a video, the line that it belongs to.
 
         Rows that are no tokens go from the prompt with the last token of their line. None: they
@@ -176,17 +176,17 @@ class VideoLLM(TowerParts, LanguageRows):
 
     def rows(
         self,
-        placeholder: Bool[Tensor, "b s"],
+        placeholder: Bool[Array, "b s"],
         given: Given,
         shown: Sequence[tuple[Video, ...]] = (),
     ) -> Rows:
-        """Where the visual tokens of a call's prompt are. Raises LayoutError."""
+        """Where the visual tokens of a call's prompt are, all on the host. Raises LayoutError."""
         counts = placeholder.sum(1).tolist()
         return placed(placeholder, self.videos(given, counts, shown), self.pattern)
 
     def image_rows(
         self,
-        placeholder: Bool[Tensor, "b s"],
+        placeholder: Bool[Array, "b s"],
         given: Given,
         shown: Sequence[tuple[Video, ...]],
     ) -> Rows:

@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
+import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import PreTrainedConfig
 
 from tokenprune import ops
 from tokenprune.adapters.llava import Llava, patches_of, size_of
 from tokenprune.adapters.preparation import Frames, fit
+from tokenprune.adapters.rows import Array
 from tokenprune.tokens import TEXT, Video
 
 
@@ -36,17 +36,17 @@ class LlavaVideo(Llava, model_type="llava_video"):
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f q d"]:
         return ops.pool2d(maps, self.model.config.pool, self.model.config.pool_stride)
 
-    def pattern(self, video: Video) -> Int[Tensor, "r"]:
+    def pattern(self, video: Video) -> Int[Array, "r"]:
         """A newline behind each row, each frame or the last one is text for every stage."""
-        lines = torch.arange(video.tokens).unflatten(0, (-1, self._run(video)))
-        return pad(lines, (0, 1), value=TEXT).flatten()
+        lines = np.arange(video.tokens).reshape(-1, self._run(video))
+        return np.pad(lines, ((0, 0), (0, 1)), constant_values=TEXT).ravel()
 
-    def lines(self, video: Video) -> Int[Tensor, "r"] | None:
+    def lines(self, video: Video) -> Int[Array, "r"] | None:
         """FastVID's and HoliTom's releases drop a newline with the last token before it."""
         if self.model.config.newline_rule == "keep":
             return None
         run = self._run(video)
-        return torch.arange(video.tokens // run).repeat_interleave(run + 1)
+        return np.arange(video.tokens // run).repeat(run + 1)
 
     def _run(self, video: Video) -> int:
         """Tokens from one newline to the next."""

@@ -19,7 +19,7 @@ from transformers.vision_utils import get_vision_window_index
 from tokenprune import compat
 from tokenprune.adapters.base import Given, VideoLLM
 from tokenprune.adapters.grids import Pictures, fit_patches, pictures_of
-from tokenprune.adapters.rows import Rows, placed, shared, sources
+from tokenprune.adapters.rows import Array, Rows, placed, shared, sources
 from tokenprune.errors import UnsupportedGenerationError, UnsupportedModelError
 from tokenprune.tokens import Video
 
@@ -108,7 +108,7 @@ class QwenVL(VideoLLM):
 
     def image_rows(
         self,
-        placeholder: Bool[Tensor, "b s"],
+        placeholder: Bool[Array, "b s"],
         given: Given,
         shown: Sequence[tuple[Video, ...]],
     ) -> Rows:

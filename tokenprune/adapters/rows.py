@@ -10,35 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import torch
+import numpy as np
 from jaxtyping import Bool, Int
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from tokenprune.errors import LayoutError
 from tokenprune.sequence import BESIDE, TEXT
 from tokenprune.tokens import Video
 
+Array = np.ndarray
 # of every placeholder row of a video, the number of its visual token (frame * cells + slot)
-Pattern = Callable[[Video], Int[Tensor, "r"]]
+Pattern = Callable[[Video], Int[Array, "r"]]
 
 
 class Rows(NamedTuple):
-    """Where the visual tokens of an uncompressed, padded batch are."""
+    """Where the visual tokens of an uncompressed, padded batch are; on the host."""
 
-    frame: Int[Tensor, "b s"]  # counted through all videos of a sample; TEXT elsewhere
-    slot: Int[Tensor, "b s"]  # cell of its frame; BESIDE on its newlines, 0 elsewhere
+    frame: Int[Array, "b s"]  # counted through all videos of a sample; TEXT elsewhere
+    slot: Int[Array, "b s"]  # cell of its frame; BESIDE on its newlines, 0 elsewhere
     videos: tuple[tuple[Video, ...], ...]  # by sample
 
     def with_images(self, images: Rows) -> Rows:
         """With the images of each sample as videos of one frame behind its own."""
         frames = [sum(video.frames for video in own) for own in self.videos]
-        first = torch.tensor(frames).unsqueeze(-1).to(self.frame.device)
+        first = np.array(frames)[:, None]
         image = images.frame != TEXT
         both = zip(self.videos, images.videos, strict=True)
         return Rows(
-            frame=torch.where(image, images.frame + first, self.frame),
-            slot=torch.where(image, images.slot, self.slot),
+            frame=np.where(image, images.frame + first, self.frame),
+            slot=np.where(image, images.slot, self.slot),
             videos=tuple(videos + pictures for videos, pictures in both),
         )
 
@@ -87,37 +86,25 @@ def one_each(
 
 
 def placed(
-    placeholder: Bool[Tensor, "b s"], videos: Sequence[Sequence[Video]], pattern: Pattern
+    placeholder: Bool[Array, "b s"], videos: Sequence[Sequence[Video]], pattern: Pattern
 ) -> Rows:
-    """The rows of `videos`, which are as many as each sample has placeholders.
-
-    Made on the host and brought over at once: nothing waits for the device.
-    """
-    tables = [_table(own, pattern) for own in videos]
-    frames, slots = zip(*tables, strict=True)
-    place = (placeholder.cumsum(1) - 1).clamp(min=0)
-    frame, slot = (
-        pad_sequence([*part], batch_first=True).to(place.device).gather(1, place)
-        for part in (frames, slots)
-    )
-    return Rows(
-        frame=frame.masked_fill(~placeholder, TEXT),
-        slot=slot.masked_fill(~placeholder, 0),
-        videos=tuple(tuple(own) for own in videos),
-    )
+    """The rows of `videos`, which are as many as each sample has placeholders."""
+    frame = np.full(placeholder.shape, TEXT, dtype=np.int64)
+    slot = np.zeros(placeholder.shape, dtype=np.int64)
+    for sample, own in enumerate(videos):
+        frame[sample, placeholder[sample]], slot[sample, placeholder[sample]] = _table(own, pattern)
+    return Rows(frame, slot, videos=tuple(tuple(own) for own in videos))
 
 
-def _table(videos: Sequence[Video], pattern: Pattern) -> tuple[Int[Tensor, "r"], Int[Tensor, "r"]]:
-    """Frame and slot of the placeholder rows of one sample; one row of text where it has none."""
-    frames, slots, first = [], [], 0
+def _table(videos: Sequence[Video], pattern: Pattern) -> Int[Array, "2 r"]:
+    """Frame and slot of the placeholder rows of one sample."""
+    parts, first = [np.empty((2, 0), dtype=np.int64)], 0
     for video in videos:
-        token = pattern(video)
-        frames.append(torch.where(token == TEXT, TEXT, token // video.cells + first))
-        slots.append(torch.where(token == TEXT, BESIDE, token % video.cells))
+        token = np.asarray(pattern(video))
+        frame = np.where(token == TEXT, TEXT, token // video.cells + first)
+        parts.append(np.stack([frame, np.where(token == TEXT, BESIDE, token % video.cells)]))
         first += video.frames
-    if not videos:
-        return torch.tensor([TEXT]), torch.tensor([0])
-    return torch.cat(frames), torch.cat(slots)
+    return np.concatenate(parts, axis=1)
 
 
 def sources(videos: Sequence[Sequence[Video]], shown: int) -> list[int]:

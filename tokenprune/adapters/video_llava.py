@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import torch
+import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tokenprune.adapters.base import Given
 from tokenprune.adapters.llava import Llava, patches_of
-from tokenprune.adapters.rows import one_each
+from tokenprune.adapters.rows import Array, one_each
 from tokenprune.pixels import Cropped
 from tokenprune.tokens import TEXT, Video
 
@@ -34,10 +34,10 @@ class VideoLlava(Llava, model_type="video_llava"):
     def pool(self, maps: Float[Tensor, "f p d"]) -> Float[Tensor, "f p d"]:
         return maps
 
-    def pattern(self, video: Video) -> Int[Tensor, "r"]:
+    def pattern(self, video: Video) -> Int[Array, "r"]:
         """A frame's CLS row comes before its patches: it is text for every stage."""
-        tokens = torch.arange(video.tokens).unflatten(0, (video.frames, video.cells))
-        return torch.cat([tokens.new_full((video.frames, 1), TEXT), tokens], dim=1).flatten()
+        tokens = np.arange(video.tokens).reshape(video.frames, video.cells)
+        return np.pad(tokens, ((0, 0), (1, 0)), constant_values=TEXT).ravel()
 
     def videos(
         self, given: Given, counts: Sequence[int], shown: Sequence[tuple[Video, ...]]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -107,10 +108,10 @@ class Inputs:
     def some(self, visual: int) -> Int[Tensor, "m"]:
         """`visual` evenly spaced rows of a video's features, with all that are no cells."""
         pattern = self.adapter.pattern(self.video)
-        places = (pattern != TEXT).nonzero().squeeze(-1)
-        kept = places[torch.arange(visual) * self.full // max(1, visual)]
-        others = (pattern == TEXT).nonzero().squeeze(-1)
-        return torch.cat([kept, others]).sort().values.to(self.adapter.device)
+        places = np.flatnonzero(pattern != TEXT)
+        kept = places[np.arange(visual) * self.full // max(1, visual)]
+        rows = np.sort(np.append(kept, np.flatnonzero(pattern == TEXT)))
+        return torch.from_numpy(rows).to(self.adapter.device)
 
     @torch.no_grad()
     def encode(self) -> Encoded:

@@ -28,7 +28,7 @@ _QUOTA = (
     "a quota is one whole number per frame, an integer tensor on its input's device "
     "(ops.count makes one)"
 )
-_BUDGET = "a stage keeps exactly its budget"
+BUDGET = "a stage keeps exactly its budget"
 _WEIGHTS = "an allocator returns one weight per frame, finite, not negative and not all zero"
 _KEPT = "from 0 to all of them"
 _LAYERS = "layers are a tuple of ascending whole numbers, each once"
@@ -102,16 +102,16 @@ def quota(
     stage: Any, seen: VisualTokens | SequenceView, sample: int | None = None
 ) -> Int[Tensor, "f"]:
     """How many tokens of each frame a stage would keep: from none to all there are."""
-    asked, available = ask(stage, "quota", seen, sample=sample), seen.available
+    asked, device = ask(stage, "quota", seen, sample=sample), seen.frame.device
     did = f"returned {described(asked)}"
     if not isinstance(asked, Tensor) or asked.dtype not in INTEGERS:
         raise breach(stage, "quota", did, _QUOTA)
-    if asked.shape != available.shape or asked.device != available.device:
-        raise breach(stage, "quota", f"{did} for {len(available)} frames", _QUOTA)
+    if asked.shape != (seen.frames,) or asked.device != device:
+        raise breach(stage, "quota", f"{did} for {seen.frames} frames", _QUOTA)
     asked = asked.long()
     if not blame.foreign(type(stage)) and hosted.settled(asked):
         return asked  # the laws in the tests have shown the rest
-    wanted, there = torch.stack([asked, available]).tolist()
+    wanted, there = torch.stack([asked, seen.available]).tolist()
     hosted.note(asked, wanted)
     if any(not 0 <= number <= most for number, most in zip(wanted, there, strict=True)):
         did = f"asks for {wanted} tokens per frame, there are {there}"
@@ -150,7 +150,7 @@ def exact(stage: Any, method: str, counts: Counts) -> Counts:
     _, budget, after = counts
     if after != budget:
         did = f"kept {after} tokens per frame where its budget was {budget}"
-        raise breach(stage, method, did, _BUDGET)
+        raise breach(stage, method, did, BUDGET)
     return counts
 
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from tokenprune import hosted
+from tokenprune.errors import StrategyError
 from tokenprune.guards import blame
-from tokenprune.guards.contract import Counts, ask, breach, described, exact, read_at_once
-from tokenprune.tokens import SequenceView, Survivors
+from tokenprune.guards.contract import (
+    BUDGET,
+    Counts,
+    ask,
+    breach,
+    described,
+    exact,
+    read_at_once,
+)
+from tokenprune.guards.promises import Promises
+from tokenprune.tokens import TEXT, SequenceView, Survivors
 
 _MASK = "a mask has one true or false per row of the view, a bool tensor on its device"
 _ROWS = "Survivors(rows=...) are int64 indices of the view's rows, each at most once"
@@ -23,24 +35,86 @@ _SEEN = "every step sees all text"
 _ANEW = "every sample starts anew"
 
 
+class Left(NamedTuple):
+    """What a prefill stage has left of a video.
+
+    Args:
+        total: visual rows
+        counts: reads rows per frame before it, its budget, and rows per frame after it
+        moved: whether the rows go on in another order
+    """
+
+    total: int
+    counts: Callable[[], Counts]
+    moved: bool = False
+
+
 def survivors(
-    stage: Any, view: SequenceView, budget: Int[Tensor, "f"], left: Any
-) -> tuple[Counts, bool]:
+    stage: Any,
+    view: SequenceView,
+    budget: Int[Tensor, "f"],
+    left: Any,
+    promises: Promises | None = None,
+) -> Left:
     """Holds what a prefill stage leaves, a mask or `Survivors`, to its rules.
 
-    Returns rows per frame before it, its budget, and rows per frame after it; and whether the rows
-    go on in another order.
+    Of a built-in stage's mask nothing is read: what the host cannot know goes to `promises`,
+    without which it is read at once.
     """
     if isinstance(left, Survivors):
-        return _survivors(stage, view, budget, left)
+        counts, moved = _survivors(stage, view, budget, left)
+        return Left(sum(counts[2]), lambda: counts, moved)
     _check_form(stage, "prune", view, left)
-    visual = view.visual
-    before, after = (_tally(view, rows) for rows in (visual, left & visual))
+    frame, frames = view.frame, view.frames
+    if promises is None or blame.foreign(type(stage)):
+        counts = _masked(stage, frame, frames, budget, left)
+        return Left(sum(counts[2]), lambda: counts)
+    total, there = hosted.total(budget), view.total
+    if total < there:
+        _promise(stage, frame, left, total, len(frame) - there, promises)
+    return Left(total, lambda: _masked(stage, frame, frames, budget, left))
+
+
+@torch.no_grad()
+def _promise(
+    stage: Any,
+    frame: Int[Tensor, "s"],
+    left: Bool[Tensor, "s"],
+    total: int,
+    text: int,
+    promises: Promises,
+) -> None:
+    """All text, and as many visual rows as the budget has; which frames' is read with a report."""
+    alive = left.sum()
+    words = (left & (frame == TEXT)).sum()
+
+    def verdict(read: Sequence[Any]) -> StrategyError | None:
+        rows, kept = (int(number) for number in read)
+        if kept != text:
+            return breach(stage, "prune", f"dropped {text - kept} text rows", _TEXT)
+        if rows != text + total:
+            did = f"kept {rows - text} tokens where its budget was {total}"
+            return breach(stage, "prune", did, BUDGET)
+        return None
+
+    promises.make([alive, words], verdict)
+
+
+def _masked(
+    stage: Any,
+    frame: Int[Tensor, "s"],
+    frames: int,
+    budget: Int[Tensor, "f"],
+    left: Bool[Tensor, "s"],
+) -> Counts:
+    """Reads the counts of a mask that keeps all text and its budget."""
+    visual = frame != TEXT
+    before, after = (_tally(frame, frames, rows) for rows in (visual, left & visual))
     text = ~left & ~visual
-    (dropped,), counts = read_at_once(text.any().view(1), [before, budget, after], view.frames)
+    (dropped,), counts = read_at_once(text.any().view(1), [before, budget, after], frames)
     if dropped:
         raise breach(stage, "prune", f"dropped {int(text.sum())} text rows", _TEXT)
-    return exact(stage, "prune", counts), False
+    return exact(stage, "prune", counts)
 
 
 def _survivors(
@@ -60,7 +134,8 @@ def _survivors(
     flags = torch.stack(
         [outside, (used > 1).any(), (~visual & (used == 0)).any(), mixed, (inside.diff() < 0).any()]
     )
-    before, after = (_tally(view, marked) for marked in (visual, (used > 0) & visual))
+    alive = (visual, (used > 0) & visual)
+    before, after = (_tally(view.frame, view.frames, marked) for marked in alive)
     (strange, twice, dropped, mixed, moved), counts = read_at_once(
         flags, [before, budget, after], view.frames
     )
@@ -133,7 +208,7 @@ def _check_form(stage: Any, method: str, view: SequenceView, mask: Any) -> None:
         raise breach(stage, method, did, _MASK)
 
 
-def _tally(view: SequenceView, rows: Bool[Tensor, "s"]) -> Int[Tensor, "f"]:
+def _tally(frame: Int[Tensor, "s"], frames: int, rows: Bool[Tensor, "s"]) -> Int[Tensor, "f"]:
     """Marked rows per frame."""
-    frame = torch.where(rows, view.frame, view.frames)
-    return frame.new_zeros(view.frames + 1).index_add(0, frame, torch.ones_like(frame))[:-1]
+    frame = torch.where(rows, frame, frames)
+    return frame.new_zeros(frames + 1).index_add(0, frame, torch.ones_like(frame))[:-1]

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenprune.guards.contract import INTEGERS, Counts, breach, described, exact, read_at_once
+from tokenprune import hosted
+from tokenprune.errors import StrategyError
+from tokenprune.guards import blame, figures
+from tokenprune.guards.contract import (
+    BUDGET,
+    INTEGERS,
+    Counts,
+    breach,
+    described,
+    exact,
+    read_at_once,
+)
+from tokenprune.guards.promises import Promises
 from tokenprune.tokens import PER_TOKEN, VisualTokens
 
 _TOKENS = (
@@ -27,12 +41,71 @@ _MEMBERS = (
 _FLOAT16 = ", and float16 ends at 65,504: write dtype=bfloat16"
 
 
-def kept(stage: Any, tokens: VisualTokens, budget: Int[Tensor, "f"], after: Any) -> Counts:
+def kept(
+    stage: Any,
+    tokens: VisualTokens,
+    budget: Int[Tensor, "f"],
+    after: Any,
+    promises: Promises | None = None,
+) -> Counts:
     """Holds a stage's result to all its rules.
 
-    Returns tokens per frame before it, its budget, and tokens per frame after it.
+    Returns tokens per frame before it, its budget, and tokens per frame after it. Of a built-in
+    stage nothing is read: what the host cannot know goes to `promises`, without which it is read at
+    once.
     """
-    return exact(stage, "compress", _held(stage, "compress", tokens, budget, after))
+    if promises is None or blame.foreign(type(stage)):
+        return exact(stage, "compress", _held(stage, "compress", tokens, budget, after))
+    _check_form(stage, "compress", tokens, after)
+    before, asked = ([*hosted.numbers(part)] for part in (tokens.counts, budget))
+    if len(after) != sum(asked):
+        did = f"kept {len(after)} tokens where its budget was {asked}"
+        raise breach(stage, "compress", did, BUDGET)
+    _promise(stage, tokens, asked, after, promises)
+    return before, asked, asked
+
+
+def _promise(
+    stage: Any, tokens: VisualTokens, asked: list[int], after: VisualTokens, promises: Promises
+) -> None:
+    """Frames in order, exactly the budget of each; every slot once, of the input's; no nan, no inf.
+
+    Members are left to the laws.
+    """
+    if not len(after):
+        return
+    old, new = _bare(tokens), _bare(after)
+
+    def verdict(read: Sequence[Any]) -> StrategyError | None:
+        lowest, highest, moved, *inside = read
+        if moved:
+            return breach(stage, "compress", f"returned frames {_shown(new.frame)}", _ORDER)
+        if any(number != len(new) for number in inside):
+            return breach(stage, "compress", _wrong_slot(old, new), _SLOTS)
+        if not math.isfinite(lowest) or not math.isfinite(highest):
+            return _infinite(stage, "compress", old.features, new)
+        return None
+
+    promises.make(figures.telling(tokens, asked, after), verdict)
+
+
+def _bare(tokens: VisualTokens) -> VisualTokens:
+    """What a message needs of tokens, without what else they hold on to."""
+    features = tokens.features.detach() if tokens.features.requires_grad else tokens.features
+    frame, slot, frames, cells = tokens.frame, tokens.slot, tokens.frames, tokens.cells
+    return VisualTokens(features, None, None, frame, slot, frames, cells)
+
+
+def _infinite(
+    stage: Any, method: str, old: Float[Tensor, "i d"], after: VisualTokens
+) -> StrategyError | None:
+    """The error for features that are not finite; None where the input's were not, either."""
+    if not bool(old.isfinite().all()):  # it is the model's doing
+        return None
+    row = int((~after.features.isfinite()).any(1).nonzero()[0])
+    where = f"slot {int(after.slot[row])} of frame {int(after.frame[row])}"
+    narrow = _FLOAT16 if old.dtype == torch.float16 else ""
+    return breach(stage, method, f"returned nan or inf at {where}", _FINITE + narrow)
 
 
 def condensed(stage: Any, tokens: VisualTokens, after: Any) -> Counts:
@@ -45,17 +118,14 @@ def _held(
     stage: Any, method: str, tokens: VisualTokens, budget: Int[Tensor, "f"], after: Any
 ) -> Counts:
     _check_form(stage, method, tokens, after)
-    flags, counts = read_at_once(*_figures(tokens, after, budget), tokens.frames)
+    flags, counts = read_at_once(*figures.of(tokens, after, budget), tokens.frames)
     unordered, strange, infinite, lost = flags
     if unordered:
         raise breach(stage, method, f"returned frames {_shown(after.frame)}", _ORDER)
     if strange:
         raise breach(stage, method, _wrong_slot(tokens, after), _SLOTS)
-    if infinite and bool(tokens.features.isfinite().all()):  # else it is the model's doing
-        row = int((~after.features.isfinite()).any(1).nonzero()[0])
-        where = f"slot {int(after.slot[row])} of frame {int(after.frame[row])}"
-        narrow = _FLOAT16 if tokens.features.dtype == torch.float16 else ""
-        raise breach(stage, method, f"returned nan or inf at {where}", _FINITE + narrow)
+    if infinite and (error := _infinite(stage, method, tokens.features, after)) is not None:
+        raise error
     if lost:
         raise breach(stage, method, "returned members that name other tokens", _MEMBERS)
     return counts
@@ -92,50 +162,6 @@ def _check_part(stage: Any, method: str, name: str, part: Any, features: Tensor)
         raise breach(stage, method, f"{did} for {described(features)}", _SIZES)
     if name in ("frame", "slot") and (part.ndim != 1 or part.dtype not in INTEGERS):
         raise breach(stage, method, did, _WHOLE)
-
-
-@torch.no_grad()
-def _figures(
-    tokens: VisualTokens, after: VisualTokens, budget: Int[Tensor, "f"]
-) -> tuple[Bool[Tensor, "k"], list[Int[Tensor, "f"]]]:
-    """Which rules are broken, and tokens per frame before, asked for and after.
-
-    All of it is still on the device.
-    """
-    places, frame, slot = tokens.frames * tokens.cells, after.frame.long(), after.slot.long()
-    outside = (frame < 0) | (frame >= tokens.frames) | (slot < 0) | (slot >= tokens.cells)
-    # one place more, for what has none
-    here = torch.where(outside, places, frame * tokens.cells + slot)
-    empty = here.new_zeros(places + 1)
-    used = empty.index_add(0, here, torch.ones_like(here))[:-1]
-    known = empty.index_fill(0, tokens.frame * tokens.cells + tokens.slot, 1)[:-1]
-    strange = outside.any() | (used > known).any()  # not one of the input's, or again
-    infinite = ~_ends(after.features).isfinite().all()
-    broken = [(frame.diff() < 0).any(), strange, infinite, _misnamed(tokens, after, here)]
-    before, left = (marked.view(tokens.frames, -1).sum(1) for marked in (known, used))
-    return torch.stack(broken), [before, budget, left]
-
-
-def _misnamed(
-    tokens: VisualTokens, after: VisualTokens, here: Int[Tensor, "n"]
-) -> Bool[Tensor, ""]:
-    """Whether members are not rows of the result, or a row does not hold its own slot's token."""
-    if after.members is None or not len(after):
-        return here.new_zeros((), dtype=torch.bool)
-    members, address = after.members.long(), tokens.frame * tokens.cells + tokens.slot
-    outside = ((members < -1) | (members >= len(after))).any()
-    # the row that stands at each token's own address; none: -1
-    row = here.new_full((tokens.frames * tokens.cells + 1,), -1)
-    row[here] = torch.arange(len(after), device=here.device)
-    own = row[address]
-    return outside | ((own >= 0) & (own != members)).any()
-
-
-def _ends(features: Tensor) -> Tensor:
-    """Minimum and maximum carry a nan along, in a tenth of the time that isfinite takes."""
-    if not features.numel():
-        return features.new_zeros(1)
-    return torch.stack(features.aminmax())
 
 
 def _wrong_slot(tokens: VisualTokens, after: VisualTokens) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import torch
+import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 from transformers.cache_utils import Cache
@@ -21,6 +21,7 @@ from tokenprune.runtime.attention import flat_mask
 from tokenprune.runtime.cache import CompressedLayer, compressed_cache
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.compress import Weights, compress
+from tokenprune.runtime.entering import entering, kept_blocks
 from tokenprune.runtime.fixed_cache import fixed_layers
 from tokenprune.runtime.guide import Shown
 from tokenprune.runtime.layout import Layout
@@ -31,7 +32,6 @@ from tokenprune.runtime.probe import weigh
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.report import Report, SampleReport
 from tokenprune.runtime.seen import Seen
-from tokenprune.runtime.shorter import entering, kept_blocks
 from tokenprune.runtime.tower import Sight, TowerReading, matching
 from tokenprune.strategy import DecodeStage
 from tokenprune.tokens import TEXT
@@ -81,14 +81,14 @@ def begin(
         weights, report.probe = weigh(allocator, guide, layout, see, clock)
     if not pipeline.at_input:
         prompt = PromptState(layout, report)
-        return Prefill(attached, prompt, given, blocks, weights, cache), _masked(
-            adapter, given, blocks
-        )
+        phase = Prefill(attached, prompt, given, blocks, weights, cache)
+        return phase, _masked(adapter, given, blocks)
     sight = Sight(given["inputs_embeds"], layout, readings, pipeline, adapter.project)
     videos = [unit for unit in layout.units if not unit.image]
     known = {} if pipeline.reads_question else seen.known(videos)
     embeds = given["inputs_embeds"]
-    left, chosen = compress(pipeline, embeds, layout, sight, weights, adapter.lines, known)
+    lines = adapter.lines
+    left, chosen = compress(pipeline, embeds, layout, sight, weights, lines, known, report.promises)
     known |= {unit: chosen[unit] for unit in videos}
     for sample, samples_report in enumerate(report.samples):
         if samples_report is not None:
@@ -96,15 +96,17 @@ def begin(
             samples_report.note([chosen[unit][1] for unit in own])
             if any(adapter.lines(video) is not None for video in layout.videos[sample]):
                 beside = samples_report.beside[0]
-                spent = layout.text(sample) - left.layout.text(sample)
-                samples_report.beside = beside, beside - spent
+                own_text = [one.text(sample) for one in (layout, left.layout)]
+                samples_report.beside = beside, beside - own_text[0] + own_text[1]
             samples_report.members = [left.members[u] for u in own if u in left.members]
     anew = pipeline.input_positions(adapter.positions) == "contiguous"
     shift = left.removed if anew else None
-    prompt = PromptState(left.layout, report, layout.valid.shape[1], left.columns, shift)
-    prompt.tokens[0] = left.tokens
+    prompt = PromptState(left.layout, report, layout.width, left.columns, shift)
+    prompt.counts = left.counts
+    prompt.tokens[0] = {unit: sum(counts) for unit, counts in left.counts.items()}
     given = entering(adapter, given, layout, left, anew)
-    blocks = kept_blocks(blocks, left.columns, left.layout)
+    if blocks is not None:
+        blocks = kept_blocks(blocks, left.columns.on(blocks.device), left.layout)
     return Prefill(attached, prompt, given, blocks, weights, cache), _masked(adapter, given, blocks)
 
 
@@ -120,22 +122,19 @@ def _layout(
     adapter: VideoLLM, video: VideoPrompt, given: dict[str, Any], readings: Sequence[TowerReading]
 ) -> Layout:
     """The uncompressed layout, on the device of the embeddings."""
-    placeholder = video.placeholder.to(given["inputs_embeds"].device)
-    mask = flat_mask(given.get("attention_mask"))
-    valid = torch.ones_like(placeholder) if mask is None else mask.bool()
+    real, (videos, *pictures) = video.read(flat_mask(given.get("attention_mask")))
     shown = [reading.videos for reading in readings]
-    rows, images = adapter.rows(placeholder & valid, video.given, shown), None
-    if video.images is not None:
-        pictures = video.images.to(placeholder.device) & valid
-        images = adapter.image_rows(pictures, video.given, shown)
+    rows, images = adapter.rows(videos, video.given, shown), None
+    if pictures:
+        images = adapter.image_rows(pictures[0], video.given, shown)
     adapter.check(given, rows)
-    return Layout.of(rows, valid, images)
+    return Layout.of(rows, real, given["inputs_embeds"].device, images)
 
 
 def empty_reports(layout: Layout, pattern: Pattern) -> list[SampleReport | None]:
     """One for every sample that holds a video."""
     reports: list[SampleReport | None] = []
     for videos in layout.videos:
-        beside = sum(int((pattern(video) == TEXT).sum()) for video in videos)
+        beside = sum(int((np.asarray(pattern(video)) == TEXT).sum()) for video in videos)
         reports.append(SampleReport(videos, (beside, beside)) if videos else None)
     return reports

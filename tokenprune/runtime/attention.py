@@ -35,8 +35,9 @@ def last_row(
 
     Equals that row of the causally masked softmax when the query is the last one.
     """
-    grouped = query.float().unflatten(1, (key.shape[1], -1))
-    scores = grouped @ key.float().mT * scale
+    grouped = query.float().unflatten(1, (key.shape[1], -1)).flatten(0, 1)
+    scores = torch.bmm(grouped, key.float().flatten(0, 1).mT).mul_(scale)
+    scores = scores.unflatten(0, key.shape[:2])
     if valid is not None:
         # layers may live on different devices; layouts stay on the first
         scores = scores.masked_fill(~valid[:, None, None].to(key.device), -torch.inf)
@@ -57,13 +58,19 @@ def received(
     most = BLOCK_OF_CPU if query.device.type == "cpu" else BLOCK_OF_ACCELERATOR
     together = max(1, most // (rows * width))  # whole heads per block
     step = min(rows, max(1, most // width))
-    columns = query.new_zeros(samples * heads, width, dtype=torch.float32)
-    split = (part.split(together) for part in (query.flatten(0, 1), key.flatten(0, 1), columns))
-    for some, keys, sums in zip(*split, strict=True):
-        turned = keys.float().mT * scale
-        for block in some.split(step, dim=1):
-            sums += torch.softmax(block.float() @ turned, dim=-1).sum(1)
-    return columns.unflatten(0, (samples, heads)).mean(1) / rows
+    queries, keys = (_pieces(part.flatten(0, 1), together, 0) for part in (query, key))
+    columns: list[Tensor] = []
+    for some, turned in zip(queries, keys, strict=True):
+        scaled = turned.float().mT * scale
+        blocks = _pieces(some, step, 1)
+        columns.append(sum(torch.bmm(part.float(), scaled).softmax(-1).sum(1) for part in blocks))
+    whole = columns[0] if len(columns) == 1 else torch.cat(columns)
+    return whole.unflatten(0, (samples, heads)).mean(1) / rows
+
+
+def _pieces(states: Tensor, size: int, dim: int) -> Sequence[Tensor]:
+    """Views of at most `size`."""
+    return states.split(size, dim) if size < states.shape[dim] else (states,)
 
 
 @exact
@@ -75,7 +82,7 @@ def mean_query(
     PruMerge's attention, and AIM's stand-in for that of a CLS token.
     """
     mean, flat = query.float().mean(2).flatten(1), side_by_side(key).float()
-    scores = (flat @ mean.unsqueeze(-1)).squeeze(-1) * flat.shape[-1] ** -0.5
+    scores = torch.bmm(flat, mean.unsqueeze(-1)).squeeze(-1) * flat.shape[-1] ** -0.5
     return scores.softmax(-1)
 
 
@@ -92,9 +99,12 @@ def side_by_side(key: Float[Tensor, "b h s e"]) -> Float[Tensor, "b s k"]:
     return key.transpose(1, 2).flatten(2)
 
 
-def rows_at(states: Float[Tensor, "b h s e"], row: Int[Tensor, "b"]) -> Float[Tensor, "b h e"]:
+def rows_at(states: Float[Tensor, "b h s e"], row: Sequence[int]) -> Float[Tensor, "b h e"]:
     """One row of every sample."""
-    return states[torch.arange(len(states), device=states.device), :, row.to(states.device)]
+    if len({*row}) == 1:
+        return states[:, :, row[0]]
+    samples, rows = torch.tensor([[*range(len(row))], [*row]]).to(states.device, non_blocking=True)
+    return states[samples, :, rows]
 
 
 def columns_at(

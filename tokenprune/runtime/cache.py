@@ -21,7 +21,7 @@ from transformers.cache_utils import (
 )
 
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime.layout import take
+from tokenprune.runtime.table import take
 
 
 class Guarded(CacheLayerMixin):

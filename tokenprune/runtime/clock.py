@@ -34,6 +34,17 @@ class Clock:
             self.laps.setdefault(name, []).append(self.now() - since - self._inner)
         self._inner = 0.0
 
+    def milliseconds(self, once: Sequence[str]) -> dict[str, float | None]:
+        """Of laps that come `once`, their sums; of decoding, the mean of a token."""
+        decode, choosing = self.laps.get("decode", []), self.laps.get("choosing", [])
+        step = 1e3 * (sum(decode) + sum(choosing)) / len(decode) if decode else None
+        chosen = 1e3 * sum(choosing) / len(decode) if choosing else None
+        return {
+            **{f"{name}_ms": 1e3 * sum(self.laps.get(name, [0.0])) for name in once},
+            "decode_ms_per_token": step,
+            "choosing_ms_per_token": chosen,
+        }
+
     def forget_inner(self) -> None:
         """What inner laps took so far lies outside the lap that begins now."""
         self._inner = 0.0

@@ -10,9 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from tokenprune import hosted
 from tokenprune.adapters import VideoLLM
+from tokenprune.runtime.entering import entering, kept_blocks
 from tokenprune.runtime.guide import Shown
-from tokenprune.runtime.shorter import entering, kept_blocks, shortened
+from tokenprune.runtime.shorter import shortened
 from tokenprune.tokens import Video, VisualTokens
 
 
@@ -23,7 +25,7 @@ def coarser(adapter: VideoLLM, shown: Shown, side: int) -> Shown:
     representative: families that count positions anew do so, with M-RoPE it keeps that one's.
     """
     layout, given = shown.layout, shown.given
-    embeds = given["inputs_embeds"].to(layout.valid.device)
+    embeds = given["inputs_embeds"].to(layout.device)
     left = {
         unit: pooled(embeds[unit.sample].index_select(0, layout.columns(unit)), unit.video, side)
         for unit in layout.units
@@ -34,7 +36,9 @@ def coarser(adapter: VideoLLM, shown: Shown, side: int) -> Shown:
         name: part.to(adapter.device) if isinstance(part, Tensor) else part
         for name, part in narrowed.items()
     }
-    blocks = kept_blocks(shown.blocks, shorter.columns, shorter.layout)
+    blocks = shown.blocks
+    if blocks is not None:
+        blocks = kept_blocks(blocks, shorter.columns.on(blocks.device), shorter.layout)
     return Shown(shorter.layout, narrowed, blocks, shown.shared)
 
 
@@ -51,7 +55,7 @@ def pooled(features: Float[Tensor, "n d"], video: Video, side: int) -> VisualTok
         features=means.permute(0, 2, 3, 1).reshape(len(every), -1),
         keys=None,
         saliency=None,
-        frame=every // number,
+        frame=hosted.note_counts(every // number, [number] * video.frames),
         slot=slot.repeat(video.frames),
         frames=video.frames,
         cells=video.cells,

@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenprune import hosted
 from tokenprune.guards import contract, vision
+from tokenprune.guards.promises import Promises
 from tokenprune.merging import onwards
 from tokenprune.precision import full_precision
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.seen import Chosen
 from tokenprune.runtime.shorter import Lines, Shorter, shortened
-from tokenprune.runtime.stage_report import StageReport
+from tokenprune.runtime.stage_report import Done
 from tokenprune.runtime.tower import Sight
 from tokenprune.strategy import Condenser, Pipeline
 from tokenprune.tokens import Video, VisualTokens
@@ -36,13 +39,14 @@ def compress(
     weights: Weights,
     lines: Lines,
     known: Mapping[Unit, Chosen],
+    promises: Promises,
 ) -> tuple[Shorter, dict[Unit, Chosen]]:
     """The prompt that the stages at the input leave, and what is left of each video.
 
     `known` is what they have left of videos before.
     """
     chosen = {
-        unit: known.get(unit) or _chosen(pipeline, sight, unit, weights.get(unit))
+        unit: known.get(unit) or _chosen(pipeline, sight, unit, weights.get(unit), promises)
         for unit in layout.units
     }
     left = {unit: tokens for unit, (tokens, _) in chosen.items()}
@@ -51,22 +55,30 @@ def compress(
 
 
 def _chosen(
-    pipeline: Pipeline, sight: Sight, unit: Unit, weights: Float[Tensor, "f"] | None
+    pipeline: Pipeline,
+    sight: Sight,
+    unit: Unit,
+    weights: Float[Tensor, "f"] | None,
+    promises: Promises,
 ) -> Chosen:
     """What the stages leave of one video."""
     tokens = sight.tokens(unit)
     with full_precision():
-        left, done = _run(pipeline, tokens, weights, unit.sample)
+        left, done = _run(pipeline, tokens, weights, unit.sample, promises)
     if tokens.room is not None:
         left = _projected(left, sight.project, unit.video)
     return left, done
 
 
 def _run(
-    pipeline: Pipeline, tokens: VisualTokens, weights: Float[Tensor, "f"] | None, sample: int
-) -> tuple[VisualTokens, list[StageReport]]:
+    pipeline: Pipeline,
+    tokens: VisualTokens,
+    weights: Float[Tensor, "f"] | None,
+    sample: int,
+    promises: Promises,
+) -> tuple[VisualTokens, list[Done]]:
     """What the stages leave of one video; `members` are of its uncompressed tokens."""
-    done: list[StageReport] = []
+    done: list[Done] = []
     members: Tensor | None = None
     merged, first = False, tokens
     for stage in pipeline.at_input:
@@ -76,15 +88,18 @@ def _run(
         else:
             budget = pipeline.budget(stage, tokens, weights, sample)
             after = contract.ask(stage, "compress", tokens, budget, sample=sample)
-            counts = vision.kept(stage, tokens, budget, after)
+            counts = vision.kept(stage, tokens, budget, after, promises)
         merged = merged or stage.merges or after.members is not None
         condensed = isinstance(stage, Condenser)
-        done.append(StageReport(stage.name, None, *counts, condensed=condensed, merged=merged))
+        taken = partial(tuple, counts)
+        done.append(Done(stage.name, None, taken, condensed=condensed, merged=merged))
         if after.members is not None or members is not None:
-            so_far = _members(first, tokens) if members is None else members
             own = _members(tokens, after) if after.members is None else after.members.long()
-            members = onwards(own, so_far)
+            if tokens is not first:
+                own = onwards(own, _members(first, tokens) if members is None else members)
+            members = own
         tokens = replace(after, members=None, text=first.text, summary=first.summary)
+        hosted.note_counts(tokens.frame, counts[2])
     return replace(tokens, members=members), done
 
 

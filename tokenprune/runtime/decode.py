@@ -148,7 +148,7 @@ class HidingStep(Turn):
             with self._choosing():
                 number = self.prompt.at(below)
                 row = last_row(query[:, :, 0], key, scale, self.prompt.mask(number))
-                self._row = row.to(self.prompt.layouts[number].valid.device)
+                self._row = row.to(self.prompt.layouts[number].device)
 
         return {self._adapter.attention(below): tap}
 

@@ -144,8 +144,8 @@ def settle(layers: Sequence[Any], prompt: PromptState) -> None:
             if real is not None:
                 real = pad(real, (0, layer.max_cache_len - layer.rows), value=True)
             shift = prompt.lag(layout) if number else prompt.shift
-            shift = None if shift is None else shift.unsqueeze(-1)
-            made[layout, device] = _fixed(real, device), _fixed(shift, device)
+            lag = None if shift is None else shift.on(device).long()
+            made[layout, device] = _fixed(real, device), _fixed(lag, device)
         real, shift = made[layout, device]
         layer.settle(prompt.gone(layout), layout > 0, real, shift)
 
@@ -155,7 +155,7 @@ def count(cache: Cache | None, prompt: PromptState) -> None:
     if cache is not None and (first := _counting(cache)) is not None:
         prompt.fixed = True
         for sample in filter(None, prompt.report.samples):
-            sample.filled = first.cumulative_length, prompt.layouts[0].valid.shape[1]
+            sample.filled = first.cumulative_length, prompt.layouts[0].width
 
 
 def _counting(cache: Cache) -> StaticLayer | None:
@@ -213,7 +213,7 @@ def catch_up(cache: Cache, prompt: PromptState, columns: int) -> None:
             f"StaticCache whose max_cache_len is {columns - left} larger, or leave out the "
             "cache for the default dynamic one"
         )
-    known = prompt.layouts[0].valid.shape[1] + prompt.later
+    known = prompt.layouts[0].width + prompt.later
     if steps := filled - known:
         prompt.extend(steps, None)
     for sample in filter(None, prompt.report.samples):

@@ -1,21 +1,29 @@
 """Padded, ragged batches: which columns hold which sample's text and visual rows.
 
+What follows from ids, mask and budgets is known to the host, in numpy, and goes to the device at
+once, when something there needs it. What a stage has chosen by its scores only the device knows:
+nothing here waits for it.
+
 Axes: `b` samples, `s` padded columns, `m` padded columns after packing, `r` columns of questions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from tokenprune.adapters.rows import Rows
-from tokenprune.sequence import BESIDE
+from tokenprune.runtime.table import Array, Table, counted, packed, send
+from tokenprune.sequence import BESIDE, OTHER
 from tokenprune.tokens import TEXT, Video
+
+PARTS = ("frame", "slot", "row")
 
 
 class Unit(NamedTuple):
@@ -31,30 +39,87 @@ class Unit(NamedTuple):
         own = frame - self.first
         return own.masked_fill((own < 0) | (own >= self.video.frames), TEXT)
 
+    def own(self, frame: Int[Array, "*r"]) -> Int[Array, "*r"]:
+        """The same on the host."""
+        own = frame - self.first
+        return np.where((own < 0) | (own >= self.video.frames), TEXT, own)
 
-@dataclass(frozen=True)
+
 class Layout:
-    """The rows that a run of LLM layers sees; a prefill stage begins a new one."""
+    """The rows that a run of LLM layers sees; a prefill stage begins a new one.
 
-    valid: Bool[Tensor, "b s"]  # False on padding
-    frame: Int[Tensor, "b s"]  # of all videos of the sample; TEXT on text and padding
-    slot: Int[Tensor, "b s"]  # cell of the uncompressed grid, of visual rows
-    row: Int[Tensor, "b s"]  # place in the sample's own sequence that entered layer 0
-    videos: tuple[tuple[Video, ...], ...]  # by sample, uncompressed
-    images: tuple[int, ...]  # how many of the last ones of each sample came as images
+    Args:
+        real: on the host: False on padding
+        videos: by sample, uncompressed
+        images: how many of the last ones of each sample came as images
+        device: where prompts go
+        known: those of `frame`, `slot` and `row` that the host knows
+        chosen: what makes the others on the device
+
+    `frame` counts all videos of the sample and is TEXT on text and padding; `slot` is the cell of
+    the uncompressed grid, of visual rows; `row` the place in the sample's own sequence that entered
+    layer 0.
+    """
+
+    def __init__(
+        self,
+        real: Bool[Array, "b s"],
+        videos: tuple[tuple[Video, ...], ...],
+        images: tuple[int, ...],
+        device: torch.device,
+        known: Mapping[str, Int[Array, "b s"]],
+        chosen: Mapping[str, Callable[[], Int[Tensor, "b s"]]] | None = None,
+    ) -> None:
+        self.real, self.videos, self.images, self.device = real, videos, images, device
+        self._known, self._chosen = dict(known), dict(chosen or {})
+        self._entered: dict[Unit, Tensor] = {}
 
     @classmethod
-    def of(cls, rows: Rows, valid: Bool[Tensor, "b s"], images: Rows | None = None) -> Layout:
+    def of(
+        cls,
+        rows: Rows,
+        real: Bool[Array, "b s"],
+        device: torch.device,
+        images: Rows | None = None,
+    ) -> Layout:
         """The layout of an uncompressed prompt, its `images` behind its videos."""
-        row = (valid.cumsum(1) - 1).clamp(min=0)
-        if images is None:
-            none = (0,) * len(rows.videos)
-            return cls(valid, rows.frame, rows.slot, row, rows.videos, none)
-        both = rows.with_images(images)
-        numbers = tuple(len(own) for own in images.videos)
-        return cls(valid, both.frame, both.slot, row, both.videos, numbers)
+        both = rows if images is None else rows.with_images(images)
+        numbers = tuple(0 if images is None else len(images.videos[n]) for n in range(len(real)))
+        known = {"frame": both.frame, "slot": both.slot, "row": counted(real)}
+        return cls(real, both.videos, numbers, device, known)
+
+    # what the host knows
 
     @property
+    def samples(self) -> int:
+        return len(self.real)
+
+    @property
+    def width(self) -> int:
+        """Padded columns."""
+        return self.real.shape[1]
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Rows of each sample."""
+        return tuple(self.real.sum(1).tolist())
+
+    @cached_property
+    def padded(self) -> bool:
+        return not self.real.all()
+
+    @cached_property
+    def ends_padded(self) -> bool:
+        """Whether padding stands on the right."""
+        return self.padded and not self.real[:, -1].all()
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The column of every sample's last row."""
+        columns = np.where(self.real, np.arange(self.width), -1)
+        return tuple(columns.max(1).tolist())
+
+    @cached_property
     def units(self) -> list[Unit]:
         """All videos, sample after sample."""
         units: list[Unit] = []
@@ -69,89 +134,140 @@ class Layout:
         """How many all videos of a sample have."""
         return sum(video.frames for video in self.videos[sample])
 
-    @property
-    def mask(self) -> Bool[Tensor, "b s"] | None:
-        """The 2-D attention mask, None where nothing is padded."""
-        return visible_mask(self.valid)
+    def known(self, part: str) -> Int[Array, "b s"] | None:
+        """`frame`, `slot` or `row`, where the host knows it."""
+        return self._known.get(part)
 
-    @property
-    def last(self) -> Int[Tensor, "b"]:
-        """The column of every sample's last row."""
-        columns = torch.arange(self.valid.shape[1], device=self.valid.device)
-        return torch.where(self.valid, columns, -1).max(dim=1).values
+    def read(self, part: str) -> Int[Array, "b s"]:
+        """The same, read from the device where the host does not know it."""
+        if part not in self._known:
+            there: Tensor = getattr(self, part)
+            self._known[part] = np.array(there.tolist(), np.int64).reshape(self.real.shape)
+        return self._known[part]
 
-    @property
-    def behind(self) -> Bool[Tensor, "b s"]:
+    @cached_property
+    def behind(self) -> Bool[Array, "b s"]:
         """Text behind the last video of its sample, without newlines; none without a video."""
-        columns = torch.arange(self.valid.shape[1], device=self.valid.device)
-        last = torch.where(self.visual, columns, -1).amax(dim=1, keepdim=True)
-        words = self.valid & ~self.visual & (self.slot != BESIDE)
+        columns, visual = np.arange(self.width), self.read("frame") != TEXT
+        last = np.where(visual, columns, -1).max(1, initial=-1)[:, None]
+        words = self.real & ~visual & (self.read("slot") != BESIDE)
         return words & (columns > last) & (last >= 0)
 
     @property
     def question(self) -> Int[Tensor, "b r"]:
         """The columns of `behind`, in order; column 0 fills up the shorter ones."""
-        rows = [own.nonzero().squeeze(-1) for own in self.behind]
-        return pad_sequence(rows, batch_first=True)
+        rows = [np.flatnonzero(own) for own in self.behind]
+        filled = np.zeros((self.samples, max(map(len, rows))), dtype=np.int64)
+        for into, own in zip(filled, rows, strict=True):
+            into[: len(own)] = own
+        return send(filled, self.device)
+
+    def text(self, sample: int) -> int:
+        """Rows of a sample that are not visual."""
+        return int((self.real[sample] & (self.read("frame")[sample] == TEXT)).sum())
+
+    def own(self, unit: Unit) -> Int[Array, "n"]:
+        """The columns that hold tokens of a video, in order."""
+        return np.flatnonzero(unit.own(self.read("frame")[unit.sample]) != TEXT)
+
+    def slots(self, sample: int) -> list[list[int]]:
+        """Per frame, the cells whose token a sample has."""
+        frame, slot = (self.read(part)[sample] for part in ("frame", "slot"))
+        # a merging stage may have put frames in another order
+        order = frame.argsort(kind="stable")
+        counts = np.bincount(frame[frame != TEXT], minlength=self.frames(sample))
+        visual = slot[order][len(frame) - counts.sum() :]
+        return [cells.tolist() for cells in np.split(visual, counts.cumsum()[:-1])]
+
+    # on the device, made when they are asked for
+
+    @cached_property
+    def _sent(self) -> dict[str, Tensor]:
+        """All that the host knows, in one transfer."""
+        names = [part for part in PARTS if part in self._known]
+        known = send(np.stack([self.real, *(self._known[part] for part in names)]), self.device)
+        return dict(zip(["valid", *names], known.unbind(), strict=True))
+
+    def _part(self, name: str) -> Int[Tensor, "b s"]:
+        return self._sent[name] if name in self._known else self._chosen[name]()
+
+    @cached_property
+    def last(self) -> Int[Tensor, "b"]:
+        """The column of every sample's last row."""
+        return send(np.array(self.ends), self.device)
+
+    def columns(self, unit: Unit) -> Int[Tensor, "n"]:
+        """The columns that hold tokens of a video, in order."""
+        return send(self.own(unit), self.device)
+
+    @cached_property
+    def valid(self) -> Bool[Tensor, "b s"]:
+        """False on padding."""
+        return self._sent["valid"].bool()
+
+    @cached_property
+    def frame(self) -> Int[Tensor, "b s"]:
+        frame = self._part("frame")
+        if "frame" in self._known or not self.padded:
+            return frame
+        return frame.masked_fill(~self.valid, TEXT)  # padding is nobody's
+
+    @cached_property
+    def slot(self) -> Int[Tensor, "b s"]:
+        return self._part("slot")
+
+    @cached_property
+    def row(self) -> Int[Tensor, "b s"]:
+        return self._part("row")
 
     @property
     def visual(self) -> Bool[Tensor, "b s"]:
         return self.frame != TEXT
 
-    def counts(self, sample: int) -> Int[Tensor, "f"]:
-        """Visual rows per frame of one sample."""
-        frame = self.frame[sample]
-        return torch.bincount(frame[frame != TEXT], minlength=self.frames(sample))
+    @property
+    def mask(self) -> Bool[Tensor, "b s"] | None:
+        """The 2-D attention mask, None where nothing is padded, which the fastest kernels want."""
+        return self.valid if self.padded else None
 
-    def text(self, sample: int) -> int:
-        """Rows of a sample that are not visual."""
-        return int((self.valid[sample] & ~self.visual[sample]).sum())
+    def entered(self, unit: Unit) -> Int[Tensor, "p"]:
+        """Of each row of the unit's sample, its frame; OTHER on tokens of another video."""
+        if unit not in self._entered:
+            every = self.read("frame")[unit.sample]
+            own = unit.own(every)
+            own[(own == TEXT) & (every != TEXT)] = OTHER
+            self._entered[unit] = send(own[self.real[unit.sample]], self.device)
+        return self._entered[unit]
 
-    def columns(self, unit: Unit) -> Int[Tensor, "n"]:
-        """The columns that hold tokens of a video, in order."""
-        return (unit.frame(self.frame[unit.sample]) != TEXT).nonzero().squeeze(-1)
+    def words(self, unit: Unit, rows: int) -> Int[Tensor, "w"] | None:
+        """Of `rows` rows that are left of the unit's sample, those of the words behind its video.
 
-    def keep(
-        self, kept: Bool[Tensor, "b s"], place: Int[Tensor, "b s"] | None = None
-    ) -> tuple[Layout, Int[Tensor, "b m"]]:
-        """The layout of the surviving rows, and the columns they come from.
-
-        They are packed to the side they were packed to, in their order or by `place`.
+        Nothing else stands there, so that they are as far from the end in every later layout; None
+        where other videos do.
         """
-        columns, valid = pack(kept & self.valid, self._ends_padded(), place)
-        chosen = {name: getattr(self, name).gather(1, columns) for name in ("frame", "slot", "row")}
-        chosen["frame"] = chosen["frame"].masked_fill(~valid, TEXT)
-        return replace(self, valid=valid, **chosen), columns
+        real = self.real[unit.sample]
+        frame, slot = (self.read(part)[unit.sample][real] for part in ("frame", "slot"))
+        first = int(np.flatnonzero(unit.own(frame) != TEXT).max(initial=-1)) + 1
+        if (frame[first:] != TEXT).any():
+            return None
+        return send(np.flatnonzero(slot[first:] != BESIDE) + rows - len(frame) + first, self.device)
 
-    def _ends_padded(self) -> bool:
-        return not bool(self.valid[:, -1].all())
+    def keep(self, lengths: Sequence[int], columns: Table) -> Layout:
+        """The layout of `lengths` rows of each sample that are left, at `columns` of this one.
 
+        They are packed to the side that they were packed to. What the device has chosen is looked
+        up there when somebody asks.
+        """
+        real = packed(lengths, self.ends_padded)
+        known: dict[str, Array] = {}
+        if columns.known is not None:
+            every = {part: self._known[part] for part in PARTS if part in self._known}
+            known = {
+                name: np.take_along_axis(part, columns.known, 1) for name, part in every.items()
+            }
+        if "frame" in known:
+            known["frame"][~real] = TEXT
+        chosen = {name: partial(self._gathered, name, columns) for name in PARTS}
+        return Layout(real, self.videos, self.images, self.device, known, chosen)
 
-def pack(
-    kept: Bool[Tensor, "b s"], right: bool, place: Int[Tensor, "b s"] | None = None
-) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:
-    """Columns that bring the kept rows of every sample together, and which of them are real.
-
-    In their order, or by `place`. Padding goes to the left, where `generate` wants it, or to the
-    `right` if the batch came padded there.
-    """
-    width = int(kept.sum(1).max())
-    if place is not None:  # what is not kept goes to the side of the padding
-        key = torch.where(kept, place, place.shape[1] if right else -1)
-    else:
-        key = (~kept if right else kept).to(torch.int8)
-    order = key.argsort(dim=1, stable=True)
-    order = order[:, :width] if right else order[:, kept.shape[1] - width :]
-    return order, kept.gather(1, order)
-
-
-def visible_mask(valid: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"] | None:
-    """None where everything is visible, which the fastest kernels want."""
-    return None if bool(valid.all()) else valid
-
-
-def take(states: Tensor, columns: Int[Tensor, "b m"]) -> Tensor:
-    """Columns of every sample, from `[b or 1, s, ...]`; whole rows are copied, once."""
-    columns = columns.to(states.device)
-    samples = torch.arange(len(columns), device=states.device).unsqueeze(-1)
-    return states.expand(len(columns), *states.shape[1:])[samples, columns]
+    def _gathered(self, name: str, columns: Table) -> Int[Tensor, "b m"]:
+        return getattr(self, name).gather(1, columns.on(self.device))

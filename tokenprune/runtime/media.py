@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -16,6 +17,7 @@ from tokenprune import compat
 from tokenprune.adapters import VideoLLM
 from tokenprune.adapters.context import context_of
 from tokenprune.runtime.attention import flat_mask
+from tokenprune.runtime.table import Array
 
 IMAGES = (
     "images are not compressed: a prompt without a video passes through whole, and beside a video "
@@ -28,9 +30,11 @@ class VideoPrompt:
     """A prompt that brings videos, while its ids are known."""
 
     given: dict[str, Any]  # the call to the model
-    placeholder: Bool[Tensor, "b s"]  # rows that features of videos replace
-    images: Bool[Tensor, "b s"] | None  # those of images, where they are compressed, too
     modality: str  # what its frames come as
+    # of each kind of rows that features replace, the token: videos, and images if compressed
+    tokens: tuple[int, ...]
+    # rows that are its embedding, of each kind, where no ids are given
+    marked: tuple[Bool[Tensor, "b s"], ...]
 
     @property
     def input_ids(self) -> Int[Tensor, "b s"] | None:
@@ -40,6 +44,22 @@ class VideoPrompt:
     def encoded(self) -> Any:
         """Features that were made before; None where the prompt brings pixels."""
         return compat.encoded_media(self.given, self.modality)
+
+    def read(
+        self, mask: Bool[Tensor, "b s"] | Int[Tensor, "b s"] | None
+    ) -> tuple[Bool[Array, "b s"], list[Bool[Array, "b s"]]]:
+        """Which rows of the prompt are no padding, and the rows of each kind: one read of it all.
+
+        Everything that the host has to know of a prompt follows from this.
+        """
+        ids = self.input_ids
+        asked = [*self.marked] if ids is None else [ids]
+        rows = asked if mask is None else [*asked, mask.to(asked[0].device, asked[0].dtype)]
+        whole = rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
+        read = (whole if whole.device.type == "cpu" else whole.cpu()).numpy()
+        real = np.ones(read.shape[1:], dtype=bool) if mask is None else read[-1] != 0
+        kinds = [*read[: len(asked)]] if ids is None else [read[0] == one for one in self.tokens]
+        return real, [kind.astype(bool) & real for kind in kinds]
 
 
 def video_prompt(
@@ -52,11 +72,12 @@ def video_prompt(
     pictures = images and images_in(adapter, given)
     if not adapter.brings(given) and not pictures:
         return None
-    prompt = given.get("input_ids"), given.get("inputs_embeds")
-    placeholder, images_at = adapter.placeholders(*prompt), None
+    tokens = (adapter.video_token_id,)
     if pictures:
-        images_at = adapter.marked(adapter.model.config.image_token_id, *prompt)
-    return VideoPrompt(given, placeholder, images_at, adapter.modality)
+        tokens += (adapter.model.config.image_token_id,)
+    ids, embeds = given.get("input_ids"), given.get("inputs_embeds")
+    marked = () if ids is not None else tuple(adapter.marked(one, ids, embeds) for one in tokens)
+    return VideoPrompt(given, adapter.modality, tokens, marked)
 
 
 def tensors(features: Any) -> list[Tensor]:

@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune.runtime.cache import HidingLayer, chosen
-from tokenprune.runtime.layout import take
 from tokenprune.runtime.store import Store, joined
+from tokenprune.runtime.table import take
 
 ROOM = 128  # rows that fit behind the prompt before the first growth
 

@@ -156,6 +156,7 @@ class Passes:
         if video is not None:
             phase, given = self._begin(video, self._flat(given))
         elif cache is not None and (prompt := self._known(cache)) is not None:
+            prompt.report.promises.check()  # its first token has been waited for
             flat = self._flat(given)
             stage = self._decode_stage
             phase = decode.resume(flat, self._adapter, stage, prompt, cache, self._spared)

@@ -8,26 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from tokenprune import compat
+from tokenprune import compat, hosted
 from tokenprune.adapters import VideoLLM
 from tokenprune.guards import contract
 from tokenprune.precision import full_precision
 from tokenprune.runtime import fixed_cache
 from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.compress import Weights
+from tokenprune.runtime.entering import kept_blocks
 from tokenprune.runtime.guide import Guide
-from tokenprune.runtime.layout import take
+from tokenprune.runtime.held import Held
 from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.pruning import Around, Event
 from tokenprune.runtime.reading import Below
-from tokenprune.runtime.shorter import kept_blocks
+from tokenprune.runtime.table import counted, send, take
 from tokenprune.strategy import Pipeline, PrefillStage
 
 
@@ -119,15 +121,17 @@ class Prefill(Phase):
             event.run(stages, self._weights)
             if (change := event.change) is None:
                 return event.hidden
-            after, columns = self.prompt.layouts[-1].keep(event.kept, event.place)
-            self.prompt.begin_layout(layer, after, columns, change)
+            table = event.columns
+            after = self.prompt.layouts[-1].keep(event.lengths, table)
+            self.prompt.begin_layout(layer, after, table, change)
+            columns = table.on(after.device)
         added = self._added or self._adapter.withheld(self._given, layer)
         self._added = {later: take(part, columns) for later, part in added.items()}
         self._blocks = kept_blocks(self._blocks, columns, after)
         last = self._columns
         self._columns = columns if last is None else last.gather(1, columns)
         if change.anew:
-            self._positions = (after.valid.cumsum(1) - 1).clamp(min=0)
+            self._positions = send(counted(after.real), after.device)
         elif self._positions is not None:
             self._positions = self._positions.gather(1, columns)
         self._narrowed.clear()
@@ -136,7 +140,7 @@ class Prefill(Phase):
     def _inputs(self, sample: int) -> Float[Tensor, "p d"]:
         """What entered layer 0 of one sample."""
         embeds: Tensor = self._given["inputs_embeds"]
-        return embeds[sample][self.prompt.layouts[0].valid[sample].to(embeds.device)]
+        return Held.of(self.prompt.layouts[0], sample).rows(embeds[sample])
 
     def _arguments(
         self, layer: int, given: dict[str, Any], columns: Int[Tensor, "b m"]
@@ -165,10 +169,11 @@ class Prefill(Phase):
         for sample, report in enumerate(self.prompt.report.samples):
             if report is not None:
                 report.layers = self.prompt.visual_rows(sample, depth)
-                report.slots = self.prompt.slots(sample)
+                report.owe("slots", partial(self.prompt.layouts[-1].slots, sample))
         for unit, weights in self._weights.items():
             report = self.prompt.report[unit.sample]
-            report.frame_weights = [*(report.frame_weights or []), *weights.tolist()]
+            report.frame_weights = [*(report.frame_weights or []), *hosted.numbers(weights)]
+        self.prompt.report.promises.send()
         if self.cache is not None:
             self._settle(self.cache.layers)
         fixed_cache.count(compat.given_cache(self._given), self.prompt)
@@ -178,7 +183,7 @@ class Prefill(Phase):
         """Cache layers are checked, forget what they shall, and report the columns seen."""
         numbers = [self.prompt.at(layer) for layer in range(len(filled))]
         cached = [layer.rows for layer in filled]
-        left = [self.prompt.layouts[number].valid.shape[1] for number in numbers]
+        left = [self.prompt.layouts[number].width for number in numbers]
         if cached != left:
             raise RuntimeError(
                 f"the layers cached {cached} rows where {self._pipeline} leaves {left}"

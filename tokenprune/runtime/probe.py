@@ -106,7 +106,7 @@ class PromptProbe(Probe):
         self.depth, self.frames = asked.adapter.depth, unit.video.frames
         self._asked, self._layout, self._unit, self._side = asked, layout, unit, side
         video = unit.video.pooled(side)
-        self.frame = torch.arange(video.tokens, device=layout.valid.device) // video.cells
+        self.frame = torch.arange(video.tokens, device=layout.device) // video.cells
 
     def pooled(self, side: int) -> Probe:
         """Squares of what this one sees, counted from the whole frame."""

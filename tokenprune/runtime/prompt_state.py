@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tokenprune import hosted
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
+from tokenprune.runtime.table import Array, Table
 
 IGNORED = -100  # the label of what counts for no loss, in torch and in transformers
 
@@ -51,33 +54,36 @@ class PromptState:
         layout: Layout,
         report: Report,
         sent: int | None = None,
-        origin: Int[Tensor, "b m"] | None = None,
-        shift: Int[Tensor, "b"] | None = None,
+        origin: Table | None = None,
+        shift: Int[Array, "b"] | None = None,
     ) -> None:
         self.report = report
         self.units = layout.units
         self.layouts = [layout]
         self.starts = [0]  # first LLM layer of each layout
-        # of each layout, how many tokens it has of each video, known without a look at the device
+        # of each layout, how many tokens it has of each video
         self.tokens: list[Mapping[Unit, int]] = [{unit: unit.video.tokens for unit in layout.units}]
+        # tokens per frame of each video in the first layout
+        self.counts: dict[Unit, tuple[int, ...]] = {
+            unit: (unit.video.cells,) * unit.video.frames for unit in layout.units
+        }
         # of each layout, the one whose rows its positions count; 0: the caller's, or `shift`
         self.counted = [0]
         self.fixed = False  # whether its cache is a static one, which compiled steps fill, too
         self.moved = False  # whether a stage has put rows in another order
         # the last layout whose rows the layers below it shall lose, too, after the prompt
         self.remembered = 0
-        self.columns: list[Tensor] = []  # of each later layout, in the layout before
+        self.columns: list[Table] = []  # of each later layout, in the layout before
         # of the last layout, in the caller's; None while they are one
         self.origin = origin
-        self.shift = shift  # positions moved up by as many
-        self._moved: Tensor | None = None  # the same, as a step subtracts it
+        # positions moved up by as many, as a step subtracts it
+        self.shift = None if shift is None else Table(shift[:, None].astype(np.float32))
         # columns of the caller's prompt, and those that it has sent so far
-        self.sent = self.seen = layout.valid.shape[1] if sent is None else sent
+        self.sent = self.seen = layout.width if sent is None else sent
         self.later = 0  # columns after the prompt
         self._real: Tensor | None = None  # which of them are; None: all
         self._entered = layout  # at layer 0
-        self._lengths: dict[int, Tensor] = {}  # rows of each sample, by id of a layout
-        self._padded: dict[int, bool] = {}  # by id of a layout
+        self._lengths: dict[int, Table] = {}  # rows of each sample, by id of a layout
         self._covers: dict[int, Tensor] = {}  # by number of a layout
         self._frames: dict[tuple[Unit, int], Tensor] = {}
         # what decode stages leave for the next step
@@ -96,9 +102,7 @@ class PromptState:
         """The LLM layer past the last one that runs on a layout."""
         return [*self.starts, depth][number + 1]
 
-    def begin_layout(
-        self, layer: int, layout: Layout, columns: Int[Tensor, "b m"], change: Change
-    ) -> None:
+    def begin_layout(self, layer: int, layout: Layout, columns: Table, change: Change) -> None:
         """From `layer` up the prompt is `columns` of the layout before."""
         self.layouts.append(layout)
         self.starts.append(layer)
@@ -108,7 +112,8 @@ class PromptState:
         if change.forgets:
             self.remembered = len(self.layouts) - 1
         self.counted.append(len(self.counted) if change.anew else self.counted[-1])
-        self.origin = columns if self.origin is None else self.origin.gather(1, columns)
+        origin = self.origin
+        self.origin = columns if origin is None else origin.at(columns, layout.device)
 
     def forget(self) -> list[tuple[range, Int[Tensor, "b m"]]]:
         """Lets the layers below the remembered layout have its rows only, once they have run.
@@ -116,12 +121,13 @@ class PromptState:
         Returns those layers, and the columns that they keep.
         """
         last, ends = self.remembered, self.starts
-        valid = self.layouts[last].valid
-        columns = torch.arange(valid.shape[1], device=valid.device).expand(len(valid), -1)
+        device = self.layouts[last].device
         kept: list[tuple[range, Tensor]] = []
+        columns: Table | None = None
         for number in reversed(range(last)):
-            columns = self.columns[number].gather(1, columns)
-            kept.append((range(ends[number], ends[number + 1]), columns))
+            below = self.columns[number]
+            columns = below if columns is None else below.at(columns, device)
+            kept.append((range(ends[number], ends[number + 1]), columns.on(device)))
         self.layouts, self.tokens = self.layouts[last:], self.tokens[last:]
         self.starts, self.columns = [0, *ends[last + 1 :]], self.columns[last:]
         self.counted, self.remembered = self.counted[last:], 0
@@ -131,8 +137,8 @@ class PromptState:
 
     def carry(self, values: Shaped[Tensor, "b t"], number: int) -> Shaped[Tensor, "b u"]:
         """Values on the cached columns of layout `number - 1`, on those of layout `number`."""
-        width = self.layouts[number - 1].valid.shape[1]
-        prompt = values[:, :width].gather(1, self.columns[number - 1])
+        width = self.layouts[number - 1].width
+        prompt = values[:, :width].gather(1, self.columns[number - 1].on(values.device))
         return torch.cat([prompt, values[:, width:]], dim=1)
 
     def frame(self, unit: Unit, number: int) -> Int[Tensor, "m"]:
@@ -150,8 +156,8 @@ class PromptState:
     def generated(self) -> Bool[Tensor, "b u"]:
         """Which columns after the prompt are real."""
         if self._real is None:
-            valid = self.layouts[0].valid
-            return valid.new_ones(len(valid), self.later)
+            first = self.layouts[0]
+            return torch.ones(first.samples, self.later, dtype=torch.bool, device=first.device)
         return self._real
 
     @property
@@ -159,16 +165,10 @@ class PromptState:
         """Whether a column after the prompt is not real."""
         return self._real is not None
 
-    def padded(self, layout: Layout) -> bool:
-        """Whether a column of a layout is not real; asks the device about a layout only once."""
-        if id(layout) not in self._padded:
-            self._padded[id(layout)] = layout.mask is not None
-        return self._padded[id(layout)]
-
     @property
     def whole(self) -> bool:
         """Whether every column of every layout is real."""
-        return not self.gaps and not any(map(self.padded, (self._entered, *self.layouts)))
+        return not self.gaps and not any(one.padded for one in (self._entered, *self.layouts))
 
     @property
     def plain(self) -> bool:
@@ -181,7 +181,7 @@ class PromptState:
 
     def gone(self, number: int) -> int:
         """Columns of the caller's prompt that a layout does not hold."""
-        return self.sent - self.layouts[number].valid.shape[1]
+        return self.sent - self.layouts[number].width
 
     def visible(self, mask: Bool[Tensor, "b t"] | None, number: int) -> Bool[Tensor, "b c"] | None:
         """A mask of the columns that a layout's cache has seen, from one of those it holds."""
@@ -189,11 +189,11 @@ class PromptState:
 
     def mask(self, number: int) -> Bool[Tensor, "b t"] | None:
         """`validity`, or None where every column is real."""
-        return self.validity(number) if self.gaps or self.padded(self.layouts[number]) else None
+        return self.validity(number) if self.gaps or self.layouts[number].padded else None
 
     def cover(self, number: int) -> Bool[Tensor, "b c"] | None:
         """`mask` of all columns that a layout's cache has seen; grows from step to step."""
-        if not self.gaps and not self.padded(self.layouts[number]):
+        if not self.gaps and not self.layouts[number].padded:
             return None
         known = self._covers.get(number)
         if known is None or self.gaps:
@@ -227,57 +227,48 @@ class PromptState:
             return given
         if given is None:
             return self._behind(self._entered, columns)
-        if self._moved is None or self._moved.device != given.device:
-            self._moved = self.shift.unsqueeze(-1).to(given.device, torch.float32)
-        return given - self._moved
+        return given - self.shift.on(given.device)
 
     def _behind(self, layout: Layout, columns: int) -> Int[Tensor, "#b q"]:
         """Positions of the last columns, counted behind the rows of a layout."""
-        valid, first = layout.valid, self.later - columns
+        first = self.later - columns
         if self.whole:
-            first += valid.shape[1]
-            return torch.arange(first, first + columns, device=valid.device).unsqueeze(0)
+            first += layout.width
+            return torch.arange(first, first + columns, device=layout.device).unsqueeze(0)
         if id(layout) not in self._lengths:
-            self._lengths[id(layout)] = valid.sum(1, keepdim=True)
-        counted = self._lengths[id(layout)] + self.generated.long().cumsum(1) - 1
-        return counted[:, first:]
+            self._lengths[id(layout)] = Table(np.array(layout.lengths)[:, None])
+        rows = self._lengths[id(layout)].on(layout.device)
+        return (rows + self.generated.long().cumsum(1) - 1)[:, first:]
 
     def own_positions(self, number: int, columns: int) -> Int[Tensor, "#b q"] | None:
         """Of the last `columns` in the layers of a layout; None where they are as in layer 0."""
         counted = self.counted[number]
         return self._behind(self.layouts[counted], columns) if counted else None
 
-    def lag(self, number: int) -> Int[Tensor, "b"] | None:
+    def lag(self, number: int) -> Table | None:
         """How far positions in a layout are behind those in layer 0; None: not at all."""
         if not self.counted[number]:
             return None
-        return self._entered.valid.sum(1) - self.layouts[self.counted[number]].valid.sum(1)
+        entered, left = self._entered.lengths, self.layouts[self.counted[number]].lengths
+        return Table((np.array(entered) - np.array(left))[:, None])
 
     def kept_labels(self, labels: Int[Tensor, "b s"]) -> Int[Tensor, "b m"]:
         """Labels of the caller's columns, on those of the last layout; padding has none."""
         last = self.layouts[-1].valid
         if self.origin is None or labels.shape[1] != self.seen:
             return labels
-        kept = labels.gather(1, self.origin.to(labels.device))
+        kept = labels.gather(1, self.origin.on(labels.device))
         return kept.masked_fill(~last.to(labels.device), IGNORED)
 
     # what is left of a video
 
     def seen_below(self, unit: Unit, layer: int) -> Int[Tensor, "l"]:
         """How many tokens of a video each LLM layer below `layer` saw."""
-        return torch.tensor([self.tokens[self.at(below)][unit] for below in range(layer)])
+        below = [self.tokens[self.at(number)][unit] for number in range(layer)]
+        return hosted.sent(below, torch.device("cpu"))
 
     def visual_rows(self, sample: int, depth: int) -> list[int]:
         """How many every LLM layer sees at prefill."""
         own = [unit for unit in self.units if unit.sample == sample]
         seen = [sum(tokens[unit] for unit in own) for tokens in self.tokens]
         return [seen[self.at(layer)] for layer in range(depth)]
-
-    def slots(self, sample: int) -> list[list[int]]:
-        """Per frame, the cells whose token reached the last layer."""
-        last = self.layouts[-1]
-        visual = last.visual[sample]
-        # a merging stage may have put frames in another order
-        frame, order = last.frame[sample][visual].sort(stable=True)
-        counts = torch.bincount(frame, minlength=last.frames(sample)).tolist()
-        return [cells.tolist() for cells in last.slot[sample][visual][order].split(counts)]

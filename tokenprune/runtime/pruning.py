@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
+from tokenprune import hosted, ops
 from tokenprune.guards import contract, masks
+from tokenprune.runtime.held import Held
 from tokenprune.runtime.layout import Unit
 from tokenprune.runtime.prompt_state import Change, PromptState
 from tokenprune.runtime.reading import Below, LiveReading
-from tokenprune.runtime.stage_report import StageReport
-from tokenprune.sequence import OTHER, TEXT, SequenceView, Survivors
+from tokenprune.runtime.stage_report import Done
+from tokenprune.runtime.table import Table
+from tokenprune.sequence import TEXT, SequenceView, Survivors
 from tokenprune.strategy import Pipeline, PrefillStage, Settled
 
 
@@ -46,7 +51,7 @@ class Event:
     ) -> None:
         self._pipeline, self._prompt, self._layer = pipeline, prompt, layer
         self._around, self._before = around, prompt.layouts[-1]
-        self._rows = [self._real(sample) for sample in range(len(self._before.valid))]
+        self._held = [Held.of(self._before, sample) for sample in range(self._before.samples)]
         self.hidden, self._copied = hidden, False
         self._tokens = dict(prompt.tokens[-1])
         self._dropped = self._moved = self._anew = self._forgets = False
@@ -59,115 +64,118 @@ class Event:
         return Change(self._tokens, self._moved, self._anew, self._forgets)
 
     @property
-    def kept(self) -> Bool[Tensor, "b s"]:
-        kept = torch.zeros_like(self._before.valid)
-        for sample, rows in enumerate(self._rows):
-            kept[sample, rows] = True
-        return kept
+    def lengths(self) -> list[int]:
+        """Rows that are left of each sample."""
+        return [held.number for held in self._held]
 
     @property
-    def place(self) -> Int[Tensor, "b s"] | None:
-        """Where each row goes in its sample; None while they stay in order."""
-        if not self._moved:
-            return None
-        place = torch.zeros_like(self._before.row)
-        for sample, rows in enumerate(self._rows):
-            place[sample, rows] = torch.arange(len(rows), device=rows.device)
-        return place
+    def columns(self) -> Table:
+        """The columns of the rows that are left, all samples padded as they were before."""
+        device, lengths = self._before.device, self.lengths
+        rows, width = [held.columns(device) for held in self._held], max(lengths)
+        if min(lengths) < width:
+            right = self._before.ends_padded
+            gaps = [(0, width - own) if right else (width - own, 0) for own in lengths]
+            rows = [pad(own, gap) for own, gap in zip(rows, gaps, strict=True)]
+        columns = rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
+        return Table(made=lambda: columns)
 
     def run(
         self, stages: Sequence[PrefillStage], weights: Mapping[Unit, Float[Tensor, "f"]]
     ) -> None:
         """Asks the stages one after another about every video, and writes their reports."""
-        done: dict[int, list[list[StageReport]]] = {}
+        done: dict[int, list[list[Done]]] = {}
         for unit in self._prompt.units:
             reports = [self._ask(unit, stage, weights.get(unit)) for stage in stages]
             done.setdefault(unit.sample, []).append(reports)
         for sample, parts in done.items():
             self._prompt.report[sample].note(parts)
 
-    def _real(self, sample: int) -> Int[Tensor, "m"]:
-        """Columns of a sample that are no padding."""
-        valid = self._before.valid[sample]
-        if self._around.below.mask is None:
-            return torch.arange(len(valid), device=valid.device)
-        return valid.nonzero().squeeze(-1)
-
-    def _ask(
-        self, unit: Unit, stage: PrefillStage, weights: Float[Tensor, "f"] | None
-    ) -> StageReport:
-        view, here = self._view(unit)
+    def _ask(self, unit: Unit, stage: PrefillStage, weights: Float[Tensor, "f"] | None) -> Done:
+        view, held = self._view(unit)
         budget = self._pipeline.budget(stage, view, weights, unit.sample)
         left = contract.ask(stage, "prune", view, budget, sample=unit.sample)
-        counts, moved = masks.survivors(stage, view, budget, left)
+        before, promises = self._tokens[unit], self._prompt.report.promises
+        found = masks.survivors(stage, view, budget, left, promises)
         merged = isinstance(left, Survivors) and left.hidden is not None
         if isinstance(left, Survivors):
-            # where rows have moved before, a view's order is not that of the sequence
-            moved = moved or self._moved or self._prompt.moved
-            self._rows[unit.sample] = here[left.rows]
+            self._held[unit.sample] = held.some(left.rows)
             if left.hidden is not None:
-                self._write(unit.sample, here[left.rows], left.hidden)
-        else:
-            self._drop(unit.sample, here, left)
-        if counts[0] != counts[2] or moved:
+                self._write(unit.sample, self._held[unit.sample], left.hidden)
+        elif found.total < before:
+            self._drop(unit.sample, held, left, held.number - before + found.total)
+        # where rows have moved before, a view's order is not that of the sequence
+        moved = found.moved or (isinstance(left, Survivors) and (self._moved or self._prompt.moved))
+        if found.total < before or moved:
             self._dropped, self._moved = True, self._moved or moved
             self._anew = self._anew or self._pipeline.counts_anew(stage, self._around.preferred)
             self._forgets = self._forgets or stage.forgets
-        self._tokens[unit] = sum(counts[2])
-        return StageReport(stage.name, self._layer, *counts, merged=merged or stage.merges)
+        self._tokens[unit] = found.total
+        merges = merged or stage.merges
+        return Done(stage.name, self._layer, found.counts, merged=merges)
 
-    def _view(self, unit: Unit) -> tuple[SequenceView, Int[Tensor, "m"]]:
+    def _view(self, unit: Unit) -> tuple[SequenceView, Held]:
         """The rows that are left of a video's sample, and their columns.
 
         Visual rows stand in a view as they entered layer 0, also where they go on otherwise.
         """
-        sample, here = unit.sample, self._rows[unit.sample]
-        frames = self._prompt.frame(unit, len(self._prompt.layouts) - 1)
-        frame = frames[here]
+        sample, held, number = unit.sample, self._held[unit.sample], len(self._prompt.layouts) - 1
+        frame = held.rows(self._prompt.frame(unit, number))
+        row = self._before.row[sample]
         if self._moved or self._prompt.moved:
-            visual = (frame != TEXT).nonzero().squeeze(-1)
-            order = torch.arange(len(here), device=here.device)
-            order[visual] = visual[self._before.row[sample, here[visual]].argsort()]
-            frame, here = frame[order], here[order]
+            visual = ops.marked(frame != TEXT, self._tokens[unit])
+            order = torch.arange(held.number, device=frame.device)
+            entered = held.rows(row).index_select(0, visual).argsort()
+            held = held.some(order.index_copy(0, visual, visual.index_select(0, entered)))
+            frame = held.rows(self._prompt.frame(unit, number))
+        self._note(unit, frame, number)
         reading = LiveReading(
             self._around.below,
             sample,
-            here,
+            held,
             self.hidden,
             lambda: self._around.inputs(sample),
             self._around.norm,
         )
+        known: dict[str, Any] = {} if held.run is not None else {"place": held.index}
+        if (words := self._prompt.layouts[0].words(unit, held.number)) is not None:
+            known["words"] = words
         view = SequenceView(
             frame=frame,
-            position=self._before.row[sample, here],
+            position=held.rows(row),
             frames=unit.video.frames,
-            slot=self._before.slot[sample, here],
+            slot=held.rows(self._before.slot[sample]),
             cells=unit.video.cells,
             layer=self._layer,
             depth=self._around.depth,
             seen=self._prompt.seen_below(unit, self._layer),
             reading=reading,
-            place=here,
-            entered=self._entered(unit),
+            entered=self._prompt.layouts[0].entered(unit),
+            **known,
         )
-        return view, here
+        return view, held
 
-    def _entered(self, unit: Unit) -> Int[Tensor, "p"]:
-        """Whose the rows are that entered layer 0."""
-        first = self._prompt.layouts[0]
-        valid = first.valid[unit.sample]
-        own, every = self._prompt.frame(unit, 0), first.frame[unit.sample]
-        return torch.where((own == TEXT) & (every != TEXT), OTHER, own)[valid]
+    def _note(self, unit: Unit, frame: Int[Tensor, "s"], number: int) -> None:
+        """What the host knows of a view goes with it."""
+        counts = self._prompt.counts[unit]
+        if number == 0 and sum(counts) == self._tokens[unit]:
+            hosted.note_counts(frame, counts)
+        else:
+            hosted.note_rows(frame, self._tokens[unit])
 
-    def _drop(self, sample: int, here: Int[Tensor, "m"], mask: Bool[Tensor, "m"]) -> None:
-        """Rows go on in their own order, whatever the view's is."""
-        alive = torch.zeros_like(self._before.valid[sample])
-        alive[here] = mask
-        rows = self._rows[sample]
-        self._rows[sample] = rows[alive[rows]]
+    def _drop(self, sample: int, held: Held, mask: Bool[Tensor, "m"], number: int) -> None:
+        """Rows go on in their own order, whatever the view's is; `number` of them live."""
+        own = self._held[sample]
+        if own is not held:
+            device = mask.device
+            width = self._before.width
+            alive = mask.new_zeros(width).index_copy(0, held.columns(device), mask)
+            mask = own.rows(alive)
+        self._held[sample] = own.some(ops.marked(mask, number))
 
-    def _write(self, sample: int, columns: Int[Tensor, "m"], rows: Float[Tensor, "m d"]) -> None:
+    def _write(self, sample: int, held: Held, rows: Float[Tensor, "m d"]) -> None:
         """What rows have become, in a copy: the hidden states belong to the model."""
         if not self._copied:
             self.hidden, self._copied = self.hidden.clone(), True
-        self.hidden[sample, columns.to(self.hidden.device)] = rows
+        device = self.hidden.device
+        self.hidden[sample].index_copy_(0, held.columns(device).to(device), rows.to(device))

@@ -21,6 +21,7 @@ from torch import Tensor
 from tokenprune.ops import attended
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import last_row, rows_at
+from tokenprune.runtime.held import Held
 from tokenprune.runtime.layout import Layout
 from tokenprune.sequence import Heads, Reading
 
@@ -39,29 +40,29 @@ class Below:
     def last(self) -> Float[Tensor, "b c"]:
         """Attention of every sample's last row, mean over heads."""
         with torch.no_grad(), full_precision():
-            query = rows_at(self.queries, self.layout.last)
+            query = rows_at(self.queries, self.layout.ends)
             row = last_row(query, self.keys, self.scale, self.mask)
-        return row.to(self.layout.valid.device)
+        return row.to(self.layout.device)
 
 
 class LiveReading(Reading):
-    """One sample's share: `here` are the columns of its view's rows, in their order."""
+    """One sample's share: `held` are the rows of its view, in their order."""
 
     def __init__(
         self,
         below: Below,
         sample: int,
-        here: Int[Tensor, "s"],
+        held: Held,
         hidden: Float[Tensor, "b c d"],
         inputs: Callable[[], Float[Tensor, "p d"]],
         norm: Callable[[Tensor], Tensor],
     ) -> None:
-        self._below, self._sample, self._here = below, sample, here
+        self._below, self._sample, self._held = below, sample, held
         self._hidden, self._inputs, self._norm = hidden, inputs, norm
 
     @cached_property
     def _states(self) -> Float[Tensor, "s d"]:
-        return self._hidden[self._sample].index_select(0, self._here.to(self._hidden.device))
+        return self._held.rows(self._hidden[self._sample])
 
     @property
     def hidden(self) -> Float[Tensor, "s d"]:
@@ -74,7 +75,7 @@ class LiveReading(Reading):
     @property
     def keys(self) -> Float[Tensor, "s g e"]:
         keys = self._below.keys[self._sample].transpose(0, 1)
-        return keys.index_select(0, self._here.to(keys.device)).to(self._here.device)
+        return self._held.rows(keys).to(self._below.layout.device)
 
     @property
     def inputs(self) -> Float[Tensor, "p d"]:
@@ -82,19 +83,14 @@ class LiveReading(Reading):
 
     def attend(self, rows: Int[Tensor, "r"], heads: Heads = "mean") -> Float[Tensor, "s"]:
         below, sample = self._below, self._sample
-        device, columns = below.queries.device, self._here[rows]
-        queries = below.queries[sample].transpose(0, 1).index_select(0, columns.to(device))
-        keys, real = below.keys[sample].transpose(0, 1), None
-        if below.mask is not None:  # padding is nobody's key
-            real = below.layout.valid[sample].nonzero().squeeze(-1)
-            keys, columns = keys[real.to(device)], torch.searchsorted(real, columns)
+        columns = self._held.some(rows).columns(rows.device).to(below.queries.device)
+        queries = below.queries[sample].transpose(0, 1).index_select(0, columns)
+        real = Held.of(below.layout, sample)  # padding is nobody's key
+        keys = real.rows(below.keys[sample].transpose(0, 1))
         with torch.no_grad(), full_precision():
-            weights = attended(queries, keys, below.scale, columns.to(device), heads)
-        weights = weights.to(self._here.device)
-        if real is not None:
-            width = below.layout.valid.shape[1]
-            weights = weights.new_zeros(width).index_copy(0, real, weights)
-        return weights[self._here]
+            weights = attended(queries, keys, below.scale, real.places(columns), heads)
+        weights = weights.to(below.layout.device)
+        return self._held.rows(real.spread(weights, below.layout.width))
 
     def last(self) -> Float[Tensor, "s"]:
-        return self._below.last[self._sample, self._here]
+        return self._held.rows(self._below.last[self._sample])

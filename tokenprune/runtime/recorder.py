@@ -84,7 +84,7 @@ class Recorder:
     ) -> None:
         if phase.lap == "prefill":
             layout = phase.prompt.layouts[phase.prompt.at(layer)]
-            own = rows_at(query, layout.last)
+            own = rows_at(query, layout.ends)
         elif query.shape[2] == 1:
             own = query[:, :, 0]
         else:  # a further turn, of which no row is the one that is asked about

@@ -6,15 +6,18 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from tokenprune.dataframe import data_frame
+from tokenprune.guards.promises import Promises
 from tokenprune.runtime.clock import Clock
+from tokenprune.runtime.owed import Owing
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
-from tokenprune.runtime.stage_report import ProbeReport, StageReport
+from tokenprune.runtime.stage_report import Done, ProbeReport, StageReport, joined
 from tokenprune.runtime.tower_report import TowerShare
 from tokenprune.tokens import Video
 
@@ -34,7 +37,7 @@ FIGURES = (
 
 
 @dataclass
-class SampleReport:
+class SampleReport(Owing):
     """The videos of one sample, from the tower's output to the last decoding step.
 
     Frames are counted through all of them.
@@ -74,16 +77,14 @@ class SampleReport:
         """Visual tokens without compression."""
         return sum(video.tokens for video in self.videos)
 
-    def note(self, done: Sequence[Sequence[StageReport]]) -> None:
+    def note(self, done: Sequence[Sequence[Done]]) -> None:
         """Takes down what the same stages did to each of the videos, in order.
 
-        Of a stage that comes by again and again only what it did.
+        Of a stage that comes by again and again only what it did. Figures that a device holds are
+        read with the report.
         """
-        for parts in zip(*done, strict=True):
-            report = StageReport.joined(parts)
-            known = any(stage.strategy == report.strategy for stage in self.stages)
-            if report.acted or not known:
-                self.stages.append(report)
+        before = self.owed("stages") or partial(list, self.stages)
+        self.owe("stages", lambda: joined(before(), zip(*done, strict=True)))
 
     @property
     def kept(self) -> int:
@@ -209,11 +210,7 @@ class SampleReport:
 
     def as_dict(self) -> dict[str, Any]:
         """For `records.jsonl`: plain numbers and lists; `slots.unpack` gives the slots back."""
-        beside: dict[str, Any] = {}
-        if self.frame_weights is not None:
-            beside["frame_weights"] = self.frame_weights
-        if self.tower is not None:
-            beside["tower"] = self.tower.as_dict()
+        more = {"frame_weights": self.frame_weights, "tower": self.tower and self.tower.as_dict()}
         return {
             "videos": [list(video) for video in self.videos],  # frames, height, width in tokens
             "beside": list(self.beside),
@@ -231,7 +228,7 @@ class SampleReport:
             "decode_changes": self.decode_changes,
             "stages": [vars(stage) for stage in self.stages],
             "slots": pack(self.slots, self.cells),
-            **beside,
+            **{name: part for name, part in more.items() if part is not None},
         }
 
 
@@ -245,6 +242,7 @@ class Report:
     samples: list[SampleReport | None]
     clock: Clock
     probe: ProbeReport = field(default_factory=ProbeReport)  # what an allocator's guide did
+    promises: Promises = field(default_factory=Promises, repr=False, compare=False)
 
     def __getitem__(self, sample: int) -> SampleReport:
         found = self.samples[sample]
@@ -289,12 +287,4 @@ class Report:
         allocator's probe; the rest of the LLM's prefill; and per decoded token, of which `choosing`
         is a decode stage's part.
         """
-        laps = self.clock.laps
-        decode, choosing = laps.get("decode", []), laps.get("choosing", [])
-        step = 1e3 * (sum(decode) + sum(choosing)) / len(decode) if decode else None
-        chosen = 1e3 * sum(choosing) / len(decode) if choosing else None
-        return {
-            **{f"{name}_ms": 1e3 * sum(laps.get(name, [0.0])) for name in PREFILL_LAPS},
-            "decode_ms_per_token": step,
-            "choosing_ms_per_token": chosen,
-        }
+        return self.clock.milliseconds(PREFILL_LAPS)

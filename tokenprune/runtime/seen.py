@@ -17,11 +17,11 @@ from tokenprune.errors import PromptError
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Unit
 from tokenprune.runtime.media import tensors
-from tokenprune.runtime.stage_report import StageReport
+from tokenprune.runtime.stage_report import Done
 from tokenprune.runtime.tower import TowerReading
 from tokenprune.tokens import VisualTokens
 
-Chosen = tuple[VisualTokens, list[StageReport]]  # what is left of a video, and what the stages did
+Chosen = tuple[VisualTokens, list[Done]]  # what is left of a video, and what the stages did
 # on a tensor of the features, so that it lives as long as they do; what holds their tensors is made
 # anew where accelerate sends a call's arguments to the model's device
 _NOTE = "_tokenprune_seen"

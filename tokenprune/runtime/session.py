@@ -103,6 +103,7 @@ class Session:
         self._recorder = recorder
         self._adapter, self._assistant, self._timed = adapter, assistant, timed
         self._reports: list[Report] = []
+        self._settled = 0  # of those, whose promises have been looked at
         self._remark = Remarks()
         self._passes: Passes | None = None  # while the session is open
         self._stack = ExitStack()
@@ -122,6 +123,7 @@ class Session:
         """
         if self._unused.alive:
             raise StrategyError(f"this session {UNUSED}")
+        self._settle()
         return self._reports
 
     @property
@@ -153,6 +155,7 @@ class Session:
         StrategyError where the session is not open.
         """
         self._close()
+        self._settle()
 
     def encode(self, **media: Any) -> dict[str, Any]:
         """Looks at videos once, for any number of prompts of this session that show them.
@@ -174,8 +177,16 @@ class Session:
         self._open()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._close()
+        if kind is None:  # else there is an error already
+            self._settle()
+
+    def _settle(self) -> None:
+        """Raises StrategyError for a promise of a stage that a device has found broken."""
+        while self._settled < len(self._reports):
+            self._settled += 1
+            self._reports[self._settled - 1].promises.check()
 
     def _open(self) -> None:
         self._unused.detach()

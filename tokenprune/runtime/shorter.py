@@ -1,25 +1,31 @@
-"""A prompt with fewer visual tokens at the language model's input: rows, layout, arguments.
+"""A prompt with fewer visual tokens: which rows are left, and what they hold.
 
-Axes: `b` samples, `s` columns of the uncompressed prompt, `m` those that are left, `d` the language
-model's width.
+How many tokens each frame keeps is known to the host, so it knows every row that is left, and the
+device gets their places in one transfer. Which cells the tokens come from only the device knows,
+and tells whoever asks.
+
+Axes: `b` samples, `s` columns of the uncompressed prompt, `m` those that are left, `f` frames, `r`
+rows of a video, `c` its cells, `n` tokens, `d` the language model's width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenprune.adapters import VideoLLM
-from tokenprune.runtime.layout import Layout, Unit, take
+from tokenprune import hosted
+from tokenprune.runtime.layout import Layout, Unit
+from tokenprune.runtime.table import Array, Table, counted, packed, send
 from tokenprune.tokens import TEXT, Video, VisualTokens
 
 # of each row of a video, the line with whose last token it goes; None: text stays
-Lines = Callable[[Video], Int[Tensor, "r"] | None]
+Lines = Callable[[Video], Int[Array, "r"] | None]
 
 
 class Shorter(NamedTuple):
@@ -27,41 +33,27 @@ class Shorter(NamedTuple):
 
     embeds: Float[Tensor, "b m d"]
     layout: Layout
-    # in the layout before: of a visual row, that of its token's address
-    columns: Int[Tensor, "b m"]
-    removed: Int[Tensor, "b"] | None  # rows that each sample lost; None if none lost any
-    tokens: dict[Unit, int]  # that are left of each video
+    columns: Table  # in the layout before: of a visual row, that of its token's address
+    removed: Int[Array, "b"] | None  # rows that each sample lost; None if none lost any
+    counts: dict[Unit, tuple[int, ...]]  # tokens that are left of each frame of each video
     # of merged videos, into which of the tokens that are left each token went; -1: dropped
     members: dict[Unit, Int[Tensor, "n"]]
 
 
-def entering(
-    adapter: VideoLLM, given: dict[str, Any], before: Layout, left: Shorter, anew: bool
-) -> dict[str, Any]:
-    """Arguments of the language model for what is left, its positions counted `anew` or not."""
-    positions = given.get("position_ids")
-    if not anew and positions is None:  # the model would count what is left
-        # padding counts, too, as it does for the model
-        counted = torch.arange(before.row.shape[1], device=before.row.device)
-        given = {**given, "position_ids": counted.expand_as(before.row)}
-    narrowed = adapter.narrow(given, left.columns, left.layout.valid)
-    given = {**given, **narrowed, "inputs_embeds": left.embeds}
-    if left.removed is not None:
-        # without any mask transformers takes gaps in positions along one axis for several sequences
-        packed = not anew and adapter.positions == "contiguous"
-        given["attention_mask"] = left.layout.valid if packed else left.layout.mask
-    if anew:
-        given["position_ids"] = positions if left.removed is None else left.layout.row
-    return given
+class _Stand(NamedTuple):
+    """Where the tokens that are left of a video stand in the uncompressed prompt.
 
+    Args:
+        every: the columns of its cells
+        rows: those of them that are taken, as many of each frame as it has tokens
+        cell: of each token, where the host knows it
+        spent: columns beside the tokens that go with the last token of their line
+    """
 
-def kept_blocks(
-    blocks: Int[Tensor, "b s"] | None, columns: Int[Tensor, "b m"], layout: Layout
-) -> Int[Tensor, "b m"] | None:
-    """Pictures of the rows that are left, as they were numbered before."""
-    if blocks is None:
-        return None
-    return blocks.gather(1, columns).masked_fill(~layout.valid, TEXT)
+    every: Int[Array, "c"]
+    rows: Int[Array, "n"]
+    cell: Int[Array, "n"] | None
+    spent: Int[Array, "r"]
 
 
 def shortened(
@@ -74,48 +66,118 @@ def shortened(
 
     Tokens stand in the order that their stage gave them.
     """
-    kept = before.valid & ~before.visual
-    address: dict[Unit, Int[Tensor, "n"]] = {}
-    for unit, tokens in left.items():
-        cell = tokens.frame * unit.video.cells + _row(tokens)
-        every = before.columns(unit)
-        address[unit] = every.index_select(0, cell)
-        kept[unit.sample].index_fill_(0, address[unit], True)
-        if (line := lines(unit.video)) is not None:
-            _drop_spent(kept[unit.sample], every[0], line, address[unit])
-    after, columns = before.keep(kept)
-    places = {unit: after.columns(unit) for unit in left}
-    for unit, place in places.items():
-        columns[unit.sample].index_copy_(0, place, address[unit])
-    packed, slot = take(embeds, columns), after.slot.clone()
-    for unit, tokens in left.items():
-        packed[unit.sample].index_copy_(0, places[unit], tokens.features.to(packed.dtype))
-        slot[unit.sample].index_copy_(0, places[unit], tokens.slot)
-    removed = before.valid.sum(1) - after.valid.sum(1)
-    row = (after.valid.cumsum(1) - 1).clamp(min=0)
-    layout = replace(after, slot=slot, row=row)
-    members = {unit: part.members for unit, part in left.items() if part.members is not None}
-    tokens = {unit: len(part) for unit, part in left.items()}
-    shorter = removed if bool(removed.any()) else None
-    return Shorter(packed, layout, columns, shorter, tokens, members)
+    stands = {unit: _stand(before, unit, tokens, lines) for unit, tokens in left.items()}
+    kept = before.real & (before.read("frame") == TEXT)
+    for unit, stand in stands.items():
+        kept[unit.sample, stand.spent] = False
+        kept[unit.sample, stand.rows] = True
+    real = packed(kept.sum(1).tolist(), before.ends_padded)
+    columns = np.zeros(real.shape, dtype=np.int64)
+    columns[real] = np.nonzero(kept)[1]
+    frame, slot = (np.take_along_axis(before.read(part), columns, 1) for part in ("frame", "slot"))
+    frame[~real] = TEXT
+    # the places of the tokens among all rows that are left
+    places = [
+        np.flatnonzero(unit.own(frame[unit.sample]) != TEXT) + unit.sample * real.shape[1]
+        for unit in left
+    ]
+    rows, at = _packed(embeds, columns, places, [*left.values()])
+    known, chosen = {"frame": frame, "row": counted(real)}, {}
+    if all(stand.cell is not None for stand in stands.values()):
+        for place, stand in zip(places, stands.values(), strict=True):
+            columns.reshape(-1)[place] = stand.every[stand.cell]
+        address = Table(columns)
+    else:
+        parts = [
+            partial(_address, stands[unit].every, unit.video.cells, tokens.frame, tokens.slot)
+            for unit, tokens in left.items()
+        ]
+        address = Table(made=partial(_filled, columns, at, parts))
+    chosen["slot"] = partial(_filled, slot, at, [partial(_same, t.slot) for t in left.values()])
+    layout = Layout(real, before.videos, before.images, before.device, known, chosen)
+    removed = np.array(before.lengths) - np.array(layout.lengths)
+    return Shorter(
+        rows,
+        layout,
+        address,
+        removed if removed.any() else None,
+        {unit: hosted.numbers(tokens.counts) for unit, tokens in left.items()},
+        {unit: part.members for unit, part in left.items() if part.members is not None},
+    )
 
 
-def _row(tokens: VisualTokens) -> Int[Tensor, "n"]:
-    """Which of its frame's rows each token takes: that of its cell, if none else is there."""
-    if tokens.room is None:
-        return tokens.slot
-    counts = tokens.counts
-    place = torch.arange(len(tokens), device=counts.device)
-    return place - (counts.cumsum(0) - counts)[tokens.frame]
+def _stand(before: Layout, unit: Unit, tokens: VisualTokens, lines: Lines) -> _Stand:
+    every, video = before.own(unit), unit.video
+    counts = np.array(hosted.numbers(tokens.counts), dtype=np.int64)
+    frame = np.arange(video.frames).repeat(counts)
+    first = frame * video.cells + np.arange(len(frame)) - (counts.cumsum() - counts)[frame]
+    line = lines(video)
+    if tokens.room is not None:  # tokens take the first rows of their frames
+        return _Stand(every, every[first], first, every[:0])
+    if line is None and _unbroken(before, unit, every):
+        return _Stand(every, every[first], None, every[:0])
+    cell = frame * video.cells + np.array(tokens.slot.tolist(), dtype=np.int64)
+    taken = every[cell]
+    return _Stand(every, taken, cell, every[:0] if line is None else _spent(every, line, taken))
 
 
-def _drop_spent(
-    kept: Bool[Tensor, "s"], first: Int[Tensor, ""], line: Int[Tensor, "r"], left: Int[Tensor, "n"]
-) -> None:
-    """Takes from `kept` the rows of lines of which no token is `left`.
-
-    `first` is the column of the video's first row.
+def _unbroken(before: Layout, unit: Unit, every: Int[Array, "c"]) -> bool:
+    """Whether each frame is one run of rows, cell after cell: then which of its cells are left
+    decides about no row.
     """
-    line = line.to(kept.device)
-    alive = kept.new_zeros(len(line)).index_fill(0, line[left - first], True)
-    kept[first + torch.arange(len(line), device=kept.device)] &= alive[line]
+    frame, slot = (before.read(part)[unit.sample, every] for part in ("frame", "slot"))
+    cell = (frame - unit.first) * unit.video.cells + slot
+    runs = every.reshape(unit.video.frames, -1)
+    whole = (runs[:, -1] - runs[:, 0] == unit.video.cells - 1).all()
+    return bool(whole and (cell == np.arange(len(cell))).all())
+
+
+def _spent(every: Int[Array, "c"], line: Int[Array, "r"], left: Int[Array, "n"]) -> Int[Array, "k"]:
+    """The columns of lines of which no token is `left`."""
+    first = every[0]
+    alive = np.isin(line, line[left - first])
+    return first + np.flatnonzero(~alive)
+
+
+def _packed(
+    embeds: Float[Tensor, "b s d"],
+    columns: Int[Array, "b m"],
+    places: Sequence[Int[Array, "_"]],
+    tokens: Sequence[VisualTokens],
+) -> tuple[Float[Tensor, "b m d"], Int[Tensor, "t"]]:
+    """The rows at `columns`, with the tokens at their `places`; and those on the device."""
+    rows = columns + np.arange(len(columns))[:, None] * embeds.shape[1]
+    every = np.concatenate([rows.ravel(), *places])
+    index, at = send(every, embeds.device).split([rows.size, len(every) - rows.size])
+    left = embeds.flatten(0, 1).index_select(0, index)
+    if len(at):
+        left.index_copy_(0, at, _joined([part.features for part in tokens]).to(left.dtype))
+    return left.unflatten(0, columns.shape), at
+
+
+def _filled(
+    table: Int[Array, "b m"], at: Int[Tensor, "t"], parts: Sequence[Callable[[], Tensor]]
+) -> Int[Tensor, "b m"]:
+    """A table with what the device knows of each video's tokens in their places."""
+    if not parts:
+        return send(table, at.device)
+    flat = send(table.ravel(), at.device)
+    return flat.index_copy(0, at, _joined([part() for part in parts])).view(table.shape)
+
+
+def _address(
+    every: Int[Array, "c"], cells: int, frame: Int[Tensor, "n"], slot: Int[Tensor, "n"]
+) -> Int[Tensor, "n"]:
+    """The column of each token's cell."""
+    cell = frame * cells + slot
+    if len(every) and every[-1] - every[0] == len(every) - 1:
+        return cell + int(every[0])
+    return send(every, cell.device).index_select(0, cell)
+
+
+def _same(slot: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    return slot.long()
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])

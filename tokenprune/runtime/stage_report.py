@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
@@ -26,6 +26,34 @@ class ProbeReport(NamedTuple):
     def tokens(self, videos: Sequence[Video]) -> int:
         """Visual tokens that it read of these."""
         return sum(video.pooled(self.side).tokens for video in videos)
+
+
+# per frame: before a stage, its budget, after it
+Counts = tuple[list[int], list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one stage did to one video, while the device may still hold its figures.
+
+    Args:
+        strategy: its name
+        layer: LLM layer it acted before; None: at the LLM's input
+        counts: reads them
+        condensed, merged: as in `StageReport`
+    """
+
+    strategy: str
+    layer: int | None
+    counts: Callable[[], Counts]
+    condensed: bool = False
+    merged: bool = False
+
+    @property
+    def report(self) -> StageReport:
+        return StageReport(
+            self.strategy, self.layer, *self.counts(), condensed=self.condensed, merged=self.merged
+        )
 
 
 @dataclass(frozen=True)
@@ -53,3 +81,13 @@ class StageReport:
     @property
     def acted(self) -> bool:
         return self.before != self.after or self.merged
+
+
+def joined(stages: list[StageReport], done: Iterable[tuple[Done, ...]]) -> list[StageReport]:
+    """`stages`, and those that have acted since, or for the first time."""
+    for parts in done:
+        report = StageReport.joined([part.report for part in parts])
+        known = any(stage.strategy == report.strategy for stage in stages)
+        if report.acted or not known:
+            stages.append(report)
+    return stages

@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenprune import hosted
 from tokenprune.adapters import VideoLLM
 from tokenprune.adapters.rows import sources
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.runtime import attention
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Layout, Unit
+from tokenprune.runtime.table import Array, send
 from tokenprune.runtime.tower_call import TowerCall
 from tokenprune.sequence import BESIDE, TEXT
 from tokenprune.strategy import Pipeline
@@ -138,6 +141,7 @@ class Sight:
     ) -> None:
         self._embeds, self._layout, self.project = embeds, layout, project
         self._signals = pipeline.signals
+        self._grids: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         # of each video, its part of a reading
         self._parts: dict[str, dict[Unit, Tensor]] = {"keys": {}, "saliency": {}, "tower": {}}
         if not self._signals.sees:
@@ -170,40 +174,69 @@ class Sight:
         """The video before projector and pooling."""
         features, frames = self._parts["tower"][unit], unit.video.frames
         patches = len(features) // frames
-        every = torch.arange(len(features), device=features.device)
+        frame, slot = self._grid(frames, patches)
         return VisualTokens(
             features=features,
             keys=self._parts["keys"].get(unit),
             saliency=self._parts["saliency"].get(unit),
-            frame=every // patches,
-            slot=every % patches,
+            frame=frame,
+            slot=slot,
             frames=frames,
             cells=patches,
             room=unit.video.cells,
         )
 
     def _cells(self, unit: Unit) -> VisualTokens:
-        columns, video = self._layout.columns(unit), unit.video
-        frame, slot = self._layout.frame[unit.sample], self._layout.slot[unit.sample]
+        columns, video = self._layout.own(unit), unit.video
+        frame, slot = self._addresses(unit, columns)
         return VisualTokens(
-            features=self._embeds[unit.sample].index_select(0, columns),
+            features=self._rows(unit.sample, columns),
             keys=self._parts["keys"].get(unit),
             saliency=self._parts["saliency"].get(unit),
             tower=self._parts["tower"].get(unit),
             text=None if self._signals.text is None else self._text(unit, columns),
-            frame=frame.index_select(0, columns) - unit.first,
-            slot=slot.index_select(0, columns),
+            frame=frame,
+            slot=slot,
             frames=video.frames,
             cells=video.cells,
         )
 
-    def _text(self, unit: Unit, columns: Int[Tensor, "n"]) -> Float[Tensor, "t d"]:
+    def _addresses(
+        self, unit: Unit, columns: Int[Array, "n"]
+    ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+        """Frame and slot of the tokens in a video's rows, which hold cell after cell."""
+        every = np.arange(unit.video.tokens)
+        parts = (self._layout.read(part)[unit.sample, columns] for part in ("frame", "slot"))
+        frame, slot = next(parts) - unit.first, next(parts)
+        if np.array_equal(frame * unit.video.cells + slot, every):
+            return self._grid(unit.video.frames, unit.video.cells)
+        frame, slot = send(np.stack([frame, slot]), self._embeds.device).unbind()
+        return frame, slot
+
+    def _grid(self, frames: int, cells: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+        """Frame and slot of all tokens of a video, made once for all videos of that size."""
+        if (frames, cells) not in self._grids:
+            numbers = np.arange(frames * cells)
+            both = send(np.stack([numbers // cells, numbers % cells]), self._embeds.device)
+            frame, slot = both.unbind()
+            hosted.note_counts(frame, [cells] * frames)
+            self._grids[frames, cells] = frame, hosted.note_grid(slot)
+        return self._grids[frames, cells]
+
+    def _rows(self, sample: int, columns: Int[Array, "n"]) -> Float[Tensor, "n d"]:
+        """What a sample's columns hold; a view where they stand side by side."""
+        rows = self._embeds[sample]
+        if len(columns) and columns[-1] - columns[0] == len(columns) - 1:
+            return rows[int(columns[0]) : int(columns[-1]) + 1]
+        return rows.index_select(0, send(columns, rows.device))
+
+    def _text(self, unit: Unit, columns: Int[Array, "n"]) -> Float[Tensor, "t d"]:
         """Embeddings of the text behind a video; its newlines, and other videos, are none."""
         layout, sample = self._layout, unit.sample
-        place = torch.arange(layout.valid.shape[1], device=columns.device)
-        words = layout.valid[sample] & (layout.frame[sample] == TEXT)
-        words &= layout.slot[sample] != BESIDE
-        return self._embeds[sample][words & (place > columns.max())]
+        words = layout.real[sample] & (layout.read("frame")[sample] == TEXT)
+        words &= layout.read("slot")[sample] != BESIDE
+        words[: columns.max() + 1] = False
+        return self._rows(sample, np.flatnonzero(words))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor | None:

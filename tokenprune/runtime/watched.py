@@ -41,7 +41,7 @@ class Watched:
         self._unit, row, self._ahead = unit, layout.row[unit.sample], columns + AHEAD
         more, rows = self._ahead - len(frame), len(frame)
         if real is not None:
-            rows = int(layout.valid[unit.sample].sum())
+            rows = layout.lengths[unit.sample]
         frame = torch.cat([frame, frame.new_full((more,), TEXT)])
         position = torch.cat([row, torch.arange(rows, rows + more, device=row.device)])
         self.columns: Tensor | None = None  # of each row; None: one for one

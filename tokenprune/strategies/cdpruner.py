@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops, picking
+from tokenprune import hosted, ops, picking
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, StrategyError, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
@@ -42,33 +42,36 @@ def picks(
     vectors: Float[Tensor, "g m d"],
     relevance: Float[Tensor, "g m"],
     number: int,
-    frame: Int[Tensor, "g m"],
+    frame: Int[Tensor, "g m"] | None,
     room: Int[Tensor, "f"],
     free: Bool[Tensor, "g m"],
 ) -> Int[Tensor, "g k"]:
     """The most probable tokens under a determinantal point process, as `picking.greedily` has them.
 
     The kernel is the cosine of two tokens times the relevance of both. Where nothing is left that
-    the picks of a group do not span, the most relevant come next.
+    the picks of a group do not span, the most relevant come next. No `frame`: groups are frames.
     """
-    group = torch.arange(len(vectors), device=vectors.device)
-    width, spanned = vectors.shape[-1], -1 / relevance
+    group, width = torch.arange(len(vectors), device=vectors.device), vectors.shape[-1]
+    turned, weighted, spanned = vectors.mT, vectors * relevance.unsqueeze(-1), -1 / relevance
+    outer = relevance.unsqueeze(1)
     basis = vectors.new_empty(len(vectors), min(number, width), vectors.shape[1])
 
     def left(gain: Tensor, place: Tensor, before: int) -> Tensor:
         if before + 1 >= width:  # no more dimensions
             return spanned
-        weighted = vectors[group, place] * relevance[group, place].unsqueeze(1)
-        row = relevance * (weighted.unsqueeze(1) @ vectors.mT).squeeze(1)
-        known = basis[:, :before]
-        row = row - (known[group, :, place].unsqueeze(1) @ known).squeeze(1)
-        new = row / gain.gather(1, place.unsqueeze(1)).clamp(min=FLOOR).sqrt()
+        row = torch.bmm(weighted[group, place].unsqueeze(1), turned) * outer
+        if before:
+            known = basis[:, :before]
+            row = row.baddbmm(known[group, :, place].unsqueeze(1), known, alpha=-1)
+        new = row.squeeze(1) / gain.gather(1, place.unsqueeze(1)).clamp(min=FLOOR).sqrt()
         basis[:, before] = new
-        rest = gain - new.square()
-        return torch.where((gain > 0) & (rest > FLOOR), rest, spanned)
+        rest = gain - new.square()  # of what is spanned already it stays below zero
+        return torch.where(rest > FLOOR, rest, spanned)
 
     gain = (relevance * torch.linalg.vector_norm(vectors, dim=-1)).square()
     gain = torch.where(gain > FLOOR, gain, spanned)
+    if frame is None:
+        return picking.one_by_one(gain, left, room, free)
     return picking.greedily(gain, left, number, frame, room, free)
 
 
@@ -124,27 +127,28 @@ class CDPruner(VisionStage, TowerReader, Adjustable, name="cdpruner"):
         return Signals(text="behind" if self.relevance == "text" else None)
 
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
-        counts = tokens.counts
         if self.scope == "frame":
-            return ops.count(counts, self.keep)
-        kept = self._picked(tokens, counts, ops.count(len(tokens), self.keep))
-        return torch.bincount(tokens.frame[kept], minlength=tokens.frames)
+            return ops.count(tokens.counts, self.keep)
+        rows = self._picked(tokens, tokens.counts, ops.count(len(tokens), self.keep))
+        return hosted.counts(tokens.frame[rows], tokens.frames)
 
     def retaining(self, ratio: float, extent: Extent) -> CDPruner:
         return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        number = int(budget.sum() if self.scope == "video" else budget.max())
-        return tokens[self._picked(tokens, budget, number)]
+        return tokens[self._picked(tokens, budget, hosted.total(budget))]
 
-    def _picked(
-        self, tokens: VisualTokens, room: Int[Tensor, "f"], number: int
-    ) -> Bool[Tensor, "n"]:
-        vectors, told = picking.unit(tokens.features), self.relevance == "text"
-        text = self.recorded(tokens, "text") if told else tokens.features[:0]
-        weight = relevances(vectors, text, theta=self.theta)
-        whole = tokens.counts if self.scope == "frame" else tokens.counts.sum().unsqueeze(0)
-        (vectors, free), (weight, _) = ops.by_frame(vectors, whole), ops.by_frame(weight, whole)
-        frame, _ = ops.by_frame(tokens.frame, whole)
-        order = picks(vectors, weight, number, frame, room, free)
-        return picking.marked(order, free.shape[1])[free]
+    def _picked(self, tokens: VisualTokens, room: Int[Tensor, "f"], total: int) -> Int[Tensor, "k"]:
+        """The rows of `total` tokens, at most `room[f]` of frame f."""
+        text = self.recorded(tokens, "text") if self.relevance == "text" else tokens.features[:0]
+        weight = relevances(vectors := picking.unit(tokens.features), text, theta=self.theta)
+        if self.scope == "frame":
+            counts = tokens.counts
+            (vectors, free), (weight, _) = (
+                ops.by_frame(vectors, counts),
+                ops.by_frame(weight, counts),
+            )
+            order = picks(vectors, weight, hosted.most(room), None, room, free)
+            return picking.rows(order, counts, room)
+        every, weight, frame = vectors.unsqueeze(0), weight.unsqueeze(0), tokens.frame.unsqueeze(0)
+        return picks(every, weight, total, frame, room, frame >= 0)[0].sort().values

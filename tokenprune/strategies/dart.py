@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops, picking
+from tokenprune import hosted, ops, picking
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, PrefillStage, StrategyError
 from tokenprune.tokens import SequenceView
@@ -37,11 +37,13 @@ def shared_out(
     Never more than `room[f]` of frame f, if there is a limit.
     """
     # each pivot chooses from what those before it left: inherent, and there are a handful
-    for row, share in zip(similarity, shares, strict=True):
-        left = room
-        if room is not None:
-            left = room - torch.bincount(frame[kept], minlength=len(room))
-        kept = kept | picking.keep_within(-row, frame, left, share, ~kept)
+    for row, share in zip((-similarity).unbind(), shares, strict=True):
+        if room is None:
+            least = ops.ranking(row.masked_fill(kept, -torch.inf))[:share]
+            kept = kept.index_fill(0, least, True)
+        else:
+            left = room - room.new_zeros(len(room)).scatter_add(0, frame, kept.long())
+            kept = kept | picking.keep_within(row, frame, left, share, ~kept)
     return kept
 
 
@@ -90,19 +92,20 @@ class DART(PrefillStage, Adjustable, name="dart"):
             )
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
-        total = int(view.counts.sum())
+        total = view.total
         number = ops.count(total, self.keep)
         if number < total and self.follow == "released":
             pivots = min(self.visual_pivots, total)
-            together = pivots + min(self.text_pivots, int(view.behind.sum()))
+            together = pivots + min(self.text_pivots, len(view.words))
             number = min(total, pivots + number // together * together)
         kept = self._select(view, None, number)
-        return torch.bincount(view.frame[view.visual][kept], minlength=view.frames)
+        return hosted.note_choice(view.tally(kept, number), view, kept)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
-        kept = ~view.visual
-        kept[view.visual] = self._select(view, budget, int(budget.sum()))
-        return kept
+        kept = hosted.choice(budget, view)
+        if kept is None:
+            kept = self._select(view, budget, hosted.total(budget))
+        return (~view.visual).scatter(0, view.rows, kept)
 
     def retaining(self, ratio: float, extent: Extent) -> DART:
         whole = self.layer / extent.depth  # of the layers, those below see every token
@@ -122,15 +125,16 @@ class DART(PrefillStage, Adjustable, name="dart"):
         self, view: SequenceView, room: Int[Tensor, "f"] | None, total: int
     ) -> Bool[Tensor, "v"]:
         """`total` of the visual rows, at most `room[f]` of frame f, if there is a limit."""
-        rows, behind = view.visual.nonzero().squeeze(-1), view.behind.nonzero().squeeze(-1)
+        rows, behind = view.rows, view.words
         if total in (0, len(rows)):  # nothing is read for that
             return torch.full_like(rows, total > 0, dtype=torch.bool)
         norm, frame = view.keys.float().abs().sum(dim=(1, 2)), view.frame[rows]
-        kept = picking.keep_within(norm[rows], frame, room, min(self.visual_pivots, total))
+        number = min(self.visual_pivots, total)
+        kept = picking.keep_within(norm[rows], frame, room, number)
         order = ops.ranking(norm[rows])
         words = behind[ops.ranking(norm[behind])[: self.text_pivots]]
-        pivots = torch.cat([rows[order[kept[order]]], words])
-        left = total - int(kept.sum())
+        pivots = torch.cat([rows[order[ops.marked(kept[order], number)]], words])
+        left = total - number
         if left == 0:
             return kept
         released = self.follow == "released"

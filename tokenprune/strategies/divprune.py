@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops, picking
+from tokenprune import hosted, ops, picking
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, VisionStage
 from tokenprune.tokens import VisualTokens
@@ -31,8 +31,7 @@ def picks(
         new = distance[frame.squeeze(1), place]
         return near.minimum(new) if before else new
 
-    most = int(budget.max()) if frames else 0
-    return picking.greedily(lonely, nearer, most, frame.expand_as(valid), budget, valid)
+    return picking.one_by_one(lonely, nearer, budget, valid)
 
 
 @dataclass(frozen=True)
@@ -72,16 +71,19 @@ class DivPrune(VisionStage, Adjustable, name="divprune"):
         if self.scope == "frame":
             return ops.count(counts, self.keep)
         vectors, number = picking.unit(tokens.features), ops.count(len(tokens), self.keep)
-        kept = picking.farthest(vectors, tokens.frame, counts, number)
-        return torch.bincount(tokens.frame[kept], minlength=tokens.frames)
+        kept = picking.farthest(vectors, tokens.frame, None, number).sort().values
+        quota = hosted.counts(tokens.frame[kept], tokens.frames)
+        return hosted.note_choice(hosted.note_total(quota, number), tokens, kept)
 
     def retaining(self, ratio: float, extent: Extent) -> DivPrune:
         return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
+        if (kept := hosted.choice(budget, tokens)) is not None:
+            return tokens[kept]
         vectors = picking.unit(tokens.features)
         if self.scope == "video":
-            kept = picking.farthest(vectors, tokens.frame, budget, int(budget.sum()))
+            kept = picking.farthest(vectors, tokens.frame, budget, hosted.total(budget))
             return tokens[kept.sort().values]
         frames, valid = ops.by_frame(vectors, tokens.counts)
-        return tokens[picking.marked(picks(frames, valid, budget), valid.shape[1])[valid]]
+        return tokens[picking.rows(picks(frames, valid, budget), tokens.counts, budget)]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import hosted, merging, ops, ragged
+from tokenprune import hosted, ops, ragged, resembling
 from tokenprune.hosted import numbers
 from tokenprune.strategy import Adjustable, DecodeStage, Extent, StrategyError, VisionStage
 from tokenprune.tokens import SequenceView, VisualTokens
@@ -27,7 +27,7 @@ def similarity(features: Float[Tensor, "f n d"], anchors: bool = False) -> Float
     them uncompressed. An anchor f0, which only an allocator cuts, is its own; with `anchors`, the
     anchor before, and of the first one f1.
     """
-    result = merging.to_reference(features, (0, 0, 0, 2))
+    result = resembling.to_reference(features, (0, 0, 0, 2))
     if anchors:
         result[WINDOW::WINDOW] = ops.cosine(features[WINDOW::WINDOW], features[:-WINDOW:WINDOW])
         result[0] = result[min(1, len(features) - 1)]

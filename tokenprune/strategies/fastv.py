@@ -43,7 +43,7 @@ class FastV(PrefillStage, Adjustable, name="fastv"):
         ops.fraction("fastv.drop", self.drop)
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
-        number = ops.count(int(view.counts.sum()), 1.0 - self.drop)
+        number = ops.count(view.total, 1.0 - self.drop)
         return view.quota_of(view.attention, number)
 
     def retaining(self, ratio: float, extent: Extent) -> FastV:

@@ -134,7 +134,7 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
         return picked[valid], trees.parents(unit, valid, valid & ~picked, segment, *rules), segment
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
-        number = ops.count(int(view.counts.sum()), self.inner, "up")
+        number = ops.count(view.total, self.inner, "up")
         return view.quota_of(view.attention, number)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:

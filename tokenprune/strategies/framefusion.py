@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import merging, ops
+from tokenprune import hosted, merging, ops, resembling
 from tokenprune.strategy import Adjustable, Condenser, Extent, PrefillStage, StrategyError
 from tokenprune.tokens import SequenceView, Survivors, VisualTokens
 
@@ -60,13 +60,16 @@ def merged(
 
     They are `at` frames and slots. At most the share `most` of those that `came` is gone then.
     """
-    order, similar = merging.to_previous(features, *at)
+    order, similar = resembling.to_previous(features, *at)
     hit, gone = similar >= like, came - len(features)
-    if (gone + int(hit.sum())) / max(1, came) >= most:
-        hit = ops.keep_top(similar, max(0, int(most * came) - gone))
+    hits = int(hit.sum())
+    if (gone + hits) / max(1, came) >= most:
+        hits = max(0, int(most * came) - gone)
+        hit = ops.keep_top(similar, hits)
     place = torch.arange(len(order), device=order.device)
     first = torch.where(hit, 0, place).cummax(0).values
-    return merging.to_leaders(features, torch.empty_like(order).scatter(0, order, order[first]))
+    leader = torch.empty_like(order).scatter(0, order, order[first])
+    return merging.to_leaders(features, leader, number=len(order) - hits)
 
 
 @dataclass(frozen=True)
@@ -118,20 +121,23 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
         if event == "nothing":
             return view.counts
         if event == "prune":
-            return view.quota_of(view.attention, ops.count(int(view.counts.sum()), 1 - most))
-        rows, found = self._merged(view, most)
-        return torch.bincount(view.frame[rows[found.rows]], minlength=view.frames)
+            return view.quota_of(view.attention, ops.count(view.total, 1 - most))
+        found = self._merged(view, most)
+        kept = torch.zeros_like(view.rows).index_fill(0, found.rows, 1).bool()
+        return hosted.note_choice(view.tally(kept, len(found.rows)), view, found)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
         event, most = self._due(view)
-        if event == "nothing" or torch.equal(budget, view.counts):
+        if event == "nothing" or hosted.total(budget) == view.total:
             return torch.ones_like(view.visual)
         if event == "prune":
             return view.keep_top(view.attention, budget)
-        rows, found = self._merged(view, most)
-        leaders, text = rows[found.rows], (~view.visual).nonzero().squeeze(-1)
+        if (found := hosted.choice(budget, view)) is None:
+            found = self._merged(view, most)
+        leaders = view.rows[found.rows]
         states = view.hidden.index_copy(0, leaders, found.means.to(view.hidden.dtype))
-        alive = torch.cat([text, leaders]).sort().values
+        kept = (~view.visual).index_fill(0, leaders, True)
+        alive = ops.marked(kept, len(kept) - view.total + len(leaders))
         return Survivors(alive, states[alive])
 
     def retaining(self, ratio: float, extent: Extent) -> FrameFusion:
@@ -142,9 +148,9 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
 
     def _due(self, view: SequenceView) -> tuple[Event, float]:
         came = max(view.frames * view.cells, view.full)
-        return due([came, *view.seen.tolist()], self.cost, self.enough, view.depth)
+        return due([came, *hosted.numbers(view.seen)], self.cost, self.enough, view.depth)
 
-    def _merged(self, view: SequenceView, most: float) -> tuple[Int[Tensor, "v"], merging.Gathered]:
-        rows = view.visual.nonzero().squeeze(-1)
+    def _merged(self, view: SequenceView, most: float) -> merging.Gathered:
+        rows = view.rows
         at = view.frame[rows], view.slot[rows]
-        return rows, merged(view.hidden[rows], at, self.similarity, most, len(rows))
+        return merged(view.hidden[rows], at, self.similarity, most, len(rows))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import clustering, merging, ops, scenes
+from tokenprune import clustering, hosted, merging, ops, scenes
 from tokenprune.strategy import Adjustable, Condenser, Extent, PrefillStage, TowerReader
 from tokenprune.tokens import SequenceView, Signals, Survivors, VisualTokens
 
@@ -125,20 +125,17 @@ class HoliTom(Condenser, PrefillStage, TowerReader, Adjustable, name="holitom"):
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         if not self.drop:
             return view.counts
-        number = ops.count(int(view.visual.sum()), 1.0 - self.drop)
+        number = ops.count(view.total, 1.0 - self.drop)
         return view.quota_of(view.attention, number)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
-        visual = view.visual
-        if torch.equal(budget, view.counts):
-            return torch.ones_like(visual)
-        kept = view.keep_top(view.attention, budget)
-        rows, among = kept.nonzero().squeeze(-1), kept[visual]
-        if not among.any():
-            return kept
-        hidden = view.hidden
+        left = hosted.total(budget)
+        if left in (0, view.total):
+            return ~view.visual if left == 0 else torch.ones_like(view.visual)
+        kept, here, hidden = view.keep_top(view.attention, budget), view.rows, view.hidden
         merged = merging.absorbed(
-            hidden[visual], view.attention[visual], among, self.follow == "released"
+            hidden[here], view.attention[here], kept[here], self.follow == "released", left
         )
-        where = visual[rows].nonzero().squeeze(-1)
+        rows = ops.marked(kept, len(kept) - view.total + left)
+        where = ops.marked(view.visual[rows], left)
         return Survivors(rows, hidden[rows].index_copy(0, where, merged.to(hidden.dtype)))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import merging, ops
+from tokenprune import hosted, merging, ops, ragged, resembling
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
 NEIGHBOURS = 32
+
+Scores = Float[Tensor, "f m"]
+Mask = Bool[Tensor, "f m"]
+Counts = Int[Tensor, "f"]
 
 
 class Choice(NamedTuple):
@@ -25,9 +29,7 @@ class Choice(NamedTuple):
     extra: Bool[Tensor, "f"]  # the last kept token sums up what was not selected
 
 
-def regular(
-    selected: Int[Tensor, "f"], counts: Int[Tensor, "f"], width: int
-) -> Bool[Tensor, "f m"]:
+def regular(selected: Counts, counts: Counts, width: int) -> Mask:
     """PruMerge+'s grid: every `int(int(1 / ratio) / 3)`-th token, as released without the last."""
     ratio = selected.double() / counts.clamp(min=1)
     stride = ((1.0 / ratio).long() // 3).clamp(min=1).unsqueeze(-1)
@@ -35,12 +37,7 @@ def regular(
     return (index % stride == 0) & (index < counts.unsqueeze(-1) - 1)
 
 
-def arranged(
-    attention: Float[Tensor, "f m"],
-    valid: Bool[Tensor, "f m"],
-    selected: Bool[Tensor, "f m"],
-    top: Bool[Tensor, "f m"],
-) -> Int[Tensor, "f m"]:
+def arranged(attention: Scores, valid: Mask, selected: Mask, top: Mask) -> Int[Tensor, "f m"]:
     """Outliers by attention, then the grid in raster order, then the rest by attention."""
     place = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)
     tier = torch.where(top, 0, torch.where(selected, 1, 2)).masked_fill(~valid, 3)
@@ -88,58 +85,62 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
         if self.keep is not None:
             return ops.count(tokens.counts, self.keep)
-        return self._adaptive(*self._attention(tokens))[0].sum(-1).add(1).minimum(tokens.counts)
+        ruled = self._number(*self._attention(tokens))
+        return hosted.note_choice(ruled.add(1).minimum(tokens.counts), tokens, ruled)
 
     def retaining(self, ratio: float, extent: Extent) -> PruMerge:
         return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         counts, (attention, valid) = tokens.counts, self._attention(tokens)
-        order, selected, whole, extra = self._choose(attention, valid, budget)
+        ruled = hosted.choice(budget, tokens)
+        order, selected, whole, extra = self._choose(attention, valid, budget, ruled)
         keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
-        centres = budget.masked_fill(whole, 0)
-        near, real = merging.nearest_tokens(keys, valid, order, centres, NEIGHBOURS)
+        features, _ = ops.by_frame(tokens.features, counts)
+        order = order[:, : ragged.widest(budget)]
+        near = resembling.nearest_tokens(keys, valid, order, NEIGHBOURS) & ~whole.view(-1, 1, 1)
+        taken, rest = merging.absorbed_and_left(features, attention * valid, near, ~selected)
+        here = ragged.cells(budget, order.shape[1])
+        kept = tokens[(order + ragged.starts(counts).unsqueeze(-1)).flatten()[here]]  # a copy
+        merged = kept.features + taken.flatten(0, 1)[here]
+        # the last kept token of a frame with an extra one is what is left
+        last = torch.where(extra, budget - 1, -1).unsqueeze(-1)
+        summed = (torch.arange(order.shape[1], device=last.device) == last).flatten()[here]
+        rest = rest.index_select(0, kept.frame)
+        return kept.with_features(torch.where(summed.unsqueeze(-1), rest, merged))
 
-        features, attention = tokens.features.float(), attention[valid]
-        absorbed = merging.sums(features, near, attention[near] * real)
-        rest = merging.sums_by_frame(features, counts, attention * ~selected[valid])
-        del features  # the largest temporary where the model is in half precision
-        kept = tokens[ops.leading(order, counts, budget)]  # a copy
-        centre = (~whole)[kept.frame].nonzero().squeeze(-1)
-        merged = kept.features.float().index_add_(0, centre, absorbed)
-        merged[budget.cumsum(0)[extra] - 1] = rest[extra]
-        return kept.with_features(merged)
-
-    def _attention(self, tokens: VisualTokens) -> tuple[Float[Tensor, "f m"], Bool[Tensor, "f m"]]:
+    def _attention(self, tokens: VisualTokens) -> tuple[Scores, Mask]:
         return ops.by_frame(self.recorded(tokens, "saliency").float(), tokens.counts)
 
-    def _choose(
-        self, attention: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]
-    ) -> Choice:
+    def _choose(self, attention: Scores, valid: Mask, budget: Counts, ruled: Any) -> Choice:
         counts = valid.sum(-1)
-        ruled = self._adaptive(attention, valid)[0].sum(-1) * (self.keep is None)
+        if ruled is None:
+            ruled = counts * 0 if self.keep is not None else self._number(attention, valid)
         whole = (budget == counts) & (ruled < counts - 1)  # else the rule itself keeps everything
         extra = (budget > 1) & ~whole & (budget.minimum(ruled) < counts)
-        selected, top = self._select(attention, valid, budget - extra.long())
+        if self.grid:
+            selected, top = self._select(attention, valid, budget - extra.long())
+            order = arranged(attention, valid, selected, top)
+        else:
+            order = ops.ranking(attention, valid)
+            selected = ops.first_of(order, budget - extra.long())
         place = torch.arange(valid.shape[1], device=valid.device)
-        order = torch.where(whole.unsqueeze(-1), place, arranged(attention, valid, selected, top))
-        return Choice(order, selected, whole, extra)
+        return Choice(torch.where(whole.unsqueeze(-1), place, order), selected, whole, extra)
 
-    def _adaptive(
-        self, attention: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"]
-    ) -> tuple[Bool[Tensor, "f m"], Bool[Tensor, "f m"]]:
-        """What the interquartile rule selects: everything, and the outliers among it."""
+    def _number(self, attention: Scores, valid: Mask) -> Counts:
+        """How many the interquartile rule selects."""
+        if not self.grid:
+            return ops.outliers(attention, valid)
+        return self._adaptive(attention, valid)[0].sum(-1)
+
+    def _adaptive(self, attention: Scores, valid: Mask) -> tuple[Mask, Mask]:
+        """What the rule selects with a grid: everything, and the outliers among it."""
         number = ops.outliers(attention, valid)
         top = ops.keep_top(attention, number, valid) & valid
-        return (top | regular(number, valid.sum(-1), valid.shape[1]) if self.grid else top), top
+        return top | regular(number, valid.sum(-1), valid.shape[1]), top
 
-    def _select(
-        self, attention: Float[Tensor, "f m"], valid: Bool[Tensor, "f m"], number: Int[Tensor, "f"]
-    ) -> tuple[Bool[Tensor, "f m"], Bool[Tensor, "f m"]]:
-        """Exactly `number[f]` tokens of each frame, and the outliers among them."""
-        if not self.grid:
-            top = ops.keep_top(attention, number, valid)
-            return top, top
+    def _select(self, attention: Scores, valid: Mask, number: Counts) -> tuple[Mask, Mask]:
+        """Exactly `number[f]` tokens of each frame with a grid, and the outliers among them."""
         adaptive, outlying = self._adaptive(attention, valid)
         most = (number + 1) // 2 if self.keep is not None else outlying.sum(-1)
         top = ops.keep_top(attention, number.minimum(most), valid)

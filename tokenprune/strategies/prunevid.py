@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import clustering, merging, ops, windows
+from tokenprune import clustering, hosted, merging, ops, windows
 from tokenprune.strategy import Adjustable, Condenser, PrefillStage, StrategyError
 from tokenprune.tokens import Extent, SequenceView, VisualTokens
 
@@ -110,11 +110,13 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         return torch.arange(len(length), device=length.device).repeat_interleave(length)
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
-        number = ops.count(int(view.counts.sum()), self.keep, "up")
-        return view.quota_of(view.attend(view.behind, "max"), number)
+        number = ops.count(view.total, self.keep, "up")
+        return view.quota_of(view.attend(view.words, "max"), number)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
-        return view.keep_top(view.attend(view.behind, "max"), budget)
+        found = hosted.choice(budget, view)  # the same scores, if this is the quota
+        scores = view.attend(view.words, "max") if found is None else found[0]
+        return view.keep_top(scores, budget)
 
     def retaining(self, ratio: float, extent: Extent) -> PruneVid:
         """Meets `ratio` where nothing is static; else less lives."""

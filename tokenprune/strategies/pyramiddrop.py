@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from itertools import repeat
+from operator import floordiv
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tokenprune import ops
+from tokenprune import hosted, ops
 from tokenprune.strategy import Adjustable, Extent, PrefillStage, StrategyError
 from tokenprune.tokens import SequenceView
 
@@ -60,13 +62,13 @@ class PyramidDrop(PrefillStage, Adjustable, name="pyramiddrop"):
             )
 
     def layers(self, depth: int) -> tuple[int, ...]:
-        first = torch.arange(1, self.stages) * depth // self.stages
-        return tuple(first.clamp(min=1).unique().tolist())
+        first = map(floordiv, range(depth, self.stages * depth, depth), repeat(self.stages))
+        return tuple(sorted({*map(max, first, repeat(1))}))
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         event = bisect_right(self.layers(view.depth), view.layer)
         kept = ops.count(view.full, self.keep**event, "down")
-        if kept >= int(view.counts.sum()):
+        if kept >= view.total:
             return view.counts  # and the attention, computed when it is read, is not
         return view.quota_of(view.attention, kept)
 
@@ -84,6 +86,6 @@ class PyramidDrop(PrefillStage, Adjustable, name="pyramiddrop"):
         return replace(self, keep=min(1.0, math.ceil(round(keep * 1e9, 2)) / 1e9))
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
-        if torch.equal(budget, view.counts):
+        if hosted.total(budget) == view.total:
             return torch.ones_like(view.visual)
         return view.keep_top(view.attention, budget)

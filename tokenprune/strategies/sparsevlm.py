@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops
+from tokenprune import hosted, ops
 from tokenprune.clustering import condensed
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, PrefillStage, Settled, StrategyError
@@ -83,34 +83,41 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
 
     def _events(self, depth: int) -> dict[int, float]:
         """The fraction that each event keeps, by the layer before which it comes."""
-        behind = torch.tensor(self.after) * depth // 32
-        return dict(zip((behind + 1).tolist(), self.keep, strict=True))
+        first = map(lambda layer, depth: layer * depth // 32 + 1, self.after, repeat(depth))
+        return dict(zip(first, self.keep, strict=True))
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         choice = self._choose(view)
-        left = view.visual if choice is None else torch.cat(choice[:2])
-        return torch.bincount(view.frame[left], minlength=view.frames)
+        if choice is None:
+            return hosted.note_choice(view.tally(view.rows >= 0, view.total), view, ())
+        left = torch.cat(choice[:2])
+        kept = torch.zeros_like(view.visual).index_fill(0, left, True)[view.rows]
+        return hosted.note_choice(view.tally(kept, len(left)), view, choice)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
-        if torch.equal(budget, view.counts) or (choice := self._choose(view)) is None:
+        choice = hosted.choice(budget, view)
+        if choice is None and hosted.total(budget) != view.total:
+            choice = self._choose(view)
+        if not choice or hosted.total(budget) == view.total:
             return torch.ones_like(view.visual)
-        (kept, carriers, made), text = choice, (~view.visual).nonzero().squeeze(-1)
-        rows = torch.cat([text, kept, carriers])
+        kept, carriers, made = choice
+        rows = torch.cat([ops.marked(~view.visual, len(view.frame) - view.total), kept, carriers])
         place, same = view.place[rows], len(rows) - len(carriers)
         if self.follow == "released":  # behind the last of the rows that came
-            place[same:] = view.place[view.visual].max()
+            place[same:] = view.place[view.rows].max()
         order = place.argsort(stable=True)
         return Survivors(rows[order], torch.cat([view.hidden[rows[:same]], made])[order])
 
     def _choose(self, view: SequenceView) -> tuple[Tensor, Tensor, Tensor] | None:
         """Rows that stay as they are; rows that carry new tokens, and these."""
         share = self._events(view.depth).get(view.layer)
-        rows, behind = view.visual.nonzero().squeeze(-1), view.behind.nonzero().squeeze(-1)
+        rows, behind = view.rows, view.words
         if share is None or not len(rows):
             return None
         if not len(behind):
             raise StrategyError("sparsevlm rates by words behind the video: put some there")
-        shown, asked = view.entered >= 0, view.position[behind]  # rows that are gone show, too
+        shown = ops.marked(view.entered >= 0, view.full)  # rows that are gone show, too
+        asked = view.position[behind]
         likeness = relevance(view.inputs[shown], view.inputs[asked])
         above = likeness > likeness.mean()
         words = behind[torch.where(above.any(), above, ops.keep_top(likeness, 1))]

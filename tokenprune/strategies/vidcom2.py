@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import ops, picking
+from tokenprune import hosted, ops, picking
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, StrategyError, VisionStage
 from tokenprune.tokens import VisualTokens
@@ -45,18 +45,18 @@ def likeness(features: Float[Tensor, "n d"], counts: Int[Tensor, "f"], follow: F
     rows, valid = ops.by_frame(rows, counts)
     sums = rows.sum(1)
     frame = sums / counts.clamp(min=1).unsqueeze(1)
-    video = sums.sum(0) / counts.sum().clamp(min=1)
+    video = sums.sum(0) / max(1, hosted.total(counts))
     centre = torch.stack([video.expand_as(frame), frame], dim=1)
-    product = centre @ rows.mT
-    square = torch.linalg.vector_norm(rows, dim=-1).square().unsqueeze(1).expand_as(product)
-    there = centre.square().sum(-1, keepdim=True).expand_as(product)
-    if not released:
-        alike = ops.cosine_of(product, square, there)
-        return Likeness(alike[:, 0], alike[:, 1], valid)
-    distance = (square + there - 2 * product).clamp(min=0)
-    doubled = 2 * torch.tensor(WIDTHS, device=distance.device)
-    alike = (-distance.unsqueeze(-1) / doubled).exp().sum(-1)
-    return Likeness(alike[:, 0], alike[:, 1], valid)
+    product = torch.bmm(centre, rows.mT)
+    square = torch.linalg.vector_norm(rows, dim=-1).square().unsqueeze(1)
+    there = centre.square().sum(-1, keepdim=True)
+    if released:
+        distance = (square + there - 2 * product).clamp_(min=0).unsqueeze(-1)
+        doubled = hosted.moved(torch.tensor(WIDTHS) * -2, distance.device)
+        alike = (distance / doubled).exp_().sum(-1)
+    else:
+        alike = ops.cosine_of(product, square.expand_as(product), there.expand_as(product))
+    return Likeness(*alike.unbind(1), valid)
 
 
 def rates(alike: Likeness, keep: float, temperature: float, follow: Follow) -> Float[Tensor, "f"]:
@@ -122,8 +122,10 @@ class VidCom2(VisionStage, Adjustable, name="vidcom2"):
         alike = likeness(tokens.features, counts, self.follow)
         share = rates(alike, self.keep, self.temperature, self.follow)
         if self.follow == "paper":
-            return ops.count(counts, share, "up")
-        return (share * counts).round().long().clamp(min=1).minimum(counts)
+            quota = ops.count(counts, share, "up")
+        else:
+            quota = (share * counts).round().long().clamp(min=1).minimum(counts)
+        return hosted.note_choice(quota, tokens, alike)
 
     def retaining(self, ratio: float, extent: Extent) -> VidCom2:
         return replace(self, keep=ratio)
@@ -131,6 +133,6 @@ class VidCom2(VisionStage, Adjustable, name="vidcom2"):
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
         if not len(tokens):
             return tokens
-        alike = likeness(tokens.features, tokens.counts, self.follow)
-        kept = ops.keep_top(-(alike.video + alike.frame), budget, alike.valid)
-        return tokens[kept[alike.valid]]
+        if (alike := hosted.choice(budget, tokens)) is None:
+            alike = likeness(tokens.features, tokens.counts, self.follow)
+        return tokens.keep_top(-(alike.video + alike.frame), budget)

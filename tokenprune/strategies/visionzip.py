@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import add, sub
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import merging, ops
+from tokenprune import hosted, merging, ops, ragged, resembling
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -30,8 +31,8 @@ class Plan(NamedTuple):
 
 def split(budget: Int[Tensor, "f"]) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"]]:
     """A budget as dominant and contextual tokens, 6:1 with the dominant part rounded down."""
-    dominant = budget * 6 // 7
-    return dominant, budget - dominant
+    dominant = hosted.each(lambda number: number * 6 // 7, budget)
+    return dominant, hosted.each(sub, budget, dominant)
 
 
 def plan(
@@ -42,20 +43,22 @@ def plan(
     contextual: Int[Tensor, "f"],
 ) -> Plan:
     """The most salient tokens dominate; evenly spaced targets gather the rest by key cosine."""
-    top = ops.keep_top(saliency, dominant, valid)
-    rest = valid & ~top
-    place = rest.cumsum(-1) - 1
-    step = (rest.sum(-1) // contextual.clamp(min=1)).clamp(min=1).unsqueeze(-1)
+    other = ~ops.keep_top(saliency, dominant, valid)
+    rest = other & valid
+    place, number = rest.cumsum(-1) - 1, rest.sum(-1)
+    step = (number // contextual.clamp(min=1)).clamp(min=1).unsqueeze(-1)
     target = rest & (place % step == 0) & (place // step < contextual.unsqueeze(-1))
-    order = torch.where(top, 0, torch.where(target, 1, 2)).argsort(dim=-1, stable=True)
+    follows = other & ~target
+    order = (other.to(torch.uint8) + follows).argsort(dim=-1, stable=True)
 
-    column = torch.arange(max(1, int(contextual.max())), device=keys.device)
+    column = torch.arange(ragged.widest(contextual), device=keys.device)
     centre = order.gather(1, (dominant.unsqueeze(-1) + column).clamp(max=order.shape[1] - 1))
-    before = contextual.cumsum(0) - contextual
-    leader = merging.nearest_centre(keys, centre, contextual) + before.unsqueeze(-1)
-    nobody = contextual.sum()
-    leader = torch.where((contextual > 0).unsqueeze(-1), leader, nobody)
-    return Plan(order, torch.where(rest & ~target, leader, nobody + 1))
+    before = ragged.starts(contextual).unsqueeze(-1)
+    leader = resembling.nearest_centre(keys, centre, contextual) + before
+    nobody = hosted.total(contextual)
+    if 0 in hosted.numbers(contextual):
+        leader = torch.where((contextual > 0).unsqueeze(-1), leader, nobody)
+    return Plan(order, torch.where(follows & valid, leader, nobody + 1))
 
 
 def gather(
@@ -85,11 +88,11 @@ def core(
     counts = tokens.counts
     saliency, valid = ops.by_frame(saliency, counts)
     order, leader = plan(saliency, ops.by_frame(keys, counts)[0], valid, dominant, contextual)
-    rows, leader = ops.leading(order, counts, dominant + contextual), leader[valid]
-    kept = tokens[rows]
+    rows = ops.leading(order, counts, hosted.each(add, dominant, contextual))
+    kept, leader = tokens[rows], ragged.by_row(leader, counts)
 
     run, token = leader.sort(stable=True)  # tokens by their leader, a run each
-    row = dominant.cumsum(0).repeat_interleave(contextual)
+    row = dominant.cumsum(0).repeat_interleave(contextual, output_size=hosted.total(contextual))
     number = torch.arange(len(row) + 1, device=row.device)
     start, token = torch.searchsorted(run, number), token[: len(tokens) - len(kept)]
     followers = merging.sums_of_runs(tokens.features.float(), token, start)[:-1]

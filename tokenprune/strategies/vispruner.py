@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import sub
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenprune import ops, picking
+from tokenprune import hosted, ops, picking
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
@@ -17,9 +18,9 @@ from tokenprune.tokens import Signals, VisualTokens
 TWINS = 8  # that a frame loses in one round, at most
 
 
-def gone(left: Int[Tensor, "f"], wanted: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
+def gone(left: int, wanted: int) -> int:
     """How many of a frame's `left` tokens the next round takes, where `wanted` are to stay."""
-    return (left - wanted).clamp(max=TWINS).minimum(left // 2) * (wanted > 0)
+    return min(left - wanted, TWINS, left // 2) if wanted else 0
 
 
 @exact
@@ -38,22 +39,39 @@ def diverse(
     """
     similar, width = (vectors @ vectors.mT).flatten(1), vectors.shape[1]
     # how many go in which round depends on nothing but numbers, which the host has
-    left, numbers, device = left.cpu(), wanted.cpu(), rest.device
-    while int((lost := gone(left, numbers)).max()):
-        rest = rest[:, : int(left.max())]
+    there, numbers = [*hosted.numbers(left)], hosted.numbers(wanted)
+    while any(lost := [*map(gone, there, numbers)]):
+        rest = rest[:, : max(there)]
         even, odd = rest[:, ::2], rest[:, 1::2]
-        last = torch.stack([left - left // 2, left // 2, lost]).to(device).unsqueeze(-1)
-        place = torch.arange(even.shape[1], device=device)
-        real, between = place < last[0], place[: odd.shape[1]] < last[1]
-        pairs = even.unsqueeze(2) * width + odd.unsqueeze(1)
+        pairs = even.mul(width).unsqueeze(2) + odd.unsqueeze(1)
         twins = similar.gather(1, pairs.flatten(1)).view_as(pairs)
-        nearest = twins.masked_fill_(~between.unsqueeze(1), -torch.inf).amax(-1)
-        even = even.gather(1, ops.ranking(nearest, real))
-        stays = torch.cat([real & (place >= last[2]), between], dim=1)
-        packed = (~stays).to(torch.int8).argsort(dim=1, stable=True)
-        rest, left = torch.cat([even, odd], dim=1).gather(1, packed), left - lost
-    column = torch.arange(rest.shape[1], device=device)
+        if len({*there}) == len({*lost}) == 1:
+            even = even.gather(1, ops.ranking(twins.amax(-1)))
+            rest = torch.cat([even[:, lost[0] :], odd], dim=1)
+        else:
+            rest = _ragged(even, odd, twins, there, lost)
+        there = [*map(sub, there, lost)]
+    column = torch.arange(rest.shape[1], device=rest.device)
     return rest.where(column < wanted.unsqueeze(1), -1)
+
+
+def _ragged(
+    even: Int[Tensor, "f a"],
+    odd: Int[Tensor, "f b"],
+    twins: Float[Tensor, "f a b"],
+    left: list[int],
+    lost: list[int],
+) -> Int[Tensor, "f c"]:
+    """What a round leaves of frames of different sizes, first in each row."""
+    numbers = hosted.sent([*left, *lost], even.device).view(2, -1, 1)
+    place = torch.arange(even.shape[1], device=even.device)
+    between = place[: odd.shape[1]] < numbers[0] // 2
+    real = place < numbers[0] - numbers[0] // 2
+    nearest = twins.masked_fill(~between.unsqueeze(1), -torch.inf).amax(-1)
+    even = even.gather(1, ops.ranking(nearest, real))
+    stays = torch.cat([real & (place >= numbers[1]), between], dim=1)
+    packed = (~stays).to(torch.int8).argsort(dim=1, stable=True)
+    return torch.cat([even, odd], dim=1).gather(1, packed)
 
 
 @dataclass(frozen=True)
@@ -113,5 +131,6 @@ class VisPruner(VisionStage, TowerReader, Adjustable, name="vispruner"):
             if self.follow == "released":
                 compared = self.recorded(tokens, "tower")
             vectors, _ = ops.by_frame(picking.unit(compared), counts)
-            top = torch.cat([top, diverse(vectors, rest, counts - first, budget - first)], dim=1)
-        return tokens[picking.marked(top, len(place))[valid]]
+            left, wanted = hosted.each(sub, counts, first), hosted.each(sub, budget, first)
+            top = torch.cat([top, diverse(vectors, rest, left, wanted)], dim=1)
+        return tokens[picking.rows(top, counts, budget)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from jaxtyping import Float, Int
@@ -140,7 +141,7 @@ class Pipeline:
         sample: int | None = None,
     ) -> Int[Tensor, "f"]:
         """What each frame keeps in `stage`: its quota, or the same total split by `weights`."""
-        quota, available = contract.quota(stage, seen, sample), seen.available
+        quota = contract.quota(stage, seen, sample)
         allocator = self.allocator
         if weights is None or allocator is None:
             return quota
@@ -149,9 +150,9 @@ class Pipeline:
                 f"{allocator.name}.weigh gives {len(weights)} weights for {len(quota)} frames: "
                 "give one per frame"
             )
-        cap = available
+        cap = seen.available
         if allocator.cap is not None:
-            cap = ops.capped(available, allocator.cap)
+            cap = hosted.each(partial(min, allocator.cap), cap)
         try:
             return ops.apportion(weights, hosted.total(quota), cap, allocator.follow)
         except ValueError as error:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -237,7 +238,7 @@ def gone(adapter: Any, prompts: Prompts) -> None:
         found = model(**inputs).logits[:, -1]
     videos = session.report[0].videos
     applies(all(adapter.lines(video) is None for video in videos), "rows of a line go with it")
-    pattern = torch.cat([adapter.pattern(video) for video in videos])
+    pattern = torch.from_numpy(np.concatenate([adapter.pattern(video) for video in videos]))
     placeholder = adapter.placeholders(inputs["input_ids"], None)[0].nonzero().squeeze(-1)
     visual = placeholder[pattern != TEXT]
     left = torch.ones(inputs["input_ids"].shape[1], dtype=torch.bool)
