@@ -15,13 +15,30 @@ from docstrings import field_docs
 from imports import MODULES, ROOT, imports
 
 from tokenprune import registry, strategy
-from tokenprune.strategy import REGISTERED, Placed, PrefillStage, Strategy, stages
+from tokenprune.strategy import (
+    REGISTERED,
+    Placed,
+    PrefillStage,
+    Strategy,
+    TowerStage,
+    stages,
+)
 
 STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
 }
 STRATEGIES.pop("tokenprune.strategies.__init__")
-SHARED = ("ragged", "ops", "merging", "clustering", "trees", "windows", "scenes", "picking")
+SHARED = (
+    "ragged",
+    "ops",
+    "merging",
+    "clustering",
+    "trees",
+    "windows",
+    "scenes",
+    "picking",
+    "bipartite",
+)
 PURE = {name: MODULES[name] for name in (*(f"tokenprune.{part}" for part in SHARED), *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
 
@@ -86,6 +103,8 @@ LOOPS = {
     "tokenprune.strategies.sparsevlm": ["for in pairwise([*events, extent.depth])"],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip(similarity, shares, strict=True)"],
+    # layers of the tower, on numbers of the host
+    "tokenprune.strategies.tome": ["for in enumerate(wanted)", "for in range(layers)"],
     "tokenprune.strategies.vispruner": ["while int((lost := gone(left, numbers)).max())"],
 }
 
@@ -137,7 +156,7 @@ def test_abstract_methods_are_not_overridden_by_interfaces() -> None:
         for _, kind in inspect.getmembers(strategy, inspect.isclass)
         if issubclass(kind, Strategy)
     ]
-    bases = (Strategy, Placed)
+    bases = (Strategy, Placed, TowerStage)
     assert all(kind in bases or inspect.isabstract(kind) for kind in interfaces)
 
 
@@ -153,7 +172,7 @@ def test_strategies_are_frozen_and_say_where_they_come_from(name: str) -> None:
     assert kind.__doc__
     first = kind.__doc__.splitlines()[0]
     paper = re.fullmatch(r".+ \((?:.+, )?\w+ 20\d\d\), https://\S+", first)
-    assert first.startswith("Control: ") or paper, f"no title, venue and link: {first}"
+    assert first.startswith(("Control: ", "Ours: ")) or paper, f"no title, venue and link: {first}"
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -21,6 +21,7 @@ ROOMS = {
     "precision": "",
     "merging": "hosted ragged ops precision",
     "clustering": "hosted ragged ops precision",
+    "bipartite": "",
     "trees": "hosted ragged ops precision merging",
     "windows": "hosted ragged precision merging",
     "scenes": "hosted ragged ops",
@@ -40,7 +41,7 @@ ROOMS = {
     "declaration": "errors guards strategy",
     "strategies": (
         "errors hosted ragged ops precision merging clustering trees windows scenes picking "
-        "tokens strategy"
+        "bipartite tokens strategy"
     ),
     "adapters": "errors lookup hosted ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",

@@ -30,6 +30,7 @@ from tokenprune.runtime.seen import Seen, encoded
 from tokenprune.runtime.tapping import Taps, tapped
 from tokenprune.runtime.threads import Pass
 from tokenprune.runtime.tower import TowerReading, tower_tap
+from tokenprune.runtime.tower_stage import Inside
 from tokenprune.runtime.uncached import recall
 from tokenprune.strategy import Pipeline
 
@@ -59,7 +60,9 @@ class Passes:
         self._recorder = recorder
         self._taps = Taps()
         self._hanging = Hanging(adapter.layers, self._before_layer)
-        self._guide = Guide(adapter, assistant, self._taps)
+        stage = pipeline.tower_stage
+        self._guide = Guide(adapter, assistant, self._taps, stage is not None)
+        self._inside = None if stage is None else Inside(adapter, stage, self._taps)
         self._attached = prefill.Attached(adapter, pipeline, self._guide)
         # what is known of the prompts whose caches live
         self._prompts: weakref.WeakKeyDictionary[Cache, PromptState] = weakref.WeakKeyDictionary()
@@ -101,6 +104,8 @@ class Passes:
         after = Hook(self._after_language_model)
         handle = adapter.language_model.register_forward_hook(after, always_call=True)
         stack.callback(handle.remove)
+        if self._inside is not None:
+            self._inside.hook(stack)
         stack.enter_context(kept_loss(adapter.model, lambda: self._pass.passed))
 
     def encode(self, media: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,8 +137,12 @@ class Passes:
         reading = TowerReading(given, self._adapter.shown(given))
         # a prompt needs at most its images' and its video's
         now.readings = [*now.readings[-1:], reading]
+        if self._inside is not None:
+            self._inside.begin(given, reading)
         if self.pipeline.signals.attends:
             tap = tower_tap(self._adapter, self.pipeline.signals, reading, clock)
+            if self._inside is not None:
+                tap = self._inside.around(tap)
             self._taps[self._adapter.tower_attention] = tap
 
     def _after_tower(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -246,6 +255,8 @@ class Passes:
         with now.clock.inner("strategy"), self._weighing():
             phase, given = arrival.begin(self._attached, video, given, seen, now.clock, ours)
         now.clock.forget_inner()
+        if self._inside is not None:
+            self._inside.note(phase.prompt.report, seen.readings)
         if cache is not None:
             self._prompts[cache] = phase.prompt
         now.readings.clear()

@@ -15,6 +15,7 @@ from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
 from tokenprune.runtime.stage_report import ProbeReport, StageReport
+from tokenprune.runtime.tower_report import TowerShare
 from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
@@ -47,6 +48,7 @@ class SampleReport:
     # of each video that was merged at the LLM's input, the row that each of its tokens went into,
     # counted through the tokens that were left of it; -1: dropped
     members: list[Tensor] = field(default_factory=list)
+    tower: TowerShare | None = None  # under a stage inside the vision tower: what its layers did
     # per frame, cells whose token reached the last layer
     slots: list[list[int]] = field(default_factory=list)
     frame_weights: list[float] | None = None  # of an allocator
@@ -192,7 +194,11 @@ class SampleReport:
 
     def as_dict(self) -> dict[str, Any]:
         """For `records.jsonl`: plain numbers and lists; `slots.unpack` gives the slots back."""
-        weights = {} if self.frame_weights is None else {"frame_weights": self.frame_weights}
+        beside: dict[str, Any] = {}
+        if self.frame_weights is not None:
+            beside["frame_weights"] = self.frame_weights
+        if self.tower is not None:
+            beside["tower"] = self.tower.as_dict()
         return {
             "videos": [list(video) for video in self.videos],  # frames, height, width in tokens
             "beside": list(self.beside),
@@ -210,7 +216,7 @@ class SampleReport:
             "decode_changes": self.decode_changes,
             "stages": [vars(stage) for stage in self.stages],
             "slots": pack(self.slots, self.cells),
-            **weights,
+            **beside,
         }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,18 @@ from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap
 
 PREFIX = "tokenprune"
+Kernel = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers has it
+
+
+class Routed(ABC):
+    """A tap that also runs the model's kernel in its own way, on the same module."""
+
+    @abstractmethod
+    def __call__(self, query: Tensor, key: Tensor, scale: float) -> None: ...
+
+    @abstractmethod
+    def routed(self, kernel: Kernel) -> Kernel:
+        """What runs in place of `kernel`."""
 
 
 class Taps(MutableMapping[nn.Module, Tap]):
@@ -165,9 +178,7 @@ def is_tapped(config: PreTrainedConfig) -> bool:
     return (config._attn_implementation or "").startswith(PREFIX)
 
 
-def _with_tap(
-    base: str, taps: Mapping[nn.Module, Tap]
-) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Kernel:
     kernel = AttentionInterface._global_mapping.get(base)
 
     def attend(
@@ -186,6 +197,8 @@ def _with_tap(
                     tap(queries, keys, kwargs["scaling"])
         # eager attention is not in the registry: every modeling file defines its own
         run = kernel or sys.modules[type(module).__module__].eager_attention_forward
+        if isinstance(tap, Routed):
+            run = tap.routed(run)
         return run(module, query, key, value, attention_mask, **kwargs)
 
     return attend

@@ -1,0 +1,38 @@
+"""Bipartite matching: rows of a frame in two sets, of which one joins the other (ToMe, section 3).
+
+Axes: `i` frames, `n` rows of one, `k` width.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def match(metric: Float[Tensor, "i n k"], remove: int, first: int = 0) -> Int[Tensor, "i n"]:
+    """The group of every row: rows of even places join the most similar one of an odd place.
+
+    Of the rows in even places only the `remove` most similar do, at most half of all; the others
+    come first, by falling similarity (by place behind a CLS row, so that it stays first), then all
+    odd ones. `first` rows never join. Ties go to the lower place.
+    """
+    rows = metric.shape[1]
+    remove = min(remove, (rows - first) // 2)
+    unit = normalize(metric, dim=-1)
+    best, joined = (unit[:, ::2] @ unit[:, 1::2].mT).max(-1)
+    if first:
+        best = torch.cat([torch.full_like(best[:, :1], -torch.inf), best[:, 1:]], dim=1)
+    order = best.argsort(dim=-1, descending=True, stable=True)
+    merged, alone = order.split([remove, order.shape[1] - remove], dim=1)
+    if first:
+        alone = alone.sort(dim=-1).values
+    left = alone.shape[1]
+    number = torch.arange(left, device=metric.device).expand_as(alone)
+    even = torch.empty_like(order).scatter_(1, alone, number)
+    even.scatter_(1, merged, joined.gather(1, merged) + left)
+    odd = torch.arange(left, rows - remove, device=metric.device).expand(len(metric), -1)
+    group = metric.new_empty(metric.shape[:2], dtype=torch.long)
+    group[:, ::2], group[:, 1::2] = even, odd
+    return group
