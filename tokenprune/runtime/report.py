@@ -18,6 +18,7 @@ from tokenprune.runtime.owed import Owing
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
 from tokenprune.runtime.stage_report import Done, ProbeReport, StageReport, joined
+from tokenprune.runtime.tower_report import TowerShare
 from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
@@ -50,6 +51,7 @@ class SampleReport(Owing):
     # of each video that was merged at the LLM's input, the row that each of its tokens went into,
     # counted through the tokens that were left of it; -1: dropped
     members: list[Tensor] = field(default_factory=list)
+    tower: TowerShare | None = None  # under a stage inside the vision tower: what its layers did
     # per frame, cells whose token reached the last layer
     slots: list[list[int]] = field(default_factory=list)
     frame_weights: list[float] | None = None  # of an allocator
@@ -213,7 +215,7 @@ class SampleReport(Owing):
 
     def as_dict(self) -> dict[str, Any]:
         """For `records.jsonl`: plain numbers and lists; `slots.unpack` gives the slots back."""
-        weights = {} if self.frame_weights is None else {"frame_weights": self.frame_weights}
+        more = {"frame_weights": self.frame_weights, "tower": self.tower and self.tower.as_dict()}
         return {
             "videos": [list(video) for video in self.videos],  # frames, height, width in tokens
             "beside": list(self.beside),
@@ -231,7 +233,7 @@ class SampleReport(Owing):
             "decode_changes": self.decode_changes,
             "stages": [vars(stage) for stage in self.stages],
             "slots": pack(self.slots, self.cells),
-            **weights,
+            **{name: part for name, part in more.items() if part is not None},
         }
 
 
