@@ -29,6 +29,7 @@ from tokenprune.runtime.report import Report
 from tokenprune.runtime.seen import Seen
 from tokenprune.runtime.tapping import Taps, own_config, tapped
 from tokenprune.runtime.threads import Pass
+from tokenprune.runtime.tower_stage import Inside
 from tokenprune.runtime.uncached import recall
 from tokenprune.strategy import Pipeline
 
@@ -58,13 +59,17 @@ class Passes:
         self._recorder = recorder
         self._taps = Taps()
         self._hanging = Hanging(adapter, self._before_layer)
-        self._guide = Guide(adapter, assistant, self._taps)
+        stage = pipeline.tower_stage
+        self._inside = None if stage is None else Inside(adapter, stage, self._taps)
+        self._guide = Guide(adapter, assistant, self._taps, stage is not None)
         self._attached = prefill.Attached(adapter, pipeline, self._guide)
         # what is known of the prompts whose caches live
         self._prompts: weakref.WeakKeyDictionary[Cache, PromptState] = weakref.WeakKeyDictionary()
         self._pass = Pass(adapter.devices, timed)
         lends, now = self._guide.shares, self._pass
-        self._looking = Looking(adapter, pipeline.signals, lends, self._taps, now, timed)
+        self._looking = Looking(
+            adapter, pipeline.signals, lends, self._taps, now, timed, self._inside
+        )
         self._under_way: set[Phase] = set()
         self._read: set[nn.Module] = set()  # attention that is ours all the time
         self._over = False
@@ -203,7 +208,7 @@ class Passes:
             now.clock = seen.lap() or Clock(self._adapter.devices, self._timed)
         ours = None
         if self.pipeline.strategies:
-            ours = arrival.cache_to_fill(self._adapter, given, self._decode_stage)
+            ours = arrival.cache_to_fill(self._adapter, given, self.pipeline)
         if ours is not None:
             given = {**given, **compat.caching(self._adapter.language_model, ours)}
         cache = compat.given_cache(given)
@@ -216,6 +221,8 @@ class Passes:
         with now.clock.inner("strategy"), self._weighing():
             phase, given = arrival.begin(self._attached, video, given, seen, now.clock, ours)
         now.clock.forget_inner()
+        if self._inside is not None:
+            self._inside.note(phase.prompt.report, seen.readings)
         if cache is not None:
             self._prompts[cache] = phase.prompt
         now.readings.clear()

@@ -14,6 +14,7 @@ import copy
 import itertools
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, no_type_check
@@ -27,9 +28,22 @@ from transformers.masking_utils import AttentionMaskInterface
 from tokenprune.errors import StrategyError
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap
+from tokenprune.runtime.compiled import attending
 
 PREFIX = "tokenprune"
 NAMING = threading.Lock()  # held while a context takes its names
+Kernel = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers has it
+
+
+class Routed(ABC):
+    """A tap that also runs the model's kernel in its own way, on the same module."""
+
+    @abstractmethod
+    def __call__(self, query: Tensor, key: Tensor, scale: float) -> None: ...
+
+    @abstractmethod
+    def routed(self, kernel: Kernel) -> Kernel:
+        """What runs in place of `kernel`."""
 
 
 class Taps(MutableMapping[nn.Module, Tap]):
@@ -190,9 +204,7 @@ def is_tapped(config: PreTrainedConfig) -> bool:
     return (config._attn_implementation or "").startswith(PREFIX)
 
 
-def _with_tap(
-    base: str, taps: Mapping[nn.Module, Tap]
-) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Kernel:
     kernel = AttentionInterface._global_mapping.get(base)
 
     @no_type_check  # compiled where a thread reads while another's step is
@@ -204,9 +216,10 @@ def _with_tap(
         attention_mask: Any = None,  # by this name, or in this place
         **kwargs: Any,
     ):
-        # compiled code has no taps: it is made once, they are of a pass
-        compiling = torch.compiler.is_compiling()
-        if not compiling and (tap := taps.get(module)) is not None:
+        # taps are of a pass; a graph is made once, and has what it reads in the cache
+        if torch.compiler.is_compiling():
+            attending(module, query, key, attention_mask, kwargs)
+        elif (tap := taps.get(module)) is not None:
             # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
             # again without them
             with torch.no_grad(), full_precision():
@@ -214,6 +227,8 @@ def _with_tap(
                     tap(queries, keys, kwargs["scaling"])
         # eager attention is not in the registry: every modeling file defines its own
         run = kernel or sys.modules[type(module).__module__].eager_attention_forward
+        if isinstance(tap, Routed):
+            run = tap.routed(run)
         return run(module, query, key, value, attention_mask, **kwargs)
 
     return attend
