@@ -35,7 +35,8 @@ def last_row(
 
     Equals that row of the causally masked softmax when the query is the last one.
     """
-    grouped = query.float().unflatten(1, (key.shape[1], -1)).flatten(0, 1)
+    together = query.shape[1] // key.shape[1]  # query heads that share a key head
+    grouped = query.float().reshape(-1, together, query.shape[-1])
     scores = torch.bmm(grouped, key.float().flatten(0, 1).mT).mul_(scale)
     scores = scores.unflatten(0, key.shape[:2])
     if valid is not None:

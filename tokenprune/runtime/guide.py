@@ -69,15 +69,20 @@ class Guide:
         model: VideoLLM,
         assistant: VideoLLM | None,
         taps: MutableMapping[nn.Module, Tap],
+        tower_stage: bool = False,
     ) -> None:
+        self._tower_stage = tower_stage
         self.adapter = assistant or model
         self.assists = assistant is not None
         self._model, self._taps = model, taps  # on the attention of its layers
 
     @cached_property
     def shares(self) -> bool:
-        """Whether it is an assistant whose tower equals the answering model's; compared once."""
-        if not self.assists:
+        """Whether it is an assistant whose tower makes what the answering model's does.
+
+        Compared once. A stage inside the latter's makes something else.
+        """
+        if not self.assists or self._tower_stage:
             return False
         one, other = self._model, self.adapter
         return one.tower_layers_read == other.tower_layers_read and equal_towers(
