@@ -206,7 +206,13 @@ def settle(layers: Sequence[Any], prompt: PromptState, stage: DecodeStage) -> No
             report.held = seen, held.flips[sample]
 
 
-@torch.library.custom_op("tokenprune::held", mutates_args=("order",))
+# said in words, since annotations that are checked at run time cannot be read for it
+_SCHEMA = (
+    "(Tensor query, Tensor key, float scale, Tensor mask, Tensor(a!) order, int pairs) -> Tensor"
+)
+
+
+@torch.library.custom_op("tokenprune::held", mutates_args=("order",), schema=_SCHEMA)
 def chosen(
     query: Tensor, key: Tensor, scale: float, mask: Tensor, order: Tensor, pairs: int
 ) -> Tensor:
