@@ -10,7 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from tokenprune.strategy import Allocator, Condenser, DecodeStage, PrefillStage, VisionStage
+from tokenprune.strategy import (
+    Allocator,
+    Condenser,
+    DecodeStage,
+    PrefillStage,
+    TowerMerger,
+    TowerReuser,
+    VisionStage,
+)
 from tokenprune.testing.allocate import ALLOCATE
 from tokenprune.testing.cases import OfFrames, OfRows, OfSteps, OfTokens, Sources, alone
 from tokenprune.testing.decode import DECODE
@@ -18,6 +26,7 @@ from tokenprune.testing.inputs import TableProbe
 from tokenprune.testing.law import keeps
 from tokenprune.testing.prefill import PREFILL
 from tokenprune.testing.state import stateless
+from tokenprune.testing.tower import MERGE, REUSE, keys_of, patches_of
 from tokenprune.testing.vision import CONDENSE, VISION
 from tokenprune.tokens import SequenceView, VisualTokens
 
@@ -65,3 +74,13 @@ def check_allocator(
 ) -> None:
     """One weight per frame whatever the order of frames and heads, and the host's total."""
     keeps((*ALLOCATE, stateless), strategy, OfFrames(probe, host, seen))
+
+
+def check_merger(strategy: TowerMerger, seed: int, shape: tuple[int, int, int]) -> None:
+    """On keys of some frames, rows and widths."""
+    keeps((*MERGE, stateless), strategy, keys_of(strategy, seed, shape))
+
+
+def check_reuser(strategy: TowerReuser, seed: int, shape: tuple[int, int, int]) -> None:
+    """On patches of some frames, of which some stand still."""
+    keeps((*REUSE, stateless), strategy, patches_of(seed, shape))

@@ -15,7 +15,14 @@ from docstrings import field_docs
 from imports import MODULES, ROOT, imports
 
 from tokenprune import registry, strategy
-from tokenprune.strategy import REGISTERED, Placed, PrefillStage, Strategy, stages
+from tokenprune.strategy import (
+    REGISTERED,
+    Placed,
+    PrefillStage,
+    Strategy,
+    TowerStage,
+    stages,
+)
 
 STRATEGIES = {
     name: path for name, path in MODULES.items() if name.startswith("tokenprune.strategies.")
@@ -31,6 +38,7 @@ SHARED = (
     "windows",
     "scenes",
     "picking",
+    "bipartite",
 )
 PURE = {name: MODULES[name] for name in (*(f"tokenprune.{part}" for part in SHARED), *STRATEGIES)}
 MATHS = {"torch", "jaxtyping", *sys.stdlib_module_names}
@@ -100,6 +108,16 @@ LOOPS = {
     "tokenprune.strategies.framefusion": ["for in shares", "for in pairwise(counts)"],
     # events, of which each finds what the one before it left: on numbers of the host
     "tokenprune.strategies.sparsevlm": ["for in pairwise([*events, extent.depth])"],
+    # layers of the tower, on numbers of the host
+    "tokenprune.strategies.tome": ["for in enumerate(wanted)", "for in range(layers)"],
+    # rounds of halving, on numbers of the host, and what each does on the device
+    "tokenprune.strategies.tome_vision": [
+        "while any((now > end for now, end in zip(counts, goal, strict=True)))",
+        "for in plan",
+        "for in budget",
+        "for in zip(counts, goal, strict=True)",
+        "for in pairs",
+    ],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip((-similarity).unbind(), shares, strict=True)"],
     "tokenprune.strategies.vispruner": ["while any((lost := [*map(gone, there, numbers)]))"],
@@ -153,7 +171,7 @@ def test_abstract_methods_are_not_overridden_by_interfaces() -> None:
         for _, kind in inspect.getmembers(strategy, inspect.isclass)
         if issubclass(kind, Strategy)
     ]
-    bases = (Strategy, Placed)
+    bases = (Strategy, Placed, TowerStage)
     assert all(kind in bases or inspect.isabstract(kind) for kind in interfaces)
 
 
@@ -169,7 +187,7 @@ def test_strategies_are_frozen_and_say_where_they_come_from(name: str) -> None:
     assert kind.__doc__
     first = kind.__doc__.splitlines()[0]
     paper = re.fullmatch(r".+ \((?:.+, )?\w+ 20\d\d\), https://\S+", first)
-    assert first.startswith("Control: ") or paper, f"no title, venue and link: {first}"
+    assert first.startswith(("Control: ", "Ours: ")) or paper, f"no title, venue and link: {first}"
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

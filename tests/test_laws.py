@@ -18,7 +18,9 @@ from laws import (
     check_allocator,
     check_condense,
     check_decode,
+    check_merger,
     check_prefill,
+    check_reuser,
     check_vision,
 )
 from torch import Tensor
@@ -34,6 +36,9 @@ from tokenprune.strategy import (
     Pipeline,
     PrefillStage,
     Strategy,
+    TowerMerger,
+    TowerReuser,
+    TowerStage,
     VisionStage,
 )
 from tokenprune.testing.vision import wanted
@@ -92,7 +97,7 @@ def hosts(stage: type) -> list[Any]:
 
 
 def test_every_strategy_has_a_stage() -> None:
-    stages = (Allocator, VisionStage, Condenser, PrefillStage, DecodeStage)
+    stages = (Allocator, VisionStage, Condenser, PrefillStage, DecodeStage, TowerStage)
     assert set(registry.names()) == {case.id for stage in stages for case in implementing(stage)}
 
 
@@ -136,6 +141,23 @@ def test_decode(kind: type[DecodeStage], data: st.DataObject) -> None:
     check_decode(
         configured(data, kind), data.draw(arbitrary.decodings()), data.draw(arbitrary.decodings())
     )
+
+
+@pytest.mark.parametrize("kind", implementing(TowerMerger))
+@given(st.data())
+def test_tower_merger(kind: type[TowerMerger], data: st.DataObject) -> None:
+    frames, rows, width = (data.draw(st.integers(*ends)) for ends in ((1, 4), (4, 40), (1, 8)))
+    try:
+        check_merger(configured(data, kind), data.draw(st.integers(0, 99)), (frames, rows, width))
+    except StrategyError:  # what it refuses in words is no matter of the laws
+        reject()
+
+
+@pytest.mark.parametrize("kind", implementing(TowerReuser))
+@given(st.data())
+def test_tower_reuser(kind: type[TowerReuser], data: st.DataObject) -> None:
+    frames, patches, width = (data.draw(st.integers(*ends)) for ends in ((1, 6), (1, 9), (1, 8)))
+    check_reuser(configured(data, kind), data.draw(st.integers(0, 99)), (frames, patches, width))
 
 
 @pytest.mark.parametrize("kind", implementing(Allocator))

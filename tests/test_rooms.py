@@ -22,6 +22,7 @@ ROOMS = {
     "resembling": "hosted ops precision",
     "merging": "hosted ragged ops precision resembling",
     "clustering": "hosted ragged ops precision",
+    "bipartite": "",
     "trees": "hosted ragged ops precision merging",
     "windows": "hosted ragged precision merging",
     "scenes": "hosted ragged ops",
@@ -41,7 +42,7 @@ ROOMS = {
     "declaration": "errors guards strategy",
     "strategies": (
         "errors hosted ragged ops precision resembling merging clustering trees windows scenes "
-        "picking tokens strategy"
+        "picking bipartite tokens strategy"
     ),
     "adapters": "errors lookup hosted ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",

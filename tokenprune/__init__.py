@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from tokenprune.strategy import Extent as Extent
     from tokenprune.strategy import Pipeline as Pipeline
     from tokenprune.strategy import PrefillStage as PrefillStage
+    from tokenprune.strategy import TowerMerger as TowerMerger
     from tokenprune.strategy import TowerReader as TowerReader
+    from tokenprune.strategy import TowerReuser as TowerReuser
+    from tokenprune.strategy import TowerStage as TowerStage
     from tokenprune.strategy import VisionStage as VisionStage
     from tokenprune.tokens import Probe as Probe
     from tokenprune.tokens import SequenceView as SequenceView
@@ -58,7 +61,10 @@ _HOME = {
         "Extent",
         "Pipeline",
         "PrefillStage",
+        "TowerMerger",
         "TowerReader",
+        "TowerReuser",
+        "TowerStage",
         "VisionStage",
     ),
     "tokenprune.tokens": ("Probe", "SequenceView", "Signals", "Survivors", "VisualTokens"),

@@ -19,10 +19,20 @@ from tokenprune.strategy import (
     Pipeline,
     PrefillStage,
     Strategy,
+    TowerMerger,
+    TowerReuser,
     VisionStage,
 )
 
-_STAGES = (Allocator, VisionStage, Condenser, PrefillStage, DecodeStage)
+_STAGES = (
+    Allocator,
+    VisionStage,
+    Condenser,
+    PrefillStage,
+    DecodeStage,
+    TowerMerger,
+    TowerReuser,
+)
 _VALUES = (bool, int, float, str, bytes, type(None), tuple, list, dict, set, frozenset, Enum)
 
 

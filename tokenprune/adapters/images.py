@@ -26,6 +26,10 @@ class Images(Llava):
     def placeholder_of(cls, config: PreTrainedConfig) -> int:
         return config.image_token_id
 
+    def lengths(self, given: Given) -> list[int] | None:
+        """Images do not say which sample they belong to."""
+        return None
+
     def brings(self, given: Given) -> bool:
         pixels = given.get("pixel_values")
         return pixels is not None or compat.encoded_media(given, "image") is not None

@@ -21,6 +21,7 @@ class InternVL(Images, model_type="internvl"):
 
     cls = True
     tower_layers = ("encoder.layer", "attention")
+    tower_halves = ("layernorm_after", "mlp")
 
     @classmethod
     def side(cls, config: PreTrainedConfig) -> int:

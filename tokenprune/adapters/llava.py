@@ -18,6 +18,7 @@ from tokenprune import compat
 from tokenprune.adapters.base import Given, VideoLLM
 from tokenprune.adapters.preparation import Frames, Preparation, fit
 from tokenprune.adapters.rows import sources
+from tokenprune.adapters.vision import TowerBlock
 from tokenprune.errors import UnsupportedModelError
 from tokenprune.pixels import Cropped, Pixels
 from tokenprune.tokens import Video
@@ -29,10 +30,15 @@ def size_of(config: PreTrainedConfig) -> int:
     return size if isinstance(size, int) else size[0]
 
 
+def patch_of(config: PreTrainedConfig) -> int:
+    """Pixels along a side of a patch."""
+    patch = config.vision_config.patch_size
+    return patch if isinstance(patch, int) else patch[0]
+
+
 def patches_of(config: PreTrainedConfig) -> int:
     """Patches along a side of a frame."""
-    patch = config.vision_config.patch_size
-    return size_of(config) // (patch if isinstance(patch, int) else patch[0])
+    return size_of(config) // patch_of(config)
 
 
 class Llava(VideoLLM):
@@ -40,6 +46,8 @@ class Llava(VideoLLM):
 
     # where the tower has its layers, and a layer its attention
     tower_layers: ClassVar[tuple[str, str]] = ("encoder.layers", "self_attn")
+    # and, behind the attention, its second norm and feed-forward network
+    tower_halves: ClassVar[tuple[str, str]] = ("layer_norm2", "mlp")
     # how frames are made as large as the tower sees them
     prepares: ClassVar[type[Pixels] | type[Cropped]] = Pixels
     # rows of every frame that are not visual tokens (CLS): text for every stage
@@ -72,6 +80,30 @@ class Llava(VideoLLM):
             )
         # hidden state i is the output of layer i - 1; the last hidden state is index -1
         return layers[chosen if chosen < 0 else chosen - 1].get_submodule(attention)
+
+    @property
+    def tower_blocks(self) -> list[TowerBlock]:
+        where, attention = self.tower_layers
+        parts = (attention, *self.tower_halves)
+        layers = cast(nn.ModuleList, self.tower.get_submodule(where))
+        return [
+            TowerBlock(layer, *(layer.get_submodule(part) for part in parts)) for layer in layers
+        ]
+
+    @property
+    def tower_rows(self) -> int:
+        return patches_of(self.model.config) ** 2 + int(self.cls)
+
+    def tower_patches(self, given: Given) -> Float[Tensor, "f p v"]:
+        """What is left at the right and lower border of frames is part of no patch."""
+        pixels: Float[Tensor, "f 3 h w"] = given["pixel_values"]
+        side = patch_of(self.model.config)
+        squares = pixels.unfold(2, side, side).unfold(3, side, side)
+        return squares.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+    def lengths(self, given: Given) -> list[int] | None:
+        pixels: Tensor = given["pixel_values_videos"]  # [v f 3 h w]
+        return [pixels.shape[1]] * len(pixels)
 
     @property
     def cells(self) -> int:

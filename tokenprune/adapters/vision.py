@@ -8,15 +8,24 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tokenprune.adapters.language import Given
-from tokenprune.errors import StrategyError
+from tokenprune.errors import StrategyError, UnsupportedModelError
 from tokenprune.tokens import Saliency, Signals, Video
+
+
+class TowerBlock(NamedTuple):
+    """A layer of a tower: attention, then what is added to it, from its norm on."""
+
+    layer: nn.Module
+    attention: nn.Module  # takes `attention_mask`
+    norm: nn.Module  # takes hidden states behind the attention
+    mlp: nn.Module  # returns what is added to them
 
 
 class TowerParts(ABC):
@@ -47,6 +56,30 @@ class TowerParts(ABC):
         Called with all frames at once, or with one after another. Raises UnsupportedModelError
         where its attention says nothing about a whole frame.
         """
+
+    @property
+    def tower_blocks(self) -> list[TowerBlock]:
+        """The layers of the tower, each over hidden states `[frames rows width]`.
+
+        Raises UnsupportedModelError where a layer takes something else.
+        """
+        raise UnsupportedModelError(
+            f"the tower of {self.model_type} takes the patches of all frames as one row, and "
+            "stages inside a tower need frame by frame: use a strategy that works behind the tower"
+        )
+
+    @property
+    def tower_rows(self) -> int:
+        """Rows of a frame in the tower: patches, and CLS before them."""
+        raise NotImplementedError(f"{self.model_type} has no stages inside its tower")
+
+    def tower_patches(self, given: Given) -> Float[Tensor, "f p v"]:
+        """All values of every patch in a call of the tower, CLS left out."""
+        raise NotImplementedError(f"{self.model_type} has no stages inside its tower")
+
+    def lengths(self, given: Given) -> list[int] | None:
+        """Frames of each video in a call that has videos encoded; None where it does not say."""
+        return None
 
     @property
     def tower_layers_read(self) -> Any:

@@ -105,8 +105,9 @@ class Attached(Candidate):
         sample = report[0]  # samples differ in their text alone
         layers = [float(rows) for rows in sample.layers]
         stage = self.pipeline.decode_stage
+        tower = () if sample.tower is None else sample.tower.layers
         if stage is None:  # every row that is cached is read
-            return Seen(layers, layers, report.probe)
+            return Seen(layers, layers, report.probe, tower=tower)
         visible = sum(sample.decode) / len(sample.decode)
         decode = [rows if layer < stage.layer else visible for layer, rows in enumerate(layers)]
-        return Seen(layers, decode, report.probe, sample.decode_changes)
+        return Seen(layers, decode, report.probe, sample.decode_changes, tower)

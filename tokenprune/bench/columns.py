@@ -84,6 +84,7 @@ FIGURES = (
         scale=1e9,
     ),
     Figure("exact_prefill_flops", "", "the LLM's part of it before the first token"),
+    Figure("exact_tower_flops", "", "the vision tower's part of it"),
 )
 
 

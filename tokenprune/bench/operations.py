@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from transformers import PreTrainedConfig
 
 from tokenprune.bench.attended import keys_of_a_step, pairs, widths, windows
 from tokenprune.bench.towers import Grid, Tower, own_grid, project
 from tokenprune.flops import Decoder, Number, c2, dycoke, prefill
+from tokenprune.runtime.tower_report import TowerLayer
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Work:
     generated: int  # new tokens; the first of them comes out of the prefill
     probe_layers: int = 0  # layers an allocator's guide ran over the uncompressed prompt
     grid: Grid | None = None  # of a frame; None: the tower has a size of its own
+    # what each tower layer worked on, under a stage inside the tower; empty: on all of the images
+    tower: Sequence[TowerLayer] = ()
     # visual rows that the guide read, where it saw pooled frames; None: all of them
     probe_rows: Number | None = None
     shares_tower: bool = False  # whether an assistant took over what the model's own tower made
@@ -109,7 +112,7 @@ def exact(config: PreTrainedConfig, work: Work, guide: PreTrainedConfig | None =
     probe = _probe(guide or config, work)
     if guide is not None:
         # an assistant looks at the frames itself, or through a tower that equals its own
-        own_tower, own_projector = _vision(guide, work)
+        own_tower, own_projector = _vision(guide, replace(work, tower=()))
         probe += own_projector + (0 if work.shares_tower else own_tower)
     head = text.hidden_size * text.vocab_size
     return Exact(
@@ -185,5 +188,8 @@ def _vision(config: PreTrainedConfig, work: Work) -> tuple[int, int]:
     """The tower and the projector."""
     vision = config.vision_config
     grid = work.grid or own_grid(vision)
-    encoded = Tower.of(vision).encode(grid)
-    return work.images * encoded, work.images * project(config, grid)
+    tower = Tower.of(vision)
+    encoded = work.images * tower.encode(grid)
+    if work.tower:
+        encoded = tower.shrunk(work.images, grid, work.tower)
+    return encoded, work.images * project(config, grid)

@@ -101,6 +101,7 @@ RATIOS = (
     _over("llm_prefill_over_oracle", "LLM prefill\n/ oracle", _time("prefill_ms"), "oracle"),
     _share("strategy_over_vanilla_prefill", "strategy\n/ full prefill", _time("strategy_ms")),
     _share("probe_over_vanilla_prefill", "probe\n/ full prefill", _time("probe_ms")),
+    _over("vision_over_vanilla", "vision\n/ full", _time("vision_ms"), "vanilla"),
     _speedup("ttft_speedup", "TTFT\nspeed-up", _time("ttft_ms")),
     _over("ttft_over_oracle", "TTFT\n/ oracle", _time("ttft_ms"), "oracle"),
     _over("decode_over_vanilla", "decode\n/ full", _time("decode_ms_per_token"), "vanilla"),
@@ -120,15 +121,22 @@ COUNTED = (
         **_PERCENT,
     ),
     Figure("exact_prefill_over_vanilla", "exact FLOPs\n/ full", "likewise", **_PERCENT),
+    Figure(
+        "exact_tower_over_vanilla",
+        "tower FLOPs\n/ full",
+        "likewise of the vision tower; nothing where features are made up",
+        **_PERCENT,
+    ),
 )
 EVERY = (*RATIOS, *OVER_FLOOR, *COUNTED)  # all that a row says of its strategy
 SPEC = Column("spec", "strategy", "methods joined by +", str)
 
 
-def counted(strategy: Mapping[str, Any], vanilla: Mapping[str, Any]) -> dict[str, float]:
-    """COUNTED, from the figures of two lines."""
-    found = {}
+def counted(strategy: Mapping[str, Any], vanilla: Mapping[str, Any]) -> dict[str, float | None]:
+    """COUNTED, from the figures of two lines; None where the full model does nothing of it."""
+    found: dict[str, float | None] = {}
     for column in COUNTED:
         flops = column.name.replace("_over_vanilla", "_flops")
-        found[column.name] = strategy[flops] / vanilla[flops]
+        whole = vanilla[flops]
+        found[column.name] = strategy[flops] / whole if whole else None
     return found

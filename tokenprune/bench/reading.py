@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from tokenprune.runtime.stage_report import ProbeReport
+from tokenprune.runtime.tower_report import TowerLayer
 
 PARTS = ("vision_ms", "strategy_ms", "probe_ms", "prefill_ms")  # before the first token
 TIMES = (*PARTS, "ttft_ms", "decode_ms_per_token", "total_ms")
@@ -20,6 +21,8 @@ class Seen(NamedTuple):
     probe: ProbeReport = ProbeReport()  # what an allocator's guide read
     # decoding steps that attended to other visual rows than the step before them
     changes: int | None = None
+    # what each tower layer worked on, under a stage inside the tower
+    tower: Sequence[TowerLayer] = ()
 
 
 @dataclass(frozen=True)

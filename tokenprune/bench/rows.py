@@ -70,6 +70,7 @@ def line_figures(
         "papers_prefill_flops": papers_prefill(config, work, read_by),
         "exact_flops": parts.total,
         "exact_prefill_flops": parts.llm,
+        "exact_tower_flops": parts.tower,
         "exact_flops_by_part": parts.as_dict(),
         **limits.figures(config, work, parts, middle),
     }
@@ -103,4 +104,5 @@ def work_of(seen: Seen, inputs: Inputs, tokens: int) -> Work:
         probe_rows=seen.probe.tokens([inputs.video]),
         shares_tower=seen.probe.shared,
         grid=inputs.grid,
+        tower=seen.tower,
     )

@@ -6,10 +6,13 @@ frame of a tower with grids is a temporal patch, two frames of the video.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedConfig
+
+from tokenprune.runtime.tower_report import TowerLayer
 
 
 class Grid(NamedTuple):
@@ -67,13 +70,23 @@ class Tower:
 
     def encode(self, grid: Grid) -> int:
         """One frame through all layers."""
-        rows, d = grid.patches + self.cls, self.width
-        products = 4 * rows * d**2 + self.matrices * rows * d * self.ffn
-        squares = (self.layers - self.windowed) * rows**2
+        rows = grid.patches + self.cls
+        layers = [TowerLayer(rows, rows**2, rows)] * (self.layers - self.windowed)
         if self.windowed:
-            squares += self.windowed * window_pairs(grid, self.window)
+            windows = TowerLayer(rows, window_pairs(grid, self.window), rows)
+            layers += [windows] * self.windowed
+        return self.shrunk(1, grid, layers)
+
+    def shrunk(self, frames: int, grid: Grid, layers: Sequence[TowerLayer]) -> int:
+        """Frames through layers that each worked on so much of them.
+
+        What a stage inside the tower computes to find that out is in its time, and not in here.
+        """
+        d = self.width
+        products = sum(4 * layer.rows * d**2 + 2 * layer.pairs * d for layer in layers)
+        fed = sum(layer.fed for layer in layers) * self.matrices * d * self.ffn
         stem = grid.patches * self.values * d
-        return stem + self.layers * products + 2 * squares * d + self._pooling(rows)
+        return products + fed + frames * (stem + self._pooling(grid.patches + self.cls))
 
     def _pooling(self, rows: int) -> int:
         """One query over all rows, and a feed-forward network over what it read."""

@@ -21,11 +21,15 @@ from tokenprune.strategy import (
     Pipeline,
     PrefillStage,
     Strategy,
+    TowerMerger,
     TowerReader,
+    TowerReuser,
+    TowerStage,
     VisionStage,
 )
 
 STAGES = {
+    "tower": TowerStage,
     "allocate": Allocator,
     "vision": VisionStage,
     "condense": Condenser,
@@ -34,6 +38,7 @@ STAGES = {
 }  # in running order
 
 HEADINGS = {
+    "tower": "tower: fewer rows for the vision tower's layers, and a full grid behind them",
     "allocate": "allocate: where the tokens of another strategy go",
     "vision": "vision: a budget of each frame, between projector and LLM",
     "condense": "condense: as many tokens as the content gives, between projector and LLM",
@@ -143,6 +148,12 @@ def steps(pipeline: Pipeline) -> list[tuple[str, Strategy, str, str]]:
     reads.
     """
     found: list[tuple[str, Strategy, str, str]] = []
+    for stage in pipeline.of(TowerMerger):
+        when = "once per video, in every layer of the vision tower"
+        found.append(("tower", stage, when, "keys of that layer, mean over heads"))
+    for stage in pipeline.of(TowerReuser):
+        when = "once per video, before the vision tower's first layer"
+        found.append(("tower", stage, when, "pixels of every patch"))
     for stage in pipeline.of(Allocator):
         host = next(iter(pipeline.hosts), None)
         name = getattr(host, "name", "its host")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokenprune.errors import UnsupportedGenerationError
@@ -106,14 +106,6 @@ def rows_at(states: Float[Tensor, "b h s e"], row: Sequence[int]) -> Float[Tenso
         return states[:, :, row[0]]
     samples, rows = torch.tensor([[*range(len(row))], [*row]]).to(states.device, non_blocking=True)
     return states[samples, :, rows]
-
-
-def columns_at(
-    states: Float[Tensor, "b h s e"], columns: Int[Tensor, "b r"]
-) -> Float[Tensor, "b h r e"]:
-    """Some rows of every sample."""
-    index = columns.to(states.device)[:, None, :, None]
-    return states.take_along_dim(index, dim=2)
 
 
 def flat_mask(mask: Any) -> Tensor | None:

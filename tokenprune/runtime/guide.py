@@ -12,13 +12,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.adapters.borrowed import Lent, equal_towers
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime.attention import Tap, columns_at
+from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.tower import TowerReading
 
@@ -46,6 +46,21 @@ class Shown:
     shared: bool = False
 
 
+class Columns:
+    """Some columns of every sample, looked up in many layers of one shape."""
+
+    def __init__(self, columns: Int[Tensor, "b r"]) -> None:
+        self._columns = columns
+        self._index: dict[Any, Tensor] = {}  # by device and heads
+
+    def of(self, states: Float[Tensor, "b h s e"]) -> Float[Tensor, "b h r e"]:
+        samples, heads, _, width = states.shape
+        if (place := (states.device, heads, width)) not in self._index:
+            index = self._columns.to(states.device)[:, None, :, None]
+            self._index[place] = index.expand(samples, heads, -1, width)
+        return states.gather(2, self._index[place])
+
+
 class Guide:
     """A model that weighs frames: an assistant, or the model that answers itself."""
 
@@ -54,15 +69,20 @@ class Guide:
         model: VideoLLM,
         assistant: VideoLLM | None,
         taps: MutableMapping[nn.Module, Tap],
+        tower_stage: bool = False,
     ) -> None:
+        self._tower_stage = tower_stage
         self.adapter = assistant or model
         self.assists = assistant is not None
         self._model, self._taps = model, taps  # on the attention of its layers
 
     @cached_property
     def shares(self) -> bool:
-        """Whether it is an assistant whose tower equals the answering model's; compared once."""
-        if not self.assists:
+        """Whether it is an assistant whose tower makes what the answering model's does.
+
+        Compared once. A stage inside the latter's makes something else.
+        """
+        if not self.assists or self._tower_stage:
             return False
         one, other = self._model, self.adapter
         return one.tower_layers_read == other.tower_layers_read and equal_towers(
@@ -108,11 +128,11 @@ class Guide:
     ) -> QueriesAndKeys:
         """Queries at `columns` and all keys of each of `layers`; no layer beyond them runs."""
         read: dict[int, tuple[Tensor, Tensor]] = {}
-        final = max(layers)
+        final, at = max(layers), Columns(columns)
 
         def reader(layer: int) -> Tap:
             def tap(query: Tensor, key: Tensor, scale: float) -> None:
-                read[layer] = columns_at(query, columns), key
+                read[layer] = at.of(query), key
                 if layer == final:
                     raise _Enough
 

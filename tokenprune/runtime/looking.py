@@ -18,24 +18,35 @@ from tokenprune.runtime.seen import Seen, encoded
 from tokenprune.runtime.tapping import Taps
 from tokenprune.runtime.threads import Pass
 from tokenprune.runtime.tower import TowerReading, tower_tap
+from tokenprune.runtime.tower_stage import Inside
 from tokenprune.tokens import Signals
 
 
 class Looking:
     """Leaves what was seen in the readings of the thread's pass, for the prompt that comes next.
 
-    `lends`: an assistant's tower would make the same of a video.
+    `lends`: an assistant's tower would make the same of a video. `inside`: what works in the tower.
     """
 
     def __init__(
-        self, adapter: VideoLLM, signals: Signals, lends: bool, taps: Taps, now: Pass, timed: bool
+        self,
+        adapter: VideoLLM,
+        signals: Signals,
+        lends: bool,
+        taps: Taps,
+        now: Pass,
+        timed: bool,
+        inside: Inside | None = None,
     ) -> None:
+        self._inside = inside
         self._adapter, self._signals, self._lends = adapter, signals, lends
         self._taps, self._pass, self._timed = taps, now, timed
 
     def hook(self, stack: ExitStack) -> None:
         """Puts the hooks on, which closing `stack` takes off."""
         adapter = self._adapter
+        if self._inside is not None:
+            self._inside.hook(stack)
         before: list[tuple[nn.Module, Any]] = [(adapter.tower, self._before_tower)]
         if self._signals.projected:
             before.append((adapter.projector, self._before_projector))
@@ -73,8 +84,12 @@ class Looking:
         reading = TowerReading(given, self._adapter.shown(given))
         # a prompt needs at most its images' and its video's
         now.readings = [*now.readings[-1:], reading]
+        if self._inside is not None:
+            self._inside.begin(given, reading)
         if self._signals.attends:
             tap = tower_tap(self._adapter, self._signals, reading, clock)
+            if self._inside is not None:
+                tap = self._inside.around(tap)
             self._taps[self._adapter.tower_attention] = tap
 
     def _after_tower(self, module: nn.Module, args: Any, output: Any) -> None:

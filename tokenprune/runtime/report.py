@@ -18,6 +18,7 @@ from tokenprune.runtime.owed import Owing
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
 from tokenprune.runtime.stage_report import Done, ProbeReport, StageReport, joined
+from tokenprune.runtime.tower_report import TowerShare
 from tokenprune.tokens import Video
 
 PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
@@ -50,6 +51,7 @@ class SampleReport(Owing):
     # of each video that was merged at the LLM's input, the row that each of its tokens went into,
     # counted through the tokens that were left of it; -1: dropped
     members: list[Tensor] = field(default_factory=list)
+    tower: TowerShare | None = None  # under a stage inside the vision tower: what its layers did
     # per frame, cells whose token reached the last layer
     slots: list[list[int]] = field(default_factory=list)
     frame_weights: list[float] | None = None  # of an allocator
@@ -60,6 +62,8 @@ class SampleReport(Owing):
     # compiled steps run no code of ours: how many columns the cache holds by now, a tensor that
     # grows with it, and how many of them are no steps
     filled: tuple[Tensor, int] | None = field(default=None, repr=False, compare=False)
+    # of them under a decode stage: how many rows each sees, and by step whether they are others
+    held: tuple[int, Tensor] | None = field(default=None, repr=False, compare=False)
 
     @property
     def frames(self) -> int:
@@ -127,6 +131,7 @@ class SampleReport(Owing):
     @property
     def decode_changes(self) -> int:
         """Decoding steps that saw other visual rows than the step before them."""
+        self.catch_up()
         return sum(int(changed) for changed in self.changes)
 
     def end(self, steps: int) -> None:
@@ -144,7 +149,9 @@ class SampleReport(Owing):
         if self.filled is not None:
             columns, others = self.filled
             missing = int(columns) - others - len(self.steps)
-            self.steps += [self.layers[-1]] * missing
+            self.steps += [self.layers[-1] if self.held is None else self.held[0]] * missing
+            if self.held is not None:
+                self.changes = [*self.held[1][1 : len(self.steps)]]
 
     @property
     def decode_ratio(self) -> float | None:
@@ -208,7 +215,7 @@ class SampleReport(Owing):
 
     def as_dict(self) -> dict[str, Any]:
         """For `records.jsonl`: plain numbers and lists; `slots.unpack` gives the slots back."""
-        weights = {} if self.frame_weights is None else {"frame_weights": self.frame_weights}
+        more = {"frame_weights": self.frame_weights, "tower": self.tower and self.tower.as_dict()}
         return {
             "videos": [list(video) for video in self.videos],  # frames, height, width in tokens
             "beside": list(self.beside),
@@ -226,7 +233,7 @@ class SampleReport(Owing):
             "decode_changes": self.decode_changes,
             "stages": [vars(stage) for stage in self.stages],
             "slots": pack(self.slots, self.cells),
-            **weights,
+            **{name: part for name, part in more.items() if part is not None},
         }
 
 

@@ -24,6 +24,7 @@ from tokenprune.runtime.passes import Passes
 from tokenprune.runtime.recorder import Recorder
 from tokenprune.runtime.remarks import Remarks, warn
 from tokenprune.runtime.report import Report
+from tokenprune.runtime.tower_stage import check_tower
 from tokenprune.strategy import Pipeline
 
 HOW = (
@@ -73,6 +74,7 @@ def attach(
     check_layers(adapter, pipeline)
     check_positions(adapter, pipeline)
     check_memory(adapter, pipeline)
+    check_tower(adapter, pipeline)
     adapter.check_signals(pipeline.signals, str(pipeline))
     check_images(adapter, images)
     return Session(

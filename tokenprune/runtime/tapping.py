@@ -10,9 +10,11 @@ Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `t` key r
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, no_type_check
@@ -26,9 +28,22 @@ from transformers.masking_utils import AttentionMaskInterface
 from tokenprune.errors import StrategyError
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap
+from tokenprune.runtime.compiled import attending
 
 PREFIX = "tokenprune"
 NAMING = threading.Lock()  # held while a context takes its names
+Kernel = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers has it
+
+
+class Routed(ABC):
+    """A tap that also runs the model's kernel in its own way, on the same module."""
+
+    @abstractmethod
+    def __call__(self, query: Tensor, key: Tensor, scale: float) -> None: ...
+
+    @abstractmethod
+    def routed(self, kernel: Kernel) -> Kernel:
+        """What runs in place of `kernel`."""
 
 
 class Taps(MutableMapping[nn.Module, Tap]):
@@ -167,13 +182,29 @@ def tapped(configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]) -
             masks.pop(name, None)
 
 
+@contextmanager
+def own_config(module: nn.Module, config: PreTrainedConfig) -> Iterator[list[PreTrainedConfig]]:
+    """While open, an attention module that reads `config` reads a copy, for an implementation of
+    its own; yields the copy.
+
+    Nothing where the module keeps none.
+    """
+    if vars(module).get("config") is not config:
+        yield []
+        return
+    own = copy.copy(config)
+    vars(module)["config"] = own
+    try:
+        yield [own]
+    finally:
+        vars(module)["config"] = config
+
+
 def is_tapped(config: PreTrainedConfig) -> bool:
     return (config._attn_implementation or "").startswith(PREFIX)
 
 
-def _with_tap(
-    base: str, taps: Mapping[nn.Module, Tap]
-) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Kernel:
     kernel = AttentionInterface._global_mapping.get(base)
 
     @no_type_check  # compiled where a thread reads while another's step is
@@ -185,9 +216,10 @@ def _with_tap(
         attention_mask: Any = None,  # by this name, or in this place
         **kwargs: Any,
     ):
-        # compiled code has no taps: it is made once, they are of a pass
-        compiling = torch.compiler.is_compiling()
-        if not compiling and (tap := taps.get(module)) is not None:
+        # taps are of a pass; a graph is made once, and has what it reads in the cache
+        if torch.compiler.is_compiling():
+            attending(module, query, key, attention_mask, kwargs)
+        elif (tap := taps.get(module)) is not None:
             # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
             # again without them
             with torch.no_grad(), full_precision():
@@ -195,6 +227,8 @@ def _with_tap(
                     tap(queries, keys, kwargs["scaling"])
         # eager attention is not in the registry: every modeling file defines its own
         run = kernel or sys.modules[type(module).__module__].eager_attention_forward
+        if isinstance(tap, Routed):
+            run = tap.routed(run)
         return run(module, query, key, value, attention_mask, **kwargs)
 
     return attend

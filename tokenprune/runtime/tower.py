@@ -19,6 +19,7 @@ from tokenprune.runtime import attention
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.table import Array, send
+from tokenprune.runtime.tower_call import TowerCall
 from tokenprune.sequence import BESIDE, TEXT
 from tokenprune.strategy import Pipeline
 from tokenprune.tokens import Saliency, Signals, Video, VisualTokens
@@ -35,6 +36,7 @@ class TowerReading:
     keys: list[Float[Tensor, "n k"]] = field(default_factory=list)
     projected: list[Float[Tensor, "n c"]] = field(default_factory=list)  # what the projector took
     read: int = 0  # frames so far
+    inside: TowerCall | None = None  # what a stage inside the tower did
     output: Any = None  # of the tower, where an assistant's equals it and need not run
 
     @property

@@ -15,6 +15,7 @@ from tokenprune.strategy.stages import (
     DecodeStage,
     PrefillStage,
     Strategy,
+    TowerStage,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def check(pipeline: Pipeline, depth: int | None) -> None:
     if len(hiding := pipeline.of(DecodeStage)) > 1:
         which = named(hiding)
         raise StrategyError(f"{which} both hide cached rows at decode: keep one of them")
+    if len(inside := pipeline.of(TowerStage)) > 1:
+        raise StrategyError(f"{named(inside)} both work inside the tower: keep one of them")
     if pipeline.signals.grid is not None and len(pipeline.at_input) > 1:
         raise StrategyError(
             f"{pipeline} has a stage before the projector, which leaves no grid of tokens to the "

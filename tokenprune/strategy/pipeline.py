@@ -23,6 +23,7 @@ from tokenprune.strategy.stages import (
     Settled,
     Strategy,
     TowerReader,
+    TowerStage,
     VisionStage,
 )
 from tokenprune.tokens import Extent, SequenceView, Signals, VisualTokens
@@ -34,8 +35,8 @@ S = TypeVar("S")
 class Pipeline:
     """Strategies composed with `+`: a free monoid with the empty pipeline (`none`) as identity.
 
-    Stages run in a fixed order (allocate, vision, prefill by layer, decode), and within a stage as
-    written.
+    Stages run in a fixed order (tower, allocate, vision, prefill by layer, decode), and within a
+    stage as written.
     """
 
     strategies: tuple[Strategy, ...] = ()
@@ -70,6 +71,11 @@ class Pipeline:
         """The stages between projector and LLM, as written."""
         kinds = (VisionStage, Condenser)
         return tuple(strategy for strategy in self.strategies if isinstance(strategy, kinds))
+
+    @property
+    def tower_stage(self) -> TowerStage | None:
+        """What works inside the vision tower."""
+        return next(iter(self.of(TowerStage)), None)
 
     @property
     def allocator(self) -> Allocator | None:

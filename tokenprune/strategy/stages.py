@@ -99,6 +99,61 @@ class VisionStage(Placed):
         """Exactly `budget[f]` tokens of frame f, frames in order; no new slot, and none twice."""
 
 
+class TowerStage(Strategy):
+    """Base of the stages inside the vision tower: its layers compute fewer rows.
+
+    In front of the projector every patch has a row again, that of whatever stands for it, so that
+    pooling, positions and all later stages see what they always see. A pipeline has one at most; it
+    is a `TowerMerger` or a `TowerReuser`.
+    """
+
+
+class TowerMerger(TowerStage):
+    """Merges rows of each frame in every tower layer, between attention and feed-forward network.
+
+    A merged row is the mean of its members, weighted with how many patches each stands for.
+
+    Args:
+        proportional: a row counts in attention as often as it has patches (`log(size)` on the
+            logits of its key)
+    """
+
+    proportional: bool = True
+
+    @abstractmethod
+    def removed(self, layers: int, rows: int, first: int) -> tuple[int, ...]:
+        """How many rows of a frame each of `layers` merges away; a frame begins with `rows`.
+
+        The `first` of them (CLS: 0 or 1) are no patches.
+        """
+
+    @abstractmethod
+    def group(self, keys: Float[Tensor, "i n k"], remove: int, first: int) -> Int[Tensor, "i n"]:
+        """The group of every row, 0 to n - remove - 1, of which each frame has all.
+
+        `keys` are this layer's, mean over heads, in float32. The `first` rows stay first, and
+        alone.
+        """
+
+
+class TowerReuser(TowerStage):
+    """Lets patches skip all tower layers and take what the same patch of another frame became.
+
+    The patches that are left attend to all of their frame: keys and values of a patch that skips
+    are those of the patch whose result it takes, in the same layer. So a frame that skips whole has
+    exactly the other's features; of a frame that skips in part, only what its patches would have
+    seen of the change is missing.
+    """
+
+    @abstractmethod
+    def taken(self, patches: Float[Tensor, "f p v"]) -> Bool[Tensor, "f p"]:
+        """Marks the patches that take what the same patch of the frame before has.
+
+        `patches` are all values of each patch of one video, as its tower gets them. The first frame
+        takes nothing.
+        """
+
+
 class Condenser(Placed):
     """Runs in place of a vision stage where the number of tokens is the result, not the budget."""
 

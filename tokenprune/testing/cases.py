@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenprune.sequence import TEXT, SequenceView
@@ -79,6 +79,27 @@ class OfFrames:
     probe: TableProbe
     host: object
     seen: VisualTokens | SequenceView = field(repr=False)
+
+
+@dataclass(frozen=True)
+class OfKeys:
+    """A case of a tower merger: keys `[i n k]` of a layer, of which it may merge `remove` rows.
+
+    A tower of `layers`, of which a frame enters with `rows`; the `first` of them are no patches.
+    """
+
+    keys: Float[Tensor, "i n k"]
+    remove: int
+    first: int
+    layers: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class OfPatches:
+    """A case of a tower reuser: the values of each patch of a video."""
+
+    patches: Float[Tensor, "f p v"]
 
 
 @dataclass

@@ -7,14 +7,22 @@ from typing import Any
 
 from tokenprune.guards.watch import watched
 from tokenprune.strategy import Condenser, VisionStage
-from tokenprune.testing.cases import OfFrames, OfRows, OfSteps, OfTokens
+from tokenprune.testing.cases import (
+    OfFrames,
+    OfKeys,
+    OfPatches,
+    OfRows,
+    OfSteps,
+    OfTokens,
+)
 from tokenprune.testing.law import LawBrokenError, law
 
+Case = OfTokens | OfRows | OfSteps | OfFrames | OfKeys | OfPatches
 Call = tuple[str, tuple[Any, ...]]  # a method, and what it is given
 
 
 @law("no call changes its input, the instance or its class")
-def stateless(strategy: Any, case: OfTokens | OfRows | OfSteps | OfFrames) -> None:
+def stateless(strategy: Any, case: Case) -> None:
     for method, given in calls(strategy, case):
         called(strategy, method, given)
 
@@ -28,7 +36,7 @@ def called(strategy: Any, method: str, given: tuple[Any, ...]) -> Any:
     return result
 
 
-def calls(strategy: Any, case: OfTokens | OfRows | OfSteps | OfFrames) -> Iterator[Call]:
+def calls(strategy: Any, case: Case) -> Iterator[Call]:
     """The calls of a stage in one case."""
     if isinstance(case, OfTokens) and isinstance(strategy, VisionStage):
         yield "quota", (case.tokens,)
@@ -44,5 +52,10 @@ def calls(strategy: Any, case: OfTokens | OfRows | OfSteps | OfFrames) -> Iterat
         for view in case.steps:
             yield "attend", (view, state)
             state = strategy.attend(view, state)[1]
+    elif isinstance(case, OfKeys):
+        yield "removed", (case.layers, case.rows, case.first)
+        yield "group", (case.keys, case.remove, case.first)
+    elif isinstance(case, OfPatches):
+        yield "taken", (case.patches,)
     elif isinstance(case, OfFrames):
         yield "weigh", (case.probe,)

@@ -20,6 +20,8 @@ from tokenprune.strategy import (
     Pipeline,
     PrefillStage,
     Strategy,
+    TowerMerger,
+    TowerReuser,
     VisionStage,
 )
 from tokenprune.testing import toy
@@ -39,6 +41,7 @@ from tokenprune.testing.law import Finding, Law, LawBrokenError, applies, holds,
 from tokenprune.testing.prefill import DEPTHS, PREFILL, layers
 from tokenprune.testing.report import Report, together
 from tokenprune.testing.state import stateless
+from tokenprune.testing.tower import MERGE, REUSE, of_keys, of_patches
 from tokenprune.testing.vision import CONDENSE, VISION, wanted
 
 CASES = 24
@@ -124,6 +127,8 @@ def on_inputs(strategy: Any, seed: int = 0, cases: int = CASES) -> Iterator[Find
         yield tried("PrefillStage", layers, strategy, depths(strategy))
         yield from _all(PrefillStage, PREFILL, strategy, of_rows(strategy, seed, cases))
     yield from _all(DecodeStage, DECODE, strategy, of_steps(seed, cases))
+    yield from _all(TowerMerger, MERGE, strategy, of_keys(strategy, seed, cases))
+    yield from _all(TowerReuser, REUSE, strategy, of_patches(seed, cases))
     yield from _all(Allocator, ALLOCATE, strategy, of_frames(seed, cases))
     if isinstance(strategy, (VisionStage, Condenser, PrefillStage)):
         yield tried("toy layers", toy.events, strategy, of_events(strategy, seed))

@@ -1,0 +1,174 @@
+"""A `TowerMerger` at work, exactly as its paper has it, without a line of the tower rewritten.
+
+Behind a layer's attention its stock code knows one number of rows only, so merging is spread over
+four hooks: the norm in front of the feed-forward network gets merged rows, what that network
+returns is handed to every member, and their sums, which the layer makes itself, are merged again.
+Members hold the same addend, so that this is the merged row plus what was made of it.
+
+Axes: `i` frames, `n` rows of one before a layer, `m` behind it, `r` rows of the grid, `d` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from tokenprune.adapters.vision import TowerBlock
+from tokenprune.guards import tower
+from tokenprune.runtime.attention import Tap
+from tokenprune.runtime.hooks import Hook
+from tokenprune.runtime.tower_call import TowerCall
+from tokenprune.runtime.tower_report import TowerLayer
+from tokenprune.strategy import TowerMerger
+
+Current = Callable[[], Any]  # the call under way in this thread, None outside
+
+
+class Merging(TowerCall):
+    """One call: groups and sizes of all frames, layer by layer."""
+
+    def __init__(
+        self, stage: TowerMerger, blocks: Sequence[TowerBlock], frames: int, rows: int, first: int
+    ) -> None:
+        super().__init__(blocks, rows)
+        self._stage, self._blocks, self._frames, self._first = stage, blocks, frames, first
+        self._removed = tower.removed(stage, len(blocks), rows, first)
+        # rows of a frame before each layer, and behind the last
+        self._left = [*accumulate(self._removed, lambda left, gone: left - gone, initial=rows)]
+        self.merge: Merge | None = None  # what the layer under way does to its rows
+        self._sizes: Float[Tensor, "i n"] | None = None  # None: all 1
+        # of every row of the grid, the one of its frame that stands for it, in each hidden state
+        self._standing: list[Int[Tensor, "i r"] | None] = [None]
+
+    @staticmethod
+    def hooks(blocks: Sequence[TowerBlock], current: Current) -> list[RemovableHandle]:
+        """Hooks that leave a call alone which is none of this stage's."""
+        placed: list[RemovableHandle] = []
+        for number, block in enumerate(blocks):
+            weigh, merge = partial(_weigh, current), partial(_merged_input, current)
+            spread, end = partial(_spread_output, current), partial(_end, current, number)
+            placed += [
+                block.attention.register_forward_pre_hook(Hook(weigh), with_kwargs=True),
+                block.norm.register_forward_pre_hook(Hook(merge)),
+                block.mlp.register_forward_hook(Hook(spread)),
+                # hidden states are recorded by a hook, too, which has to see merged ones
+                block.layer.register_forward_hook(Hook(end), prepend=True),
+            ]
+        return placed
+
+    def taps(self) -> dict[nn.Module, Tap]:
+        pairs = enumerate(zip(self._blocks, self._removed, strict=True))
+        return {
+            block.attention: partial(self._read, number) for number, (block, gone) in pairs if gone
+        }
+
+    def around(self, number: int, tap: Tap) -> Tap:
+        own = self.taps().get(self._blocks[number].attention)
+
+        def both(query: Tensor, key: Tensor, scale: float) -> None:
+            if own is not None:
+                own(query, key, scale)
+            tap(query, key, scale)
+
+        return both
+
+    def worked(self, frames: slice) -> list[TowerLayer]:
+        number = len(range(*frames.indices(self._frames)))
+        return [
+            TowerLayer(number * before, number * before**2, number * behind)
+            for before, behind in pairwise(self._left)
+        ]
+
+    def place(self, number: int) -> Int[Tensor, "f r"] | None:
+        if (standing := self._standing[number]) is None:
+            return None
+        rows = self._left[number]
+        first = torch.arange(len(standing), device=standing.device).unsqueeze(1) * rows
+        return standing + first
+
+    def _read(self, number: int, query: Tensor, key: Tensor, scale: float) -> None:
+        """Groups the rows of a layer, from its own keys."""
+        metric = key.float().mean(1)
+        group = tower.group(self._stage, metric, self._removed[number], self._first)
+        self.merge = Merge(group, self._sizes, self._left[number + 1])
+
+    @property
+    def mask(self) -> Float[Tensor, "i 1 1 n"] | None:
+        """What attention adds to the logits of each key."""
+        if self._sizes is None or not self._stage.proportional:
+            return None
+        return self._sizes.log()[:, None, None]
+
+    def end(self) -> None:
+        """A layer has ended."""
+        before, merge, self.merge = self._standing[-1], self.merge, None
+        if merge is not None:
+            self._sizes = merge.sizes
+            group = merge.group
+            before = group if before is None else group.gather(1, before)
+        self._standing.append(before)
+
+
+class Merge:
+    """Rows of some frames into fewer: weighted means of their groups."""
+
+    def __init__(
+        self, group: Int[Tensor, "i n"], sizes: Float[Tensor, "i n"] | None, rows: int
+    ) -> None:
+        self.group, self.rows = group, rows
+        sizes = torch.ones_like(group, dtype=torch.float32) if sizes is None else sizes
+        first = torch.arange(len(group), device=group.device).unsqueeze(1) * rows
+        self._flat = (group + first).flatten()
+        sums = sizes.new_zeros(len(group) * rows).index_add_(0, self._flat, sizes.flatten())
+        self.sizes = sums.unflatten(0, (len(group), rows))
+        # each member's part of the mean: exactly 1 where a row stays alone
+        self._weight = sizes.flatten() / sums.index_select(0, self._flat)
+
+    def mean(self, states: Float[Tensor, "i n d"]) -> Float[Tensor, "i m d"]:
+        rows = states.flatten(0, 1)
+        weighed = rows * self._weight.to(rows.dtype).unsqueeze(-1)
+        sums = rows.new_zeros(len(self.group) * self.rows, rows.shape[-1])
+        return sums.index_add(0, self._flat, weighed).unflatten(0, (len(states), self.rows))
+
+    def spread(self, states: Float[Tensor, "i m d"]) -> Float[Tensor, "i n d"]:
+        return states.flatten(0, 1).index_select(0, self._flat).unflatten(0, self.group.shape)
+
+
+def _weigh(current: Current, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    call = current()
+    if call is None or (mask := call.mask) is None:
+        return None
+    states = next(iter((*args, *kwargs.values())))
+    return args, {**kwargs, "attention_mask": mask.to(states.device, states.dtype)}
+
+
+def _merged_input(current: Current, module: nn.Module, args: Any) -> Any:
+    call = current()
+    if call is None or call.merge is None:
+        return None
+    return (call.merge.mean(args[0]), *args[1:])
+
+
+def _spread_output(current: Current, module: nn.Module, args: Any, output: Tensor) -> Any:
+    call = current()
+    return None if call is None or call.merge is None else call.merge.spread(output)
+
+
+def _end(current: Current, number: int, module: nn.Module, args: Any, output: Any) -> Any:
+    call = current()
+    if call is None:
+        return None
+    merge = call.merge
+    call.end()
+    if merge is None:
+        return None
+    if isinstance(output, tuple):  # a layer of older releases
+        return (merge.mean(output[0]), *output[1:])
+    return merge.mean(output)

@@ -1,0 +1,120 @@
+"""ToMe behind the tower: a frame's tokens are merged pairwise until its budget is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tokenprune import bipartite, hosted, ops, ragged
+from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
+from tokenprune.tokens import Signals, VisualTokens
+
+
+class Round(NamedTuple):
+    """Rows of every frame before a round and behind it, as numbers of the host."""
+
+    before: list[int]
+    behind: list[int]
+
+
+def rounds(counts: list[int], budget: list[int]) -> list[Round]:
+    """A round merges half of a frame's rows at most, and the last one what is left to merge.
+
+    Down to one row of a frame; a budget of none drops that, too.
+    """
+    found: list[Round] = []
+    goal = [max(1, most) for most in budget]
+    while any(now > end for now, end in zip(counts, goal, strict=True)):
+        pairs = zip(counts, goal, strict=True)
+        behind = [max(now - now // 2, min(now, end)) for now, end in pairs]
+        found.append(Round(counts, behind))
+        counts = behind
+    return found
+
+
+def merged(
+    keys: Float[Tensor, "f m k"], plan: list[Round]
+) -> tuple[Int[Tensor, "f m"], Int[Tensor, "f m"]]:
+    """Of every row of a frame the group it ends in, and of every group the row whose place it has.
+
+    Keys are merged like features, weighted with how many rows each stands for.
+    """
+    device, (frames, width) = keys.device, keys.shape[:2]
+    group = place = torch.arange(width, device=device).expand(frames, width)
+    sizes = torch.ones(frames, width, device=device)
+    for before, behind in plan:
+        joins, owner = bipartite.match_some(
+            keys, hosted.sent(before, device), hosted.sent(behind, device)
+        )
+        group, place = joins.gather(1, group), place.gather(1, owner)
+        flat = (joins + torch.arange(frames, device=device).unsqueeze(1) * width).flatten()
+        sums = sizes.new_zeros(frames * width).index_add_(0, flat, sizes.flatten())
+        share = sizes.flatten() / sums.index_select(0, flat)
+        weighed = keys.flatten(0, 1) * share.unsqueeze(1)
+        keys = torch.zeros_like(weighed).index_add_(0, flat, weighed).view_as(keys)
+        sizes = sums.view_as(sizes)
+    return group, place
+
+
+def means(
+    features: Float[Tensor, "n d"], members: Int[Tensor, "n"], number: int
+) -> Float[Tensor, "q d"]:
+    """The mean of each row's members, in float32; -1 is a member of none."""
+    into = torch.where(members < 0, number, members)
+    sizes = features.new_zeros(number + 1, dtype=torch.float32)
+    sizes = sizes.index_add(0, into, torch.ones_like(into, dtype=torch.float32))
+    sums = features.new_zeros(number + 1, features.shape[1], dtype=torch.float32)
+    sums = sums.index_add(0, into, features.float())
+    return (sums / sizes.clamp(min=1).unsqueeze(1))[:number]
+
+
+@dataclass(frozen=True)
+class ToMeVision(VisionStage, TowerReader, Adjustable, name="tome_vision"):
+    """Token Merging: Your ViT But Faster (Bolya et al., ICLR 2023), https://arxiv.org/abs/2210.09461
+
+    What video papers compare with as "ToMe", in our reading: the paper's matching on the tokens of
+    a frame behind the tower, by the cosine of the tower's keys, again and again until the budget is
+    reached. Papers differ in where they put it, some inside the language model. A token is the mean
+    of its members and has the cell of the one that the others joined. The paper's own form, which
+    makes the tower faster instead, is `tome`.
+
+    Args:
+        keep: fraction of each frame's tokens kept, 0 to 1
+    """
+
+    keep: float = 0.25
+    merges: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        ops.fraction("tome_vision.keep", self.keep)
+
+    def signals(self) -> Signals:
+        return Signals(keys="head_mean")
+
+    def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
+        return ops.count(tokens.available, self.keep)
+
+    def retaining(self, ratio: float, extent: Extent) -> ToMeVision:
+        return replace(self, keep=ratio)
+
+    def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
+        counts, left = tokens.counts, hosted.total(budget)
+        if left == len(tokens):
+            return tokens
+        keys, _ = ragged.by_frame(self.recorded(tokens, "keys").float(), counts)
+        plan = rounds([*hosted.numbers(counts)], [*hosted.numbers(budget)])
+        group, place = merged(keys, plan)
+        # kept rows in the order of their places; frames without a budget keep none
+        alive, column = ragged.real(budget, keys.shape[1]), ragged.starts(budget).unsqueeze(1)
+        order = torch.where(alive, place, len(tokens)).argsort(dim=1, stable=True)
+        number = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        rank = torch.empty_like(order).scatter_(1, order, number)
+        members = torch.where(alive, rank + column, -1).gather(1, group)
+        members = ragged.by_row(members, counts)
+        first = ragged.starts(counts).unsqueeze(1)
+        kept = tokens[ragged.by_row(place.gather(1, order) + first, budget)]
+        return kept.with_features(means(tokens.features, members, left), members)
