@@ -4,9 +4,9 @@
 
 The ratios that have a bar, beside the last committed ones: `tokenprune bench` at
 LLaVA-OneVision-0.5B's size on the CPU (four made-up frames, DyCoke choosing anew at every step; one
-frame through the tower), operators against naive loops and the memory, and start-up. DyToK's probe,
-lengths and batches are in `make efficiency`. It informs: a busy machine moves the figures, so it is
-no test. `--save` writes `benchmarks/baseline.json`, of a clean checkout only.
+frame through the tower), decoding steps beside the stock model's on a model bound by Python,
+operators against naive loops and the memory, and start-up. DyToK's probe, lengths and batches are
+in `make efficiency`. It informs: a busy machine moves the figures, so it is no test. `--save` writes `benchmarks/baseline.json`, of a clean checkout only.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import where
 from rich.console import Console
 from rich.table import Table
 
+from tokenprune.bench import steps
 from tokenprune.bench.config import parse_bench
 from tokenprune.bench.run import bench
 from tokenprune.results.record import environment
@@ -69,6 +70,8 @@ def measured() -> dict[str, Figure]:
     found = {f"{name}, ms": figure for name, figure in found.items()}
     for name, ratio in operators.ratios(rounds=2).items():
         found[f"{name}: times faster"] = Figure(ratio, operators.CLAIMS.get(name), least=True)
+    for name, ratio in steps.over_full().items():
+        found[f"decoding, {name}: over full"] = Figure(ratio, steps.BARS[name].over_full)
     for words in BENCHES:
         found |= benched(words)
     return found

@@ -175,7 +175,18 @@ def shares_part() -> str:
     return shares_markdown("shape:llava-onevision-7b", frames, batches, torch.bfloat16)
 
 
+def overheads_part() -> str:
+    """What each strategy dispatches and reads in one prefill."""
+    from tokenprune.bench.toy import COMPARABLE, overheads_markdown
+
+    if COMPARABLE:
+        return overheads_markdown()
+    page = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    return page.partition("<!-- overheads -->\n")[2].partition("\n<!-- /overheads -->")[0]
+
+
 PARTS = {
+    "overheads": overheads_part,
     "names": names_part,
     "strategies": strategies_part,
     "columns": columns_part,

@@ -148,6 +148,55 @@ def test_beams(model):
     assert torch.equal(found.sequences, expected)
 
 
+HIDING = {"dycoke.layer": 2}
+
+
+@pytest.mark.parametrize("asks", [((4, 5),), RAGGED])
+def test_a_decode_stage_shows_as_many_rows_in_every_step(model, asks):
+    """Its choice is one operation of the graph; layers from its own up hand on what it shows."""
+    options, long = {**HIDING, "dycoke.prune": 0.5}, {"max_new_tokens": 9}
+    with attach(model, build("dycoke", options)) as session:
+        expected = model.generate(**prompt(4, asks), **{**GREEDY, **long})
+        assert torch.equal(model.generate(**prompt(4, asks), **{**STATIC, **long}), expected)
+        made = model.generate(**prompt(4, asks), **{**compiled(), **long})
+    assert torch.equal(made.sequences, expected)
+    assert graphs() == 1
+    dynamic, _, fixed = session.reports
+    for sample in range(len(asks)):
+        assert dynamic[sample].as_dict() == fixed[sample].as_dict()
+        assert dynamic[sample].decode_changes > 0
+    cache: Any = filled_cache(made)
+    lengths = [layer.slots for layer in cache.layers]
+    rows = fixed[0].layers[0] - fixed[0].decode[0]
+    assert lengths[2] <= lengths[1] - rows + 2 and lengths[2:] == [lengths[2]] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dycoke.follow": "released"}, "does not show as many rows in every step"),
+        ({"dycoke.offload": True}, "if nothing is offloaded"),
+    ],
+)
+def test_a_decode_stage_that_cannot(model, options, message):
+    frames = 6 if "dycoke.follow" in options else 4
+    with (
+        pytest.raises(UnsupportedGenerationError, match=message),
+        attach(model, build("dycoke", {**HIDING, **options})),
+    ):
+        model.generate(**prompt(frames), **STATIC)
+
+
+def test_a_further_turn_behind_a_decode_stage_is_refused(model):
+    inputs = prompt(4)
+    with (
+        pytest.raises(UnsupportedGenerationError, match="a further turn sees what a decode stage"),
+        attach(model, build("dycoke", HIDING)),
+    ):
+        first = model.generate(**inputs, **compiled(), max_cache_len=99)
+        turn(model, first.sequences, inputs, filling(filled_cache(first), model))
+
+
 # a caller's own cache
 
 

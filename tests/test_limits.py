@@ -163,7 +163,7 @@ def test_floors_by_hand() -> None:
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("limits")
     llava_onevision().config.save_pretrained(folder / "shape")
-    words = ["strategy=dycoke,uniform+fastv+dycoke", f"model=shape:{folder / 'shape'}", "repeats=1"]
+    words = ["strategy=dycoke,tome+fastv+dycoke", f"model=shape:{folder / 'shape'}", "repeats=1"]
     sizes = [f"frames={FRAMES}", f"text={TEXT}", "new_tokens=3", f"out={folder / 'out'}"]
     assert main(["bench", *words, *sizes]) == 0
     return json.loads((folder / "out" / "bench.json").read_text())

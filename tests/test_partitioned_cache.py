@@ -19,7 +19,6 @@ from torch import Tensor
 from tokenprune import attach, build
 from tokenprune.adapters import VideoLLM
 from tokenprune.compat import caching, filled_cache
-from tokenprune.runtime.layout import visible_mask
 from tokenprune.runtime.partitioned_cache import ROOM, Partition, PartitionedLayer, reveal
 from tokenprune.strategies.dycoke import DyCoke
 from tokenprune.strategy import DecodeStage, Pipeline
@@ -60,7 +59,7 @@ def by_mask(monkeypatch):
     def switch() -> None:
         def show(self: Partition, layers: Any, visible: Tensor, gaps: bool = False) -> Any:
             self.step(visible, gaps)  # says what has changed
-            return visible_mask(visible)
+            return None if visible.all() else visible
 
         monkeypatch.setattr(Partition, "show", show)
         monkeypatch.setattr(VideoLLM, "spares_mask", lambda _: False)
@@ -323,6 +322,7 @@ def test_only_what_changes_is_swapped(seed: int, length: int, number: int) -> No
         came = int((second & ~first).sum())
         assert swap.moves.shape == (3, 2 * came)
         assert int((swap.order != before).sum()) == 2 * came
+    assert partition._visible is not None
     again, _ = partition.step(torch.cat([partition._visible, own, own], 1))
     assert again is None
 
@@ -336,7 +336,8 @@ def test_no_storage_is_made_between_growths() -> None:
         set(),
         torch.Generator().manual_seed(0),
     )
-    before, partition = addresses(plain), Partition()
+    before: list[int] = []
+    partition = Partition()
     for step in range(6 * ROOM):
         if step % 5 == 0:
             visible[:, 5:40] = torch.rand(35, generator=generator) < 0.5
@@ -345,6 +346,7 @@ def test_no_storage_is_made_between_growths() -> None:
         layer.update(*rows(2, 50 + step, 1))
         plain.update(*rows(2, 50 + step, 1))
         places.add((*addresses(layer), layer._store.rows))
+        before = before or addresses(plain)
         if step < ROOM:
             assert addresses(plain) == before
     # room for 128, 256 and 512 rows behind those that were there

@@ -34,7 +34,7 @@ def model():
     ("spec", "kwargs", "message"),
     [
         ("dycoke", {"num_beams": 2}, "beam search cannot be combined with a decode stage"),
-        ("dycoke", {"cache_implementation": "static"}, "default dynamic cache"),
+        ("dycoke+fastv", {"cache_implementation": "static"}, "default dynamic cache"),
         ("random", {"prefill_chunk_size": 8}, "chunked prefill"),
         ("random", {"prompt_lookup_num_tokens": 2}, "rewind the cache"),
     ],

@@ -176,16 +176,15 @@ class SequenceView:
 
         `keep_top` need not look again where this very quota becomes the budget.
         """
-        rows = self.rows
-        top = ops.keep_top(scores.index_select(0, rows), number)
-        kept = (self.frame == TEXT).scatter(0, rows, top)
-        return hosted.note_choice(self.tally(top, number), self, (scores, kept))
+        best = ops.ranking(scores.index_select(0, self.rows))[:number]
+        rows = self.rows.index_select(0, best)
+        kept = (self.frame == TEXT).index_fill(0, rows, True)
+        return hosted.note_choice(self.tally(rows), self, (scores, kept))
 
-    def tally(self, kept: Bool[Tensor, "v"], number: int) -> Int[Tensor, "f"]:
-        """How many of each frame are among the visual rows that are `kept`, which are `number`."""
-        quota = self.frame.new_zeros(self.frames)
-        quota = quota.scatter_add(0, self.frame.index_select(0, self.rows), kept.long())
-        return hosted.note_total(quota, number)
+    def tally(self, rows: Int[Tensor, "m"]) -> Int[Tensor, "f"]:
+        """How many of each frame are among visual `rows`."""
+        empty, frame = self.frame.new_zeros(self.frames), self.frame.index_select(0, rows)
+        return hosted.note_total(empty.scatter_add(0, frame, torch.ones_like(rows)), len(rows))
 
     def keep_top(self, scores: Float[Tensor, "s"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         """Marks all text and, of frame f, the `budget[f]` visual rows with the largest scores."""

@@ -14,6 +14,7 @@ from tokenprune.results.statistics import Estimate
 # Okabe and Ito's colours, which stay apart for colour-blind readers
 _COLOURS = {"self": "#0072B2", "nano": "#D55E00"}
 _FILLED = 1  # the pool whose marks are
+_TICKS = (0.3, 1, 3, 10, 30, 100)
 _LINES = {NONE: "-", HOST: "--", RANDOM: ":"}
 
 
@@ -34,6 +35,7 @@ def draw(findings: Findings, file: Path) -> None:
     scores.set_ylabel(f"score at {100 * findings.keep:.0f} % of the tokens, %")
     for axis in (ranks, scores):
         axis.set_xscale("log")
+        axis.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         axis.set_xlabel("operations of the probe, % of the full prefill")
         axis.grid(alpha=0.25, linewidth=0.5)
         axis.spines[["top", "right"]].set_visible(False)

@@ -40,7 +40,8 @@ def _computes(tower: PreTrainedModel) -> dict[str, Any]:
 def _same(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype or one.is_meta or other.is_meta:
         return False
-    if one.data_ptr() == other.data_ptr() and one.stride() == other.stride():
+    # tensors that stand for others, as quantised ones do, have no memory of their own
+    if 0 != one.data_ptr() == other.data_ptr() and one.stride() == other.stride():
         return True
     return torch.equal(one, other.to(one.device))
 

@@ -24,6 +24,8 @@ VIDEO, IMAGE, PAD, WORDS = 5, 6, 0, 64
 SIDE, PATCH = 64, 8
 CELLS = (SIDE // PATCH // 2) ** 2  # of a frame, pooled
 TEXT = (6, 7)  # words before and behind the video
+# older versions of torch take operations apart into more of them
+COMPARABLE = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
 # vision stages whose quotas follow from options and shapes alone
 FIXED = frozenset(["cdpruner", "dycoke", "random", "uniform", "visionzip", "vispruner"])
 

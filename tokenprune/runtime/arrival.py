@@ -22,7 +22,8 @@ from tokenprune.runtime.cache import CompressedLayer, compressed_cache
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.compress import Weights, compress
 from tokenprune.runtime.entering import entering, kept_blocks
-from tokenprune.runtime.fixed_cache import fixed_layers
+from tokenprune.runtime.fixed_cache import FixedLayer, fixed_layers
+from tokenprune.runtime.fixed_hiding import HeldLayer
 from tokenprune.runtime.guide import Shown
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.media import VideoPrompt
@@ -33,13 +34,11 @@ from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.report import Report, SampleReport
 from tokenprune.runtime.seen import Seen
 from tokenprune.runtime.tower import Sight, TowerReading, matching
-from tokenprune.strategy import DecodeStage
+from tokenprune.strategy import Pipeline, PrefillStage
 from tokenprune.tokens import TEXT
 
 
-def cache_to_fill(
-    adapter: VideoLLM, given: dict[str, Any], stage: DecodeStage | None
-) -> Cache | None:
+def cache_to_fill(adapter: VideoLLM, given: dict[str, Any], pipeline: Pipeline) -> Cache | None:
     """The cache that a prompt fills: the caller's own, or a new one. None if nothing is cached."""
     use_cache, cache = given.get("use_cache"), compat.given_cache(given)
     if use_cache is None:
@@ -47,10 +46,12 @@ def cache_to_fill(
     wanted = cache is not None or use_cache
     if not wanted or compat.checkpoints(adapter.layers[0]):
         return None
+    stage, columns = pipeline.decode_stage, given["inputs_embeds"].shape[1]
     layer = CompressedLayer if stage is None else partial(PartitionedLayer, stage.offload)
     windows = [adapter.window(number) for number in range(adapter.depth)]
-    columns = given["inputs_embeds"].shape[1]
-    fixed = partial(fixed_layers, sent=columns) if stage is None else None
+    fixed = partial(fixed_layers, sent=columns, layer=HeldLayer if stage else FixedLayer)
+    if stage is not None and (stage.offload or pipeline.of(PrefillStage)):
+        fixed = None
     return compressed_cache(cache, adapter.depth, layer, windows, fixed)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokenprune.errors import UnsupportedGenerationError
@@ -35,7 +35,8 @@ def last_row(
 
     Equals that row of the causally masked softmax when the query is the last one.
     """
-    grouped = query.float().unflatten(1, (key.shape[1], -1)).flatten(0, 1)
+    together = query.shape[1] // key.shape[1]  # query heads that share a key head
+    grouped = query.float().reshape(-1, together, query.shape[-1])
     scores = torch.bmm(grouped, key.float().flatten(0, 1).mT).mul_(scale)
     scores = scores.unflatten(0, key.shape[:2])
     if valid is not None:
@@ -105,14 +106,6 @@ def rows_at(states: Float[Tensor, "b h s e"], row: Sequence[int]) -> Float[Tenso
         return states[:, :, row[0]]
     samples, rows = torch.tensor([[*range(len(row))], [*row]]).to(states.device, non_blocking=True)
     return states[samples, :, rows]
-
-
-def columns_at(
-    states: Float[Tensor, "b h s e"], columns: Int[Tensor, "b r"]
-) -> Float[Tensor, "b h r e"]:
-    """Some rows of every sample."""
-    index = columns.to(states.device)[:, None, :, None]
-    return states.take_along_dim(index, dim=2)
 
 
 def flat_mask(mask: Any) -> Tensor | None:

@@ -208,9 +208,9 @@ def _unfit_static(cache: Cache, windows: bool, fixed: bool) -> str | None:
         )
     if not fixed:
         return (
-            "a decode stage shows other rows of a cache from step to step, a static one shows all "
-            "of them: leave cache_implementation out (the default dynamic cache), or turn the "
-            "stage off"
+            "a static cache holds what a decode stage shows if nothing is offloaded and no prefill "
+            "stage drops rows beside it: leave cache_implementation out (the default dynamic "
+            "cache), or turn one of them off"
         )
     if not all(type(layer) is StaticLayer or isinstance(layer, Guarded) for layer in cache.layers):
         kinds = sorted({type(layer).__name__ for layer in cache.layers})

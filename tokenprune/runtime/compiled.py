@@ -21,6 +21,7 @@ from torch import Tensor
 from tokenprune import compat
 from tokenprune.runtime.fixed_cache import FixedLayer
 
+HELD = "tokenprune_held"  # the argument by which layers get what a decode stage holds
 Arguments = tuple[Any, dict[str, Any]]  # of a module, as they were given
 Rotation = Callable[[int, Tensor, Tensor], tuple[Tensor, ...]]  # layer, hidden states, positions
 
@@ -36,6 +37,8 @@ def entering(module: Any, args: Any, kwargs: dict[str, Any]) -> Arguments | None
     changed: dict[str, Any] = {}
     if first.real is not None:
         changed["attention_mask"] = _seen(kwargs["attention_mask"], first)
+    if (held := _held(cache)) is not None:
+        changed[HELD] = held
     if first.shift is not None:
         positions = kwargs.get("position_ids")
         if positions is None:
@@ -53,6 +56,8 @@ def layer(
     cache = _cache(kwargs)
     if cache is None or not isinstance(own := cache.layers[number], FixedLayer) or not own.above:
         return None
+    if (held := kwargs.get(HELD)) is not None and held.layer == number:
+        held.choose()
     changed: dict[str, Any] = {"attention_mask": _seen(kwargs["attention_mask"], own)}
     if own.shift is not None:  # counted anew inside the model
         positions = kwargs["position_ids"] - own.shift
@@ -60,6 +65,20 @@ def layer(
         changed["position_ids"] = positions
         changed["position_embeddings"] = rotation(number, hidden, positions)
     return args, {**kwargs, **changed}
+
+
+@no_type_check
+def attending(module: Any, query: Any, key: Any, mask: Any, kwargs: dict[str, Any]) -> None:
+    """In the layer below a decode stage's its attention is taken down."""
+    held = kwargs.pop(HELD, None)
+    if held is not None and module.layer_idx == held.layer - 1:
+        held.note(query, key, kwargs["scaling"], mask)
+
+
+@no_type_check
+def _held(cache: Any) -> Any:
+    """What a decode stage holds of the prompt in a cache, the same in all of its layers."""
+    return None if cache is None else getattr(cache.layers[-1], "held", None)
 
 
 @no_type_check
@@ -72,7 +91,7 @@ def _seen(mask: Any, own: FixedLayer) -> Any:
     """The mask of a layer, of that of a layer below with more slots in front."""
     if isinstance(mask, dict):  # by kind of layer
         return {kind: _seen(one, own) for kind, one in mask.items()}
-    mask = mask[..., -own.max_cache_len :]
+    mask = mask[..., -own.slots :]
     if own.real is None:
         return mask
     real = own.real[:, None, None]

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from tokenprune.adapters import VideoLLM
+from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.precision import full_precision
-from tokenprune.runtime import fixed_cache
+from tokenprune.runtime import compiled, fixed_cache
 from tokenprune.runtime.attention import Tap, flat_mask, last_row
 from tokenprune.runtime.choosing import Choice
 from tokenprune.runtime.partitioned_cache import Partition, reveal
@@ -212,6 +214,46 @@ class HidingStep(Turn):
         return self.prompt.visible(self._shown, number)
 
 
+class HeldStep(DecodeStep):
+    """One generated token per sample on a static cache, of which a decode stage shows a part."""
+
+    def __init__(
+        self, adapter: VideoLLM, prompt: PromptState, cache: Cache, columns: int = 1
+    ) -> None:
+        super().__init__(adapter, prompt, cache)
+        if columns > 1:
+            raise UnsupportedGenerationError(
+                "a further turn sees what a decode stage has hidden, which a static cache keeps "
+                "out of its order: use the default dynamic cache, or turn the stage off"
+            )
+        prompt.extend(columns, None)
+        self._layers: Any = cache.layers
+        self._held = self._layers[-1].held
+        self.acting = range(self._held.layer, adapter.depth)
+
+    def taps(self) -> dict[nn.Module, Tap]:
+        """One that takes down the new token's attention in the layer below the stage's."""
+        below = self._held.layer - 1
+
+        def tap(query: Tensor, key: Tensor, scale: float) -> None:
+            own = self._layers[below]
+            seen = torch.arange(key.shape[2], device=key.device) < own.cumulative_length
+            seen = seen.expand(len(key), -1) if own.real is None else seen & own.real
+            self._held.note(query, key, scale, seen[:, None, None])
+
+        return {self._adapter.attention(below): tap}
+
+    def enter_layer(self, layer: int, given: dict[str, Any]) -> LayerArguments | None:
+        given = {**given, compiled.HELD: self._held}
+        changed = compiled.layer(layer, self._adapter.rotation, None, (), given)
+        assert changed is not None
+        given = {key: value for key, value in changed[1].items() if key != compiled.HELD}
+        return (given.pop("hidden_states"),), given
+
+    def finish(self) -> None:
+        """Nothing: reports count by the cache."""
+
+
 def resume(
     given: dict[str, Any],
     adapter: VideoLLM,
@@ -228,6 +270,8 @@ def resume(
     if prompt.fixed:
         fixed_cache.catch_up(cache, prompt, columns)
         spared = False  # some slots are empty
+        if getattr(cache.layers[-1], "held", None) is not None:
+            return HeldStep(adapter, prompt, cache, columns)
     prompt.extend(columns, flat_mask(given.get("attention_mask")))
     if columns > 1:
         reveal(cache.layers)

@@ -92,6 +92,11 @@ class FixedLayer(Guarded, StaticLayer):
         self._fill(key_states, value_states)
         return key_states, value_states
 
+    @property
+    def slots(self) -> int:
+        """How many attention gets."""
+        return self.max_cache_len
+
     def keep(self, columns: Int[Tensor, "b m"]) -> None:
         """Forgets all rows but `columns`, before any has come after the prompt."""
         assert self.keys is not None and self.values is not None
@@ -120,7 +125,7 @@ class FixedLayer(Guarded, StaticLayer):
         super().reset()
 
 
-def fixed_layers(cache: Cache, sent: int) -> list[Any]:
+def fixed_layers(cache: Cache, sent: int, layer: type[FixedLayer] = FixedLayer) -> list[Any]:
     """Layers for a prompt of `sent` columns, in place of a caller's empty static ones."""
     lengths = [layer.get_max_length() for layer in cache.layers]
     if min(lengths) < sent:
@@ -129,24 +134,25 @@ def fixed_layers(cache: Cache, sent: int) -> list[Any]:
             "compression: make max_cache_len at least that many and the new tokens, what is not "
             "needed is not allocated"
         )
-    return [FixedLayer(length, sent) for length in lengths]
+    return [layer(length, sent) for length in lengths]
 
 
 def settle(layers: Sequence[Any], prompt: PromptState) -> None:
     """After a prompt: masks and positions that its compiled steps will need, one per layout."""
-    made: dict[tuple[int, torch.device], tuple[Tensor | None, Tensor | None]] = {}
+    made: dict[tuple[int, bool, torch.device], tuple[Tensor | None, Tensor | None]] = {}
     for number, layer in enumerate(layers):
         if not isinstance(layer, FixedLayer):
             continue
         layout, device = prompt.at(number), layer.device
-        if (layout, device) not in made:
+        key = (layout, number == 0, device)
+        if key not in made:
             real = prompt.mask(layout)
             if real is not None:
                 real = pad(real, (0, layer.max_cache_len - layer.rows), value=True)
             shift = prompt.lag(layout) if number else prompt.shift
             lag = None if shift is None else shift.on(device).long()
-            made[layout, device] = _fixed(real, device), _fixed(lag, device)
-        real, shift = made[layout, device]
+            made[key] = _fixed(real, device), _fixed(lag, device)
+        real, shift = made[key]
         layer.settle(prompt.gone(layout), layout > 0, real, shift)
 
 
@@ -161,7 +167,9 @@ def count(cache: Cache | None, prompt: PromptState) -> None:
 def _counting(cache: Cache) -> StaticLayer | None:
     """A static layer that counts what comes in; one with a sliding window does it otherwise."""
     plain = (layer for layer in cache.layers if isinstance(layer, StaticLayer))
-    return next((layer for layer in plain if type(layer) in (StaticLayer, FixedLayer)), None)
+    return next(
+        (one for one in plain if type(one) is StaticLayer or isinstance(one, FixedLayer)), None
+    )
 
 
 def end(cache: Cache) -> None:

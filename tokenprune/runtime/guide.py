@@ -12,13 +12,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.adapters.borrowed import Lent, equal_towers
 from tokenprune.errors import UnsupportedGenerationError
-from tokenprune.runtime.attention import Tap, columns_at
+from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.layout import Layout
 from tokenprune.runtime.tower import TowerReading
 
@@ -44,6 +44,21 @@ class Shown:
     given: dict[str, Any]
     blocks: Int[Tensor, "b s"] | None
     shared: bool = False
+
+
+class Columns:
+    """Some columns of every sample, looked up in many layers of one shape."""
+
+    def __init__(self, columns: Int[Tensor, "b r"]) -> None:
+        self._columns = columns
+        self._index: dict[Any, Tensor] = {}  # by device and heads
+
+    def of(self, states: Float[Tensor, "b h s e"]) -> Float[Tensor, "b h r e"]:
+        samples, heads, _, width = states.shape
+        if (place := (states.device, heads, width)) not in self._index:
+            index = self._columns.to(states.device)[:, None, :, None]
+            self._index[place] = index.expand(samples, heads, -1, width)
+        return states.gather(2, self._index[place])
 
 
 class Guide:
@@ -113,11 +128,11 @@ class Guide:
     ) -> QueriesAndKeys:
         """Queries at `columns` and all keys of each of `layers`; no layer beyond them runs."""
         read: dict[int, tuple[Tensor, Tensor]] = {}
-        final = max(layers)
+        final, at = max(layers), Columns(columns)
 
         def reader(layer: int) -> Tap:
             def tap(query: Tensor, key: Tensor, scale: float) -> None:
-                read[layer] = columns_at(query, columns), key
+                read[layer] = at.of(query), key
                 if layer == final:
                     raise _Enough
 

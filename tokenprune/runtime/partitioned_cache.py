@@ -25,7 +25,7 @@ from tokenprune.runtime.cache import HidingLayer, chosen
 from tokenprune.runtime.store import Store, joined
 from tokenprune.runtime.table import take
 
-ROOM = 128  # rows that fit behind the prompt before the first growth
+ROOM = 128  # rows that the first growth makes room for
 
 
 class Swap(NamedTuple):
@@ -208,6 +208,7 @@ class PartitionedLayer(HidingLayer):
 
     def _swap(self, swap: Swap) -> None:
         self._own()
+        self._store.make_room(self._rows)
         # rows to be shown come to the device before they swap, rows to be hidden leave after it
         self._rebase(min(self._base, swap.start))
         (sample, slot, source), base = swap.moves.to(self.device), self._base

@@ -27,7 +27,7 @@ from tokenprune.runtime.recorder import Recorder
 from tokenprune.runtime.remarks import Remarks
 from tokenprune.runtime.report import Report
 from tokenprune.runtime.seen import Seen
-from tokenprune.runtime.tapping import Taps, tapped
+from tokenprune.runtime.tapping import Taps, own_config, tapped
 from tokenprune.runtime.threads import Pass
 from tokenprune.runtime.tower_stage import Inside
 from tokenprune.runtime.uncached import recall
@@ -71,6 +71,7 @@ class Passes:
             adapter, pipeline.signals, lends, self._taps, now, timed, self._inside
         )
         self._under_way: set[Phase] = set()
+        self._read: set[nn.Module] = set()  # attention that is ours all the time
         self._over = False
 
     def hook(self, stack: ExitStack) -> None:
@@ -89,9 +90,12 @@ class Passes:
         self._spared = adapter.spares_mask()
         stack.callback(self._hanging.end)
         self._looking.hook(stack)
-        if self._decode_stage is not None:  # which acts in every step
-            self._reading.begin()
-            self._hanging.hang([self._decode_stage.layer])
+        if (stage := self._decode_stage) is not None:  # which acts in every step
+            self._hanging.hang([stage.layer])
+            module = adapter.attention(stage.layer - 1)
+            own = stack.enter_context(own_config(module, adapter.text_config))
+            stack.enter_context(tapped(own, self._taps)).begin()
+            self._read = {module} if own else set()
         before = (
             (adapter.body, Hook(self._before_body)),
             (adapter.language_model, Hook(self._before_language_model, compiled.entering)),
@@ -171,10 +175,10 @@ class Passes:
         taps = phase.taps()
         if self._recorder is not None:
             taps = self._recorder.around(self._adapter, phase, taps)
-        if taps:
+        self._taps.update(taps)
+        if not taps.keys() <= self._read:
             self._reading.begin()
             now.reads = True
-            self._taps.update(taps)
         now.since = now.clock.now()
         self._under_way.add(phase)
         if self._over:  # the block was left while the lines above ran in another thread
@@ -204,7 +208,7 @@ class Passes:
             now.clock = seen.lap() or Clock(self._adapter.devices, self._timed)
         ours = None
         if self.pipeline.strategies:
-            ours = arrival.cache_to_fill(self._adapter, given, self._decode_stage)
+            ours = arrival.cache_to_fill(self._adapter, given, self.pipeline)
         if ours is not None:
             given = {**given, **compat.caching(self._adapter.language_model, ours)}
         cache = compat.given_cache(given)
@@ -263,9 +267,9 @@ class Passes:
     def _leave(self, phase: Phase) -> None:
         """Takes off what hung on the model for a pass."""
         self._pass.phase = None
+        self._taps.clear()
         if self._pass.reads:
             self._pass.reads = False
-            self._taps.clear()
             self._reading.end()
         self._hanging.take_off(phase.acting)
         self._under_way.discard(phase)

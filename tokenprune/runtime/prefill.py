@@ -19,7 +19,7 @@ from tokenprune import compat, hosted
 from tokenprune.adapters import VideoLLM
 from tokenprune.guards import contract
 from tokenprune.precision import full_precision
-from tokenprune.runtime import fixed_cache
+from tokenprune.runtime import fixed_cache, fixed_hiding
 from tokenprune.runtime.attention import Tap
 from tokenprune.runtime.compress import Weights
 from tokenprune.runtime.entering import kept_blocks
@@ -194,6 +194,8 @@ class Prefill(Phase):
         for number, layer in enumerate(filled):
             layer.gone = self.prompt.gone(self.prompt.at(number))
         fixed_cache.settle(filled, self.prompt)
+        if (stage := self._pipeline.decode_stage) is not None:
+            fixed_hiding.settle(filled, self.prompt, stage)
 
 
 def by_layer(pipeline: Pipeline, depth: int) -> dict[int, list[PrefillStage]]:

@@ -1,23 +1,26 @@
 """What an allocator asks a guide: queries of its text and its visual keys, in chosen layers.
 
-Axes: `b` samples, `s` columns, `f` frames, `d` width.
+Axes: `b` samples, `s` columns, `r` those of questions, `f` frames, `n` visual tokens, `l` layers,
+`h` query heads, `g` key/value heads, `e` head width, `d` width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenprune import hosted
 from tokenprune.guards import contract
 from tokenprune.precision import full_precision
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.coarse import coarser
-from tokenprune.runtime.guide import Guide, QueriesAndKeys, Shown
+from tokenprune.runtime.guide import Guide, Shown
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.stage_report import ProbeReport
 from tokenprune.strategy import Allocator
@@ -69,7 +72,7 @@ class Asked:
         self.adapter = guide.adapter
         self._guide, self._see, self._clock, self._autocast = guide, see, clock, autocast
         self._shown: dict[int, Shown] = {}
-        self._read: dict[Wanted, QueriesAndKeys] = {}
+        self._read: dict[Wanted, tuple[Tensor, Tensor]] = {}
 
     @property
     def ran(self) -> ProbeReport:
@@ -88,14 +91,20 @@ class Asked:
             self._shown[side] = whole
         return self._shown[side]
 
-    def rows(self, wanted: Wanted) -> QueriesAndKeys:
-        """Queries and keys of all samples."""
+    def rows(self, wanted: Wanted) -> tuple[Float[Tensor, "l b h r e"], Float[Tensor, "l b g s e"]]:
+        """Queries and keys of all samples, on the device of the answering model's prompt."""
         if wanted not in self._read:
             shown = self.shown(wanted.side)
             layout = shown.layout
             columns = layout.question if wanted.question else layout.last.unsqueeze(-1)
             with self._clock.inner("probe"), self._autocast():
-                self._read[wanted] = self._guide.read(wanted.layers, columns, shown)
+                read = self._guide.read(wanted.layers, columns, shown)
+            # layers may lie on several devices
+            queries, keys = (
+                torch.stack([part.to(layout.device) for part in parts])
+                for parts in zip(*read, strict=True)
+            )
+            self._read[wanted] = queries, keys
         return self._read[wanted]
 
 
@@ -105,11 +114,17 @@ class PromptProbe(Probe):
     def __init__(self, asked: Asked, layout: Layout, unit: Unit, side: int = 1) -> None:
         self.depth, self.frames = asked.adapter.depth, unit.video.frames
         self._asked, self._layout, self._unit, self._side = asked, layout, unit, side
-        video = unit.video.pooled(side)
-        self.frame = torch.arange(video.tokens, device=layout.device) // video.cells
+
+    @cached_property
+    def frame(self) -> Int[Tensor, "n"]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        video, device = self._unit.video.pooled(self._side), self._layout.device
+        frame = torch.arange(video.tokens, device=device) // video.cells
+        return hosted.note_counts(frame, [video.cells] * video.frames)
 
     def pooled(self, side: int) -> Probe:
         """Squares of what this one sees, counted from the whole frame."""
+        if side == 1:
+            return self
         return PromptProbe(self._asked, self._layout, self._unit, self._side * side)
 
     def last_row(self, layers: Sequence[int]) -> LastRow:
@@ -127,14 +142,14 @@ class PromptProbe(Probe):
         shown = self._asked.shown(self._side)
         entered = shown.given["inputs_embeds"][self._unit.sample].detach()
         columns = shown.layout.columns(self._unit)
-        return entered.index_select(0, columns.to(entered.device)).to(self.frame.device)
+        return entered.index_select(0, columns.to(entered.device)).to(self._layout.device)
 
     def _rows(self, layers: Sequence[int], question: bool) -> QuestionRows:
         window = self._asked.adapter.window
         whole = tuple(layer for layer in layers if window(layer) is None) or tuple(layers)
-        read = self._asked.rows(Wanted(self._side, whole, question))
+        queries, keys = self._asked.rows(Wanted(self._side, whole, question))
         sample, layout = self._unit.sample, self._asked.shown(self._side).layout
-        columns = layout.columns(self._unit).to(read[0][1].device)
-        queries = torch.stack([query[sample].transpose(0, 1) for query, _ in read])
-        keys = torch.stack([key[sample].index_select(1, columns) for _, key in read])
-        return QuestionRows(queries.to(self.frame.device), keys.to(self.frame.device))
+        columns = layout.columns(self._unit)
+        return QuestionRows(
+            queries[:, sample].transpose(1, 2), keys[:, sample].index_select(2, columns)
+        )

@@ -62,6 +62,8 @@ class SampleReport(Owing):
     # compiled steps run no code of ours: how many columns the cache holds by now, a tensor that
     # grows with it, and how many of them are no steps
     filled: tuple[Tensor, int] | None = field(default=None, repr=False, compare=False)
+    # of them under a decode stage: how many rows each sees, and by step whether they are others
+    held: tuple[int, Tensor] | None = field(default=None, repr=False, compare=False)
 
     @property
     def frames(self) -> int:
@@ -129,6 +131,7 @@ class SampleReport(Owing):
     @property
     def decode_changes(self) -> int:
         """Decoding steps that saw other visual rows than the step before them."""
+        self.catch_up()
         return sum(int(changed) for changed in self.changes)
 
     def end(self, steps: int) -> None:
@@ -146,7 +149,9 @@ class SampleReport(Owing):
         if self.filled is not None:
             columns, others = self.filled
             missing = int(columns) - others - len(self.steps)
-            self.steps += [self.layers[-1]] * missing
+            self.steps += [self.layers[-1] if self.held is None else self.held[0]] * missing
+            if self.held is not None:
+                self.changes = [*self.held[1][1 : len(self.steps)]]
 
     @property
     def decode_ratio(self) -> float | None:

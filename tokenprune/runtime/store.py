@@ -10,6 +10,7 @@ that move, `e` and `w` widths.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -21,8 +22,8 @@ SLOTS = 64  # rows of the room that are cut apart at once
 class Store:
     """Keys and values, where they are equally wide side by side in one tensor.
 
-    It does not know how many of its rows are filled. Every growth makes twice as much room as the
-    last; the first makes `room`.
+    It does not know how many of its rows are filled. The first growth makes `room`, every other
+    one twice as much as the last.
     """
 
     def __init__(self, room: int) -> None:
@@ -32,6 +33,7 @@ class Store:
         self._slots: list[list[Tensor]] = []  # key and value of single rows, backwards
         self._next = -1  # the row that the last of them is
         self.rows = 0  # how many there is room for
+        self._roomy = False  # whether room was ever made
         self.inference = False  # whether it was made in inference mode, and is written to there
 
     def append(
@@ -39,17 +41,18 @@ class Store:
     ) -> None:
         """Writes rows from `first` on."""
         last = first + key.shape[2]
-        if not self._halves:
-            self.fill([[key], [value]], key.device)
+        if not self._halves:  # a prompt's rows stay as they came until a step needs room
+            self._take([key, value])
         elif last > self.rows:
-            self.room *= 2
+            self.room *= 1 + self._roomy
             known = self.parts(0, first)
             self.fill([[known[0], key], [known[1], value]], key.device)
         elif last - first > 1 or (torch.is_grad_enabled() and self._learns(key, value)):
             for part, states in zip(self._halves, (key, value), strict=True):
                 part[:, :, first:last] = states
         else:
-            torch._foreach_copy_(self._slot(first), [key, value])
+            copy: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
+            copy(self._slot(first), [key, value])
 
     def _learns(self, *states: Tensor) -> bool:
         """Whether a gradient flows; it could not through one of many views."""
@@ -63,6 +66,11 @@ class Store:
             self._slots = [list(pair) for pair in cut][::-1]
         self._next = row + 1
         return self._slots.pop()
+
+    def make_room(self, number: int) -> None:
+        """Copies a prompt's rows, of which there are so many, to where rows may move."""
+        if not self._roomy:
+            self.fill([[part] for part in self.parts(0, number)], self._halves[0].device)
 
     def parts(self, first: int, last: int) -> list[Tensor]:
         """Keys and values of rows, as views to write to."""
@@ -112,6 +120,7 @@ class Store:
             ]
         )
         self._take(made)
+        self._roomy = True
         for half, pieces in zip(self._halves, parts, strict=True):
             _put(half, pieces)
 

@@ -10,6 +10,7 @@ Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `t` key r
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 import threading
@@ -27,6 +28,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from tokenprune.errors import StrategyError
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import Tap
+from tokenprune.runtime.compiled import attending
 
 PREFIX = "tokenprune"
 NAMING = threading.Lock()  # held while a context takes its names
@@ -180,6 +182,24 @@ def tapped(configs: Sequence[PreTrainedConfig], taps: Mapping[nn.Module, Tap]) -
             masks.pop(name, None)
 
 
+@contextmanager
+def own_config(module: nn.Module, config: PreTrainedConfig) -> Iterator[list[PreTrainedConfig]]:
+    """While open, an attention module that reads `config` reads a copy, for an implementation of
+    its own; yields the copy.
+
+    Nothing where the module keeps none.
+    """
+    if vars(module).get("config") is not config:
+        yield []
+        return
+    own = copy.copy(config)
+    vars(module)["config"] = own
+    try:
+        yield [own]
+    finally:
+        vars(module)["config"] = config
+
+
 def is_tapped(config: PreTrainedConfig) -> bool:
     return (config._attn_implementation or "").startswith(PREFIX)
 
@@ -196,9 +216,10 @@ def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Kernel:
         attention_mask: Any = None,  # by this name, or in this place
         **kwargs: Any,
     ):
-        # compiled code has no taps: it is made once, they are of a pass
-        compiling = torch.compiler.is_compiling()
-        if not compiling and (tap := taps.get(module)) is not None:
+        # taps are of a pass; a graph is made once, and has what it reads in the cache
+        if torch.compiler.is_compiling():
+            attending(module, query, key, attention_mask, kwargs)
+        elif (tap := taps.get(module)) is not None:
             # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
             # again without them
             with torch.no_grad(), full_precision():

@@ -53,13 +53,12 @@ def picks(
     """
     group, width = torch.arange(len(vectors), device=vectors.device), vectors.shape[-1]
     turned, weighted, spanned = vectors.mT, vectors * relevance.unsqueeze(-1), -1 / relevance
-    outer = relevance.unsqueeze(1)
     basis = vectors.new_empty(len(vectors), min(number, width), vectors.shape[1])
 
     def left(gain: Tensor, place: Tensor, before: int) -> Tensor:
         if before + 1 >= width:  # no more dimensions
             return spanned
-        row = torch.bmm(weighted[group, place].unsqueeze(1), turned) * outer
+        row = torch.bmm(weighted[group, place].unsqueeze(1), turned) * relevance.unsqueeze(1)
         if before:
             known = basis[:, :before]
             row = row.baddbmm(known[group, :, place].unsqueeze(1), known, alpha=-1)
@@ -142,13 +141,10 @@ class CDPruner(VisionStage, TowerReader, Adjustable, name="cdpruner"):
         """The rows of `total` tokens, at most `room[f]` of frame f."""
         text = self.recorded(tokens, "text") if self.relevance == "text" else tokens.features[:0]
         weight = relevances(vectors := picking.unit(tokens.features), text, theta=self.theta)
-        if self.scope == "frame":
-            counts = tokens.counts
-            (vectors, free), (weight, _) = (
-                ops.by_frame(vectors, counts),
-                ops.by_frame(weight, counts),
-            )
-            order = picks(vectors, weight, hosted.most(room), None, room, free)
-            return picking.rows(order, counts, room)
-        every, weight, frame = vectors.unsqueeze(0), weight.unsqueeze(0), tokens.frame.unsqueeze(0)
-        return picks(every, weight, total, frame, room, frame >= 0)[0].sort().values
+        if self.scope == "video":
+            every, frame = (vectors.unsqueeze(0), weight.unsqueeze(0)), tokens.frame.unsqueeze(0)
+            return picks(*every, total, frame, room, frame >= 0)[0].sort().values
+        vectors, free = ops.by_frame(vectors, tokens.counts)
+        weight, _ = ops.by_frame(weight, tokens.counts)
+        order = picks(vectors, weight, hosted.most(room), None, room, free)
+        return picking.rows(order, tokens.counts, room)

@@ -99,7 +99,7 @@ class DART(PrefillStage, Adjustable, name="dart"):
             together = pivots + min(self.text_pivots, len(view.words))
             number = min(total, pivots + number // together * together)
         kept = self._select(view, None, number)
-        return hosted.note_choice(view.tally(kept, number), view, kept)
+        return hosted.note_choice(view.tally(view.rows[ops.marked(kept, number)]), view, kept)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         kept = hosted.choice(budget, view)

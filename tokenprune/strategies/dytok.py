@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenprune import hosted
 from tokenprune.precision import exact
 from tokenprune.strategy import Allocator, StrategyError
 from tokenprune.tokens import LastRow, Probe
@@ -39,7 +40,7 @@ def mean_of_frames(
 ) -> Float[Tensor, "f"]:
     """Mean value of each frame's tokens, as shares of a whole."""
     sums = torch.zeros(frames, device=frame.device).index_add(0, frame, values)
-    weights = sums / torch.bincount(frame, minlength=frames).clamp(min=1)
+    weights = sums / hosted.counts(frame, frames).clamp(min=1)
     return weights / weights.sum()
 
 

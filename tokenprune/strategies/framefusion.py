@@ -62,10 +62,8 @@ def merged(
     """
     order, similar = resembling.to_previous(features, *at)
     hit, gone = similar >= like, came - len(features)
-    hits = int(hit.sum())
-    if (gone + hits) / max(1, came) >= most:
-        hits = max(0, int(most * came) - gone)
-        hit = ops.keep_top(similar, hits)
+    if (gone + (hits := int(hit.sum()))) / max(1, came) >= most:
+        hit = ops.keep_top(similar, hits := max(0, int(most * came) - gone))
     place = torch.arange(len(order), device=order.device)
     first = torch.where(hit, 0, place).cummax(0).values
     leader = torch.empty_like(order).scatter(0, order, order[first])
@@ -112,8 +110,7 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
 
     def condense(self, tokens: VisualTokens) -> VisualTokens:
         most, came = required((), self.cost, RELEASED_DEPTH), tokens.frames * tokens.cells
-        at = tokens.frame, tokens.slot
-        found = merged(tokens.features, at, self.similarity, most, came)
+        found = merged(tokens.features, (tokens.frame, tokens.slot), self.similarity, most, came)
         return tokens[found.rows].with_features(found.means, found.members)
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
@@ -123,8 +120,7 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
         if event == "prune":
             return view.quota_of(view.attention, ops.count(view.total, 1 - most))
         found = self._merged(view, most)
-        kept = torch.zeros_like(view.rows).index_fill(0, found.rows, 1).bool()
-        return hosted.note_choice(view.tally(kept, len(found.rows)), view, found)
+        return hosted.note_choice(view.tally(view.rows[found.rows]), view, found)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
         event, most = self._due(view)
@@ -132,10 +128,9 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
             return torch.ones_like(view.visual)
         if event == "prune":
             return view.keep_top(view.attention, budget)
-        if (found := hosted.choice(budget, view)) is None:
-            found = self._merged(view, most)
-        leaders = view.rows[found.rows]
-        states = view.hidden.index_copy(0, leaders, found.means.to(view.hidden.dtype))
+        found = hosted.choice(budget, view) or self._merged(view, most)
+        leaders, hidden = view.rows[found.rows], view.hidden
+        states = hidden.index_copy(0, leaders, found.means.to(hidden.dtype))
         kept = (~view.visual).index_fill(0, leaders, True)
         alive = ops.marked(kept, len(kept) - view.total + len(leaders))
         return Survivors(alive, states[alive])
@@ -151,6 +146,5 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
         return due([came, *hosted.numbers(view.seen)], self.cost, self.enough, view.depth)
 
     def _merged(self, view: SequenceView, most: float) -> merging.Gathered:
-        rows = view.rows
-        at = view.frame[rows], view.slot[rows]
-        return merged(view.hidden[rows], at, self.similarity, most, len(rows))
+        at = view.frame[view.rows], view.slot[view.rows]
+        return merged(view.hidden[view.rows], at, self.similarity, most, view.total)

@@ -25,7 +25,7 @@ class Choice(NamedTuple):
 
     order: Int[Tensor, "f m"]  # the kept ones first
     selected: Bool[Tensor, "f m"]
-    whole: Bool[Tensor, "f"]  # all were asked for: nothing is merged
+    merges: Bool[Tensor, "f"]  # unless all were asked for
     extra: Bool[Tensor, "f"]  # the last kept token sums up what was not selected
 
 
@@ -85,26 +85,27 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     def quota(self, tokens: VisualTokens) -> Int[Tensor, "f"]:
         if self.keep is not None:
             return ops.count(tokens.counts, self.keep)
-        ruled = self._number(*self._attention(tokens))
-        return hosted.note_choice(ruled.add(1).minimum(tokens.counts), tokens, ruled)
+        attention, valid = self._attention(tokens)
+        ruled = self._number(attention, valid)
+        quota = ruled.add(1).minimum(tokens.counts)
+        return hosted.note_choice(quota, tokens, (attention, valid, ruled))
 
     def retaining(self, ratio: float, extent: Extent) -> PruMerge:
         return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        counts, (attention, valid) = tokens.counts, self._attention(tokens)
-        ruled = hosted.choice(budget, tokens)
-        order, selected, whole, extra = self._choose(attention, valid, budget, ruled)
+        counts, found = tokens.counts, hosted.choice(budget, tokens)
+        attention, valid, ruled = found or (*self._attention(tokens), None)
+        order, selected, merges, extra = self._choose(attention, valid, budget, ruled)
         keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
         features, _ = ops.by_frame(tokens.features, counts)
         order = order[:, : ragged.widest(budget)]
-        near = resembling.nearest_tokens(keys, valid, order, NEIGHBOURS) & ~whole.view(-1, 1, 1)
-        taken, rest = merging.absorbed_and_left(features, attention * valid, near, ~selected)
+        near = resembling.nearest_tokens(keys, valid, order, NEIGHBOURS) & merges.view(-1, 1, 1)
+        taken, rest = merging.absorbed_and_left(features, attention, near, ~selected)
         here = ragged.cells(budget, order.shape[1])
         kept = tokens[(order + ragged.starts(counts).unsqueeze(-1)).flatten()[here]]  # a copy
         merged = kept.features + taken.flatten(0, 1)[here]
-        # the last kept token of a frame with an extra one is what is left
-        last = torch.where(extra, budget - 1, -1).unsqueeze(-1)
+        last = torch.where(extra, budget - 1, -1).unsqueeze(-1)  # is what is left
         summed = (torch.arange(order.shape[1], device=last.device) == last).flatten()[here]
         rest = rest.index_select(0, kept.frame)
         return kept.with_features(torch.where(summed.unsqueeze(-1), rest, merged))
@@ -116,16 +117,15 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         counts = valid.sum(-1)
         if ruled is None:
             ruled = counts * 0 if self.keep is not None else self._number(attention, valid)
-        whole = (budget == counts) & (ruled < counts - 1)  # else the rule itself keeps everything
-        extra = (budget > 1) & ~whole & (budget.minimum(ruled) < counts)
+        merges = (budget < counts) | (ruled >= counts - 1)  # where the rule itself keeps everything
+        extra = (budget > 1) & merges & (budget.minimum(ruled) < counts)
+        order, number = ops.ranking(attention, valid), budget - extra.long()
+        selected = ops.first_of(order, number)
         if self.grid:
-            selected, top = self._select(attention, valid, budget - extra.long())
+            selected, top = self._select(attention, valid, number)
             order = arranged(attention, valid, selected, top)
-        else:
-            order = ops.ranking(attention, valid)
-            selected = ops.first_of(order, budget - extra.long())
         place = torch.arange(valid.shape[1], device=valid.device)
-        return Choice(torch.where(whole.unsqueeze(-1), place, order), selected, whole, extra)
+        return Choice(torch.where(merges.unsqueeze(-1), order, place), selected, merges, extra)
 
     def _number(self, attention: Scores, valid: Mask) -> Counts:
         """How many the interquartile rule selects."""

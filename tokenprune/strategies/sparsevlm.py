@@ -88,20 +88,16 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         choice = self._choose(view)
-        if choice is None:
-            return hosted.note_choice(view.tally(view.rows >= 0, view.total), view, ())
-        left = torch.cat(choice[:2])
-        kept = torch.zeros_like(view.visual).index_fill(0, left, True)[view.rows]
-        return hosted.note_choice(view.tally(kept, len(left)), view, choice)
+        left = view.rows if choice is None else torch.cat(choice[:2])
+        return hosted.note_choice(view.tally(left), view, choice)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
-        choice = hosted.choice(budget, view)
-        if choice is None and hosted.total(budget) != view.total:
-            choice = self._choose(view)
-        if not choice or hosted.total(budget) == view.total:
+        if hosted.total(budget) == view.total:
             return torch.ones_like(view.visual)
-        kept, carriers, made = choice
-        rows = torch.cat([ops.marked(~view.visual, len(view.frame) - view.total), kept, carriers])
+        if (choice := hosted.choice(budget, view) or self._choose(view)) is None:
+            return torch.ones_like(view.visual)
+        (kept, carriers, made), text = choice, len(view.frame) - view.total
+        rows = torch.cat([ops.marked(~view.visual, text), kept, carriers])
         place, same = view.place[rows], len(rows) - len(carriers)
         if self.follow == "released":  # behind the last of the rows that came
             place[same:] = view.place[view.rows].max()
@@ -116,8 +112,7 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
             return None
         if not len(behind):
             raise StrategyError("sparsevlm rates by words behind the video: put some there")
-        shown = ops.marked(view.entered >= 0, view.full)  # rows that are gone show, too
-        asked = view.position[behind]
+        shown, asked = ops.marked(view.entered >= 0, view.full), view.position[behind]
         likeness = relevance(view.inputs[shown], view.inputs[asked])
         above = likeness > likeness.mean()
         words = behind[torch.where(above.any(), above, ops.keep_top(likeness, 1))]

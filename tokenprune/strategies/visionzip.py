@@ -53,9 +53,8 @@ def plan(
 
     column = torch.arange(ragged.widest(contextual), device=keys.device)
     centre = order.gather(1, (dominant.unsqueeze(-1) + column).clamp(max=order.shape[1] - 1))
-    before = ragged.starts(contextual).unsqueeze(-1)
+    before, nobody = ragged.starts(contextual).unsqueeze(-1), hosted.total(contextual)
     leader = resembling.nearest_centre(keys, centre, contextual) + before
-    nobody = hosted.total(contextual)
     if 0 in hosted.numbers(contextual):
         leader = torch.where((contextual > 0).unsqueeze(-1), leader, nobody)
     return Plan(order, torch.where(follows & valid, leader, nobody + 1))
