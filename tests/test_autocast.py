@@ -11,8 +11,8 @@ from arbitrary import video
 from models import llava_onevision, prompt, shallow
 
 from tokenprune import attach, ops, picking, registry
-from tokenprune.merging import nearest_tokens
 from tokenprune.precision import exact, full_precision
+from tokenprune.resembling import nearest_tokens
 from tokenprune.runtime.attention import last_row, mean_query, received
 from tokenprune.strategies import cdpruner, divprune, vidcom2, vispruner
 from tokenprune.strategies.dycoke import similarity
@@ -47,11 +47,10 @@ FUNCTIONS = {
         4,
     ),
     "prumerge": lambda: nearest_tokens(
-        keys=drawn(2, 99, 64),
-        valid=torch.ones(2, 99, dtype=torch.bool),
-        order=torch.arange(99).expand(2, -1),
-        centres=torch.tensor([9, 7]),
-        number=32,
+        drawn(3, 36, 64),
+        torch.ones(3, 36, dtype=torch.bool),
+        drawn(3, 36, seed=1).argsort(-1)[:, :4],
+        8,
     )[0],
     "visionzip": planned,
     "picking": lambda: picking.farthest(

@@ -12,7 +12,19 @@ from tokenprune.bench import toy
 from tokenprune.bench.dispatch import Dispatched
 
 # which do not keep their bar yet
-OVER = {"dycoke", "dytok", "fastvid", "flashvid", "framefusion", "holitom", "prunevid", "sparsevlm"}
+# `tome` acts in every layer of the tower, `tome_vision` in every round of halving
+OVER = {
+    "dycoke",
+    "dytok",
+    "fastvid",
+    "flashvid",
+    "framefusion",
+    "holitom",
+    "prunevid",
+    "sparsevlm",
+    "tome",
+    "tome_vision",
+}
 
 READS: dict[str, Any] = {
     "item": lambda x: x.sum().item(),
