@@ -96,6 +96,8 @@ class Passes:
             own = stack.enter_context(own_config(module, adapter.text_config))
             stack.enter_context(tapped(own, self._taps)).begin()
             self._read = {module} if own else set()
+            if not own:  # compiled code finds it at the one place that there is
+                self._reading.begin()
         before = (
             (adapter.body, Hook(self._before_body)),
             (adapter.language_model, Hook(self._before_language_model, compiled.entering)),

@@ -217,9 +217,10 @@ def _with_tap(base: str, taps: Mapping[nn.Module, Tap]) -> Kernel:
         **kwargs: Any,
     ):
         # taps are of a pass; a graph is made once, and has what it reads in the cache
-        if torch.compiler.is_compiling():
+        compiling = torch.compiler.is_compiling()
+        if compiling:
             attending(module, query, key, attention_mask, kwargs)
-        elif (tap := taps.get(module)) is not None:
+        if (tap := None if compiling else taps.get(module)) is not None:
             # scores rank and weigh: they have no gradient, so that a checkpointed layer can be run
             # again without them
             with torch.no_grad(), full_precision():
