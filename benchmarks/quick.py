@@ -6,7 +6,8 @@ The ratios that have a bar, beside the last committed ones: `tokenprune bench` a
 LLaVA-OneVision-0.5B's size on the CPU (four made-up frames, DyCoke choosing anew at every step; one
 frame through the tower), decoding steps beside the stock model's on a model bound by Python,
 operators against naive loops and the memory, and start-up. DyToK's probe, lengths and batches are
-in `make efficiency`. It informs: a busy machine moves the figures, so it is no test. `--save` writes `benchmarks/baseline.json`, of a clean checkout only.
+in `make efficiency`. It informs: a busy machine moves the figures, so it is no test. `--save`
+writes `benchmarks/baseline.json`, of a clean checkout only.
 """
 
 from __future__ import annotations

@@ -165,6 +165,13 @@ def names_part() -> str:
     return "\n".join(lines)
 
 
+def steps_part() -> str:
+    """The table of what decoding steps dispatch beyond the stock model's."""
+    from tokenprune.bench.steps import steps_markdown
+
+    return steps_markdown()
+
+
 def shares_part() -> str:
     """What part of a decoding step's bytes is cache, by batch and frames, at a real size."""
     import torch
@@ -196,6 +203,7 @@ PARTS = {
     "described": described_part,
     "commands": commands_part,
     "shares": shares_part,
+    "steps": steps_part,
 }
 MARKED = re.compile(rf"(<!-- ({'|'.join(PARTS)}) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 

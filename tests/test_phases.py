@@ -84,7 +84,8 @@ def test_a_guide_is_not_a_phase(model: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("spec", "files"), [("visionzip", STEP), ("fastv", STEP), ("dycoke", STEP + HIDING)]
+    ("spec", "files"),
+    [("visionzip", [*STEP, "layout"]), ("fastv", STEP), ("dycoke", [*STEP, *HIDING, "layout"])],
 )
 @torch.no_grad()
 def test_a_decoding_step_goes_through_few_files(model: Any, spec: str, files: list[str]) -> None:

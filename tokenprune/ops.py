@@ -49,7 +49,7 @@ def count(
     if isinstance(n, Tensor):
         known = None if isinstance(keep, Tensor) else hosted.known(n)
         if known is not None:
-            counted: Callable[[int], int] = partial(
+            counted: Any = partial(count, keep=keep, rounding=rounding, times=times)
                 count, keep=keep, rounding=rounding, times=times
             )
             return hosted.sent([*map(counted, known)], n.device)

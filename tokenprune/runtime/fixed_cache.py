@@ -93,6 +93,7 @@ class FixedLayer(Guarded, StaticLayer):
         return key_states, value_states
 
     @property
+    @no_type_check
     def slots(self) -> int:
         """How many attention gets."""
         return self.max_cache_len

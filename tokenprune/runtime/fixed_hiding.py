@@ -164,6 +164,7 @@ class HeldLayer(FixedLayer):
         self.real, self.above, self.last = held.real, True, last
 
     @property
+    @no_type_check
     def slots(self) -> int:
         """How many slots attention gets."""
         return self.max_cache_len if self.held is None else self.max_cache_len - 1 - self.held.start
@@ -206,7 +207,13 @@ def settle(layers: Sequence[Any], prompt: PromptState, stage: DecodeStage) -> No
             report.held = seen, held.flips[sample]
 
 
-@torch.library.custom_op("tokenprune::held", mutates_args=("order",))
+SCHEMA = (
+    "(Tensor query, Tensor key, float scale, Tensor mask, Tensor(a!) order, SymInt pairs) -> Tensor"
+)
+
+
+@torch.library.custom_op("tokenprune::held", mutates_args=("order",), schema=SCHEMA)
+@no_type_check
 def chosen(
     query: Tensor, key: Tensor, scale: float, mask: Tensor, order: Tensor, pairs: int
 ) -> Tensor:
@@ -217,5 +224,6 @@ def chosen(
 
 
 @chosen.register_fake
+@no_type_check
 def _(query: Tensor, key: Tensor, scale: float, mask: Tensor, order: Tensor, pairs: int) -> Tensor:
     return order.new_empty(2, len(order), pairs)
