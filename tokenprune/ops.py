@@ -50,8 +50,6 @@ def count(
         known = None if isinstance(keep, Tensor) else hosted.known(n)
         if known is not None:
             counted: Any = partial(count, keep=keep, rounding=rounding, times=times)
-                count, keep=keep, rounding=rounding, times=times
-            )
             return hosted.sent([*map(counted, known)], n.device)
         exact = n.double() * keep * times
         rounded = {"even": exact.round, "down": exact.trunc, "up": exact.ceil}[rounding]()
