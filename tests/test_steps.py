@@ -32,10 +32,10 @@ def test_a_step_dispatches_hardly_more_than_the_stock_model_s(
 
 
 def test_renewing_a_selection_costs_as_much_in_each_layer() -> None:
-    """Swaps are made once, and done by four operations a layer."""
+    """Swaps are worked out once for all layers, and done by a few operations in each."""
     always = steps.counted("dycoke", {"dycoke.threshold": 2.0})
     held = steps.counted("dycoke", {"dycoke.threshold": -1.0})
-    assert 0 < always - held <= 6 * toy.DEPTH + 40
+    assert 0 < always - held <= 6 * toy.DEPTH + 60
 
 
 def hooked(model: Any) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Bool, Float, Int, Integer
@@ -49,7 +49,7 @@ def count(
     if isinstance(n, Tensor):
         known = None if isinstance(keep, Tensor) else hosted.known(n)
         if known is not None:
-            counted = partial(count, keep=keep, rounding=rounding, times=times)
+            counted: Any = partial(count, keep=keep, rounding=rounding, times=times)
             return hosted.sent([*map(counted, known)], n.device)
         exact = n.double() * keep * times
         rounded = {"even": exact.round, "down": exact.trunc, "up": exact.ceil}[rounding]()

@@ -8,6 +8,7 @@ rows, `e` head width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -64,7 +65,8 @@ def received(
     for some, turned in zip(queries, keys, strict=True):
         scaled = turned.float().mT * scale
         blocks = _pieces(some, step, 1)
-        columns.append(sum(torch.bmm(part.float(), scaled).softmax(-1).sum(1) for part in blocks))
+        parts = (torch.bmm(part.float(), scaled).softmax(-1).sum(1) for part in blocks)
+        columns.append(reduce(torch.add, parts))
     whole = columns[0] if len(columns) == 1 else torch.cat(columns)
     return whole.unflatten(0, (samples, heads)).mean(1) / rows
 

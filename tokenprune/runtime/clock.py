@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
+
 
 class Clock:
     """Laps in seconds by name; waits for its devices, so it is off unless timing is asked for.
@@ -34,13 +36,13 @@ class Clock:
             self.laps.setdefault(name, []).append(self.now() - since - self._inner)
         self._inner = 0.0
 
-    def milliseconds(self, once: Sequence[str]) -> dict[str, float | None]:
-        """Of laps that come `once`, their sums; of decoding, the mean of a token."""
+    def milliseconds(self) -> dict[str, float | None]:
+        """Of the laps of a prefill, their sums; of decoding, the mean of a token."""
         decode, choosing = self.laps.get("decode", []), self.laps.get("choosing", [])
         step = 1e3 * (sum(decode) + sum(choosing)) / len(decode) if decode else None
         chosen = 1e3 * sum(choosing) / len(decode) if choosing else None
         return {
-            **{f"{name}_ms": 1e3 * sum(self.laps.get(name, [0.0])) for name in once},
+            **{f"{name}_ms": 1e3 * sum(self.laps.get(name, [0.0])) for name in PREFILL_LAPS},
             "decode_ms_per_token": step,
             "choosing_ms_per_token": chosen,
         }

@@ -18,23 +18,9 @@ from tokenprune.runtime.compiled_steps import CompiledSteps
 from tokenprune.runtime.owed import Owing
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
-from tokenprune.runtime.stage_report import Done, ProbeReport, StageReport, joined
+from tokenprune.runtime.stage_report import FIGURES, Done, ProbeReport, StageReport, joined
 from tokenprune.runtime.tower_report import TowerShare
 from tokenprune.tokens import Video
-
-PREFILL_LAPS = ("vision", "strategy", "probe", "prefill")
-# of a sample: what one line of a table holds
-FIGURES = (
-    "full",
-    "kept",
-    "merged",
-    "requested_ratio",
-    "input_ratio",
-    "layer_average_ratio",
-    "decode_ratio",
-    "decode_changes",
-    "unseen_from",
-)
 
 
 @dataclass
@@ -285,4 +271,4 @@ class Report:
         allocator's probe; the rest of the LLM's prefill; and per decoded token, of which `choosing`
         is a decode stage's part.
         """
-        return self.clock.milliseconds(PREFILL_LAPS)
+        return self.clock.milliseconds()

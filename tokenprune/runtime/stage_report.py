@@ -28,6 +28,18 @@ class ProbeReport(NamedTuple):
         return sum(video.pooled(self.side).tokens for video in videos)
 
 
+# of a sample: what one line of a table holds
+FIGURES = (
+    "full",
+    "kept",
+    "merged",
+    "requested_ratio",
+    "input_ratio",
+    "layer_average_ratio",
+    "decode_ratio",
+    "decode_changes",
+    "unseen_from",
+)
 # per frame: before a stage, its budget, after it
 Counts = tuple[list[int], list[int], list[int]]
 

@@ -56,7 +56,7 @@ def likeness(features: Float[Tensor, "n d"], counts: Int[Tensor, "f"], follow: F
         alike = (distance / doubled).exp_().sum(-1)
     else:
         alike = ops.cosine_of(product, square.expand_as(product), there.expand_as(product))
-    return Likeness(*alike.unbind(1), valid)
+    return Likeness(alike[:, 0], alike[:, 1], valid)
 
 
 def rates(alike: Likeness, keep: float, temperature: float, follow: Follow) -> Float[Tensor, "f"]:

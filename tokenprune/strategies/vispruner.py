@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import sub
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -59,8 +60,8 @@ def _ragged(
     even: Int[Tensor, "f a"],
     odd: Int[Tensor, "f b"],
     twins: Float[Tensor, "f a b"],
-    left: list[int],
-    lost: list[int],
+    left: Sequence[Any],
+    lost: Sequence[Any],
 ) -> Int[Tensor, "f c"]:
     """What a round leaves of frames of different sizes, first in each row."""
     numbers = hosted.sent([*left, *lost], even.device).view(2, -1, 1)
