@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import last_row
+from tokenprune.runtime.compiled_steps import CompiledSteps
 from tokenprune.runtime.fixed_cache import FixedLayer
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.watched import Watched
@@ -204,7 +205,8 @@ def settle(layers: Sequence[Any], prompt: PromptState, stage: DecodeStage) -> No
     for sample, report in enumerate(prompt.report.samples):
         if report is not None:
             seen = layout.valid.shape[1] - held.hidden[sample] - layout.text(sample)
-            report.held = seen, held.flips[sample]
+            flips, columns = held.flips[sample], first.cumulative_length
+            report.compiled = CompiledSteps(columns, layout.valid.shape[1], seen, flips)
 
 
 SCHEMA = (
