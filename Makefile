@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FLAGS  ?=
 
-.PHONY: help run study methods rules papers test check bench bench-quick efficiency gallery notebooks docs site clean
+.PHONY: help run study methods rules guide tower papers test check bench bench-quick efficiency gallery notebooks docs site clean
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
@@ -27,6 +27,12 @@ methods: $(STAMP) ## compares all methods at equal budgets on the embedded bench
 
 rules: $(STAMP) ## the paper's rule against the released one, into docs/results/paper-vs-released.md
 	@$(BIN)/python -m experiments.rules $(FLAGS)
+
+guide: $(STAMP) ## what cheaper guides of DyToK cost, find and answer, into docs/results/guide.md: half an hour
+	@$(BIN)/python -m experiments.guide $(FLAGS)
+
+tower: $(STAMP) ## score over the work of stages inside the vision tower, into docs/results/tower.md: half an hour
+	@$(BIN)/python -m experiments.tower $(FLAGS)
 
 papers: $(STAMP) ## figures and grids of papers on the embedded models, and the pages in docs/results/papers: half an hour
 	@$(BIN)/tokenprune reproduce all analogue=true commit=true $(FLAGS)
