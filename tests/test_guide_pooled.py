@@ -88,6 +88,7 @@ def test_a_guide_of_pooled_frames_reads_the_prompt_of_their_means(kind: str) -> 
         assert session.report.probe == (layer + 1, 2, False)
         for number in batch.videos():
             weights, first = session.report[number].frame_weights, 0
+            assert weights is not None
             for video in session.report[number].videos:
                 own = torch.tensor(weights[first : first + video.frames])
                 share = recorder.prompt.share[number, place, first : first + video.frames]

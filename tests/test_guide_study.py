@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,11 @@ def made_up(better: float, task: TinyVQA) -> Findings:
     pairs = {PAPER: own, every[1]: other, LOW: own}
     scores = {one: np.stack([score, kept], 1) for one, score in pairs.items()}
     scores |= {name: np.stack([own, kept], 1) for name in CONTROLS}
-    ranks = {PAPER: draw_.random(40), every[1]: draw_.random(40) / 2 + 0.5, LOW: np.full(40, 0.1)}
+    ranks: dict[Any, Any] = {
+        PAPER: draw_.random(40),
+        every[1]: draw_.random(40) / 2 + 0.5,
+        LOW: np.full(40, 0.1),
+    }
     ranks["chance"] = np.full(40, 0.3)
     return findings(task, every, scores, ranks, probes(every, 16), 0.25)
 
