@@ -4,10 +4,10 @@
 
 The ratios that have a bar, beside the last committed ones: `tokenprune bench` at
 LLaVA-OneVision-0.5B's size on the CPU (four made-up frames, DyCoke choosing anew at every step; one
-frame through the tower), decoding steps beside the stock model's on a model bound by Python,
-operators against naive loops and the memory, and start-up. DyToK's probe, lengths and batches are
-in `make efficiency`. It informs: a busy machine moves the figures, so it is no test. `--save`
-writes `benchmarks/baseline.json`, of a clean checkout only.
+frame through the tower), decoding steps beside the stock model's on a model bound by Python, what
+stages inside the vision tower save, operators against naive loops and the memory, and start-up.
+DyToK's probe, lengths and batches are in `make efficiency`. It informs: a busy machine moves the
+figures, so it is no test. `--save` writes `benchmarks/baseline.json`, of a clean checkout only.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import claims
 import operators
 import startup
 import torch
+import tower
 import where
 from rich.console import Console
 from rich.table import Table
@@ -73,6 +74,8 @@ def measured() -> dict[str, Figure]:
         found[f"{name}: times faster"] = Figure(ratio, operators.CLAIMS.get(name), least=True)
     for name, ratio in steps.over_full().items():
         found[f"decoding, {name}: over full"] = Figure(ratio, steps.BARS[name].over_full)
+    for name, ratio in tower.ratios().items():
+        found[f"tower, {name}: time saved over FLOPs"] = Figure(ratio, tower.LEAST, least=True)
     for words in BENCHES:
         found |= benched(words)
     return found

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+import gallery_inside as inside
 from gallery_measured import HOST, NOTE
 
 from tokenprune import registry
@@ -30,6 +31,8 @@ def rows(table: str) -> tuple[Row, ...]:
 
 def table_of(name: str) -> str:
     """Where a strategy's scores stand: all methods alone, or, of an allocator, with it."""
+    if inside.inside(name):
+        return "tower"
     return "tinyvqa" if issubclass(registry.get(name), Allocator) else "methods"
 
 
@@ -40,9 +43,16 @@ def cells(table: str, method: str, guide: str = "") -> list[Row]:
 
 
 def cells_of(name: str) -> list[Row]:
-    """Those of a strategy; an allocator's are its host's."""
+    """Those of a strategy at its budgets; an allocator's are its host's."""
+    if inside.inside(name):
+        return []
     table = table_of(name)
     return cells(table, name) if table == "methods" else cells(table, HOST, SELF)
+
+
+def has_scores(name: str) -> bool:
+    """Whether a study has it."""
+    return inside.inside(name) or bool(cells_of(name))
 
 
 def point(row: Row) -> Point:
@@ -60,6 +70,8 @@ def curve(label: str, some: Sequence[Row]) -> Curve:
 
 def curve_of(name: str) -> Drawing:
     """A strategy beside `random` and the full model."""
+    if inside.inside(name):
+        return inside.curve_of(name)
     table = table_of(name)
     lines = [curve(name, cells_of(name))] if name != CONTROL else []
     if table != "methods":

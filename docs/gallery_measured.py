@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import gallery_inside as inside
 import torch
 
 from tokenprune import registry
@@ -54,6 +55,8 @@ class Shown:
         strategy_ms: its own stages before the first token, the fastest time of several
         probe_ms: the pass of an allocator's guide, likewise
         prefill_ms: the rest of the language model's pass over the prompt, likewise
+        work: of a stage inside the vision tower, the tower's multiply-adds as a fraction of the
+            full model's; `slots` and `grid` are patches then, those that `inside.LEFT` names
     """
 
     spec: str
@@ -67,6 +70,7 @@ class Shown:
     strategy_ms: float
     probe_ms: float
     prefill_ms: float
+    work: float | None = None
 
     @property
     def average(self) -> float:
@@ -78,6 +82,9 @@ class Shown:
         """As figures take it."""
         height, width = self.grid
         grids = [(height, width)] * len(self.slots)
+        if self.work is not None:
+            label, unit = inside.setting(self.spec), inside.LEFT[self.spec]
+            return Kept(label, self.slots, grids, self.answer, unit=unit)
         said = {"merged": self.merged, "average": self.average}
         return Kept(self.spec, self.slots, grids, self.answer, **said)
 
@@ -146,7 +153,7 @@ def measured(loose: Subject, tight: Subject) -> dict[str, Any]:
     `first` at TIGHT. On one thread, so that times say the same on any number of cores.
     """
     torch.set_num_threads(1)
-    all_, first = ("none", *specs().values()), ("none", *FIRST)
+    first = ("none", *FIRST)
     return {
         "sample": SAMPLE,
         "keep": KEEP,
@@ -156,9 +163,23 @@ def measured(loose: Subject, tight: Subject) -> dict[str, Any]:
         "evidence": [*loose.sample.evidence],
         "machine": platform.machine(),
         "torch": torch.__version__,
-        "gallery": [asdict(shown(*each)) for each in answered(loose, all_, REPEATS + 1).items()],
+        "gallery": parts(loose, ["none", *specs()]),
         "first": [asdict(shown(*each)) for each in answered(tight, first).items()],
     }
+
+
+def parts(loose: Subject, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Of strategies by name, `none` among them, what the file has of each."""
+    torch.set_num_threads(1)
+    known = {"none": "none", **specs()}
+    budgeted = [known[name] for name in names if name == "none" or not inside.inside(name)]
+    made = answered(loose, budgeted, REPEATS + 1)
+    found = {spec: asdict(shown(spec, each)) for spec, each in made.items()}
+    for name in names:
+        if known[name] not in found:
+            whole = asdict(shown(name, inside.answers(loose, name)))
+            found[name] = {**whole, **inside.seen(loose, name)}
+    return [found[known[name]] for name in names]
 
 
 def sheet(seen: Sequence[Shown], one: Subject, title: str = "", foot: str = "") -> Drawing:

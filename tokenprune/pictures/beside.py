@@ -23,9 +23,10 @@ def beside(
     full: Point,
     size: tuple[float, float] = (7.4, 3.7),
     foot: str = "",
+    over: str = "visual tokens kept, % (mean over layers)",
 ) -> Drawing:
     """Scores over what is kept, all in percent, with their intervals; half as much is everywhere as
-    far. Where the control was measured there are numbers below.
+    far. Where the control was measured there are numbers below, and `over` says of what.
 
     `full` is the full model's, a line across with its interval as a band; of it `x` is not looked
     at. A line ends at the last budget that its method reaches.
@@ -48,12 +49,12 @@ def beside(
         ends.append(_line(axis, line, aside, {**look, "linewidth": 1.6}))
     ends.append(End(FULL, last, float(full.y), _GREY))
     _names(axis, ends, last)
-    axis.set_xlabel("visual tokens kept, % (mean over layers)")
+    axis.set_xlabel(over)
     axis.set_ylabel("score, %")
     if foot:
         figure.supxlabel(foot, fontsize=7.5, x=0.01, ha="left")
     plain(axis)
-    return Drawing(figure, _words(lines, control, full))
+    return Drawing(figure, _words(lines, control, full, over))
 
 
 class End(NamedTuple):
@@ -101,8 +102,9 @@ def _names(axis: Any, ends: Sequence[End], last: float | int) -> None:
     axis.set_ylim(low, top)
 
 
-def _words(lines: Sequence[Curve], control: Curve, full: Point) -> str:
-    told = [f"Score in % over visual tokens kept in %. {FULL} {_figure(full)}."]
+def _words(lines: Sequence[Curve], control: Curve, full: Point, over: str) -> str:
+    what, _, _ = over.partition(",")
+    told = [f"Score in % over {what} in %. {FULL} {_figure(full)}."]
     for line in (control, *lines):
         points = sorted(line.points, key=lambda point: -point.x)
         each = [f"{_figure(point)} at {point.x:g}" for point in points]

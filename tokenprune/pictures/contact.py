@@ -75,9 +75,9 @@ def _plain(text: str, most: int) -> str:
 def _told(one: Kept, right: str) -> str:
     """What stands behind a system's name."""
     kept = sum(one.budgets)
-    parts = [f"{kept} of {one.full} tokens ({_share(kept / one.full)})"]
+    parts = [f"{kept} of {one.full} {one.unit} ({_share(kept / one.full)})"]
     if one.average is not None and abs(one.average - kept / one.full) > 0.0005:
-        parts = [f"{_share(one.average)} of the tokens, mean over layers"]
+        parts = [f"{_share(one.average)} of the {one.unit}, mean over layers"]
     if one.answer:
         mark = "" if not right else " ✓" if one.answer.strip() == right.strip() else " ✗"
         parts.append(f"answers “{shortened(one.answer, 40)}”{mark}")
@@ -131,7 +131,7 @@ def _words(systems: Sequence[Kept], footage: Footage) -> str:
     for one in systems:
         budgets = ", ".join(map(str, one.budgets))
         answer = f' It answered "{one.answer}".' if one.answer else ""
-        kept = f"{sum(one.budgets)} of {one.full} tokens, by frame {budgets}"
+        kept = f"{sum(one.budgets)} of {one.full} {one.unit}, by frame {budgets}"
         told.append(f"{one.label}: {kept}.{answer}")
     if footage.evidence:
         told.append(f"What is asked about: {numbered(footage.evidence)}.")

@@ -46,6 +46,7 @@ class Kept:
         stands_for: per frame, of each of its `slots`, how many tokens were merged into it
         merged: whether a kept cell may stand for several tokens
         average: kept fraction, mean over LLM layers
+        unit: what a cell is
     """
 
     label: str
@@ -56,6 +57,7 @@ class Kept:
     stands_for: Sequence[Sequence[int]] | None = None
     merged: bool = False
     average: float | None = None
+    unit: str = "tokens"
 
     @property
     def budgets(self) -> list[int]:
@@ -100,7 +102,7 @@ def _head(one: Kept) -> str:
     share = f"{100 * kept / one.full:.1f} %"
     if one.average is not None and abs(one.average - kept / one.full) > 0.0005:
         share += f" in the last layer, {100 * one.average:.1f} % mean over layers"
-    return f"{one.label}{answer}   {kept} of {one.full} tokens ({share})"
+    return f"{one.label}{answer}   {kept} of {one.full} {one.unit} ({share})"
 
 
 def _frame(
