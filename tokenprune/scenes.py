@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
-from tokenprune import ops
+from tokenprune import hosted, ops
 
 
 class Scenes(NamedTuple):
@@ -21,12 +23,14 @@ class Scenes(NamedTuple):
         of: the scene of each frame, counted from 0
         first: the first frame of its scene
         static: cells that stay the same throughout the frame's scene, which has more than one frame
+        cells: how many these are in each scene; the host knows its numbers, as those of `of`
         saved: rows saved where each scene has a static cell once
     """
 
     of: Int[Tensor, "f"]
     first: Int[Tensor, "f"]
     static: Bool[Tensor, "f n"]
+    cells: Int[Tensor, "g"]
     saved: int
 
 
@@ -42,12 +46,22 @@ def most_static(
     transition of the scene. Ties: the last frame alone, then the shorter last scene.
     """
     run = still(features, present, similarity)
-    length, saved = longest_savings(savings(run), longest)
-    length = length.to(run.device)
-    end = length.cumsum(0)
-    of = torch.arange(len(length), device=run.device).repeat_interleave(length)
-    static = (run[end - 1] >= (length - 1).unsqueeze(-1)) & (length > 1).unsqueeze(-1)
-    return Scenes(of, (end - length)[of], static[of], saved)
+    saves = savings(run).cpu().numpy()  # the one read: everything else follows on the host
+    length, saved = longest_savings(saves, longest)
+    end = length.cumsum()
+    of = np.arange(len(length)).repeat(length)
+    # a scene of one frame has no static cell, another those that are still for all its transitions
+    needed = np.where(length > 1, length - 1, len(run))
+    cells = saves[end - 1, length - 1] // (length - 1).clip(min=1)
+    last, needed = hosted.moved(torch.from_numpy(np.stack([end - 1, needed])[:, of]), run.device)
+    static = run.index_select(0, last) >= needed.unsqueeze(-1)
+    return Scenes(
+        hosted.sent(of.tolist(), run.device),
+        hosted.sent((end - length)[of].tolist(), run.device),
+        static,
+        hosted.sent(cells.tolist(), run.device),
+        saved,
+    )
 
 
 def still(
@@ -58,10 +72,11 @@ def still(
     square = features.square().sum(-1)
     product = (features[1:] * features[:-1]).sum(-1)
     same = ops.cosine_of(product, square[1:], square[:-1]) > similarity
-    frame = torch.arange(len(present), device=present.device).unsqueeze(-1)
-    changed = frame.expand_as(present).clone()  # the last frame in which it did not, so far
-    changed[1:] *= ~(same & present[1:] & present[:-1])
-    return frame - changed.cummax(dim=0).values
+    if not hosted.all_true(present):
+        same = same & present[1:] & present[:-1]
+    frame = torch.arange(1, len(present), device=present.device).unsqueeze(-1)
+    changed = frame.masked_fill(same, 0).cummax(dim=0).values  # the last frame in which it did not
+    return functional.pad(frame - changed, (0, 0, 1, 0))
 
 
 def savings(run: Int[Tensor, "f n"]) -> Int[Tensor, "f w"]:
@@ -72,21 +87,21 @@ def savings(run: Int[Tensor, "f n"]) -> Int[Tensor, "f w"]:
     return at_least * torch.arange(frames, device=run.device)
 
 
-def longest_savings(saved: Int[Tensor, "f w"], longest: int) -> tuple[Int[Tensor, "g"], int]:
+def longest_savings(saved: Int[np.ndarray, "f w"], longest: int) -> tuple[np.ndarray, int]:
     """Lengths of the scenes that save most rows together, and how many these are; on the host."""
-    saved, frames = saved.cpu(), len(saved)
-    best, last = saved.new_zeros(frames + 1), [1] * frames
+    frames = len(saved)
+    best, last = np.zeros(frames + 1, dtype=np.int64), [1] * frames
     # inherent: what the frames before save at most decides about each frame
     for frame in range(frames):
         width = min(frame + 1, longest)
-        total = best[frame + 1 - width : frame + 1].flip(0) + saved[frame, :width]
+        total = best[frame + 1 - width : frame + 1][::-1] + saved[frame, :width]
         choice = int(total.argmax())
         best[frame + 1], last[frame] = total[choice], choice + 1
     lengths, end = [], frames
     while end > 0:  # scene by scene, from the last
         lengths.append(last[end - 1])
         end -= lengths[-1]
-    return torch.tensor(lengths[::-1], dtype=torch.long), int(best[-1])
+    return np.array(lengths[::-1], dtype=np.int64), int(best[-1])
 
 
 def turns(
