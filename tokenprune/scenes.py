@@ -46,7 +46,7 @@ def most_static(
     transition of the scene. Ties: the last frame alone, then the shorter last scene.
     """
     run = still(features, present, similarity)
-    saves = savings(run).cpu().numpy()  # the one read: everything else follows on the host
+    saves = savings(run)  # the one read: everything else follows on the host
     length, saved = longest_savings(saves, longest)
     end = length.cumsum()
     of = np.arange(len(length)).repeat(length)
@@ -79,12 +79,12 @@ def still(
     return functional.pad(frame - changed, (0, 0, 1, 0))
 
 
-def savings(run: Int[Tensor, "f n"]) -> Int[Tensor, "f w"]:
-    """Rows saved by the scene that ends with frame f and has w frames before it."""
+def savings(run: Int[Tensor, "f n"]) -> Int[np.ndarray, "f w"]:
+    """Rows saved by the scene that ends with frame f and has w frames before it; on the host."""
     frames = len(run)
     number = run.new_zeros(frames, frames).scatter_add_(1, run, torch.ones_like(run))
-    at_least = number.flip(1).cumsum(1).flip(1)  # cells that have been still for w transitions
-    return at_least * torch.arange(frames, device=run.device)
+    at_least = np.array(number.tolist())[:, ::-1].cumsum(1)[:, ::-1]  # still for w transitions
+    return at_least * np.arange(frames)
 
 
 def longest_savings(saved: Int[np.ndarray, "f w"], longest: int) -> tuple[np.ndarray, int]:
