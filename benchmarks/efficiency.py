@@ -152,6 +152,10 @@ def page() -> Iterator[str]:
             )
     changes = list(gpu.changes(FOLDER))
     yield from changes
+    for title, result, chart in gpu.alone(FOLDER):
+        revision = (result["environment"]["git_revision"] or "unknown")[:7]
+        yield from section(title, result, chart, f"Revision {revision}, in the same call.")
+    yield from gpu.notes(FOLDER, gpu.NOW)
     if not changes and not any((FOLDER / f"{name}.json").exists() for name in GPU):
         yield ""
         yield (

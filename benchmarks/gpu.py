@@ -26,7 +26,8 @@ EARLIER = {
     "gpu-dycoke": "DyCoke alone, two new tokens",
     "gpu-dytok": "a quarter of the tokens, two new ones",
 }
-NOTES = "gpu-notes.txt"
+NOTES = "gpu-notes.txt"  # beside the earlier ones
+NOW = "after-notes.txt"  # beside those of the version after
 TAKEN = (
     "Taken on 2026-11-27 with revision 3cf17da (one word of its video decoding changed, for PyAV "
     "19), before the work on own time, decoding, the guide and the tower that this page's floors "
@@ -92,10 +93,10 @@ def earlier(folder: Path) -> Iterator[tuple[str, Result, str]]:
             yield title, current(_read(file)), f"{folder.name}/{name}/bench.png"
 
 
-def notes(folder: Path) -> Iterator[str]:
+def notes(folder: Path, name: str = NOTES) -> Iterator[str]:
     """What else was measured there."""
-    if (folder / NOTES).exists():
-        yield from ("", *(folder / NOTES).read_text(encoding="utf-8").splitlines())
+    if (folder / name).exists():
+        yield from ("", *(folder / name).read_text(encoding="utf-8").splitlines())
 
 
 def changes(folder: Path) -> Iterator[str]:
@@ -104,6 +105,19 @@ def changes(folder: Path) -> Iterator[str]:
         before = after.with_name(after.name.replace("after-", "before-", 1))
         if before.exists():
             yield from change(current(_read(before)), current(_read(after)))
+
+
+def alone(folder: Path) -> Iterator[tuple[str, Result, str]]:
+    """Titles, results and charts of benches of which one of the two versions is there."""
+    for version, other in (("after", "before"), ("before", "after")):
+        for file in sorted(folder.glob(f"{version}-*.json")):
+            if not file.with_name(file.name.replace(version, other, 1)).exists():
+                result = current(_read(file))
+                where = result["environment"]
+                asked = f"{where['frames']} frames, batch {where['batch']}"
+                name = file.stem.removeprefix(f"{version}-")
+                title = f"7B on a GPU {version} this work, {asked}: {name}"
+                yield title, result, f"{folder.name}/{file.stem}.png"
 
 
 def change(before: Result, after: Result) -> Iterator[str]:

@@ -100,8 +100,13 @@ def test_a_version_stands_beside_the_one_before_it(
     row, ratios = rows
     assert row[1] == "5.9 → 3.2" and row[3] == "78.5 → 78.5" and row[7] == "1.50"
     assert ratios[1:3] == ["3.4 → 3.4", "0.99 → 0.99"]
+    assert list(gpu.alone(tmp_path)) == [], "each has its other"
     (tmp_path / "before-dycoke.json").unlink()
     assert list(gpu.changes(tmp_path)) == [], "nothing came before it"
+    [(title, result, chart)] = gpu.alone(tmp_path)
+    assert "after this work" in title
+    assert result == new
+    assert chart.endswith("/after-dycoke.png")
 
 
 def test_figures_of_an_earlier_gpu_keep_their_values(monkeypatch: pytest.MonkeyPatch) -> None:

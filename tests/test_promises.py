@@ -124,6 +124,17 @@ def test_a_promise_is_looked_at_once() -> None:
     assert seen == [[1.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_counts_are_exact_beside_features_of_half_precision(dtype: torch.dtype) -> None:
+    """323 is no number of bfloat16."""
+    promises, read = Promises(), []
+    promises.make([torch.ones((), dtype=dtype), torch.tensor(6201)], read.extend)
+    promises.make([torch.tensor(323)], read.extend)
+    promises.send()
+    promises.check()
+    assert read == [1, 6201, 323]
+
+
 def test_reports_owe_nothing_to_copies() -> None:
     model = llava_onevision()
     with torch.no_grad(), attach(model, "uniform+fastv", {"fastv.layer": 2}) as session:

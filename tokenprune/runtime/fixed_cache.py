@@ -24,6 +24,7 @@ from transformers.cache_utils import Cache, StaticLayer
 
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.runtime.cache import Guarded, chosen
+from tokenprune.runtime.compiled_steps import CompiledSteps
 from tokenprune.runtime.prompt_state import PromptState
 
 
@@ -162,7 +163,9 @@ def count(cache: Cache | None, prompt: PromptState) -> None:
     if cache is not None and (first := _counting(cache)) is not None:
         prompt.fixed = True
         for sample in filter(None, prompt.report.samples):
-            sample.filled = first.cumulative_length, prompt.layouts[0].width
+            width, seen = prompt.layouts[0].width, sample.layers[-1]
+            if sample.compiled is None:  # of a decode stage it is known already
+                sample.compiled = CompiledSteps(first.cumulative_length, width, seen)
 
 
 def _counting(cache: Cache) -> StaticLayer | None:
@@ -228,7 +231,8 @@ def catch_up(cache: Cache, prompt: PromptState, columns: int) -> None:
     for sample in filter(None, prompt.report.samples):
         sample.catch_up()
         if columns > 1:  # a turn is no step
-            sample.filled = first.cumulative_length, filled - len(sample.steps) + columns
+            assert sample.compiled is not None
+            sample.compiled.others = filled - len(sample.steps) + columns
 
 
 def _fixed(value: Tensor | None, device: torch.device) -> Tensor | None:

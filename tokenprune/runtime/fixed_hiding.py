@@ -26,12 +26,14 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import last_row
+from tokenprune.runtime.compiled_steps import CompiledSteps
 from tokenprune.runtime.fixed_cache import FixedLayer
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.watched import Watched
 from tokenprune.strategy import DecodeStage
 
-# who an operation of a graph is for, by where its `order` lies: an operator knows tensors only
+# who an operation of a graph is for, by where its mark lies: an operator knows tensors only, and of
+# those that it writes a graph may hand it copies
 HELD: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
 
 
@@ -71,8 +73,9 @@ class Held:
         self._hidden, self._shown = hidden.unsqueeze(-1), torch.ones_like(shown)
         self._steps = torch.zeros(1, dtype=torch.long, device=hidden.device)
         self.flips = torch.zeros(len(shown), room + 1, dtype=torch.bool, device=hidden.device)
-        torch._dynamo.mark_static_address(self.order)
-        HELD[self.order.data_ptr()] = self
+        self.mark = torch.zeros(1, device=hidden.device)
+        torch._dynamo.mark_static_address(self.mark)
+        HELD[self.mark.data_ptr()] = self
         # of the step under way
         self.noted: Any = None
         self.moves: Tensor | None = None
@@ -115,7 +118,7 @@ class Held:
     @no_type_check
     def choose(self) -> None:
         """Asks the stage which rows swap slots in this step."""
-        self.moves = chosen(*self.noted, self.order, self.pairs)
+        self.moves = chosen(*self.noted, self.mark, self.pairs)
         self.noted = None
 
     def moved(self, attention: Float[Tensor, "b t"]) -> Int[Tensor, "2 b k"]:
@@ -204,26 +207,25 @@ def settle(layers: Sequence[Any], prompt: PromptState, stage: DecodeStage) -> No
     for sample, report in enumerate(prompt.report.samples):
         if report is not None:
             seen = layout.valid.shape[1] - held.hidden[sample] - layout.text(sample)
-            report.held = seen, held.flips[sample]
+            flips, columns = held.flips[sample], first.cumulative_length
+            report.compiled = CompiledSteps(columns, layout.valid.shape[1], seen, flips)
 
 
-SCHEMA = (
-    "(Tensor query, Tensor key, float scale, Tensor mask, Tensor(a!) order, SymInt pairs) -> Tensor"
-)
+SCHEMA = "(Tensor query, Tensor key, float scale, Tensor mask, Tensor mark, SymInt pairs) -> Tensor"
 
 
-@torch.library.custom_op("tokenprune::held", mutates_args=("order",), schema=SCHEMA)
+@torch.library.custom_op("tokenprune::held", mutates_args=(), schema=SCHEMA)
 @no_type_check
 def chosen(
-    query: Tensor, key: Tensor, scale: float, mask: Tensor, order: Tensor, pairs: int
+    query: Tensor, key: Tensor, scale: float, mask: Tensor, mark: Tensor, pairs: int
 ) -> Tensor:
     """`Held.moved`, of the attention that a query gives to the slots of a layer."""
     seen = mask[:, 0, 0] if mask.dtype == torch.bool else mask[:, 0, 0] == 0
     with torch.no_grad(), full_precision():
-        return HELD[order.data_ptr()].moved(last_row(query[:, :, 0], key, scale, seen))
+        return HELD[mark.data_ptr()].moved(last_row(query[:, :, 0], key, scale, seen))
 
 
 @chosen.register_fake
 @no_type_check
-def _(query: Tensor, key: Tensor, scale: float, mask: Tensor, order: Tensor, pairs: int) -> Tensor:
-    return order.new_empty(2, len(order), pairs)
+def _(query: Tensor, key: Tensor, scale: float, mask: Tensor, mark: Tensor, pairs: int) -> Tensor:
+    return torch.empty(2, query.shape[0], pairs, dtype=torch.long, device=query.device)

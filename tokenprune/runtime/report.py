@@ -14,6 +14,7 @@ from torch import Tensor
 from tokenprune.dataframe import data_frame
 from tokenprune.guards.promises import Promises
 from tokenprune.runtime.clock import Clock
+from tokenprune.runtime.compiled_steps import CompiledSteps
 from tokenprune.runtime.owed import Owing
 from tokenprune.runtime.showing import Pictures, Shown, sheet_of, shown
 from tokenprune.runtime.slots import pack
@@ -45,11 +46,7 @@ class SampleReport(Owing):
     steps: list[Tensor | int] = field(default_factory=list)
     # of each step but the first, see `decode_changes`
     changes: list[Tensor] = field(default_factory=list)
-    # compiled steps run no code of ours: how many columns the cache holds by now, a tensor that
-    # grows with it, and how many of them are no steps
-    filled: tuple[Tensor, int] | None = field(default=None, repr=False, compare=False)
-    # of them under a decode stage: how many rows each sees, and by step whether they are others
-    held: tuple[int, Tensor] | None = field(default=None, repr=False, compare=False)
+    compiled: CompiledSteps | None = field(default=None, repr=False, compare=False)
 
     @property
     def frames(self) -> int:
@@ -127,17 +124,13 @@ class SampleReport(Owing):
         """
         self.catch_up()
         del self.steps[steps:], self.changes[max(0, steps - 1) :]
-        if self.filled is not None:
-            self.filled = self.filled[0], int(self.filled[0]) - len(self.steps)
+        if self.compiled is not None:
+            self.compiled.end(len(self.steps))
 
     def catch_up(self) -> None:
-        """Takes down the steps that compiled code has done since; waits for the device."""
-        if self.filled is not None:
-            columns, others = self.filled
-            missing = int(columns) - others - len(self.steps)
-            self.steps += [self.layers[-1] if self.held is None else self.held[0]] * missing
-            if self.held is not None:
-                self.changes = [*self.held[1][1 : len(self.steps)]]
+        """Takes down the steps that compiled code has done since."""
+        if self.compiled is not None:
+            self.compiled.catch_up(self.steps, self.changes)
 
     @property
     def decode_ratio(self) -> float | None:
