@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
@@ -33,13 +32,8 @@ def by_frame(
     valid = place < counts.unsqueeze(-1)
     if not len(values):
         return values.new_zeros(frames, largest, *values.shape[1:]), valid
-    if (known := hosted.known(counts)) is None:
-        row = (place + starts(counts).unsqueeze(-1)).clamp(max=len(values) - 1).flatten()
-    else:
-        first = np.array([*accumulate(known, initial=0)][:-1])
-        row = (first[:, None] + np.arange(largest)).clip(max=len(values) - 1).ravel()
-        row = hosted.moved(torch.from_numpy(row), values.device)
-    padded = values.index_select(0, row).unflatten(0, (frames, largest))
+    row = (place + starts(counts).unsqueeze(-1)).clamp(max=len(values) - 1)
+    padded = values.index_select(0, row.flatten()).unflatten(0, (frames, largest))
     return padded.masked_fill(~valid.view(*valid.shape, *[1] * (values.ndim - 1)), 0), valid
 
 
@@ -57,9 +51,6 @@ def real(counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
 
 def cells(counts: Int[Tensor, "f"], width: int) -> Int[Tensor, "n"]:
     """Where the first `counts[f]` places of each frame of `width` are, all counted through."""
-    if (known := hosted.known(counts)) is not None:
-        place = np.flatnonzero(np.arange(width) < np.array(known)[:, None])
-        return hosted.moved(torch.from_numpy(place), counts.device)
     number = hosted.total(counts)
     frame = torch.repeat_interleave(counts, output_size=number)
     skipped = torch.arange(len(counts), device=counts.device) * width - starts(counts)

@@ -5,9 +5,10 @@ Axes: `f` frames, `n` cells of a frame, `d` width, `w` frames of a scene, less o
 
 from __future__ import annotations
 
+from itertools import accumulate
+from operator import add
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -48,18 +49,18 @@ def most_static(
     run = still(features, present, similarity)
     saves = savings(run)  # the one read: everything else follows on the host
     length, saved = longest_savings(saves, longest)
-    end = length.cumsum()
-    of = np.arange(len(length)).repeat(length)
+    end = [*accumulate(length)]
+    of = [scene for scene, frames in enumerate(length) for _ in range(frames)]
     # a scene of one frame has no static cell, another those that are still for all its transitions
-    needed = np.where(length > 1, length - 1, len(run))
-    cells = saves[end - 1, length - 1] // (length - 1).clip(min=1)
-    last, needed = hosted.moved(torch.from_numpy(np.stack([end - 1, needed])[:, of]), run.device)
-    static = run.index_select(0, last) >= needed.unsqueeze(-1)
+    least = [frames - 1 if frames > 1 else len(run) for frames in length]
+    cells = [saves[last - 1][w - 1] // max(1, w - 1) for last, w in zip(end, length, strict=True)]
+    last = hosted.sent([end[scene] - 1 for scene in of], run.device)
+    needed = hosted.sent([least[scene] for scene in of], run.device)
     return Scenes(
-        hosted.sent(of.tolist(), run.device),
-        hosted.sent((end - length)[of].tolist(), run.device),
-        static,
-        hosted.sent(cells.tolist(), run.device),
+        hosted.sent(of, run.device),
+        hosted.sent([end[scene] - length[scene] for scene in of], run.device),
+        run.index_select(0, last) >= needed.unsqueeze(-1),
+        hosted.sent(cells, run.device),
         saved,
     )
 
@@ -79,29 +80,28 @@ def still(
     return functional.pad(frame - changed, (0, 0, 1, 0))
 
 
-def savings(run: Int[Tensor, "f n"]) -> Int[np.ndarray, "f w"]:
+def savings(run: Int[Tensor, "f n"]) -> list[list[int]]:
     """Rows saved by the scene that ends with frame f and has w frames before it; on the host."""
     frames = len(run)
     number = run.new_zeros(frames, frames).scatter_add_(1, run, torch.ones_like(run))
-    at_least = np.array(number.tolist())[:, ::-1].cumsum(1)[:, ::-1]  # still for w transitions
-    return at_least * np.arange(frames)
+    still = ([*accumulate(reversed(row))][::-1] for row in number.tolist())  # for w transitions
+    return [[w * cells for w, cells in enumerate(row)] for row in still]
 
 
-def longest_savings(saved: Int[np.ndarray, "f w"], longest: int) -> tuple[np.ndarray, int]:
+def longest_savings(saved: list[list[int]], longest: int) -> tuple[list[int], int]:
     """Lengths of the scenes that save most rows together, and how many these are; on the host."""
-    frames = len(saved)
-    best, last = np.zeros(frames + 1, dtype=np.int64), [1] * frames
+    frames, best, lengths = len(saved), [0], []
     # inherent: what the frames before save at most decides about each frame
     for frame in range(frames):
-        width = min(frame + 1, longest)
-        total = best[frame + 1 - width : frame + 1][::-1] + saved[frame, :width]
-        choice = int(total.argmax())
-        best[frame + 1], last[frame] = total[choice], choice + 1
-    lengths, end = [], frames
+        before = reversed(best[max(0, frame + 1 - longest) :])
+        total = [*map(add, before, saved[frame])]
+        best.append(max(total))
+        lengths.append(total.index(best[-1]) + 1)
+    scenes, end = [], frames
     while end > 0:  # scene by scene, from the last
-        lengths.append(last[end - 1])
-        end -= lengths[-1]
-    return np.array(lengths[::-1], dtype=np.int64), int(best[-1])
+        scenes.append(lengths[end - 1])
+        end -= scenes[-1]
+    return scenes[::-1], best[-1]
 
 
 def turns(

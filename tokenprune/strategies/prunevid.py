@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -79,9 +79,10 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         features = tokens.features.float()  # once, where the model is in half precision
         lengths = self._windows(features, tokens.counts)
         device, width, rows = features.device, tokens.cells, len(tokens)
-        window = hosted.sent(np.arange(len(lengths)).repeat(lengths).tolist(), device)
+        scenes = [scene for scene, frames in enumerate(lengths) for _ in range(frames)]
+        window = hosted.sent(scenes, device)
         cell = window[tokens.frame] * width + tokens.slot
-        long = hosted.sent(np.repeat(lengths, width).tolist(), device)
+        long = hosted.sent(lengths, device).repeat_interleave(width)
         still = windows.still(features, cell, long, self.similarity, self.follow)
         first, value = still.leaders(cell), still.means(features, cell)
 
@@ -90,14 +91,15 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         group = group.where(first == row, 2 * tokens.frames)  # behind all: who joined another
         behind, order = group.sort(stable=True)
         ends = torch.searchsorted(behind, torch.arange(1, 2 * tokens.frames + 1, device=device))
-        found = np.diff(ends.tolist(), prepend=0)  # the one read: how many are in each group
-        large = found > SMALL
-        left = order[: int(found.sum())]
-        some = left
-        if not large.all(where=found > 0):
-            chosen = np.flatnonzero(large.repeat(found))
-            some = left.index_select(0, hosted.moved(torch.from_numpy(chosen), device))
-        counts = hosted.sent(found[large].tolist(), device)
+        ends = ends.tolist()  # the one read beside the scenes: how many are in each group
+        found = [end - start for start, end in pairwise([0, *ends])]
+        left = some = order[: ends[-1]]
+        if any(0 < count <= SMALL for count in found):
+            large = hosted.sent([count > SMALL for count in [*found, 0]], device)
+            some = left[
+                ops.marked(large[behind[: len(left)]] > 0, sum(c for c in found if c > SMALL))
+            ]
+        counts = hosted.sent([count for count in found if count > SMALL], device)
         number = hosted.each(partial(max, 1), ops.count(counts, self.clusters, "down"))
         centre, rank = clustering.ranked_leaders(value[some], counts, number, NEIGHBOURS)
         leader = torch.full_like(row, -1).index_copy(0, left, left)
