@@ -92,8 +92,33 @@ LOOPS = {
         "for in range(60)",  # halves of an interval
         "for in (0.25, 0.75)",
     ],
-    # a recurrence over frames, a few numbers each on the host, and the way back through its scenes
-    "tokenprune.scenes": ["for in range(frames)", "while end > 0"],
+    # a recurrence over frames, a few numbers each on the host, and the way back through its scenes;
+    # what each scene has, of these numbers
+    "tokenprune.scenes": [
+        "for in range(frames)",
+        "while end > 0",
+        "for in enumerate(length)",
+        "for in range(frames)",
+        "for in length",
+        "for in zip(end, length, strict=True)",
+        "for in number.tolist()",
+        "for in still",
+        "for in of",
+        "for in of",
+        "for in enumerate(row)",
+        "for in of",
+    ],
+    # scenes, and sizes of groups, on numbers of the host
+    "tokenprune.strategies.prunevid": [
+        "for in enumerate(lengths)",
+        "for in range(frames)",
+        "for in pairwise([0, *ends])",
+        "for in windows.refined(label.tolist())",
+        "for in found",
+        "for in found",
+        "for in [*found, 0]",
+        "for in found",
+    ],
     # runs of labels on the host, of which each may depend on those before it
     "tokenprune.windows": ["for in runs", "for in runs", "for in groupby(labels)"],
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks

@@ -51,24 +51,34 @@ def density_peaks(
 
     Groups of any size, also empty ones; numbers a group cannot hold are cut to its size.
     """
-    count = valid.sum(-1)
     distance = _distances(features, valid)
-    density = _densities(distance, count, neighbours)
+    density = _densities(distance, valid, neighbours)
     # who is denser: the rank holds the rule for ties
     rank = ops.ranking(density, valid).argsort(dim=-1)
-    denser = rank.unsqueeze(1) < rank.unsqueeze(2)
-    pairs = valid.unsqueeze(1) & valid.unsqueeze(2)
-    farthest = distance.masked_fill(~pairs, 0).amax(dim=(1, 2))
-    apart = distance.masked_fill(~denser, torch.inf).amin(dim=-1).minimum(farthest.unsqueeze(-1))
+    sparser = rank.unsqueeze(1) >= rank.unsqueeze(2)
+    inside = distance
+    if not hosted.all_true(valid):
+        inside = distance.masked_fill(~(valid.unsqueeze(1) & valid.unsqueeze(2)), 0)
+    farthest = inside.amax(dim=(1, 2)).unsqueeze(-1)
+    apart = distance.masked_fill(sparser, torch.inf).amin(dim=-1).minimum(farthest)
 
     width = min(max(1, hosted.most(centres)), max(1, valid.shape[1]))
-    centres = centres.minimum(count)
-    real = torch.arange(width, device=centres.device) < centres.unsqueeze(-1)
+    real = _real(centres, valid, width)
     centre = ops.ranking(density * apart, valid)[:, :width]
-    if order == "place":
+    if order == "place" and hosted.all_true(real):
+        centre = centre.sort(dim=-1).values
+    elif order == "place":
         behind = (~real).to(centre.dtype) * valid.shape[1]
         centre = centre.gather(-1, (centre + behind).argsort(dim=-1))
     return Clusters(centre, real, _joined(distance, valid, centre, real))
+
+
+def _real(centres: Int[Tensor, "g"], valid: Bool[Tensor, "g m"], width: int) -> Bool[Tensor, "g c"]:
+    """Which of `width` places are those of centres, no more than there are tokens."""
+    known = hosted.known(centres)
+    if hosted.all_true(valid) and known is not None and min(known, default=width) >= width:
+        return hosted.everything(centres, width)
+    return torch.arange(width, device=centres.device) < centres.minimum(valid.sum(-1)).unsqueeze(-1)
 
 
 def _distances(
@@ -78,20 +88,29 @@ def _distances(
 
     Exactly symmetric, and exactly zero between equal tokens: densities that tie have to tie.
     """
-    points = features.float().masked_fill(~valid.unsqueeze(-1), 0)
-    mean = points.sum(1, keepdim=True) / valid.sum(-1).clamp(min=1).view(-1, 1, 1)
-    points -= mean  # a Gram matrix rounds in proportion to the norms, which are smallest so
-    gram = points @ points.mT
+    whole, points = hosted.all_true(valid), features.float()
+    if whole:
+        mean = points.mean(1, keepdim=True)
+    else:
+        points = points.masked_fill(~valid.unsqueeze(-1), 0)
+        mean = points.sum(1, keepdim=True) / valid.sum(-1).clamp(min=1).view(-1, 1, 1)
+    points = points - mean  # a Gram matrix rounds in proportion to the norms, smallest so
+    gram = points.bmm(points.mT)
     gram = torch.maximum(gram, gram.mT)
     square = gram.diagonal(dim1=1, dim2=2)
     squared = (square.unsqueeze(1) + square.unsqueeze(2)).sub_(gram, alpha=2).clamp_(min=0)
     distance = squared.div_(features.shape[-1]).sqrt_()
-    return distance.masked_fill_(~valid.unsqueeze(1), torch.inf)
+    return distance if whole else distance.masked_fill_(~valid.unsqueeze(1), torch.inf)
 
 
 def _densities(
-    distance: Float[Tensor, "g m m"], count: Int[Tensor, "g"], neighbours: Int[Tensor, "g"] | int
+    distance: Float[Tensor, "g m m"], valid: Bool[Tensor, "g m"], neighbours: Int[Tensor, "g"] | int
 ) -> Float[Tensor, "g m"]:
+    if hosted.all_true(valid) and isinstance(neighbours, int):
+        near = min(max(1, neighbours), distance.shape[-1])
+        nearest = distance.topk(near, largest=False).values.square_()
+        return nearest.mean(-1).neg_().exp_()
+    count = valid.sum(-1)
     most = neighbours if isinstance(neighbours, int) else hosted.most(neighbours)
     near = count.clamp(min=1)
     near = near.clamp(max=most) if isinstance(neighbours, int) else near.minimum(neighbours)
@@ -109,10 +128,15 @@ def _joined(
     real: Bool[Tensor, "g c"],
 ) -> Int[Tensor, "g m"]:
     """The column of each token's nearest centre."""
-    group = torch.arange(len(centre), device=centre.device).unsqueeze(-1)
-    near = distance[group, centre].masked_fill_(~real.unsqueeze(-1), torch.inf)  # [g c m]
-    member = near.mT.contiguous().argmin(dim=-1)  # along the last axis it is faster
+    # distances are symmetric, and along the last axis it is faster
+    near = distance.gather(2, centre.unsqueeze(1).expand(-1, distance.shape[1], -1))  # [g m c]
+    if not hosted.all_true(real):
+        near.masked_fill_(~real.unsqueeze(1), torch.inf)
+    member = near.argmin(dim=-1)
     column = torch.arange(centre.shape[1], device=centre.device).expand_as(centre)
+    if hosted.all_true(real):
+        member.scatter_(1, centre, column)
+        return member if hosted.all_true(valid) else member.masked_fill_(~valid, NOBODY)
     member.scatter_(1, centre, torch.where(real, column, member.gather(1, centre)))
     return member.masked_fill_(~(valid & real.any(dim=-1, keepdim=True)), NOBODY)
 
@@ -127,8 +151,8 @@ def condensed(
     """The `centres` of one group by density peaks, the best first, and what clusters sum up to."""
     if centres == 0:
         return torch.zeros(0, dtype=torch.long, device=features.device), features[:0]
-    every = torch.ones(1, len(features), dtype=torch.bool, device=features.device)
     number = hosted.sent([centres], features.device)
+    every = hosted.everything(number, len(features))
     found = density_peaks(features.unsqueeze(0), every, number, neighbours)
     member = found.member[0]
     sums = features.new_zeros(centres, features.shape[-1], dtype=torch.float32)
@@ -174,9 +198,12 @@ def ranked_leaders(
     """The same, and which centre of its group in `order` that is."""
     padded, valid = ops.by_frame(features, counts)
     found = density_peaks(padded, valid, centres, neighbours, order)
-    place = found.centre.gather(1, found.member.clamp(min=0))
-    row = place + (counts.cumsum(0) - counts).unsqueeze(-1)
-    row = torch.where(found.member == NOBODY, NOBODY, row)
+    first = ragged.starts(counts).unsqueeze(-1)
+    if hosted.all_true(valid) and hosted.all_true(found.real):
+        row = found.centre.gather(1, found.member) + first
+    else:
+        row = found.centre.gather(1, found.member.clamp(min=0)) + first
+        row = torch.where(found.member == NOBODY, NOBODY, row)
     return ragged.by_row(row, counts), ragged.by_row(found.member, counts)
 
 

@@ -42,14 +42,6 @@ def sums_of_runs(
     return functional.embedding_bag(members, features, start, mode="sum", per_sample_weights=weight)
 
 
-def sums_by_frame(
-    features: Float[Tensor, "n d"], counts: Int[Tensor, "f"], weight: Float[Tensor, "n"]
-) -> Float[Tensor, "f d"]:
-    """The weighted sum of all features of each frame."""
-    every = torch.arange(len(features), device=features.device)
-    return sums_of_runs(features, every, counts.cumsum(0) - counts, weight)
-
-
 class Gathered(NamedTuple):
     """Tokens that went to their leaders.
 

@@ -5,13 +5,16 @@ Axes: `f` frames, `n` cells of a frame, `d` width, `w` frames of a scene, less o
 
 from __future__ import annotations
 
+from itertools import accumulate
+from operator import add
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
-from tokenprune import ops
+from tokenprune import hosted, ops
 
 
 class Scenes(NamedTuple):
@@ -21,12 +24,14 @@ class Scenes(NamedTuple):
         of: the scene of each frame, counted from 0
         first: the first frame of its scene
         static: cells that stay the same throughout the frame's scene, which has more than one frame
+        cells: how many these are in each scene; the host knows its numbers, as those of `of`
         saved: rows saved where each scene has a static cell once
     """
 
     of: Int[Tensor, "f"]
     first: Int[Tensor, "f"]
     static: Bool[Tensor, "f n"]
+    cells: Int[Tensor, "g"]
     saved: int
 
 
@@ -42,12 +47,22 @@ def most_static(
     transition of the scene. Ties: the last frame alone, then the shorter last scene.
     """
     run = still(features, present, similarity)
-    length, saved = longest_savings(savings(run), longest)
-    length = length.to(run.device)
-    end = length.cumsum(0)
-    of = torch.arange(len(length), device=run.device).repeat_interleave(length)
-    static = (run[end - 1] >= (length - 1).unsqueeze(-1)) & (length > 1).unsqueeze(-1)
-    return Scenes(of, (end - length)[of], static[of], saved)
+    saves = savings(run)  # the one read: everything else follows on the host
+    length, saved = longest_savings(saves, longest)
+    end = [*accumulate(length)]
+    of = [scene for scene, frames in enumerate(length) for _ in range(frames)]
+    # a scene of one frame has no static cell, another those that are still for all its transitions
+    least = [frames - 1 if frames > 1 else len(run) for frames in length]
+    cells = [saves[last - 1][w - 1] // max(1, w - 1) for last, w in zip(end, length, strict=True)]
+    last = hosted.sent([end[scene] - 1 for scene in of], run.device)
+    needed = hosted.sent([least[scene] for scene in of], run.device)
+    return Scenes(
+        hosted.sent(of, run.device),
+        hosted.sent([end[scene] - length[scene] for scene in of], run.device),
+        run.index_select(0, last) >= needed.unsqueeze(-1),
+        hosted.sent(cells, run.device),
+        saved,
+    )
 
 
 def still(
@@ -58,35 +73,35 @@ def still(
     square = features.square().sum(-1)
     product = (features[1:] * features[:-1]).sum(-1)
     same = ops.cosine_of(product, square[1:], square[:-1]) > similarity
-    frame = torch.arange(len(present), device=present.device).unsqueeze(-1)
-    changed = frame.expand_as(present).clone()  # the last frame in which it did not, so far
-    changed[1:] *= ~(same & present[1:] & present[:-1])
-    return frame - changed.cummax(dim=0).values
+    if not hosted.all_true(present):
+        same = same & present[1:] & present[:-1]
+    frame = torch.arange(1, len(present), device=present.device).unsqueeze(-1)
+    changed = frame.masked_fill(same, 0).cummax(dim=0).values  # the last frame in which it did not
+    return functional.pad(frame - changed, (0, 0, 1, 0))
 
 
-def savings(run: Int[Tensor, "f n"]) -> Int[Tensor, "f w"]:
-    """Rows saved by the scene that ends with frame f and has w frames before it."""
+def savings(run: Int[Tensor, "f n"]) -> list[list[int]]:
+    """Rows saved by the scene that ends with frame f and has w frames before it; on the host."""
     frames = len(run)
     number = run.new_zeros(frames, frames).scatter_add_(1, run, torch.ones_like(run))
-    at_least = number.flip(1).cumsum(1).flip(1)  # cells that have been still for w transitions
-    return at_least * torch.arange(frames, device=run.device)
+    still = ([*accumulate(reversed(row))][::-1] for row in number.tolist())  # for w transitions
+    return [[w * cells for w, cells in enumerate(row)] for row in still]
 
 
-def longest_savings(saved: Int[Tensor, "f w"], longest: int) -> tuple[Int[Tensor, "g"], int]:
+def longest_savings(saved: list[list[int]], longest: int) -> tuple[list[int], int]:
     """Lengths of the scenes that save most rows together, and how many these are; on the host."""
-    saved, frames = saved.cpu(), len(saved)
-    best, last = saved.new_zeros(frames + 1), [1] * frames
+    frames, best, lengths = len(saved), [0], []
     # inherent: what the frames before save at most decides about each frame
     for frame in range(frames):
-        width = min(frame + 1, longest)
-        total = best[frame + 1 - width : frame + 1].flip(0) + saved[frame, :width]
-        choice = int(total.argmax())
-        best[frame + 1], last[frame] = total[choice], choice + 1
-    lengths, end = [], frames
+        before = reversed(best[max(0, frame + 1 - longest) :])
+        total = [*map(add, before, saved[frame])]
+        best.append(max(total))
+        lengths.append(total.index(best[-1]) + 1)
+    scenes, end = [], frames
     while end > 0:  # scene by scene, from the last
-        lengths.append(last[end - 1])
-        end -= lengths[-1]
-    return torch.tensor(lengths[::-1], dtype=torch.long), int(best[-1])
+        scenes.append(lengths[end - 1])
+        end -= scenes[-1]
+    return scenes[::-1], best[-1]
 
 
 def turns(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -85,32 +86,40 @@ class HoliTom(Condenser, PrefillStage, TowerReader, Adjustable, name="holitom"):
         saliency = self.recorded(tokens, "saliency")
         if not len(tokens):
             return tokens
-        frame, number = tokens.frame, torch.arange(len(tokens), device=tokens.frame.device)
-        address = frame * tokens.cells + tokens.slot
-        row = number.new_full((tokens.frames * tokens.cells,), -1).scatter(0, address, number)
-        present = (row >= 0).view(tokens.frames, -1)
+        row = place = at = torch.arange(len(tokens), device=tokens.frame.device)
+        present = hosted.everything(tokens.counts, tokens.cells)
+        if not hosted.is_grid(tokens.slot):
+            place = tokens.frame * tokens.cells + tokens.slot  # in the grid
+            at = row.new_full((tokens.frames * tokens.cells,), -1).scatter(0, place, row)
+            present = (at >= 0).view(tokens.frames, -1)
         found = scenes.most_static(tokens.dense(), present, self.similarity, self.window)
         ratio = min(self.keep / ((len(tokens) - found.saved) / len(tokens)), 1.0)
 
-        static = found.static[frame, tokens.slot]
-        home = row[found.first[frame] * tokens.cells + tokens.slot].masked_fill(~static, -1)
-        still = merging.to_leaders(tokens.features, home)  # averaged over time
-        cells = torch.bincount(found.of[frame[still.rows]])
-        centres = ops.count(cells, ratio)
-        few = centres.clamp(max=self.neighbours)
-        centre = clustering.leaders(still.means, cells, centres, few, "place")
+        cells = hosted.numbers(found.cells)
+        moving = hosted.each(lambda n, scene: n - cells[scene], tokens.counts, found.of)
+        number, rest = ops.count(moving, ratio, "up"), hosted.total(moving)
+        if rest == len(tokens):  # nothing stands still, nothing merges
+            scores, _ = ops.by_frame(saliency, moving)
+            best = ops.top_rows(scores, moving, number)
+            kept = torch.full_like(row, -1).index_copy(0, best, row[: len(best)])
+            return replace(tokens[best], members=kept)
+        static = found.static.flatten().index_select(0, place)
+        other = ops.marked(~static, rest)
+        best = other[ops.top_rows(ops.by_frame(saliency[other], moving)[0], moving, number)]
 
-        others = torch.bincount(frame[~static], minlength=tokens.frames)
-        salient, valid = ops.by_frame(saliency[~static], others)
-        kept = ops.keep_top(salient, ops.count(others, ratio, "up"), valid)[valid]
+        home = at[found.first[tokens.frame] * tokens.cells + tokens.slot].masked_fill(~static, -1)
+        still = merging.to_leaders(tokens.features, home, number=sum(cells))  # averaged over time
+        centres = ops.count(found.cells, ratio)
+        few = hosted.each(partial(min, self.neighbours), centres)
+        centre = clustering.leaders(still.means, found.cells, centres, few, "place")
         leader = merging.onwards(merging.onwards(still.rows, centre), still.members)
-        leader[~static] = number[~static].where(kept, -1)
+        leader = leader.index_copy(0, best, best)
+        left = hosted.total(number) + hosted.total(centres)
         if self.follow == "paper":
-            merged = merging.to_leaders(tokens.features, leader)
+            merged = merging.to_leaders(tokens.features, leader, number=left)
             return tokens[merged.rows].with_features(merged.means, merged.members)
-        weight = torch.ones_like(saliency, dtype=torch.float32)
-        weight[static] = centred(centre, self.beta, still.sizes)[still.members[static]]
-        merged = merging.to_leaders(tokens.features, leader, weight)
+        weight = centred(centre, self.beta, still.sizes)[still.members].where(static, 1)
+        merged = merging.to_leaders(tokens.features, leader, weight, left)
         result = tokens[merged.rows].with_features(merged.sums)
         order = (2 * result.frame + ~static[merged.rows]).argsort(stable=True)
         return replace(result[order], members=merging.onwards(order.argsort(), merged.members))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import clustering, hosted, merging, ops, windows
+from tokenprune import clustering, hosted, merging, ops, ragged, windows
 from tokenprune.strategy import Adjustable, Condenser, PrefillStage, StrategyError
 from tokenprune.tokens import Extent, SequenceView, VisualTokens
 
@@ -72,42 +74,55 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         ops.fraction("prunevid.keep", self.keep)
 
     def condense(self, tokens: VisualTokens) -> VisualTokens:
+        if not len(tokens):
+            return tokens.with_features(tokens.features, tokens.slot)  # of none
         features = tokens.features.float()  # once, where the model is in half precision
-        window = self._windows(features, tokens.counts)
-        cell = window[tokens.frame] * tokens.cells + tokens.slot
-        frames = torch.bincount(window)[window][tokens.frame]
-        leader = windows.first_of_still(features, cell, frames, self.similarity, self.follow)
-        merged = merging.to_leaders(features, leader)
-        value, row = merged.means, torch.arange(len(merged.rows), device=leader.device)
+        lengths = self._windows(features, tokens.counts)
+        device, width, rows = features.device, tokens.cells, len(tokens)
+        scenes = [scene for scene, frames in enumerate(lengths) for _ in range(frames)]
+        window = hosted.sent(scenes, device)
+        cell = window[tokens.frame] * width + tokens.slot
+        long = hosted.sent(lengths, device).repeat_interleave(width)
+        still = windows.still(features, cell, long, self.similarity, self.follow)
+        first, value = still.leaders(cell), still.means(features, cell)
 
-        dynamic = torch.bincount(merged.members, minlength=len(row)) == 1
-        group = 2 * tokens.frame[merged.rows] + dynamic  # static ones first
-        order, counts = group.argsort(stable=True), torch.bincount(group)
-        some = order[(counts > SMALL)[group[order]]]
-        counts = counts[counts > SMALL]
-        number = ops.count(counts, self.clusters, "down").clamp(min=1)
+        row = torch.arange(rows, device=device)
+        group = 2 * tokens.frame + ~still.static[cell]  # static ones first
+        group = group.where(first == row, 2 * tokens.frames)  # behind all: who joined another
+        behind, order = group.sort(stable=True)
+        ends = torch.searchsorted(behind, torch.arange(1, 2 * tokens.frames + 1, device=device))
+        ends = ends.tolist()  # the one read beside the scenes: how many are in each group
+        found = [end - start for start, end in pairwise([0, *ends])]
+        left = some = order[: ends[-1]]
+        if any(0 < count <= SMALL for count in found):
+            large = hosted.sent([count > SMALL for count in [*found, 0]], device)
+            some = left[
+                ops.marked(large[behind[: len(left)]] > 0, sum(c for c in found if c > SMALL))
+            ]
+        counts = hosted.sent([count for count in found if count > SMALL], device)
+        number = hosted.each(partial(max, 1), ops.count(counts, self.clusters, "down"))
         centre, rank = clustering.ranked_leaders(value[some], counts, number, NEIGHBOURS)
-        leader = row.scatter(0, some, some[centre])
-        cluster = merging.to_leaders(value, leader)
-        rows, means, members = cluster.rows, cluster.means, cluster.members[merged.members]
+        leader = torch.full_like(row, -1).index_copy(0, left, left)
+        leader = leader.index_copy(0, some, some[centre])
+        total = len(left) - len(some) + hosted.total(number)
+        merged = merging.to_leaders(value, leader, number=total)
+        rows, means, members = merged.rows, merged.means, merged.members[first]
         if self.follow == "released":
             by_score = (group * len(row) + row.scatter(0, some, rank))[rows].argsort()
             rows, means, members = rows[by_score], means[by_score], by_score.argsort()[members]
-        return tokens[merged.rows[rows]].with_features(means, members)
+        return tokens[rows].with_features(means, members)
 
     @torch.no_grad()
-    def _windows(
-        self, features: Float[Tensor, "n d"], counts: Int[Tensor, "f"]
-    ) -> Int[Tensor, "f"]:
-        """The scene of every frame."""
-        every = torch.ones(len(features), device=counts.device)
-        mean = merging.sums_by_frame(features, counts, every)
+    def _windows(self, features: Float[Tensor, "n d"], counts: Int[Tensor, "f"]) -> list[int]:
+        """How many frames each scene has."""
+        every = torch.arange(len(features), device=counts.device)
+        mean = merging.sums_of_runs(features, every, ragged.starts(counts))
         mean = (mean / counts.clamp(min=1).unsqueeze(-1)).unsqueeze(0)
-        number = counts.new_tensor([max(1, ops.count(len(counts), self.scenes, "down"))])
-        valid = torch.ones(mean.shape[:2], dtype=torch.bool, device=mean.device)
+        number = max(1, ops.count(len(counts), self.scenes, "down"))
+        number = hosted.sent([number], counts.device)
+        valid = hosted.everything(number, len(counts))
         label = clustering.density_peaks(mean, valid, number, NEIGHBOURS).member[0]
-        length = counts.new_tensor(windows.refined(label.tolist()))[:, 1]
-        return torch.arange(len(length), device=length.device).repeat_interleave(length)
+        return [length for _, length in windows.refined(label.tolist())]
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         number = ops.count(view.total, self.keep, "up")
