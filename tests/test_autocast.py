@@ -18,7 +18,7 @@ from tokenprune.strategies import cdpruner, divprune, vidcom2, vispruner
 from tokenprune.strategies.dycoke import similarity
 from tokenprune.strategies.dytok import frame_weights
 from tokenprune.strategies.visionzip import plan
-from tokenprune.strategy import Allocator, VisionStage
+from tokenprune.strategy import Allocator, TowerStage, VisionStage
 from tokenprune.tokens import LastRow
 
 HALF = torch.bfloat16
@@ -110,7 +110,8 @@ def test_a_whole_model_runs_under_autocast(name):
     assert out.shape[1] == inputs["input_ids"].shape[1] + 4
     assert kinds == {HALF}, "the probe of an allocator as well"
     report = session.report[0]
-    assert report.kept < report.full or report.layers[-1] < report.full
+    inside = issubclass(registry.get(name), TowerStage)  # which leaves as many tokens
+    assert inside or report.kept < report.full or report.layers[-1] < report.full
 
 
 def test_autocast_is_lent_back_and_restored():

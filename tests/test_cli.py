@@ -204,7 +204,7 @@ def test_the_markdown_table(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [line for line in table.splitlines() if line.startswith("| `")]
     assert len(rows) == len(registry.names()) and all(row.count(" | ") == 3 for row in rows)
     headings = [line for line in table.splitlines() if line.startswith("**")]
-    stages = ["Allocate", "Vision", "Condense", "Prefill"]
+    stages = ["Tower", "Allocate", "Vision", "Condense", "Prefill"]
     assert [line.strip("*").split(":")[0] for line in headings] == stages
     assert "| `fastv` | prefill | `layer=2`, `drop=0.5` | [An Image is Worth 1/2 Tokens" in table
     assert "](https://arxiv.org/abs/2403.06764) |" in table

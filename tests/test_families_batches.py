@@ -16,12 +16,16 @@ from test_families import STEPS, check, everywhere, generated, kernels, stages_o
 
 from tokenprune import attach, registry
 from tokenprune.errors import StrategyError
-from tokenprune.strategy import Allocator, Pipeline
+from tokenprune.strategy import Allocator, Pipeline, TowerStage
 
 GREEDY: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False}
 ALLOCATORS = [name for name in registry.names() if issubclass(registry.get(name), Allocator)]
 HOSTS = [name for name in registry.names() if name not in ALLOCATORS]
-SPECS = [*HOSTS, *(f"dycoke+{name}" for name in ALLOCATORS), "visionzip+fastv"]
+# what works inside the tower leaves as many tokens as there were, and takes frame by frame
+INSIDE = [name for name in HOSTS if issubclass(registry.get(name), TowerStage)]
+FRAMEWISE = ["llava_onevision", "llava_video", "llava_next_video", "video_llava"]
+BEHIND = [name for name in HOSTS if name not in INSIDE]
+SPECS = [*BEHIND, *(f"dycoke+{name}" for name in ALLOCATORS), "visionzip+fastv"]
 
 
 # what needs layers that see everything
@@ -38,6 +42,8 @@ def deep(family: Family, spec: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         f"{name}.layer": layer for name, kind in parts if "layer" in vars(kind)
     }
+    if spec == "tome":
+        options["tome.r"] = 2  # as few as the smallest frames can lose
     if "pyramiddrop" in spec and family.layers[0] > 1:  # the layer below has to look back far
         options["pyramiddrop.stages"] = 2
     if "framefusion" in spec:  # of five layers, merging may take two
@@ -86,13 +92,29 @@ def facts(report: Any) -> dict[str, Any]:
 @everywhere
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_sample_of_a_batch_is_itself_alone(kind: str, spec: str) -> None:
-    """Under every strategy there is."""
+    """Under every strategy there is behind the tower."""
     family = FAMILIES[kind]
-    model, prompt = family.model(), family.prompt()
     if kind == "gemma3" and (refusal := REFUSED.get(spec)):
         with pytest.raises(StrategyError, match=refusal):
-            attach(model, spec, deep(family, spec))
+            attach(family.model(), spec, deep(family, spec))
         return
+    report = each_is_itself(family, spec)
+    assert report[0].layer_average_ratio < 1.0
+    with pytest.raises(LookupError, match="holds no video"):
+        report[2]
+
+
+@pytest.mark.parametrize("kind", FRAMEWISE)
+@pytest.mark.parametrize("spec", INSIDE)
+def test_so_it_is_inside_the_tower(kind: str, spec: str) -> None:
+    report = each_is_itself(FAMILIES[kind], spec)
+    assert report[0].layer_average_ratio == 1.0
+    assert report[0].tower is not None
+
+
+def each_is_itself(family: Family, spec: str) -> Any:
+    """A batch gives each of its samples what it gets alone; the batch's report."""
+    model, prompt = family.model(), family.prompt()
     with attach(model, spec, deep(family, spec)) as session:
         words, found = generated(model, prompt, max_new_tokens=2)
         report = session.report
@@ -101,9 +123,7 @@ def test_a_sample_of_a_batch_is_itself_alone(kind: str, spec: str) -> None:
             assert torch.equal(one[0][0], words[number]), number
             assert torch.allclose(one[1][0], found[number], atol=2e-5), number
             assert facts(session.report[0]) == facts(report[number]), number
-    assert report[0].layer_average_ratio < 1.0
-    with pytest.raises(LookupError, match="holds no video"):
-        report[2]
+    return report
 
 
 def alone(prompt: Prompt, inputs: Inputs) -> Prompt:

@@ -10,7 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tokenprune.precision import exact
 
+
+@exact
 def match(metric: Float[Tensor, "i n k"], remove: int, first: int = 0) -> Int[Tensor, "i n"]:
     """The group of every row: rows of even places join the most similar one of an odd place.
 
@@ -38,6 +41,7 @@ def match(metric: Float[Tensor, "i n k"], remove: int, first: int = 0) -> Int[Te
     return group
 
 
+@exact
 def match_some(
     metric: Float[Tensor, "f m k"], before: Int[Tensor, "f"], behind: Int[Tensor, "f"]
 ) -> tuple[Int[Tensor, "f m"], Int[Tensor, "f m"]]:
