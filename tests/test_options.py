@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tokenprune.errors import ConfigError
+from tokenprune.evaluation.config import parse
 from tokenprune.options import as_typed, given, key, keys_of, printing, read_options
 
 
@@ -71,6 +72,14 @@ def test_options_of_strategies_are_gathered() -> None:
     swept = read("fastv.layer=1,2", "dytok.layers=[1,2],[3]", "trainer.devices=[0,1]", swept=True)
     assert swept.options == {"fastv.layer": [1, 2], "dytok.layers": [[1, 2], [3]]}
     assert swept.trainer == {"devices": [0, 1]}
+
+
+def test_a_strategy_may_have_the_name_of_a_key_that_holds_one_value(tmp_path: Path) -> None:
+    """As `reuse` has: its options are not swallowed."""
+    words = ["reuse=false", "reuse.threshold=0.5", "strategy=reuse", f"out={tmp_path}"]
+    config = parse(words)
+    assert config.reuse is False
+    assert config.options == {"reuse.threshold": 0.5}
 
 
 def test_a_file_whose_name_looks_like_a_word(tmp_path: Path) -> None:

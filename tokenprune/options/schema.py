@@ -48,10 +48,15 @@ def keys_of(schema: type) -> list[str]:
 
 
 def group_of(schema: type, name: str) -> tuple[str, str]:
-    """The dictionary that a key with a dot belongs to, and its key there."""
+    """The dictionary that a key with a dot belongs to, and its key there.
+
+    A key that holds one value has none: `reuse.threshold` is a strategy's, beside `reuse=false`.
+    """
     owner, _, inner = name.partition(".")
+    kinds = typing.get_type_hints(schema)
     own = owner in {one.name for one in dataclasses.fields(schema)} - {OPTIONS}
-    return (owner, inner) if own else (OPTIONS, name)
+    gathers = own and typing.get_origin(kinds[owner]) is dict
+    return (owner, inner) if gathers else (OPTIONS, name)
 
 
 def known(name: str, keys: Sequence[str], also: str = "") -> None:
