@@ -5,9 +5,7 @@ A mask is a strategy like any other, which the library carries on the stock mode
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +15,12 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 from experiments.evidence.select import Mask
+from experiments.kept import Kept, key_of
 from tokenprune.evaluation.generate import generate
 from tokenprune.loading.checkpoint import load
-from tokenprune.loading.device import cores
 from tokenprune.loading.processor import GREEDY
 from tokenprune.results.reuse import weights
 from tokenprune.strategy import Pipeline, VisionStage
@@ -101,18 +98,20 @@ class Answers:
     def key(self, index: int, mask: Mask) -> str:
         """Of one answer, made of all that it depends on."""
         seen = {"tokens": np.packbits(mask).tobytes().hex(), "of": list(mask.shape)}
-        text = json.dumps([self._asked, index, seen], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        return key_of([self._asked, index, seen])
 
     def scores(self, wanted: Sequence[tuple[int, Mask]]) -> list[float]:
         """Of each sample under each mask, in order."""
         keys = [self.key(index, mask) for index, mask in wanted]
-        known = self._read()
+        kept = Kept(self.file)
+        known = kept.read()
         missing: dict[int, Asked] = {}
         for key, (index, mask) in zip(keys, wanted, strict=True):
             if key not in known:
                 missing.setdefault(index, {})[key] = mask
-        known |= self._ask(list(missing.items()))
+        pending = list(missing.items())
+        asking = Asking(self.task, pending, self.model, self.dtype, self.max_new_tokens)
+        known |= kept.ask(asking, "sample", _WORTH)
         return [known[key] for key in keys]
 
     @cached_property
@@ -123,33 +122,3 @@ class Answers:
             "dtype": self.dtype,
             "max_new_tokens": self.max_new_tokens,
         }
-
-    def _read(self) -> dict[str, float]:
-        if not self.file.exists():
-            return {}
-        lines = self.file.read_text(encoding="utf-8").splitlines()
-        return {key: score for line in lines for key, score in json.loads(line).items()}
-
-    def _ask(self, pending: Sequence[tuple[int, Asked]]) -> dict[str, float]:
-        """Line by line into the file, so that what was interrupted goes on where it was."""
-        if not pending:
-            return {}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        asking = Asking(self.task, pending, self.model, self.dtype, self.max_new_tokens)
-        found: dict[str, float] = {}
-        with self.file.open("a", encoding="utf-8") as out:
-            for scores in _in_processes(asking):
-                out.write(json.dumps(scores) + "\n")
-                out.flush()
-                found |= scores
-        return found
-
-
-def _in_processes(asking: Asking) -> Iterator[dict[str, float]]:
-    # a process takes seconds to start
-    workers = cores() if len(asking) >= _WORTH else 0
-    context = "spawn" if workers else None
-    loader = DataLoader(
-        asking, batch_size=None, num_workers=workers, multiprocessing_context=context
-    )
-    yield from tqdm(loader, desc="asking", unit="sample", disable=None)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,15 +12,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 from experiments.guide.costs import ASSISTANT, MODEL
 from experiments.guide.settings import HOST, POOLS, SELF, Setting
+from experiments.kept import Kept, key_of
 from tokenprune import registry, strategies
 from tokenprune.evaluation.generate import generate
 from tokenprune.loading.checkpoint import load
-from tokenprune.loading.device import cores
 from tokenprune.loading.processor import GREEDY
 from tokenprune.results.reuse import weights
 from tokenprune.strategies.dytok import DyToK, frame_weights
@@ -169,37 +166,19 @@ class Answers:
             name: [self._key(task, job, batch, watched) for batch in batches]
             for name, job in jobs.items()
         }
-        known, pending = self._read(), []
+        kept = Kept(self.file)
+        known, pending = kept.read(), []
         for place, batch in enumerate(batches):
             asked = {keys[name][place]: job for name, job in jobs.items()}
             if missing := {key: job for key, job in asked.items() if key not in known}:
                 pending.append((batch, missing))
-        known |= self._ask(Asking(task, pending, watched))
+        known |= kept.ask(Asking(task, pending, watched), "batch")
         return {name: [line for key in own for line in known[key]] for name, own in keys.items()}
 
     def _key(self, task: TinyVQA, job: Job, batch: Sequence[int], watched: bool) -> str:
         """Made of all that an answer depends on, the methods' files included."""
         asked = [dict(task.fingerprint()), _material(), job.key, [*batch], watched, _LONGEST]
-        text = json.dumps(asked, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-    def _read(self) -> dict[str, list[Any]]:
-        if not self.file.exists():
-            return {}
-        lines = self.file.read_text(encoding="utf-8").splitlines()
-        return {key: value for line in lines for key, value in json.loads(line).items()}
-
-    def _ask(self, asking: Asking) -> dict[str, list[Any]]:
-        if not len(asking):
-            return {}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        found: dict[str, list[Any]] = {}
-        with self.file.open("a", encoding="utf-8") as out:
-            for values in _in_processes(asking):
-                out.write(json.dumps(values) + "\n")
-                out.flush()
-                found |= values
-        return found
+        return key_of(asked)
 
 
 @cache
@@ -208,13 +187,3 @@ def _material() -> list[Any]:
     folder = Path(strategies.__path__[0])
     own = [(folder / f"{name}.py").read_text(encoding="utf-8") for name in (HOST, "dytok", RANDOM)]
     return [weights(MODEL), weights(ASSISTANT), own, _DTYPE, repr(DyToK())]
-
-
-def _in_processes(asking: Asking) -> Iterator[dict[str, list[Any]]]:
-    # a process takes seconds to start
-    workers = cores() if len(asking) > 1 else 0
-    context = "spawn" if workers else None
-    loader = DataLoader(
-        asking, batch_size=None, num_workers=workers, multiprocessing_context=context
-    )
-    yield from tqdm(loader, desc="asking", unit="batch", disable=None)

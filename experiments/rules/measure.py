@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
+from experiments.kept import Kept, key_of
 from experiments.rules.arms import Arm
 from tokenprune.evaluation.generate import generate
 from tokenprune.loading.checkpoint import load
-from tokenprune.loading.device import cores
 from tokenprune.loading.processor import GREEDY
 from tokenprune.results.reuse import weights
 from tokenprune.strategy import Condenser, Pipeline
@@ -163,12 +160,14 @@ class Answers:
         indices = list(range(len(self.task)))
         batches = [indices[start : start + _BATCH] for start in indices[::_BATCH]]
         keys = [[self._key(arm, batch) for arm in arms] for batch in batches]
-        known, pending = self._read(), []
+        kept = Kept(self.file)
+        known, pending = kept.read(), []
         for batch, row in zip(batches, keys, strict=True):
             asked = {key: arm.pipeline for key, arm in zip(row, arms, strict=True)}
             if missing := {key: one for key, one in asked.items() if key not in known}:
                 pending.append((batch, missing))
-        known |= self._ask(pending)
+        asking = Asking(self.task, pending, self.model, self.dtype)
+        known |= kept.ask(asking, "batch")
         return [
             [_measured(line) for row in keys for line in known[row[place]]]
             for place in range(len(arms))
@@ -178,8 +177,7 @@ class Answers:
         """Made of all that an answer depends on, the methods' files included."""
         files = [inspect.getsourcefile(type(one)) for one in arm.pipeline.strategies]
         sources = [Path(file or "").read_text(encoding="utf-8") for file in files]
-        text = json.dumps([self._asked, repr(arm.pipeline), sources, list(batch)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        return key_of([self._asked, repr(arm.pipeline), sources, list(batch)])
 
     @cached_property
     def _asked(self) -> Mapping[str, Any]:
@@ -190,36 +188,7 @@ class Answers:
             "max_new_tokens": _LONGEST,
         }
 
-    def _read(self) -> dict[str, list[Any]]:
-        if not self.file.exists():
-            return {}
-        lines = self.file.read_text(encoding="utf-8").splitlines()
-        return {key: value for line in lines for key, value in json.loads(line).items()}
-
-    def _ask(self, pending: Sequence[Any]) -> dict[str, list[Any]]:
-        if not pending:
-            return {}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        asking = Asking(self.task, pending, self.model, self.dtype)
-        found: dict[str, list[Any]] = {}
-        with self.file.open("a", encoding="utf-8") as out:
-            for measured in _in_processes(asking):
-                out.write(json.dumps(measured) + "\n")
-                out.flush()
-                found |= measured
-        return found
-
 
 def _measured(line: Sequence[Any]) -> Measured:
     score, entering, average, lengths = line
     return Measured(score, entering, average, None if lengths is None else Sizes(*lengths))
-
-
-def _in_processes(asking: Asking) -> Iterator[dict[str, list[Any]]]:
-    # a process takes seconds to start
-    workers = cores() if len(asking) > 1 else 0
-    context = "spawn" if workers else None
-    loader = DataLoader(
-        asking, batch_size=None, num_workers=workers, multiprocessing_context=context
-    )
-    yield from tqdm(loader, desc="asking", unit="batch", disable=None)

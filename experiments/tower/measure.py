@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
+from experiments.kept import Kept, key_of
 from experiments.tower import arms as written
 from experiments.tower.arms import Arm
 from tokenprune.bench.towers import Tower, own_grid
 from tokenprune.evaluation.generate import generate
 from tokenprune.loading.checkpoint import load
-from tokenprune.loading.device import cores
 from tokenprune.loading.processor import GREEDY
 from tokenprune.results.reuse import weights
 from tokenprune.runtime.report import SampleReport
@@ -90,20 +87,21 @@ class Answers:
         indices = list(range(len(self.task)))
         batches = [indices[start : start + _BATCH] for start in indices[::_BATCH]]
         keys = [[self._key(arm, batch) for arm in arms] for batch in batches]
-        known, pending = self._read(), []
+        kept = Kept(self.file)
+        known, pending = kept.read(), []
         for batch, row in zip(batches, keys, strict=True):
             asked = dict(zip(row, arms, strict=True))
             if missing := {key: one for key, one in asked.items() if key not in known}:
                 pending.append((batch, missing))
-        known |= self._ask(pending)
+        asking = Asking(self.task, pending, self.model, self.dtype)
+        known |= kept.ask(asking, "batch")
         return [
             [Measured(*line) for row in keys for line in known[row[place]]]
             for place in range(len(arms))
         ]
 
     def _key(self, arm: Arm, batch: Sequence[int]) -> str:
-        text = json.dumps([self._asked, repr(arm.pipeline), list(batch)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        return key_of([self._asked, repr(arm.pipeline), list(batch)])
 
     @cached_property
     def _asked(self) -> dict[str, Any]:
@@ -116,27 +114,3 @@ class Answers:
             "max_new_tokens": _LONGEST,
             "sources": [file.read_text(encoding="utf-8") for file in files],
         }
-
-    def _read(self) -> dict[str, list[Any]]:
-        if not self.file.exists():
-            return {}
-        lines = self.file.read_text(encoding="utf-8").splitlines()
-        return {key: value for line in lines for key, value in json.loads(line).items()}
-
-    def _ask(self, pending: Sequence[Any]) -> dict[str, list[Any]]:
-        if not pending:
-            return {}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        asking = Asking(self.task, pending, self.model, self.dtype)
-        workers = cores() if len(asking) > 1 else 0  # a process takes seconds to start
-        context = "spawn" if workers else None
-        loader = DataLoader(
-            asking, batch_size=None, num_workers=workers, multiprocessing_context=context
-        )
-        found: dict[str, list[Any]] = {}
-        with self.file.open("a", encoding="utf-8") as out:
-            for measured in tqdm(loader, desc="asking", unit="batch", disable=None):
-                out.write(json.dumps(measured) + "\n")
-                out.flush()
-                found |= measured
-        return found
