@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,8 @@ from cases import CELLS, FRAMES, PATCHES, Case, Merging, copies, operators
 from cases_inside import inside
 from cases_video import merging
 from cases_vision import vision
+
+from tokenprune.loading.device import threads
 
 ROUNDS = 7
 SLOW, ENDLESS = 500.0, 2000.0  # ms; a reference above gets half the rounds, or one that is checked
@@ -99,16 +100,6 @@ def clocked(action: Callable[[], Any]) -> tuple[Any, float]:
     start = time.perf_counter()
     result = action()
     return result, 1e3 * (time.perf_counter() - start)
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def cases() -> Iterator[Case]:

@@ -18,8 +18,8 @@ from transformers import SiglipVisionModel
 
 from tokenprune.adapters.vision import TowerBlock
 from tokenprune.bench.shapes import shape_configuration
-from tokenprune.bench.steps import one_core
 from tokenprune.bench.towers import Tower, own_grid
+from tokenprune.loading.device import threads
 from tokenprune.runtime.tapping import Taps, tapped
 from tokenprune.runtime.tower_call import TowerCall
 from tokenprune.runtime.tower_merging import Merging
@@ -102,7 +102,7 @@ def ratios(turns: int = 5) -> dict[str, float]:
     """Time saved over multiply-adds saved, of each stage: median of turns that take turns with the
     stock tower.
     """
-    with one_core(), torch.no_grad():
+    with threads(1), torch.no_grad():
         run = Run()
         kinds = {"reuse": run.reusing, "tome": run.merging}
         found: dict[str, list[float]] = {name: [] for name in kinds}

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
 from operator import truediv
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import torch
 from tokenprune.bench import toy
 from tokenprune.bench.dispatch import Dispatched
 from tokenprune.compat import caching, filled_cache
+from tokenprune.loading.device import threads
 from tokenprune.runtime.session import attach
 
 WORD, WARM, COUNTED = 9, 2, 2
@@ -96,7 +97,7 @@ def over_full(turns: int = 100) -> dict[str, float]:
 
     Each turn begins with another one, so that a busy machine slows all alike.
     """
-    with one_core(), torch.no_grad(), ExitStack() as stack:
+    with threads(1), torch.no_grad(), ExitStack() as stack:
         steps: dict[str, Stepper] = {"full": Stepper(toy.twin())}
         for name, bar in BARS.items():
             model = toy.twin()
@@ -116,17 +117,6 @@ def over_full(turns: int = 100) -> dict[str, float]:
         for name in names
         if name != "full"
     }
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """While open, torch computes in one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def steps_markdown() -> str:

@@ -1,8 +1,10 @@
-"""Which device a model goes to, in which precision, and how many cores there are."""
+"""Which device a model goes to, in which precision, and how many cores and threads there are."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from transformers import PreTrainedConfig
@@ -55,3 +57,14 @@ def pick_dtype(name: str, device: torch.device, config: PreTrainedConfig) -> tor
 def cores() -> int:
     """How many cores this process may use; where nobody can say, those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """So many threads of torch in the block, as many as before behind it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tokenprune.errors import ConfigError
 from tokenprune.evaluation import logs
 from tokenprune.guards import blame
-from tokenprune.loading.device import cores
+from tokenprune.loading.device import cores, threads
 from tokenprune.plugins import load_plugins
 from tokenprune.study import cell_files, sharing
 from tokenprune.study.cell_files import Settings
@@ -118,15 +118,11 @@ def default_workers(device: torch.device) -> int:
 
 def _alone(config: StudyConfig, jobs: Sequence[Job]) -> Generator[Job, None, None]:
     """In this process, as the workers do it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         runner = Runner(config)
         for job in jobs:
             if job.run(runner):
                 yield job
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _together(config: StudyConfig, jobs: Sequence[Job], workers: int) -> Generator[Job, None, None]:

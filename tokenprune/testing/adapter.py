@@ -18,10 +18,10 @@ from tokenprune import compat, registry
 from tokenprune.adapters import VideoLLM, adapt, families
 from tokenprune.errors import TokenpruneError
 from tokenprune.loading.checkpoint import load
+from tokenprune.loading.device import threads
 from tokenprune.runtime.session import attach
 from tokenprune.sequence import TEXT
 from tokenprune.strategy import Pipeline, TowerReader, VisionStage
-from tokenprune.testing.equal import single_thread
 from tokenprune.testing.law import Finding, applies, holds, law, tried
 from tokenprune.testing.live import LIVE, Trial, answer, close, eager, half
 from tokenprune.testing.models import Live, writer
@@ -68,7 +68,7 @@ def check_adapter(
         adapter = model if isinstance(model, VideoLLM) else adapt(model)
     prompts = prompts or writer(adapter).prompts()
     findings: list[Finding] = []
-    with single_thread(), warnings.catch_warnings():
+    with threads(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as that images pass through
         findings += [tried("adapter", one, adapter, [prompts]) for one in LAWS]
         for spec in strategies:

@@ -6,8 +6,7 @@ And how they are computed: on one thread, since small tensors only wait for seve
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -55,14 +54,3 @@ def same(one: Any, other: Any) -> bool:
 def shown(counts: Tensor) -> str:
     """Numbers in a message."""
     return str(counts.tolist())
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """One thread of torch in the block, as many as before behind it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

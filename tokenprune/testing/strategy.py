@@ -13,6 +13,7 @@ from tokenprune import registry
 from tokenprune.declaration import check_class
 from tokenprune.errors import TokenpruneError
 from tokenprune.guards import contract
+from tokenprune.loading.device import threads
 from tokenprune.strategy import (
     Allocator,
     Condenser,
@@ -35,7 +36,6 @@ from tokenprune.testing.cases import (
     shapes,
 )
 from tokenprune.testing.decode import DECODE
-from tokenprune.testing.equal import single_thread
 from tokenprune.testing.inputs import KINDS, Place
 from tokenprune.testing.law import Finding, Law, LawBrokenError, applies, holds, law, tried
 from tokenprune.testing.prefill import DEPTHS, PREFILL, layers
@@ -74,7 +74,7 @@ def check_strategy(
     printed.
     """
     one = _instance(strategy)
-    with single_thread():
+    with threads(1):
         findings = [*on_inputs(one, seed, cases), *_on_models(one, tuple(models))]
     return together(f"{one.name} ({type(one).__name__})", findings).settled(show)
 
