@@ -78,7 +78,7 @@ def check_allocator(
 
 def check_merger(strategy: TowerMerger, seed: int, shape: tuple[int, int, int]) -> None:
     """On keys of some frames, rows and widths."""
-    keeps((*MERGE, stateless), strategy, keys_of(strategy, seed, shape))
+    keeps((*MERGE, stateless), strategy, keys_of(seed, shape))
 
 
 def check_reuser(strategy: TowerReuser, seed: int, shape: tuple[int, int, int]) -> None:

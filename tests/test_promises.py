@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -110,6 +112,25 @@ def test_a_stage_inside_the_model(
         attach(model, "fastv", {"fastv.layer": 2}),
     ):
         model(**prompt())
+
+
+def test_a_report_that_nobody_reads_keeps_nothing_of_a_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    views: list[Any] = []
+    right = FastV.prune
+
+    def prune(self: FastV, view: Any, budget: Tensor) -> Any:
+        views.append(weakref.ref(view))
+        return right(self, view, budget)
+
+    monkeypatch.setattr(FastV, "prune", prune)
+    model = llava_onevision()
+    with torch.no_grad(), attach(model, "fastv", {"fastv.layer": 2}) as session:
+        model(**prompt())
+        gc.collect()
+        assert [view() for view in views] == [None]
+        assert session.report[0].stages[0].strategy == "fastv"
 
 
 def test_a_promise_is_looked_at_once() -> None:

@@ -78,7 +78,7 @@ def _real(centres: Int[Tensor, "g"], valid: Bool[Tensor, "g m"], width: int) -> 
     known = hosted.known(centres)
     if hosted.all_true(valid) and known is not None and min(known, default=width) >= width:
         return hosted.everything(centres, width)
-    return torch.arange(width, device=centres.device) < centres.minimum(valid.sum(-1)).unsqueeze(-1)
+    return ragged.real(centres.minimum(valid.sum(-1)), width)
 
 
 def _distances(

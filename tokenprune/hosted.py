@@ -20,7 +20,7 @@ from torch import Tensor
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
 _EVERY = "_tokenprune_every"
 _CHOICE = "_tokenprune_choice"
-_TRUE, _MOST = "_tokenprune_true", "_tokenprune_most"
+_TRUE = "_tokenprune_true"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
 
 
@@ -78,15 +78,9 @@ def total(tensor: Int[Tensor, "f"]) -> int:
     return sum(numbers(tensor)) if found is None else found
 
 
-def note_most(tensor: Int[Tensor, "f"], most: int) -> Int[Tensor, "f"]:
-    """The same tensor; none of its numbers, which nobody knows, is above `most`."""
-    return _remember(tensor, _MOST, most)
-
-
 def most(tensor: Int[Tensor, "f"]) -> int:
-    """A bound of a tensor's numbers: noted, the largest of known ones, or by a read of them."""
-    found = _remembered(tensor, _MOST)
-    return max(0, 0, *numbers(tensor)) if found is None else found
+    """The largest of a tensor's numbers; of none, 0."""
+    return max(0, 0, *numbers(tensor))
 
 
 def settled(tensor: Int[Tensor, "f"]) -> bool:
@@ -159,7 +153,8 @@ def all_true(mask: Bool[Tensor, "*s"]) -> bool:
 def note_choice(quota: Int[Tensor, "f"], seen: Any, choice: Any) -> Int[Tensor, "f"]:
     """The same tensor; a stage has found `choice` in `seen` on the way to these numbers.
 
-    Where its budget is its own quota it need not look again.
+    Where its budget is its own quota it need not look again. Whoever keeps the tensor longer than
+    the stage runs has to `forget_choice`, or keeps all of `seen` too.
     """
     return _remember(quota, _CHOICE, (seen, choice))
 
@@ -168,6 +163,11 @@ def choice(budget: Int[Tensor, "f"], seen: Any) -> Any:
     """What was found in the same `seen` when this very tensor was made as a quota; else None."""
     found = _remembered(budget, _CHOICE)
     return None if found is None or found[0] is not seen else found[1]
+
+
+def forget_choice(budget: Int[Tensor, "f"]) -> None:
+    """The tensor no longer holds on to what was seen."""
+    vars(budget).pop(_CHOICE, None)
 
 
 def _remember(tensor: Any, what: str, value: Any) -> Any:

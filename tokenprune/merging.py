@@ -75,30 +75,12 @@ def to_leaders(
     leads = leader == torch.arange(len(leader), device=leader.device)
     rows = leads.nonzero().squeeze(-1) if number is None else ops.marked(leads, number)
     members = torch.where(leader < 0, -1, (leads.cumsum(0) - 1)[leader])
-    return Gathered(rows, members, *_collected(features, leader, weight, rows))
-
-
-def at_leaders(
-    features: Float[Tensor, "n d"], leader: Int[Tensor, "n"]
-) -> tuple[Float[Tensor, "n d"], Int[Tensor, "n"]]:
-    """The same sums and sizes at the rows of the leaders, zeros elsewhere; without a read."""
-    return _collected(features, leader, None, torch.arange(len(leader), device=leader.device))
-
-
-def _collected(
-    features: Float[Tensor, "n d"],
-    leader: Int[Tensor, "n"],
-    weight: Float[Tensor, "n"] | None,
-    rows: Int[Tensor, "q"],
-) -> tuple[Float[Tensor, "q d"], Int[Tensor, "q"]]:
-    """What went to `rows`: sums and sizes."""
-    going = torch.where(
-        leader < 0, len(leader), leader
-    )  # the last run is of those that went nowhere
-    target, token = going.sort(stable=True)
+    # the last run is of those that went nowhere
+    target, token = torch.where(leader < 0, len(leader), leader).sort(stable=True)
     bounds = torch.searchsorted(target, functional.pad(rows, (0, 1), value=len(leader)))
     weight = None if weight is None else weight[token]
-    return sums_of_runs(features.float(), token, bounds, weight)[:-1], bounds.diff()
+    sums = sums_of_runs(features.float(), token, bounds, weight)[:-1]
+    return Gathered(rows, members, sums, bounds.diff())
 
 
 def onwards(members: Int[Tensor, "m"], first: Int[Tensor, "n"]) -> Int[Tensor, "n"]:

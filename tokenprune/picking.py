@@ -113,7 +113,7 @@ def keep_within(
     mine = frame[order]
     together = mine.argsort(stable=True)
     counts = torch.zeros_like(room).scatter_add(0, frame, torch.ones_like(frame))
-    start = (counts.cumsum(0) - counts)[mine[together]]
+    start = ragged.starts(counts)[mine[together]]
     place = torch.empty_like(order)  # in its frame, from the best
     place[together] = torch.arange(len(order), device=order.device) - start
     fits = place < room[mine]

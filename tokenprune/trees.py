@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import merging, ops
+from tokenprune import merging, ops, ragged
 from tokenprune.precision import exact
 
 Follow = Literal["paper", "released"]
@@ -48,7 +48,7 @@ def parents(
     """The row of the token that each token follows; its own where it follows none."""
     similar, place = links(unit, free, segment)
     counts = valid.sum(-1)
-    before = (counts.cumsum(0) - counts).roll(1).unsqueeze(-1)
+    before = ragged.starts(counts).roll(1).unsqueeze(-1)
     merges = joined(similar[valid], segment.repeat_interleave(counts), least, threshold, follow)
     return torch.where(
         merges, (place + before)[valid], torch.arange(len(merges), device=place.device)

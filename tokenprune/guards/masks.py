@@ -72,6 +72,7 @@ def survivors(
     total, there = hosted.total(budget), view.total
     if total < there:
         _promise(stage, frame, left, total, len(frame) - there, promises)
+    hosted.forget_choice(budget)  # a report may be read much later, or never
     return Left(total, lambda: _masked(stage, frame, frames, budget, left))
 
 

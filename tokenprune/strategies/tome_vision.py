@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenprune import bipartite, hosted, ops, ragged
+from tokenprune import bipartite, hosted, merging, ops, ragged
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -17,11 +18,11 @@ from tokenprune.tokens import Signals, VisualTokens
 class Round(NamedTuple):
     """Rows of every frame before a round and behind it, as numbers of the host."""
 
-    before: list[int]
-    behind: list[int]
+    before: Sequence[int]
+    behind: Sequence[int]
 
 
-def rounds(counts: list[int], budget: list[int]) -> list[Round]:
+def rounds(counts: Sequence[int], budget: Sequence[int]) -> list[Round]:
     """A round merges half of a frame's rows at most, and the last one what is left to merge.
 
     Down to one row of a frame; a budget of none drops that, too.
@@ -36,10 +37,8 @@ def rounds(counts: list[int], budget: list[int]) -> list[Round]:
     return found
 
 
-def merged(
-    keys: Float[Tensor, "f m k"], plan: list[Round]
-) -> tuple[Int[Tensor, "f m"], Int[Tensor, "f m"]]:
-    """Of every row of a frame the group it ends in, and of every group the row whose place it has.
+def merged(keys: Float[Tensor, "f m k"], plan: Sequence[Round]) -> Int[Tensor, "f m"]:
+    """Of every row of a frame the row of it whose place the group has that it ends in.
 
     Keys are merged like features, weighted with how many rows each stands for.
     """
@@ -57,19 +56,7 @@ def merged(
         weighed = keys.flatten(0, 1) * share.unsqueeze(1)
         keys = torch.zeros_like(weighed).index_add_(0, flat, weighed).view_as(keys)
         sizes = sums.view_as(sizes)
-    return group, place
-
-
-def means(
-    features: Float[Tensor, "n d"], members: Int[Tensor, "n"], number: int
-) -> Float[Tensor, "q d"]:
-    """The mean of each row's members, in float32; -1 is a member of none."""
-    into = torch.where(members < 0, number, members)
-    sizes = features.new_zeros(number + 1, dtype=torch.float32)
-    sizes = sizes.index_add(0, into, torch.ones_like(into, dtype=torch.float32))
-    sums = features.new_zeros(number + 1, features.shape[1], dtype=torch.float32)
-    sums = sums.index_add(0, into, features.float())
-    return (sums / sizes.clamp(min=1).unsqueeze(1))[:number]
+    return place.gather(1, group)
 
 
 @dataclass(frozen=True)
@@ -106,15 +93,9 @@ class ToMeVision(VisionStage, TowerReader, Adjustable, name="tome_vision"):
         if left == len(tokens):
             return tokens
         keys, _ = ragged.by_frame(self.recorded(tokens, "keys").float(), counts)
-        plan = rounds([*hosted.numbers(counts)], [*hosted.numbers(budget)])
-        group, place = merged(keys, plan)
-        # kept rows in the order of their places; frames without a budget keep none
-        alive, column = ragged.real(budget, keys.shape[1]), ragged.starts(budget).unsqueeze(1)
-        order = torch.where(alive, place, len(tokens)).argsort(dim=1, stable=True)
-        number = torch.arange(order.shape[1], device=order.device).expand_as(order)
-        rank = torch.empty_like(order).scatter_(1, order, number)
-        members = torch.where(alive, rank + column, -1).gather(1, group)
-        members = ragged.by_row(members, counts)
-        first = ragged.starts(counts).unsqueeze(1)
-        kept = tokens[ragged.by_row(place.gather(1, order) + first, budget)]
-        return kept.with_features(means(tokens.features, members, left), members)
+        plan = rounds(hosted.numbers(counts), hosted.numbers(budget))
+        leader = merged(keys, plan) + ragged.starts(counts).unsqueeze(1)
+        leader = leader.where(budget.unsqueeze(1) > 0, -1)  # frames without a budget keep none
+        leader = ragged.by_row(leader, counts)
+        found = merging.to_leaders(tokens.features, leader, number=left)
+        return tokens[found.rows].with_features(found.means, found.members)

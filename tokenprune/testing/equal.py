@@ -1,7 +1,4 @@
-"""Whether two inputs or results are the same, bit for bit, and copies to compare with later.
-
-And how they are computed: on one thread, since small tensors only wait for several.
-"""
+"""Whether two inputs or results are the same, bit for bit, and copies to compare with later."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def on_inputs(strategy: Any, seed: int = 0, cases: int = CASES) -> Iterator[Find
         yield tried("PrefillStage", layers, strategy, depths(strategy))
         yield from _all(PrefillStage, PREFILL, strategy, of_rows(strategy, seed, cases))
     yield from _all(DecodeStage, DECODE, strategy, of_steps(seed, cases))
-    yield from _all(TowerMerger, MERGE, strategy, of_keys(strategy, seed, cases))
+    yield from _all(TowerMerger, MERGE, strategy, of_keys(seed, cases))
     yield from _all(TowerReuser, REUSE, strategy, of_patches(seed, cases))
     yield from _all(Allocator, ALLOCATE, strategy, of_frames(seed, cases))
     if isinstance(strategy, (VisionStage, Condenser, PrefillStage)):

@@ -17,8 +17,8 @@ from tokenprune.testing.cases import OfKeys, OfPatches
 from tokenprune.testing.law import holds, law
 
 
-def keys_of(strategy: Any, seed: int, shape: tuple[int, int, int]) -> OfKeys:
-    """Keys `[i n k]`, and how many rows may be merged: what it says itself, or any number to half.
+def keys_of(seed: int, shape: tuple[int, int, int]) -> OfKeys:
+    """Keys `[i n k]`, and how many rows are to be merged: any number up to half.
 
     Some keys are equal, so that ties come up.
     """
@@ -43,9 +43,9 @@ def patches_of(seed: int, shape: tuple[int, int, int]) -> OfPatches:
 SIZES = ((1, 4, 3), (2, 9, 4), (3, 10, 1), (1, 36, 8), (4, 25, 5))
 
 
-def of_keys(strategy: Any, seed: int, cases: int) -> Iterator[OfKeys]:
+def of_keys(seed: int, cases: int) -> Iterator[OfKeys]:
     for number in range(cases):
-        yield keys_of(strategy, seed + number, SIZES[number % len(SIZES)])
+        yield keys_of(seed + number, SIZES[number % len(SIZES)])
 
 
 def of_patches(seed: int, cases: int) -> Iterator[OfPatches]:
@@ -70,9 +70,8 @@ def groups(strategy: Any, case: OfKeys) -> None:
     for row in found:
         holds({*row.tolist()} == {*range(left)}, f"groups {row.tolist()} are not 0 to {left - 1}")
         if case.first:
-            holds(
-                row[0] == 0 and (row[1:] > 0).all(), f"the first row is not alone: {row.tolist()}"
-            )
+            alone = row[0] == 0 and (row[1:] > 0).all()
+            holds(alone, f"the first row is not alone: {row.tolist()}")
 
 
 @law("what happens in a frame depends on that frame alone")
