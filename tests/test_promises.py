@@ -80,6 +80,38 @@ def test_the_end_of_the_block_looks_at_them(monkeypatch: pytest.MonkeyPatch) -> 
     assert passed, "a pass itself waits for nothing"
 
 
+def test_the_next_prompt_lets_the_features_of_the_one_before_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where no token is generated in between."""
+    made: list[Any] = []
+
+    def noted(tokens: Any) -> Any:
+        made.append(weakref.ref(tokens.features))
+        return tokens
+
+    breaking(monkeypatch, Uniform, "compress", noted)
+    model = llava_onevision()
+    with torch.no_grad(), attach(model, "uniform"):
+        for _ in range(4):
+            model(**prompt())
+        gc.collect()
+        assert [features() is None for features in made] == [True, True, True, False]
+
+
+def test_the_next_prompt_raises_for_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    breaking(monkeypatch, Uniform, "compress", twice)
+    passed: list[Any] = []
+
+    def another(session: Any) -> None:
+        session._adapter.model(**prompt())
+        passed.append(session)
+
+    with pytest.raises(StrategyError, match="returned slot 0 of frame 0 twice"):
+        one_pass(another)
+    assert not passed
+
+
 def test_an_error_within_the_block_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     breaking(monkeypatch, Uniform, "compress", twice)
     with pytest.raises(KeyError, match="mine"):

@@ -130,7 +130,9 @@ class Passes:
             self._remark("images", media.IMAGES)
         if now.phase is not None:  # an interrupt has ended it
             self._leave(now.phase)
-        now.arrived = now.passed = None
+        before, now.passed, now.arrived = now.passed, None, None
+        if before is not None:  # else what it holds would pile up where nothing is generated
+            before.report.promises.check()
         now.mask = given.get("attention_mask")
         self._standing.check()
         self._reading.check()
