@@ -14,6 +14,7 @@ import torch
 
 from tokenprune import registry
 from tokenprune.evaluation.generate import Generated, generate
+from tokenprune.loading.device import threads
 from tokenprune.loading.processor import GREEDY
 from tokenprune.options import load_file
 from tokenprune.pictures.answers import pipeline_of
@@ -148,11 +149,11 @@ def _fastest(times: Iterable[Mapping[str, float | None]], name: str) -> float:
     return round(min(time[name] or 0.0 for time in times), 2)
 
 
+@threads(1)
 def measured(loose: Subject, tight: Subject) -> dict[str, Any]:
     """What the model keeps and says under every pipeline, as the file has it: `gallery` at KEEP,
     `first` at TIGHT. On one thread, so that times say the same on any number of cores.
     """
-    torch.set_num_threads(1)
     first = ("none", *FIRST)
     return {
         "sample": SAMPLE,
@@ -168,9 +169,9 @@ def measured(loose: Subject, tight: Subject) -> dict[str, Any]:
     }
 
 
+@threads(1)
 def parts(loose: Subject, names: Sequence[str]) -> list[dict[str, Any]]:
     """Of strategies by name, `none` among them, what the file has of each."""
-    torch.set_num_threads(1)
     known = {"none": "none", **specs()}
     budgeted = [known[name] for name in names if name == "none" or not inside.inside(name)]
     made = answered(loose, budgeted, REPEATS + 1)

@@ -117,6 +117,14 @@ def test_what_was_found_comes_first() -> None:
     assert first.count("At the same measured budget, 45.8 % of the visual tokens") == 1
 
 
+def test_what_the_tower_worked_on_is_said_under_a_stage_inside_it() -> None:
+    systems, said = cast(TIE), "Its vision tower worked on 62.5 % of its rows, mean over layers."
+    assert "tower" not in shown(systems)
+    for place, one in enumerate(systems[-1].answers):
+        one.tokens["tower"] = {"ratio": (0.5, 0.75)[place % 2]}
+    assert f"{said} At the same measured budget" in " ".join(shown(systems).split())
+
+
 def test_five_columns_fit_with_a_name_of_usual_length() -> None:
     text = shown(cast(TIE, "visionzip+dytok"))
     assert row(text, "visionzip+dytok").count("[") == 2, "intervals beside what they are of"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from experiments.evidence.cases import CONTROL
 from experiments.evidence.effects import STEPS, Dosed, Effect
 from experiments.evidence.page import Findings
+from experiments.lines import csv_of
 from tokenprune.results.column import estimate_fields, paired_fields
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers
@@ -20,14 +19,7 @@ _MARKERS = "osD^vP"  # of methods alone; what has an allocator is hollow
 
 def as_csv(findings: Findings) -> str:
     """A line per system and budget; a `dose` has an `asked` share of the evidence."""
-    lines = list(_lines(findings))
-    names = dict.fromkeys(name for line in lines for name in line)
-    text = io.StringIO()
-    out = csv.DictWriter(text, list(names), lineterminator="\n")
-    out.writeheader()
-    for line in lines:
-        out.writerow({name: _six_digits(value) for name, value in line.items()})
-    return text.getvalue()
+    return csv_of(_lines(findings))
 
 
 def _lines(findings: Findings) -> Iterator[dict[str, Any]]:
@@ -48,10 +40,6 @@ def _lines(findings: Findings) -> Iterator[dict[str, Any]]:
 def _measured(one: Any) -> dict[str, Any]:
     """What is kept under it, and what it scores."""
     return {**vars(one.kept), **estimate_fields("score", one.score)}
-
-
-def _six_digits(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def draw(findings: Findings, file: Path) -> None:

@@ -86,7 +86,7 @@ def _first(
             probe_rows=video.pooled(side).tokens,
             shares_tower=shares,
         ),
-        guide if setting is not None else None,
+        guide,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ from experiments.guide.costs import ASSISTANT, MODEL, AtSize
 from experiments.guide.findings import CHEAP, Findings, Found
 from experiments.guide.measure import NONE
 from experiments.guide.settings import HOST, SELF
+from experiments.lines import csv_of
 from tokenprune.results.column import estimate_fields, paired_fields
 from tokenprune.results.wording import difference, percent, score
 
@@ -178,12 +177,7 @@ def as_csv(findings: Findings) -> str:
         {"guide": one.name, **estimate_fields("score", one.score), "kept_average": one.kept}
         for one in findings.controls
     ]
-    text = io.StringIO()
-    out = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    out.writeheader()
-    for line in lines:
-        out.writerow({name: _six_digits(value) for name, value in line.items()})
-    return text.getvalue()
+    return csv_of(lines)
 
 
 def _line(one: Found) -> dict[str, Any]:
@@ -199,7 +193,3 @@ def _line(one: Found) -> dict[str, Any]:
         **paired_fields("score_to_paper", one.score_change),
         "kept_average": one.kept,
     }
-
-
-def _six_digits(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from experiments.evidence.text import listed, table, wrapped
+from experiments.lines import csv_of
 from experiments.rules.arms import DEPTH, HOST, PAPER, RELEASED, Refused
 from experiments.rules.measure import Measured
 from tokenprune.results.statistics import Estimate, Paired
@@ -203,13 +202,7 @@ def _refusal(refused: Refused) -> str:
 
 def as_csv(findings: Findings) -> str:
     """A line per method, budget and rule; differences stand with the released rule."""
-    lines = [line for pair in findings.pairs for line in _lines(pair)]
-    text = io.StringIO()
-    out = csv.DictWriter(text, list(lines[0]) if lines else [], lineterminator="\n")
-    out.writeheader()
-    for line in lines:
-        out.writerow({name: _six_digits(value) for name, value in line.items()})
-    return text.getvalue()
+    return csv_of(line for pair in findings.pairs for line in _lines(pair))
 
 
 def _lines(pair: Pair) -> Iterator[dict[str, object]]:
@@ -235,7 +228,3 @@ def _lines(pair: Pair) -> Iterator[dict[str, object]]:
             "length_95": one.high,
             "length_largest": one.largest,
         }
-
-
-def _six_digits(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.evidence.text import listed, table, wrapped
+from experiments.lines import csv_of
+from tokenprune.results.column import estimate_fields, paired_fields
 from tokenprune.results.statistics import Estimate, Paired
 from tokenprune.results.wording import difference, percent, score
 
@@ -141,24 +142,20 @@ def _table(findings: Findings, method: str) -> str:
 
 def as_csv(findings: Findings) -> str:
     """A line for each setting and each control."""
-    text = io.StringIO()
-    names = ["method", "setting", "control", "tower_flops", "score", "score_low", "score_high"]
-    names += ["to_full", "to_full_low", "to_full_high", "to_full_p_holm"]
-    out = csv.DictWriter(text, names, lineterminator="\n")
-    out.writeheader()
-    for point in findings.points:
-        low, high = point.score.interval or (None, None)
-        change = point.change
-        ends = (change.interval if change else None) or (None, None)
-        values = [point.method, point.setting, int(point.control), point.flops, point.score.value]
-        values += [low, high, change and change.value, *ends, change and change.p_holm]
-        line = dict(zip(names, values, strict=True))
-        out.writerow({name: _six_digits(value) for name, value in line.items()})
-    return text.getvalue()
+    return csv_of(map(_line, findings.points))
 
 
-def _six_digits(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value
+def _line(point: Point) -> dict[str, Any]:
+    changed = paired_fields("to_full", point.change)
+    del changed["to_full_p"]  # that of Holm is what the page claims by
+    return {
+        "method": point.method,
+        "setting": point.setting,
+        "control": int(point.control),
+        "tower_flops": point.flops,
+        **estimate_fields("score", point.score),
+        **changed,
+    }
 
 
 def draw(findings: Findings, file: Path) -> None:

@@ -130,6 +130,13 @@ COLUMNS: tuple[Column, ...] = (
     ),
     # what it costs
     Column(
+        "tower_ratio",
+        "",
+        "rows that the tower worked on under a stage inside it, mean over its layers",
+        unit="%",
+        of=lambda answer: answer.tokens.get("tower", {}).get("ratio"),
+    ),
+    Column(
         "flops_ratio",
         "FLOPs\nprefill",
         "operations of the prefill over visual tokens, with the guide's",

@@ -11,8 +11,11 @@ from tokenprune.results.wording import percent, within
 
 
 def headline(summary: Summary) -> Iterator[str]:
-    """What was kept and what it is worth beside the full model and beside chance."""
+    """What was kept, in the tower too, and what it is worth beside the full model and chance."""
     yield _first(summary)
+    worked = summary.subject.measured.get("tower_ratio")  # older runs do not say
+    if worked is not None:
+        yield f"Its vision tower worked on {percent(worked)} % of its rows, mean over layers."
     if (told := against_random(summary)) is not None:
         yield told
 
