@@ -15,6 +15,7 @@ import pytest
 import torch
 from families import FAMILIES
 from models import PAD, llava_onevision, prompt
+from offenders import Hider
 from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters
 from transformers import CompileConfig
@@ -22,7 +23,8 @@ from transformers.cache_utils import StaticCache
 
 from tokenprune import attach, build
 from tokenprune.compat import caching, filled_cache
-from tokenprune.errors import UnsupportedGenerationError
+from tokenprune.errors import StrategyError, UnsupportedGenerationError
+from tokenprune.strategy import Pipeline
 
 STEPS, DEPTH = 5, 4
 GREEDY: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False}
@@ -191,6 +193,23 @@ def test_a_decode_stage_that_cannot(model, options, message):
         attach(model, build("dycoke", {**HIDING, **options})),
     ):
         model.generate(**prompt(frames), **STATIC)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_decode_stage_is_held_to_the_contract(model, steps):
+    """Also in later steps, which are operations of the graph."""
+
+    def attend(view: Any, state: Any) -> Any:
+        text = ~view.visual
+        hidden = torch.where(state < steps, view.visual, text).long().argmax()
+        return torch.arange(len(text)) != hidden, state + 1
+
+    stage: Any = Hider(attend, lambda: torch.zeros((), dtype=torch.long))
+    with (
+        pytest.raises(StrategyError, match=r"Hider\.attend hid text rows"),
+        attach(model, Pipeline((stage,))),
+    ):
+        model.generate(**prompt(4), **compiled())
 
 
 def test_a_further_turn_behind_a_decode_stage_is_refused(model):

@@ -288,6 +288,8 @@ def test_a_prefill_stage(wrong: Any, message: str) -> None:
 def test_a_decode_stage(wrong: Any, message: str) -> None:
     view = replace(VIEW, frame=VIEW.frame.clone())
     assert masks.shown(Hider(lambda view, state: (~view.visual, 1)), view, None, True, 0)[1] == 1
+    counting = Hider(lambda view, state: (~view.visual, state + 1))
+    assert masks.shown(counting, view, torch.tensor(1), True, 0)[1] == 2
     said = refusal(masks.shown, Hider(wrong), view, None, True, 0)
     assert said.startswith(f"offenders.py: Hider.attend {message}")
 

@@ -39,7 +39,7 @@ def test_renewing_a_selection_costs_as_much_in_each_layer() -> None:
 
 
 def hooked(model: Any) -> list[int]:
-    """The layers that have a hook, and whose attention is read."""
+    """The layers that have a hook."""
     layers = model.model.language_model.layers
     return [number for number, layer in enumerate(layers) if layer._forward_pre_hooks]
 

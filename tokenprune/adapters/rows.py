@@ -125,6 +125,19 @@ def sources(videos: Sequence[Sequence[Video]], shown: int) -> list[int]:
     return numbers
 
 
+def spans(numbers: Sequence[int], sizes: Sequence[int]) -> list[slice]:
+    """Where each video of a batch is in what the tower was shown, by its number there (`sources`).
+
+    `sizes` are rows, or frames, of each; copies share those of the first.
+    """
+    shown: list[slice] = []
+    for number, size in zip(numbers, sizes, strict=True):
+        if number == len(shown):  # the first that shows it
+            begin = shown[-1].stop if shown else 0
+            shown.append(slice(begin, begin + size))
+    return [shown[number] for number in numbers]
+
+
 def _unfit(counts: Sequence[int], videos: Sequence[Video], lengths: Sequence[int]) -> LayoutError:
     found = sorted({count for count in counts if count})
     sizes = zip(videos, lengths, strict=True)

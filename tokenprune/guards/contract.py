@@ -1,10 +1,11 @@
 """What a strategy returns is held to the contract, in every run.
 
-An error names the file, the class and the rule; `vision` and `masks` have the rules of stages. All
-that a rule has to read from the device is read at once, one wait per stage. Only a third party's
-strategy is also watched for what it does to its input and to itself: for the built-in ones the laws
-in the tests have shown it. `docs/design/2026-11-27-contract-checks.md` has the reasons and what it
-costs.
+An error names the file, the class and the rule; `vision`, `masks` and `tower` have the rules of
+stages. All that a rule has to read from the device is read at once, one wait per stage; what only
+the device knows of a built-in vision stage's tokens, or a prefill stage's mask, goes to `promises`,
+for which nobody waits. Only a third party's strategy is also watched for what it does to its input
+and to itself: for the built-in ones the laws in the tests have shown it.
+`docs/design/2026-11-27-contract-checks.md` has the reasons and what it costs.
 """
 
 from __future__ import annotations

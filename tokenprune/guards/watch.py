@@ -84,8 +84,8 @@ def _mark(part: Tensor) -> tuple[int, Tensor | None]:
     if part.device.type != "cpu":
         return version, None
     part = part.detach().contiguous()
-    if part.ndim == 1:
-        return version, part.view(torch.uint8).clone()
+    if part.ndim < 2:  # a decode stage's state may be one number
+        return version, part.view(-1).view(torch.uint8).clone()
     # eight bytes at a time are fast
     words = torch.int64 if part.shape[-1] * part.element_size() % 8 == 0 else torch.int16
     return version, part.view(words).sum(-1)

@@ -25,6 +25,18 @@ BLOCK_OF_CPU = 1 << 19  # what a core's cache holds
 BLOCK_OF_ACCELERATOR = 1 << 24  # enough to keep it busy
 
 
+def both(first: Tap | None, second: Tap) -> Tap:
+    """One tap, and another behind it."""
+    if first is None:
+        return second
+
+    def tap(query: Tensor, key: Tensor, scale: float) -> None:
+        first(query, key, scale)
+        second(query, key, scale)
+
+    return tap
+
+
 @exact
 def last_row(
     query: Float[Tensor, "b h e"],

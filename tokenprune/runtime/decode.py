@@ -83,7 +83,7 @@ class Turn(Phase):
         return {"position_embeddings": turned, "position_ids": positions}
 
     def finish(self) -> None:
-        """Nothing: reports count steps of one token."""
+        """Nothing: reports count steps of one token, and those of a static cache by the cache."""
 
     def _changes(self, layer: int) -> bool:
         """Whether other rows are seen in `layer` than in the one below."""
@@ -214,7 +214,7 @@ class HidingStep(Turn):
         return self.prompt.visible(self._shown, number)
 
 
-class HeldStep(DecodeStep):
+class HeldStep(Turn):
     """One generated token per sample on a static cache, of which a decode stage shows a part."""
 
     def __init__(
@@ -249,9 +249,6 @@ class HeldStep(DecodeStep):
         assert changed is not None
         given = {key: value for key, value in changed[1].items() if key != compiled.HELD}
         return (given.pop("hidden_states"),), given
-
-    def finish(self) -> None:
-        """Nothing: reports count by the cache."""
 
 
 def resume(

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from tokenprune.errors import UnsupportedGenerationError
+from tokenprune.guards import masks
 from tokenprune.precision import full_precision
 from tokenprune.runtime.attention import last_row
 from tokenprune.runtime.compiled_steps import CompiledSteps
@@ -31,6 +32,7 @@ from tokenprune.runtime.fixed_cache import FixedLayer
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.watched import Watched
 from tokenprune.strategy import DecodeStage
+from tokenprune.tokens import SequenceView
 
 # who an operation of a graph is for, by where its mark lies: an operator knows tensors only, and of
 # those that it writes a graph may hand it copies
@@ -43,16 +45,17 @@ class Held:
     def __init__(self, stage: DecodeStage, prompt: PromptState, room: int) -> None:
         layout = prompt.layouts[0]
         self.layer, self._stage = stage.layer, stage
-        self._columns = layout.valid.shape[1] + room
+        self._columns = layout.width + room
         real, self._valid = prompt.mask(0), layout.valid
+        even = layout.valid.new_full(
+            (layout.samples, self._columns), 1 / self._columns, dtype=torch.float32
+        )
         self._seen = []
         for unit in prompt.units:
             own = None if real is None else torch.cat([real[unit.sample], real.new_ones(room)])
             watched = Watched(unit, prompt.frame(unit, 0), layout, self._columns, own)
-            self._seen.append((unit.sample, watched, *self._begun(watched)))
-        even = layout.valid.new_full(
-            (len(layout.valid), self._columns), 1 / self._columns, dtype=torch.float32
-        )
+            begun = self._begun(watched.view(even[unit.sample]), unit.sample)
+            self._seen.append((unit.sample, watched, *begun))
         shown = self._visible(even, first=True)
         hidden = (~shown).sum(1)
         # read once, behind the prompt: how many rows each sample shows is what never changes
@@ -71,7 +74,7 @@ class Held:
         # the column that lies in each slot, and behind them the slot that nobody sees
         self.order = torch.arange(width + 1, device=hidden.device).repeat(len(shown), 1)
         self._hidden, self._shown = hidden.unsqueeze(-1), torch.ones_like(shown)
-        self._steps = torch.zeros(1, dtype=torch.long, device=hidden.device)
+        self._steps = torch.zeros((), dtype=torch.long, device=hidden.device)
         self.flips = torch.zeros(len(shown), room + 1, dtype=torch.bool, device=hidden.device)
         self.mark = torch.zeros(1, device=hidden.device)
         torch._dynamo.mark_static_address(self.mark)
@@ -80,12 +83,11 @@ class Held:
         self.noted: Any = None
         self.moves: Tensor | None = None
 
-    def _begun(self, watched: Watched) -> tuple[list[Tensor], Any]:
+    def _begun(self, view: SequenceView, sample: int) -> tuple[list[Tensor], Any]:
         """The tensors of a state, in their places, and its form; refuses what changes its size."""
-        even = torch.full((self._columns,), 1 / self._columns, device=self._valid.device)
-        view = watched.view(even)
-        first, state = self._stage.attend(view, self._stage.start())
-        again, _ = self._stage.attend(view, state)
+        begun = masks.start(self._stage, sample)
+        first, state = masks.shown(self._stage, view, begun, True, sample)
+        again, _ = masks.shown(self._stage, view, state, False, sample)
         leaves, form = tree_flatten(state)
         odd = not all(isinstance(leaf, Tensor) for leaf in leaves)
         if odd or int(first.sum()) != int(again.sum()):
@@ -102,8 +104,9 @@ class Held:
         first = torch.as_tensor(first, device=visible.device)
         for sample, watched, held, form in self._seen:
             view, rows = watched.view(attention[sample]), watched.rows(self._columns)
-            fresh, begun = self._stage.attend(view, self._stage.start())
-            kept, state = self._stage.attend(view, tree_unflatten(held, form))
+            start, known = masks.start(self._stage, sample), tree_unflatten(held, form)
+            fresh, begun = masks.shown(self._stage, view, start, False, sample)
+            kept, state = masks.shown(self._stage, view, known, False, sample)
             new, old = tree_flatten(begun)[0], tree_flatten(state)[0]
             for place, one, other in zip(held, new, old, strict=True):
                 place.copy_(torch.where(first, one, other))
@@ -206,9 +209,9 @@ def settle(layers: Sequence[Any], prompt: PromptState, stage: DecodeStage) -> No
     layout = prompt.layouts[0]
     for sample, report in enumerate(prompt.report.samples):
         if report is not None:
-            seen = layout.valid.shape[1] - held.hidden[sample] - layout.text(sample)
+            seen = layout.width - held.hidden[sample] - layout.text(sample)
             flips, columns = held.flips[sample], first.cumulative_length
-            report.compiled = CompiledSteps(columns, layout.valid.shape[1], seen, flips)
+            report.compiled = CompiledSteps(columns, layout.width, seen, flips)
 
 
 SCHEMA = "(Tensor query, Tensor key, float scale, Tensor mask, Tensor mark, SymInt pairs) -> Tensor"

@@ -20,7 +20,8 @@ LayerArguments = tuple[tuple[Tensor], dict[str, Any]]
 
 
 class Phase(ABC):
-    """A pass under way. Its kinds are `Prefill`, `Turn`, `DecodeStep` and `HidingStep`.
+    """A pass under way. Its kinds are `Prefill`, `Turn`, and the steps: `DecodeStep`, `HidingStep`
+    and, on a static cache, `HeldStep`.
 
     Keyword arguments narrowed at one layer replace the caller's in all layers above, which get the
     originals.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tokenprune.adapters import VideoLLM
 from tokenprune.precision import exact
-from tokenprune.runtime.attention import Tap, rows_at
+from tokenprune.runtime.attention import Tap, both, rows_at
 from tokenprune.runtime.phase import Phase
 
 
@@ -70,7 +70,7 @@ class Recorder:
         for layer in whole:
             module = adapter.attention(layer)
             own = partial(self._read, phase, layer, rows)
-            found[module] = _both(taps.get(module), own)
+            found[module] = both(taps.get(module), own)
         return found
 
     def _read(
@@ -124,15 +124,6 @@ def by_frame(
 
 def _softmax(scores: Float[Tensor, "b h t"], among: Bool[Tensor, "b t"]) -> Float[Tensor, "b t"]:
     return scores.masked_fill(~among.unsqueeze(1), -torch.inf).softmax(-1).mean(1)
-
-
-def _both(first: Tap | None, second: Tap) -> Tap:
-    def tap(query: Tensor, key: Tensor, scale: float) -> None:
-        if first is not None:
-            first(query, key, scale)
-        second(query, key, scale)
-
-    return tap
 
 
 def _stacked(rows: Mapping[int, Row]) -> Row:

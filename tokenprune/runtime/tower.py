@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokenprune import hosted
 from tokenprune.adapters import VideoLLM
-from tokenprune.adapters.rows import sources
+from tokenprune.adapters.rows import sources, spans
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.runtime import attention
 from tokenprune.runtime.clock import Clock
@@ -252,10 +252,5 @@ def _parts(layout: Layout, images: bool, shown: int) -> dict[Unit, slice]:
     held: list[list[Video]] = [[] for _ in layout.videos]
     for unit in units:
         held[unit.sample].append(unit.video)
-    parts: list[slice] = []
-    numbers, at = sources(held, shown), 0
-    for unit, number in zip(units, numbers, strict=True):
-        if number == len(parts):  # the first that shows it
-            parts.append(slice(at, at + unit.video.tokens))
-            at += unit.video.tokens
-    return {unit: parts[number] for unit, number in zip(units, numbers, strict=True)}
+    parts = spans(sources(held, shown), [unit.video.tokens for unit in units])
+    return dict(zip(units, parts, strict=True))

@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tokenprune.adapters.vision import TowerBlock
 from tokenprune.guards import tower
-from tokenprune.runtime.attention import Tap
+from tokenprune.runtime.attention import Tap, both
 from tokenprune.runtime.hooks import Hook
 from tokenprune.runtime.tower_call import TowerCall
 from tokenprune.runtime.tower_report import TowerLayer
@@ -70,14 +70,7 @@ class Merging(TowerCall):
         }
 
     def around(self, number: int, tap: Tap) -> Tap:
-        own = self.taps().get(self._blocks[number].attention)
-
-        def both(query: Tensor, key: Tensor, scale: float) -> None:
-            if own is not None:
-                own(query, key, scale)
-            tap(query, key, scale)
-
-        return both
+        return both(self.taps().get(self._blocks[number].attention), tap)
 
     def worked(self, frames: slice) -> list[TowerLayer]:
         number = len(range(*frames.indices(self._frames)))

@@ -91,22 +91,25 @@ class Reusing(TowerCall):
         return states.flatten(0, 1).index_select(0, chosen).unsqueeze(0)
 
     def attended(
-        self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor
-    ) -> Callable[..., tuple[Tensor, None]]:
+        self,
+        kernel: Kernel,
+        module: nn.Module,
+        query: Float[Tensor, "1 h n e"],
+        key: Float[Tensor, "1 h n e"],
+        value: Float[Tensor, "1 h n e"],
+        mask: Any,
+        **kwargs: Any,
+    ) -> tuple[Float[Tensor, "1 n h e"], None]:
         """What the kernel makes of the rows that are left, frame by frame."""
-
-        def run(mask: Any, **kwargs: Any) -> tuple[Tensor, None]:
-            done: dict[int, Tensor] = {}
-            parts = query.split(self._counts, dim=2)
-            for count in {*self._counts} - {0}:
-                frames = [frame for frame, own in enumerate(self._counts) if own == count]
-                asked = torch.cat([parts[frame] for frame in frames])
-                keys, values = (self._keys(states, frames) for states in (key, value))
-                made, _ = kernel(module, asked, keys, values, mask, **kwargs)
-                done.update(zip(frames, made.unbind(), strict=True))
-            return torch.cat([done[frame] for frame in sorted(done)]).unsqueeze(0), None
-
-        return run
+        done: dict[int, Tensor] = {}
+        parts = query.split(self._counts, dim=2)
+        for count in {*self._counts} - {0}:
+            frames = [frame for frame, own in enumerate(self._counts) if own == count]
+            asked = torch.cat([parts[frame] for frame in frames])
+            keys, values = (self._keys(states, frames) for states in (key, value))
+            made, _ = kernel(module, asked, keys, values, mask, **kwargs)
+            done.update(zip(frames, made.unbind(), strict=True))
+        return torch.cat([done[frame] for frame in sorted(done)]).unsqueeze(0), None
 
     def _keys(
         self, states: Float[Tensor, "1 h n e"], frames: Sequence[int]
@@ -130,12 +133,7 @@ class _Frames(Routed):
             self._tap(query, key, scale)
 
     def routed(self, kernel: Kernel) -> Kernel:
-        def run(
-            module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any
-        ) -> tuple[Tensor, None]:
-            return self._call.attended(kernel, module, query, key, value)(mask, **kwargs)
-
-        return run
+        return partial(self._call.attended, kernel)
 
 
 def _enter(current: Callable[[], Any], module: nn.Module, args: Any) -> Any:

@@ -19,7 +19,7 @@ from torch import nn
 
 from tokenprune import compat
 from tokenprune.adapters import VideoLLM
-from tokenprune.adapters.rows import sources
+from tokenprune.adapters.rows import sources, spans
 from tokenprune.errors import StrategyError, UnsupportedGenerationError, UnsupportedModelError
 from tokenprune.guards import tower
 from tokenprune.runtime.attention import Tap
@@ -112,15 +112,11 @@ class Inside:
             return
         call, numbers = known[-1].inside, sources(videos, known[-1].tokens)
         self._check_apart(max(numbers, default=0) + 1)
-        every = iter(numbers)
-        parts: list[slice] = []
+        parts = iter(spans(numbers, [video.frames for own in videos for video in own]))
         for sample, own in zip(report.samples, videos, strict=True):
             for video in own:
-                if (number := next(every)) == len(parts):  # the first that shows it
-                    begin = parts[-1].stop if parts else 0
-                    parts.append(slice(begin, begin + video.frames))
                 assert sample is not None
-                share = TowerShare(tuple(call.worked(parts[number])), video.frames * call.rows)
+                share = TowerShare(tuple(call.worked(next(parts))), video.frames * call.rows)
                 sample.tower = share if sample.tower is None else sample.tower + share
 
     def _check_apart(self, videos: int) -> None:
