@@ -82,8 +82,7 @@ class Run:
     def saved(self, kind: Callable[[], TowerCall]) -> float:
         """The share of the tower's multiply-adds."""
         tower, grid = Tower.of(self.config), own_grid(self.config)
-        worked = tower.shrunk(FRAMES, grid, kind().worked(slice(0, FRAMES)))
-        return 1 - worked / (FRAMES * tower.encode(grid))
+        return 1 - tower.share(FRAMES, grid, kind().worked(slice(0, FRAMES)))
 
 
 def _frames(size: int, side: int) -> torch.Tensor:

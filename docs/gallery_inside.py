@@ -87,11 +87,11 @@ def seen(one: Subject, name: str) -> dict[str, Any]:
     vision = one.model.config.vision_config
     tower, grid = Tower.of(vision), own_grid(vision)
     assert report.tower is not None
-    worked = tower.shrunk(report.frames, grid, report.tower.layers)
+    share = tower.share(report.frames, grid, report.tower.layers)
     return {
         "slots": watched.worked(),
         "grid": [*grid],
-        "work": round(worked / (report.frames * tower.encode(grid)), 4),
+        "work": round(share, 4),
     }
 
 

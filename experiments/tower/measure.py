@@ -65,8 +65,7 @@ class Asking(Dataset[dict[str, list[Any]]]):
             return 1.0
         vision = self._loaded[0].config.vision_config
         tower, grid = Tower.of(vision), own_grid(vision)
-        worked = tower.shrunk(report.frames, grid, report.tower.layers)
-        return worked / (report.frames * tower.encode(grid))
+        return tower.share(report.frames, grid, report.tower.layers)
 
     @cached_property
     def _loaded(self) -> Any:

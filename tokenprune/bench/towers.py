@@ -88,6 +88,10 @@ class Tower:
         stem = grid.patches * self.values * d
         return products + fed + frames * (stem + self._pooling(grid.patches + self.cls))
 
+    def share(self, frames: int, grid: Grid, layers: Sequence[TowerLayer]) -> float:
+        """The same, as a fraction of what these frames take in full."""
+        return self.shrunk(frames, grid, layers) / (frames * self.encode(grid))
+
     def _pooling(self, rows: int) -> int:
         """One query over all rows, and a feed-forward network over what it read."""
         if not self.pooled:
