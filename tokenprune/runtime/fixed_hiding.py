@@ -36,10 +36,10 @@ from tokenprune.tokens import SequenceView
 
 # who an operation of a graph is for, by where its mark lies: an operator knows tensors only, and of
 # those that it writes a graph may hand it copies
-HELD: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
+HIDING: weakref.WeakValueDictionary[int, Hiding] = weakref.WeakValueDictionary()
 
 
-class Held:
+class Hiding:
     """What a decode stage holds of one prompt, whose layout is the same in all layers."""
 
     def __init__(self, stage: DecodeStage, prompt: PromptState, room: int) -> None:
@@ -78,7 +78,7 @@ class Held:
         self.flips = torch.zeros(len(shown), room + 1, dtype=torch.bool, device=hidden.device)
         self.mark = torch.zeros(1, device=hidden.device)
         torch._dynamo.mark_static_address(self.mark)
-        HELD[self.mark.data_ptr()] = self
+        HIDING[self.mark.data_ptr()] = self
         # of the step under way
         self.noted: Any = None
         self.moves: Tensor | None = None
@@ -153,10 +153,10 @@ class HeldLayer(FixedLayer):
     Its first slot is the one that nobody sees.
     """
 
-    held: Held | None = None
+    held: Hiding | None = None
     last = False  # whether it is the last one of its model
 
-    def hold(self, held: Held, last: bool) -> None:
+    def hold(self, held: Hiding, last: bool) -> None:
         """From now on `held` says what is shown."""
         assert self.keys is not None and self.values is not None
         spare, keys, values = 1, self.keys, self.values
@@ -203,7 +203,7 @@ def settle(layers: Sequence[Any], prompt: PromptState, stage: DecodeStage) -> No
     """After a prompt: the layers of a static cache from the stage's up show what it holds."""
     if not isinstance(first := layers[0], HeldLayer):
         return
-    held = Held(stage, prompt, first.max_cache_len - first.rows)
+    held = Hiding(stage, prompt, first.max_cache_len - first.rows)
     for number in range(stage.layer, len(layers)):
         layers[number].hold(held, number == len(layers) - 1)
     layout = prompt.layouts[0]
@@ -222,10 +222,10 @@ SCHEMA = "(Tensor query, Tensor key, float scale, Tensor mask, Tensor mark, SymI
 def chosen(
     query: Tensor, key: Tensor, scale: float, mask: Tensor, mark: Tensor, pairs: int
 ) -> Tensor:
-    """`Held.moved`, of the attention that a query gives to the slots of a layer."""
+    """`Hiding.moved`, of the attention that a query gives to the slots of a layer."""
     seen = mask[:, 0, 0] if mask.dtype == torch.bool else mask[:, 0, 0] == 0
     with torch.no_grad(), full_precision():
-        return HELD[mark.data_ptr()].moved(last_row(query[:, :, 0], key, scale, seen))
+        return HIDING[mark.data_ptr()].moved(last_row(query[:, :, 0], key, scale, seen))
 
 
 @chosen.register_fake
