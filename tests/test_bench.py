@@ -214,6 +214,9 @@ def test_a_bench_of_the_embedded_model(tmp_path: Path) -> None:
             "visionzip reads the vision tower, which vision=random leaves out",
         ),
         (["vision=random", "strategy=prumerge+dytok"], "prumerge+dytok reads the vision tower"),
+        (["vision=random", "strategy=reuse"], "reuse works inside the vision tower, which"),
+        (["model=shape:qwen2.5-vl-3b", "strategy=tome"], "stages inside a tower need frame by"),
+        (["cache=paged"], "write dynamic or static"),
         (["assistant=nano"], "add +dytok"),
         (["fastv.drop=0.5"], "add fastv to it"),
         (

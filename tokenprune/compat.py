@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,14 @@ def caching(module: nn.Module, cache: Cache) -> dict[str, Cache]:
 def filled_cache(output: Any) -> Cache:
     """The cache in what `forward` or `generate` has returned; KeyError where none was wanted."""
     return output[next((name for name in CACHE if name in output), CACHE[0])]
+
+
+def graphs(most: int) -> AbstractContextManager[Any]:
+    """Within it torch keeps up to `most` graphs of what it compiles; before 2.6 by another name."""
+    from torch._dynamo import config  # takes a second
+
+    names = ("recompile_limit", "cache_size_limit")
+    return config.patch({next(name for name in names if hasattr(config, name)): most})
 
 
 def encoded_media(given: Mapping[str, Any], kind: str) -> Any:

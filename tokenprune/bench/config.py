@@ -23,6 +23,7 @@ from tokenprune.options import (
 
 SHAPE = "shape:"  # before the name of an architecture that is built with random weights
 TOWER, RANDOM = "tower", "random"  # where visual features come from
+DYNAMIC, STATIC = "dynamic", "static"  # caches of generate
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class BenchConfig(Variant):
         "between",
     )
     new_tokens: int = key(100, "tokens to generate, at least 2; no end of sequence stops them")
+    cache: str = key(
+        DYNAMIC,
+        "dynamic, or static, whose decoding step transformers compiles as a whole on a GPU",
+    )
     repeats: int = key(5, "measured turns")
     warmup: int = key(1, "turns before, which are not counted")
     seed: int = key(0, "of random weights, features, words and draws")
@@ -93,6 +98,8 @@ class BenchConfig(Variant):
             raise ConfigError("nowhere to write to: add out=DIR, as in out=runs/bench")
         if self.vision not in (TOWER, RANDOM):
             raise ConfigError(f"vision={self.vision} is unknown: write {TOWER} or {RANDOM}")
+        if self.cache not in (DYNAMIC, STATIC):
+            raise ConfigError(f"cache={self.cache} is unknown: write {DYNAMIC} or {STATIC}")
         if self.vision == RANDOM and self.video is not None:
             raise ConfigError(
                 f"video= is not looked at with vision={RANDOM}: leave one of them out"

@@ -16,7 +16,7 @@ from torch import Tensor
 from tokenprune.adapters import VideoLLM
 from tokenprune.adapters.preparation import Preparation, Shown
 from tokenprune.bench.clip import MADE_UP, decoded, timed
-from tokenprune.bench.config import RANDOM, BenchConfig
+from tokenprune.bench.config import DYNAMIC, RANDOM, BenchConfig
 from tokenprune.bench.encoded import Encoded
 from tokenprune.bench.prompts import left_padded, rows_of
 from tokenprune.bench.towers import Grid
@@ -50,6 +50,11 @@ class Inputs:
     def text(self) -> int | float:
         """Text tokens of a sample, mean over the batch."""
         return statistics.mean(self.texts)
+
+    @property
+    def cache(self) -> str:
+        """Of `generate`: dynamic or static."""
+        return self.adapter.model.generation_config.cache_implementation or DYNAMIC
 
     @property
     def full(self) -> int:

@@ -6,16 +6,19 @@ wherever a part ends, and one that nothing disturbs.
 
 from __future__ import annotations
 
+import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import CompileConfig, GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
 from tokenprune.bench import memory
+from tokenprune.bench.config import DYNAMIC, STATIC
 from tokenprune.bench.inputs import Inputs
 from tokenprune.bench.reading import PARTS, Reading, Seen
 from tokenprune.compat import filled_cache
@@ -38,12 +41,19 @@ class _Stamps(BaseStreamer):
         pass
 
 
-def settled(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of ours that generates greedily and never stops before it has made all tokens."""
+def settled(model: PreTrainedModel, cache: str = DYNAMIC) -> PreTrainedModel:
+    """A model of ours that generates greedily and never stops before it has made all tokens.
+
+    On a GPU transformers compiles the step of a static `cache`: for each length by itself, since
+    a graph in which lengths are variables is slower, and not every candidate would get one.
+    """
     pad = model.config.get_text_config().pad_token_id
-    model.generation_config = GenerationConfig(
-        do_sample=False, pad_token_id=0 if pad is None else pad
-    )
+    config = GenerationConfig(do_sample=False, pad_token_id=0 if pad is None else pad)
+    if cache == STATIC:
+        config.cache_implementation = STATIC
+        if model.device.type == "cuda":
+            config.compile_config = CompileConfig(dynamic=False)
+    model.generation_config = config
     return model
 
 
@@ -55,6 +65,7 @@ class Candidate(ABC):
         self.device = inputs.adapter.device
         # one pass gives both: nothing is waited for
         self.at_once = self.device.type == "cpu"
+        self.static = inputs.cache == STATIC
         self._peak: float | None = None  # counted once, on a CPU
 
     @property
@@ -86,17 +97,24 @@ class Candidate(ABC):
         return self.model.generate(**self.arguments(), **settings)
 
     def warm_up(self) -> None:
-        """A pass that is not measured; on a CPU it counts memory, which does not vary."""
+        """A pass that is not measured; on a CPU it counts memory, which does not vary.
+
+        With a static cache it makes all tokens: what is compiled depends on how many there will be.
+        """
         with self.attached():
             if self.device.type == "cpu" and self._peak is None:
                 self._peak = self._counted_peak()
             else:
-                self.generate(2)
+                self.generate(self._few)
+
+    @property
+    def _few(self) -> int:
+        return self.tokens if self.static else 2
 
     def _counted_peak(self) -> float:
         models = [model for model in (self.model, self.assistant) if model is not None]
         there = memory.weights(models) + memory.bytes_of(self.inputs.tensors())
-        return float(there + memory.allocated(lambda: self.generate(2)))
+        return float(there + memory.allocated(lambda: self.generate(self._few)))
 
     def turn(self) -> Reading:
         """Measures once."""
@@ -111,7 +129,7 @@ class Candidate(ABC):
             if self.at_once:
                 parts = self.split(held)
             seen = self.seen(held)
-        times = _times(parts, stamps.at, since)
+        times = _times(parts, stamps.at, since, self.static)
         cache = memory.cache_bytes(filled_cache(done), self.device)
         return Reading(times, self._reached_peak(), float(cache), seen)
 
@@ -130,9 +148,13 @@ class Candidate(ABC):
         return float(reached - idle)
 
 
-def _times(parts: Parts, stamps: list[float], since: float) -> dict[str, float]:
-    """All of TIMES; `stamps` are the seconds at which the prompt and each token had arrived."""
-    _, first, *_, last = [1e3 * (at - since) for at in stamps]
+def _times(parts: Parts, stamps: list[float], since: float, static: bool) -> dict[str, float]:
+    """All of TIMES; `stamps` are the seconds at which the prompt and each token had arrived.
+
+    The first steps on a new static cache record CUDA graphs, so that the time of one is the median.
+    """
+    _, first, *_, last = at = [1e3 * (stamp - since) for stamp in stamps]
     known = {name: parts.get(name) or 0.0 for name in PARTS}
-    per_token = (last - first) / (len(stamps) - 2)
+    steps = [after - before for before, after in pairwise(at[1:])]
+    per_token = statistics.median(steps) if static else (last - first) / len(steps)
     return {**known, "ttft_ms": first, "decode_ms_per_token": per_token, "total_ms": last}

@@ -48,11 +48,21 @@ def about(where: Mapping[str, Any]) -> Iterator[str]:
         "number changes. "
         "FLOPs: multiply-adds per sample, of prefill and decoding."
     )
+    if where.get("cache") == "static":
+        yield _static(where)
     yield _floor(where)
     if where["memory_method"] is not None:
         yield f"Peak memory: {where['memory_method']}."
     if where["load_before"] is not None:
         yield _load(where)
+
+
+def _static(where: Mapping[str, Any]) -> str:
+    """Benches of before had no choice of a cache."""
+    step = "not compiled on this device"
+    if where["device"].startswith("cuda"):
+        step = "compiled as a whole, with what CUDA graphs hold for all candidates in peak memory"
+    return f"Cache: static, a step is {step}; the time of one is the median of a prompt's steps."
 
 
 def _floor(where: Mapping[str, Any]) -> str:

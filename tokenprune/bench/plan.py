@@ -27,7 +27,8 @@ from tokenprune.loading.processor import Processor
 from tokenprune.plugins import load_plugins
 from tokenprune.registry import resolve, resolved_fields
 from tokenprune.runtime.attachable import check_layers
-from tokenprune.strategy import Extent, Pipeline, TowerReader
+from tokenprune.runtime.tower_stage import check_tower
+from tokenprune.strategy import Extent, Pipeline, TowerReader, TowerStage
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def plan_bench(config: BenchConfig) -> Plan:
     load_plugins(config.plugin)
     named = {spec: resolve(spec, config.of(spec), seed=config.seed) for spec in config.strategy}
     if config.vision == RANDOM:
-        _refuse_tower_readers(named.values())
+        _refuse_tower(named.values())
     if config.assistant is not None and not any(one.allocator for one in named.values()):
         raise ConfigError(
             "assistant= guides an allocator, and no strategy has one: add +dytok, or leave it out"
@@ -75,6 +76,7 @@ def plan_bench(config: BenchConfig) -> Plan:
     for pipeline in named.values():
         adapter.check_signals(pipeline.signals, str(pipeline))
         check_layers(adapter, pipeline.check(adapter.depth))
+        check_tower(adapter, pipeline)
     extent = seen.extent(config.frames)
     pipelines = {spec: _adjusted(one, config.keep, extent) for spec, one in named.items()}
     text = config.text + marks_of(preparation, seen.video(config.frames))
@@ -97,13 +99,15 @@ def preview_bench(config: BenchConfig) -> dict[str, Any]:
     }
 
 
-def _refuse_tower_readers(pipelines: Iterable[Pipeline]) -> None:
+def _refuse_tower(pipelines: Iterable[Pipeline]) -> None:
+    """ConfigError for strategies that need a tower which runs."""
     for pipeline in pipelines:
-        if readers := [stage.name for stage in pipeline.of(TowerReader)]:
-            raise ConfigError(
-                f"{pipeline} reads the vision tower, which vision={RANDOM} leaves out: measure "
-                f"{' and '.join(readers)} with vision=tower, or leave it out of strategy="
-            )
+        for kind, does in ((TowerReader, "reads"), (TowerStage, "works inside")):
+            if named := [stage.name for stage in pipeline.of(kind)]:
+                raise ConfigError(
+                    f"{pipeline} {does} the vision tower, which vision={RANDOM} leaves out: "
+                    f"measure {' and '.join(named)} with vision=tower, or leave it out of strategy="
+                )
 
 
 def _adjusted(pipeline: Pipeline, keep: float | None, extent: Extent) -> Pipeline:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tokenprune import compat
 from tokenprune.adapters import adapt
 from tokenprune.bench import memory
 from tokenprune.bench.chart import chart
-from tokenprune.bench.config import BenchConfig
+from tokenprune.bench.config import DYNAMIC, BenchConfig
 from tokenprune.bench.inputs import Inputs, prepare
 from tokenprune.bench.limits import Limits
 from tokenprune.bench.machine import Machine, rates
@@ -28,6 +30,7 @@ from tokenprune.results.record import environment
 from tokenprune.storage import whole_folder
 
 JSON, CHART = "bench.json", "bench.png"
+GRAPHS = 8  # of a strategy, of its random control and of its dense runs, at most
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def bench(config: BenchConfig, command: str) -> Done:
     memory.release()
     with whole_folder(config.out) as (draft, final):
         try:
-            result = _measure(plan, command)
+            with _compiling(plan):
+                result = _measure(plan, command)
         except torch.OutOfMemoryError:
             raise ConfigError(
                 f"model={config.model} with frames={config.frames} batch={config.batch} does not "
@@ -65,11 +69,18 @@ def bench(config: BenchConfig, command: str) -> Done:
     return Done(final, result)
 
 
+def _compiling(plan: Plan) -> AbstractContextManager[Any]:
+    """Where steps may be compiled, room for the graphs of every candidate."""
+    if plan.config.cache == DYNAMIC:
+        return nullcontext()
+    return compat.graphs(GRAPHS * (1 + len(plan.pipelines)))
+
+
 def _measure(plan: Plan, command: str) -> dict[str, Any]:
     config, before = plan.config, load_average()
     model, assistant = plan.models()
     idle = 0 if assistant is None else memory.weights([assistant])
-    inputs = prepare(config, adapt(settled(model)), plan.preparation, idle)
+    inputs = prepare(config, adapt(settled(model, config.cache)), plan.preparation, idle)
     lineup = line_up(plan.pipelines, inputs, config.new_tokens, config.seed, assistant)
     measured = list[dict[str, float]]()
     readings = take_turns(
@@ -110,6 +121,7 @@ def _environment(plan: Plan, inputs: Inputs, command: str) -> dict[str, Any]:
         "ragged": config.ragged,
         "mean_text_tokens": inputs.text,
         "new_tokens": config.new_tokens,
+        "cache": config.cache,
         "repeats": config.repeats,
         "warmup": config.warmup,
         "keep": config.keep,

@@ -14,7 +14,7 @@ from tokenprune.evaluation.conditions import Loop
 from tokenprune.evaluation.config import LONGEST, RunConfig
 from tokenprune.evaluation.extent import check_context, longest_text, questions_of, uncompressed
 from tokenprune.evaluation.retention import retaining
-from tokenprune.loading.checkpoint import configuration, settled
+from tokenprune.loading.checkpoint import configuration, outline, settled
 from tokenprune.loading.device import cores
 from tokenprune.loading.processor import Processor
 from tokenprune.loading.variant import CHOICES
@@ -22,6 +22,7 @@ from tokenprune.results import provenance
 from tokenprune.results.answer import RANDOM, STRATEGY, VANILLA
 from tokenprune.results.summary import Setting
 from tokenprune.results.system import System
+from tokenprune.runtime.tower_stage import check_tower
 from tokenprune.strategy import Extent, Pipeline
 from tokenprune.tasks import Task
 from tokenprune.tasks.clip import Clip
@@ -120,6 +121,8 @@ def plan_run(config: RunConfig, pipeline: Pipeline) -> Plan:
     pipeline.check(settings.get_text_config().num_hidden_layers)
     family = families()[settings.model_type]
     family.check_signals(pipeline.signals, str(pipeline))
+    if pipeline.tower_stage is not None:
+        check_tower(outline(settings), pipeline)
     if config.assistant is not None:
         configuration(config.assistant, config)
     _check_clock(config)
