@@ -17,6 +17,9 @@ from family_rows import TEXT, Inputs
 from models import IMAGE, VIDEO
 from torch import Tensor
 
+# of logits in float32, on whatever kernels a CPU has; a row or a position that is wrong moves them
+# thousands of times as far
+ROUNDING = 1e-4
 GRIDS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 
 

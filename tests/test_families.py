@@ -57,7 +57,7 @@ def check(
         sample = handbuilt.whole(model, family, inputs)
         expected = handbuilt.logits(model, sample, words[number], removal(number))
         difference = float((found[number] - expected).abs().max())
-        assert difference < 2e-5, (number, difference)
+        assert difference < handbuilt.ROUNDING, (number, difference)
         assert torch.equal(expected[:-1].argmax(-1), words[number]), number
 
 

@@ -62,7 +62,7 @@ def check_turn(
             model, sample, words, left(prompt, number, stages), places(sample, len(words))
         )
         difference = float((found[number] - expected[-STEPS:]).abs().max())
-        assert difference < 2e-5, (number, difference)
+        assert difference < handbuilt.ROUNDING, (number, difference)
 
 
 def places(sample: handbuilt.Sample, words: int) -> Tensor | None:
