@@ -145,6 +145,10 @@ LOOPS = {
     ],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip((-similarity).unbind(), shares, strict=True)"],
+    # what a plan gives each frame: numbers of the host
+    "tokenprune.strategies.visionzip": [
+        "for in zip(*map(hosted.numbers, (counts, dominant, contextual)), strict=True)"
+    ],
     "tokenprune.strategies.vispruner": ["while any((lost := [*map(gone, there, numbers)]))"],
 }
 
