@@ -147,7 +147,8 @@ LOOPS = {
     "tokenprune.strategies.dart": ["for in zip((-similarity).unbind(), shares, strict=True)"],
     # what a plan gives each frame: numbers of the host
     "tokenprune.strategies.visionzip": [
-        "for in zip(*map(hosted.numbers, (counts, dominant, contextual)), strict=True)"
+        "for in zip(hosted.numbers(counts), dominant, contextual, strict=True)",
+        "for in hosted.numbers(budget)",
     ],
     "tokenprune.strategies.vispruner": ["while any((lost := [*map(gone, there, numbers)]))"],
 }

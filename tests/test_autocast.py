@@ -29,7 +29,7 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def planned():
-    counts, number = torch.full((3,), 36), torch.full((3,), 4)
+    counts, number = torch.full((3,), 36), [4, 4, 4]
     return plan(drawn(108).abs(), drawn(108, 64, seed=1), counts, number, number).leader
 
 

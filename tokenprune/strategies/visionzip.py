@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import sub
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -27,10 +28,10 @@ class Plan(NamedTuple):
     followers: int  # tokens that have one and are not in `rows`
 
 
-def split(budget: Int[Tensor, "f"]) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"]]:
+def split(budget: Int[Tensor, "f"]) -> tuple[list[int], list[int]]:
     """A budget as dominant and contextual tokens, 6:1 with the dominant part rounded down."""
-    dominant = hosted.each(lambda number: number * 6 // 7, budget)
-    return dominant, hosted.each(lambda number: number - number * 6 // 7, budget)
+    dominant = [number * 6 // 7 for number in hosted.numbers(budget)]
+    return dominant, [*map(sub, hosted.numbers(budget), dominant)]
 
 
 @exact
@@ -38,23 +39,24 @@ def plan(
     saliency: Float[Tensor, "n"],
     keys: Float[Tensor, "n k"],
     counts: Int[Tensor, "f"],
-    dominant: Int[Tensor, "f"],
-    contextual: Int[Tensor, "f"],
+    dominant: list[int],
+    contextual: list[int],
 ) -> Plan:
     """The most salient tokens dominate; evenly spaced targets gather the rest by key cosine."""
-    device, most, width = keys.device, hosted.most(dominant), ragged.widest(contextual)
-    of_frames, targets, row, kept, followers = [], [], 0, 0, 0
-    for n, d, t in zip(*map(hosted.numbers, (counts, dominant, contextual)), strict=True):
+    device, most, width = keys.device, max(dominant), max(1, *contextual)
+    numbers, targets, row, kept, followers = [], [], 0, 0, 0
+    for n, d, t in zip(hosted.numbers(counts), dominant, contextual, strict=True):
         step, target = max(1, (n - d) // max(1, t)), kept + d
         start = min(row, len(keys) - 1)  # an empty frame may stand behind the last token
-        of_frames.append([d, step, t - 1, start, target if t else 0])
+        numbers += [d, step, t - 1, start, target if t else 0]
         targets += range(target, target + t)
         row, kept, followers = row + n, target + t, followers + (n - d - t if t else 0)
-    columns = hosted.moved(torch.tensor(of_frames), device).unsqueeze(-1)
-    first, step, last, start, target = columns.unbind(1)
-
+    sent = hosted.sent([*numbers, *targets], device)
+    of_frames, places = sent.split([len(numbers), len(targets)])
+    first, step, last, start, target = of_frames.view(-1, 5, 1).unbind(1)
     scores, valid = ops.by_frame(saliency, counts)
-    order = ops.keep_top(scores, dominant, valid).argsort(dim=-1, descending=True, stable=True)
+    top = ops.keep_top(scores, first.squeeze(-1), valid)
+    order = top.argsort(dim=-1, descending=True, stable=True)
     # counted from the first target; a frame without so many has its last one again
     number = torch.arange(-most, width, device=device)
     there = number.minimum(last)
@@ -63,31 +65,29 @@ def plan(
     centre = functional.normalize(keys[rows[:, most:]].float(), dim=-1)
     similarity = torch.bmm(ops.by_frame(keys, counts)[0].float(), centre.mT)
     leader = similarity.argmax(dim=-1).minimum(last) + target
-
     rows = rows.flatten()
     if kept < len(rows):
         own = (number >= -first) & (number <= last)
         rows = rows[ops.marked(own.flatten(), kept)]
-    return Plan(rows, hosted.sent(targets, device), leader, followers)
+    return Plan(rows, places, leader, followers)
 
 
 def core(
     tokens: VisualTokens,
     saliency: Float[Tensor, "n"],
     keys: Float[Tensor, "n k"],
-    dominant: Int[Tensor, "f"],
-    contextual: Int[Tensor, "f"],
+    dominant: list[int],
+    contextual: list[int],
     merge: Merge,
 ) -> VisualTokens:
     """Of frame f `dominant[f]` tokens in order, then `contextual[f]` merged in target order.
 
     A token is a member of the row it follows; with nobody to follow it is none's.
     """
-    counts, features = tokens.counts, tokens.features
     if not len(tokens):
         return replace(tokens, members=tokens.frame)
-    rows, targets, leader, number = plan(saliency, keys, counts, dominant, contextual)
-    kept, members = tokens[rows], ragged.by_row(leader, counts)
+    rows, targets, leader, number = plan(saliency, keys, tokens.counts, dominant, contextual)
+    kept, members = tokens[rows], ragged.by_row(leader, tokens.counts)
     follows = members.index_fill(0, rows, -1)
     members.index_copy_(0, rows, torch.arange(len(rows), device=rows.device))
     if merge == "mean":  # to which a target belongs
@@ -96,10 +96,10 @@ def core(
     run, token = follows.sort(stable=True)  # tokens by their leader, a run each
     first = len(tokens) - number  # behind those who follow nobody
     start = torch.searchsorted(run[first:], targets)
-    merged = functional.embedding_bag(token[first:], features.float(), start, mode="mean")
+    merged = functional.embedding_bag(token[first:], tokens.features.float(), start, mode="mean")
     if merge == "target_plus_mean":
         merged += kept.features[targets]
-    kept.features[targets] = merged.to(features.dtype)  # a copy already
+    kept.features[targets] = merged.to(kept.features.dtype)  # a copy already
     return replace(kept, members=members)
 
 
