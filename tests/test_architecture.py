@@ -145,6 +145,18 @@ LOOPS = {
     ],
     # a few pivots, of which each chooses from what those before it left
     "tokenprune.strategies.dart": ["for in zip((-similarity).unbind(), shares, strict=True)"],
+    # what becomes of frames, by their numbers on the host
+    "tokenprune.strategies.prumerge": [
+        "for in frames",
+        "for in frames",
+        "for in enumerate(extra)",
+        "for in summed",
+    ],
+    # what a plan gives each frame: numbers of the host
+    "tokenprune.strategies.visionzip": [
+        "for in zip(hosted.numbers(counts), dominant, contextual, strict=True)",
+        "for in hosted.numbers(budget)",
+    ],
     "tokenprune.strategies.vispruner": ["while any((lost := [*map(gone, there, numbers)]))"],
 }
 

@@ -29,8 +29,8 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def planned():
-    valid, number = torch.ones(3, 36, dtype=torch.bool), torch.full((3,), 4)
-    return plan(drawn(3, 36).abs(), drawn(3, 36, 64, seed=1), valid, number, number).leader
+    counts, number = torch.full((3,), 36), [4, 4, 4]
+    return plan(drawn(108).abs(), drawn(108, 64, seed=1), counts, number, number).leader
 
 
 FUNCTIONS = {

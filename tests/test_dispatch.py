@@ -12,7 +12,7 @@ from tokenprune.bench import toy
 from tokenprune.bench.dispatch import Dispatched
 
 # which do not keep their bar yet
-OVER = {"dytok", "fastvid", "flashvid", "framefusion", "holitom", "prunevid", "sparsevlm"}
+OVER = {"fastvid", "flashvid", "framefusion", "holitom", "prunevid", "sparsevlm"}
 OVER |= {"tome", "tome_vision"}  # which act in every layer of the tower
 
 READS: dict[str, Any] = {

@@ -236,14 +236,7 @@ def test_visionzip_check_values() -> None:
 def zipped(tokens: VisualTokens, dominant: int, contextual: int, merge: Any) -> VisualTokens:
     assert tokens.saliency is not None
     assert tokens.keys is not None
-    return core(
-        tokens,
-        tokens.saliency,
-        tokens.keys,
-        torch.tensor([dominant]),
-        torch.tensor([contextual]),
-        merge,
-    )
+    return core(tokens, tokens.saliency, tokens.keys, [dominant], [contextual], merge)
 
 
 def test_visionzip_key_scale_and_half_precision_do_not_matter() -> None:
@@ -301,7 +294,7 @@ def test_visionzip_says_who_went_where(data: st.DataObject) -> None:
     assert members is not None
     _, contextual = split(budget)
     nowhere = members < 0
-    assert not bool(nowhere[contextual[tokens.frame] > 0].any())
+    assert not bool(nowhere[members.new_tensor(contextual)[tokens.frame] > 0].any())
     sums = torch.zeros_like(kept.features).index_add_(
         0, members[~nowhere], tokens.features[~nowhere]
     )

@@ -136,7 +136,9 @@ def first_of(order: Int[Tensor, "*b n"], k: int | Int[Tensor, "*b"]) -> Bool[Ten
     """Marks the first `k` entries of each `order`, which has every index of its row once."""
     number = k if isinstance(k, int) else k.unsqueeze(-1)
     first = torch.arange(order.shape[-1], device=order.device) < number
-    return torch.empty_like(order, dtype=torch.bool).scatter_(-1, order, first.expand_as(order))
+    if first.shape != order.shape:
+        first = first.expand_as(order)
+    return first.scatter(-1, order, first)  # which writes every entry
 
 
 def evenly_spaced(valid: Bool[Tensor, "f m"], budget: Int[Tensor, "f"]) -> Bool[Tensor, "f m"]:
@@ -207,10 +209,11 @@ def attended(
     if not len(rows):
         return keys.new_zeros(len(keys), dtype=torch.float32)
     later = torch.arange(len(keys), device=keys.device) > rows.unsqueeze(-1)
-    grouped = queries.float().unflatten(1, (keys.shape[1], -1))  # [r g j e]
-    scores = torch.einsum("rgje,sge->gjrs", grouped, keys.float()) * scale
-    weights = scores.masked_fill_(later, -torch.inf).softmax(dim=-1)
-    return weights.mean(dim=(0, 1, 2)) if heads == "mean" else weights.amax(dim=(0, 1, 2))
+    keys = keys.float().permute(1, 2, 0)  # [g e s]
+    by_head = queries.float().transpose(0, 1)  # those that share a key head side by side
+    scores = torch.bmm(by_head.reshape(len(keys), -1, keys.shape[1]), keys).mul_(scale)
+    weights = scores.view(-1, *later.shape).masked_fill_(later, -torch.inf).softmax(dim=-1)
+    return weights.mean(dim=(0, 1)) if heads == "mean" else weights.amax(dim=(0, 1))
 
 
 def apportion(

@@ -12,11 +12,12 @@ from functools import reduce
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenprune.errors import UnsupportedGenerationError
 from tokenprune.precision import exact
+from tokenprune.runtime.table import Array, send
 
 Tap = Callable[[Tensor, Tensor, float], None]  # queries [b h s e], keys [b g t e], softmax scale
 
@@ -120,6 +121,13 @@ def rows_at(states: Float[Tensor, "b h s e"], row: Sequence[int]) -> Float[Tenso
         return states[:, :, row[0]]
     samples, rows = torch.tensor([[*range(len(row))], [*row]]).to(states.device, non_blocking=True)
     return states[samples, :, rows]
+
+
+def at(states: Float[Tensor, "*b s d"], columns: Int[Array, "n"]) -> Float[Tensor, "*b n d"]:
+    """What ascending columns hold; a view where they stand side by side."""
+    if len(columns) and columns[-1] - columns[0] == len(columns) - 1:
+        return states.narrow(-2, int(columns[0]), len(columns))
+    return states.index_select(-2, send(columns, states.device))
 
 
 def flat_mask(mask: Any) -> Tensor | None:

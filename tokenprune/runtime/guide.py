@@ -47,16 +47,16 @@ class Shown:
 
 
 class Columns:
-    """Some columns of every sample, looked up in many layers of one shape."""
+    """One column of every sample, or some, looked up in many layers of one shape."""
 
-    def __init__(self, columns: Int[Tensor, "b r"]) -> None:
+    def __init__(self, columns: Int[Tensor, "b *r"]) -> None:
         self._columns = columns
         self._index: dict[Any, Tensor] = {}  # by device and heads
 
     def of(self, states: Float[Tensor, "b h s e"]) -> Float[Tensor, "b h r e"]:
         samples, heads, _, width = states.shape
         if (place := (states.device, heads, width)) not in self._index:
-            index = self._columns.to(states.device)[:, None, :, None]
+            index = self._columns.to(states.device).view(samples, 1, -1, 1)
             self._index[place] = index.expand(samples, heads, -1, width)
         return states.gather(2, self._index[place])
 
@@ -124,7 +124,7 @@ class Guide:
 
     @torch.no_grad()
     def read(
-        self, layers: Sequence[int], columns: Int[Tensor, "b r"], shown: Shown
+        self, layers: Sequence[int], columns: Int[Tensor, "b *r"], shown: Shown
     ) -> QueriesAndKeys:
         """Queries at `columns` and all keys of each of `layers`; no layer beyond them runs."""
         read: dict[int, tuple[Tensor, Tensor]] = {}

@@ -18,6 +18,7 @@ from torch import Tensor
 from tokenprune import hosted
 from tokenprune.guards import contract
 from tokenprune.precision import full_precision
+from tokenprune.runtime import attention
 from tokenprune.runtime.clock import Clock
 from tokenprune.runtime.coarse import coarser
 from tokenprune.runtime.guide import Guide, Shown
@@ -96,7 +97,7 @@ class Asked:
         if wanted not in self._read:
             shown = self.shown(wanted.side)
             layout = shown.layout
-            columns = layout.question if wanted.question else layout.last.unsqueeze(-1)
+            columns = layout.question if wanted.question else layout.last
             with self._clock.inner("probe"), self._autocast():
                 read = self._guide.read(wanted.layers, columns, shown)
             # layers may lie on several devices
@@ -129,13 +130,14 @@ class PromptProbe(Probe):
 
     def last_row(self, layers: Sequence[int]) -> LastRow:
         """Of those of `layers` that see the whole prompt; of all of them where none does."""
-        rows = self._rows(layers, False)
-        return LastRow(rows.queries[:, 0], rows.keys)
+        queries, keys = self._rows(layers, False)
+        return LastRow(queries[:, :, 0], keys)
 
     def question(self, layers: Sequence[int]) -> QuestionRows:
         """Of those of `layers` that see the whole prompt; of all of them where none does."""
-        rows, asked = self._rows(layers, True), int(self._layout.behind[self._unit.sample].sum())
-        return QuestionRows(rows.queries[:, :asked], rows.keys)
+        queries, keys = self._rows(layers, True)
+        asked = int(self._layout.behind[self._unit.sample].sum())
+        return QuestionRows(queries[:, :, :asked].transpose(1, 2), keys)
 
     @property
     def features(self) -> Float[Tensor, "n d"]:
@@ -144,12 +146,11 @@ class PromptProbe(Probe):
         columns = shown.layout.columns(self._unit)
         return entered.index_select(0, columns.to(entered.device)).to(self._layout.device)
 
-    def _rows(self, layers: Sequence[int], question: bool) -> QuestionRows:
+    def _rows(
+        self, layers: Sequence[int], question: bool
+    ) -> tuple[Float[Tensor, "l h r e"], Float[Tensor, "l g n e"]]:
         window = self._asked.adapter.window
         whole = tuple(layer for layer in layers if window(layer) is None) or tuple(layers)
         queries, keys = self._asked.rows(Wanted(self._side, whole, question))
         sample, layout = self._unit.sample, self._asked.shown(self._side).layout
-        columns = layout.columns(self._unit)
-        return QuestionRows(
-            queries[:, sample].transpose(1, 2), keys[:, sample].index_select(2, columns)
-        )
+        return queries[:, sample], attention.at(keys[:, sample], layout.own(self._unit))

@@ -80,7 +80,7 @@ def tower_tap(
             reading.saliency.append(mass.flatten())
         if signals.keys is not None:
             whole = signals.keys == "full"
-            own = key[:, :, first:]
+            own = key[:, :, first:] if first else key
             flat = attention.side_by_side(own).float() if whole else own.float().mean(1)
             reading.keys.append(pool(flat, video).flatten(0, 1))
 
@@ -102,7 +102,7 @@ def attended(
     CLS is no query of a mean. Its key takes part in every softmax, as in the tower itself; what it
     gets is dropped.
     """
-    patches = query[:, :, first:]
+    patches = query[:, :, first:] if first else query
     if kind == "cls":
         weights = attention.last_row(query[:, :, 0], key, scale, None)
     elif kind == "received":
@@ -111,7 +111,7 @@ def attended(
         weights = attention.mean_query_of_heads(patches, key, scale)
     else:
         weights = attention.mean_query(patches, key)
-    return weights[:, first:]
+    return weights[:, first:] if first else weights
 
 
 def matching(
@@ -163,8 +163,9 @@ class Sight:
             # patches of a video are as many times its tokens in each of them
             patches, tokens = len(whole), reading.tokens
             for unit, part in parts.items():
-                rows = slice(part.start * patches // tokens, part.stop * patches // tokens)
-                self._parts[name][unit] = whole[rows]
+                start, stop = part.start * patches // tokens, part.stop * patches // tokens
+                alone = stop - start == patches  # in the whole reading
+                self._parts[name][unit] = whole if alone else whole[start:stop]
 
     def tokens(self, unit: Unit) -> VisualTokens:
         """What the stages at the input see of a video."""
@@ -225,10 +226,7 @@ class Sight:
 
     def _rows(self, sample: int, columns: Int[Array, "n"]) -> Float[Tensor, "n d"]:
         """What a sample's columns hold; a view where they stand side by side."""
-        rows = self._embeds[sample]
-        if len(columns) and columns[-1] - columns[0] == len(columns) - 1:
-            return rows[int(columns[0]) : int(columns[-1]) + 1]
-        return rows.index_select(0, send(columns, rows.device))
+        return attention.at(self._embeds[sample], columns)
 
     def _text(self, unit: Unit, columns: Int[Array, "n"]) -> Float[Tensor, "t d"]:
         """Embeddings of the text behind a video; its newlines, and other videos, are none."""

@@ -23,24 +23,28 @@ def frame_weights(rows: LastRow, frame: Int[Tensor, "n"], frames: int) -> Float[
     those which look; then the mean over heads, over the tokens of a frame, and over layers (section
     3.2, eq. 2 and 3).
     """
-    return mean_of_frames(received(rows).mean(0), frame, frames)
+    return mean_of_frames(attended(rows).mean((0, 1)), frame, frames)
 
 
 @exact
-def received(rows: LastRow) -> Float[Tensor, "l n"]:
-    """The last row's attention of each layer over visual keys alone, mean over heads."""
-    queries, keys = rows.queries.float(), rows.keys.float()
-    grouped = queries.unflatten(1, (keys.shape[1], -1))  # query heads by the key head they share
-    scores = torch.einsum("lgre,lgne->lgrn", grouped, keys) * queries.shape[-1] ** -0.5
-    return scores.softmax(dim=-1).mean(dim=(1, 2))
+def attended(rows: LastRow) -> Float[Tensor, "l h n"]:
+    """The last row's attention of each layer and head over visual keys alone."""
+    layers, heads, width = rows.queries.shape
+    queries, keys = rows.queries.float() * width**-0.5, rows.keys.float().flatten(0, 1)
+    grouped = queries.reshape(len(keys), -1, width)  # query heads by the key head they share
+    return torch.bmm(grouped, keys.mT).softmax(dim=-1).view(layers, heads, -1)
 
 
 def mean_of_frames(
     values: Float[Tensor, "n"], frame: Int[Tensor, "n"], frames: int
 ) -> Float[Tensor, "f"]:
     """Mean value of each frame's tokens, as shares of a whole."""
-    sums = torch.zeros(frames, device=frame.device).index_add(0, frame, values)
-    weights = sums / hosted.counts(frame, frames).clamp(min=1)
+    counts = hosted.counts(frame, frames)
+    if len({*(hosted.known(counts) or ())}) == 1:
+        weights = values.unflatten(0, (frames, -1)).mean(-1)
+    else:
+        sums = torch.zeros(frames, device=frame.device).index_add(0, frame, values)
+        weights = sums / counts.clamp(min=1)
     return weights / weights.sum()
 
 

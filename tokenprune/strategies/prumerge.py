@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from itertools import accumulate
+from operator import eq, sub
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,16 +20,16 @@ NEIGHBOURS = 32
 
 Scores = Float[Tensor, "f m"]
 Mask = Bool[Tensor, "f m"]
+Order = Int[Tensor, "f m"]
 Counts = Int[Tensor, "f"]
+Numbers = Sequence[int]  # of frames, on the host
 
 
-class Choice(NamedTuple):
-    """What becomes of a frame's tokens."""
-
-    order: Int[Tensor, "f m"]  # the kept ones first
-    selected: Bool[Tensor, "f m"]
-    merges: Bool[Tensor, "f"]  # unless all were asked for
-    extra: Bool[Tensor, "f"]  # the last kept token sums up what was not selected
+def fates(asked: Numbers, there: Numbers, ruled: Numbers) -> tuple[list[bool], list[bool]]:
+    """Whether a frame's tokens merge, and whether the last one kept is the extra token."""
+    frames = [*zip(asked, there, ruled, strict=True)]
+    merge = [b < n or r >= n - 1 for b, n, r in frames]  # or the rule itself selects everything
+    return merge, [b > 1 and (b < n or r == n - 1) for b, n, r in frames]
 
 
 def regular(selected: Counts, counts: Counts, width: int) -> Mask:
@@ -37,7 +40,7 @@ def regular(selected: Counts, counts: Counts, width: int) -> Mask:
     return (index % stride == 0) & (index < counts.unsqueeze(-1) - 1)
 
 
-def arranged(attention: Scores, valid: Mask, selected: Mask, top: Mask) -> Int[Tensor, "f m"]:
+def arranged(attention: Scores, valid: Mask, selected: Mask, top: Mask) -> Order:
     """Outliers by attention, then the grid in raster order, then the rest by attention."""
     place = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)
     tier = torch.where(top, 0, torch.where(selected, 1, 2)).masked_fill(~valid, 3)
@@ -73,7 +76,6 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
     keep: float | None = None
     grid: bool = False
     proxy: Literal["mean_query", "received", "cls"] = "mean_query"
-
     merges: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -86,46 +88,44 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         if self.keep is not None:
             return ops.count(tokens.counts, self.keep)
         attention, valid = self._attention(tokens)
-        ruled = self._number(attention, valid)
-        quota = ruled.add(1).minimum(tokens.counts)
-        return hosted.note_choice(quota, tokens, (attention, valid, ruled))
+        found = attention, valid, self._number(attention, valid)
+        return hosted.note_choice(found[2].add(1).minimum(tokens.counts), tokens, found)
 
     def retaining(self, ratio: float, extent: Extent) -> PruMerge:
         return replace(self, keep=ratio)
 
     def compress(self, tokens: VisualTokens, budget: Int[Tensor, "f"]) -> VisualTokens:
-        counts, found = tokens.counts, hosted.choice(budget, tokens)
+        counts, device, found = tokens.counts, budget.device, hosted.choice(budget, tokens)
         attention, valid, ruled = found or (*self._attention(tokens), None)
-        order, selected, merges, extra = self._choose(attention, valid, budget, ruled)
+        asked, there = hosted.numbers(budget), hosted.numbers(counts)
+        rule: Numbers = [0] * len(there)  # decides where all are kept
+        if self.keep is None and any(map(eq, asked, there)):
+            rule = hosted.numbers(self._number(attention, valid) if ruled is None else ruled)
+        merge, extra = fates(asked, there, rule)
+        if not all(merge):  # without attention a frame keeps its order, and nothing is absorbed
+            attention = attention.where(hosted.moved(torch.tensor([merge]), device).mT, 0)
+        number = hosted.sent([*map(sub, asked, extra)], device)
+        if self.grid:
+            order, selected = self._spread(attention, valid, number)
+        else:
+            order = ops.ranking(attention, valid)
+            selected = ops.first_of(order, number)
         keys, _ = ops.by_frame(self.recorded(tokens, "keys"), counts)
         features, _ = ops.by_frame(tokens.features, counts)
         order = order[:, : ragged.widest(budget)]
-        near = resembling.nearest_tokens(keys, valid, order, NEIGHBOURS) & merges.view(-1, 1, 1)
+        near = resembling.nearest_tokens(keys, valid, order, NEIGHBOURS)
         taken, rest = merging.absorbed_and_left(features, attention, near, ~selected)
         here = ragged.cells(budget, order.shape[1])
-        kept = tokens[(order + ragged.starts(counts).unsqueeze(-1)).flatten()[here]]  # a copy
+        kept = tokens[(order + ragged.starts(counts).unsqueeze(-1)).flatten()[here]]
         merged = kept.features + taken.flatten(0, 1)[here]
-        last = torch.where(extra, budget - 1, -1).unsqueeze(-1)  # is what is left
-        summed = (torch.arange(order.shape[1], device=last.device) == last).flatten()[here]
-        rest = rest.index_select(0, kept.frame)
-        return kept.with_features(torch.where(summed.unsqueeze(-1), rest, merged))
+        ends = [*accumulate(asked, initial=-1)][1:]
+        summed = [frame for frame, more in enumerate(extra) if more]
+        last = hosted.sent([*(ends[frame] for frame in summed), *summed], device)
+        row, frame = last.view(2, -1).unbind()
+        return kept.with_features(merged.index_copy_(0, row, rest.index_select(0, frame)))
 
     def _attention(self, tokens: VisualTokens) -> tuple[Scores, Mask]:
         return ops.by_frame(self.recorded(tokens, "saliency").float(), tokens.counts)
-
-    def _choose(self, attention: Scores, valid: Mask, budget: Counts, ruled: Any) -> Choice:
-        counts = valid.sum(-1)
-        if ruled is None:
-            ruled = counts * 0 if self.keep is not None else self._number(attention, valid)
-        merges = (budget < counts) | (ruled >= counts - 1)  # where the rule itself keeps everything
-        extra = (budget > 1) & merges & (budget.minimum(ruled) < counts)
-        order, number = ops.ranking(attention, valid), budget - extra.long()
-        selected = ops.first_of(order, number)
-        if self.grid:
-            selected, top = self._select(attention, valid, number)
-            order = arranged(attention, valid, selected, top)
-        place = torch.arange(valid.shape[1], device=valid.device)
-        return Choice(torch.where(merges.unsqueeze(-1), order, place), selected, merges, extra)
 
     def _number(self, attention: Scores, valid: Mask) -> Counts:
         """How many the interquartile rule selects."""
@@ -139,11 +139,12 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         top = ops.keep_top(attention, number, valid) & valid
         return top | regular(number, valid.sum(-1), valid.shape[1]), top
 
-    def _select(self, attention: Scores, valid: Mask, number: Counts) -> tuple[Mask, Mask]:
-        """Exactly `number[f]` tokens of each frame with a grid, and the outliers among them."""
+    def _spread(self, attention: Scores, valid: Mask, number: Counts) -> tuple[Order, Mask]:
+        """An order, and exactly `number[f]` selected tokens of each frame, with a grid."""
         adaptive, outlying = self._adaptive(attention, valid)
         most = (number + 1) // 2 if self.keep is not None else outlying.sum(-1)
         top = ops.keep_top(attention, number.minimum(most), valid)
         spaced = ops.evenly_spaced(valid & ~top, number - top.sum(-1))
         published = (adaptive.sum(-1) == number).unsqueeze(-1) & (self.keep is None)
-        return torch.where(published, adaptive, top | spaced), torch.where(published, outlying, top)
+        selected = torch.where(published, adaptive, top | spaced)
+        return arranged(attention, valid, selected, torch.where(published, outlying, top)), selected

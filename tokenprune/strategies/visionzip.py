@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from operator import add, sub
+from operator import sub
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
-from tokenprune import hosted, merging, ops, ragged, resembling
+from tokenprune import hosted, ops, ragged
+from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -18,88 +20,86 @@ Merge = Literal["target_plus_mean", "mean"]
 
 
 class Plan(NamedTuple):
-    """Who lives and who follows whom, for `f` frames padded to `m` tokens.
+    """Who lives and who follows whom, of tokens in frames padded to `m`."""
 
-    order: places of the dominant tokens, then of the targets, then of the others
-    leader: the target a token follows, all targets of the video numbered; behind their numbers, one
-        means a follower of nobody (no target in its frame), two not a follower
-    """
-
-    order: Int[Tensor, "f m"]
-    leader: Int[Tensor, "f m"]
+    rows: Int[Tensor, "q"]  # of each frame the dominant tokens, then the targets
+    targets: Int[Tensor, "t"]  # where in `rows` these are
+    leader: Int[Tensor, "f m"]  # where the target is that a token is nearest to, -1 without one
+    followers: int  # tokens that have one and are not in `rows`
 
 
-def split(budget: Int[Tensor, "f"]) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"]]:
+def split(budget: Int[Tensor, "f"]) -> tuple[list[int], list[int]]:
     """A budget as dominant and contextual tokens, 6:1 with the dominant part rounded down."""
-    dominant = hosted.each(lambda number: number * 6 // 7, budget)
-    return dominant, hosted.each(sub, budget, dominant)
+    dominant = [number * 6 // 7 for number in hosted.numbers(budget)]
+    return dominant, [*map(sub, hosted.numbers(budget), dominant)]
 
 
+@exact
 def plan(
-    saliency: Float[Tensor, "f m"],
-    keys: Float[Tensor, "f m k"],
-    valid: Bool[Tensor, "f m"],
-    dominant: Int[Tensor, "f"],
-    contextual: Int[Tensor, "f"],
+    saliency: Float[Tensor, "n"],
+    keys: Float[Tensor, "n k"],
+    counts: Int[Tensor, "f"],
+    dominant: list[int],
+    contextual: list[int],
 ) -> Plan:
     """The most salient tokens dominate; evenly spaced targets gather the rest by key cosine."""
-    other = ~ops.keep_top(saliency, dominant, valid)
-    rest = other & valid
-    place, number = rest.cumsum(-1) - 1, rest.sum(-1)
-    step = (number // contextual.clamp(min=1)).clamp(min=1).unsqueeze(-1)
-    target = rest & (place % step == 0) & (place // step < contextual.unsqueeze(-1))
-    follows = other & ~target
-    order = (other.to(torch.uint8) + follows).argsort(dim=-1, stable=True)
-
-    column = torch.arange(ragged.widest(contextual), device=keys.device)
-    centre = order.gather(1, (dominant.unsqueeze(-1) + column).clamp(max=order.shape[1] - 1))
-    before, nobody = ragged.starts(contextual).unsqueeze(-1), hosted.total(contextual)
-    leader = resembling.nearest_centre(keys, centre, contextual) + before
-    if 0 in hosted.numbers(contextual):
-        leader = torch.where((contextual > 0).unsqueeze(-1), leader, nobody)
-    return Plan(order, torch.where(follows & valid, leader, nobody + 1))
-
-
-def gather(
-    followers: Float[Tensor, "q d"],
-    number: Int[Tensor, "q 1"],
-    target: Float[Tensor, "q d"],
-    merge: Merge,
-) -> Float[Tensor, "q d"]:
-    """Contextual tokens, written over the float32 sum of their followers."""
-    if merge == "mean":
-        return followers.add_(target).div_(1 + number)
-    return followers.div_(number.clamp(min=1)).add_(target)
+    device, most, width = keys.device, max(dominant), max(1, *contextual)
+    numbers, targets, row, kept, followers = [], [], 0, 0, 0
+    for n, d, t in zip(hosted.numbers(counts), dominant, contextual, strict=True):
+        step, target = max(1, (n - d) // max(1, t)), kept + d
+        start = min(row, len(keys) - 1)  # an empty frame may stand behind the last token
+        numbers += [d, step, t - 1, start, target if t else 0]
+        targets += range(target, target + t)
+        row, kept, followers = row + n, target + t, followers + (n - d - t if t else 0)
+    sent = hosted.sent([*numbers, *targets], device)
+    of_frames, places = sent.split([len(numbers), len(targets)])
+    first, step, last, start, target = of_frames.view(-1, 5, 1).unbind(1)
+    scores, valid = ops.by_frame(saliency, counts)
+    top = ops.keep_top(scores, first.squeeze(-1), valid)
+    order = top.argsort(dim=-1, descending=True, stable=True)
+    # counted from the first target; a frame without so many has its last one again
+    number = torch.arange(-most, width, device=device)
+    there = number.minimum(last)
+    rows = order.gather(1, (first + there.maximum(there * step)).clamp(min=0)) + start
+    # a token's own norm does not change which target is nearest
+    centre = functional.normalize(keys[rows[:, most:]].float(), dim=-1)
+    similarity = torch.bmm(ops.by_frame(keys, counts)[0].float(), centre.mT)
+    leader = similarity.argmax(dim=-1).minimum(last) + target
+    rows = rows.flatten()
+    if kept < len(rows):
+        own = (number >= -first) & (number <= last)
+        rows = rows[ops.marked(own.flatten(), kept)]
+    return Plan(rows, places, leader, followers)
 
 
 def core(
     tokens: VisualTokens,
     saliency: Float[Tensor, "n"],
     keys: Float[Tensor, "n k"],
-    dominant: Int[Tensor, "f"],
-    contextual: Int[Tensor, "f"],
+    dominant: list[int],
+    contextual: list[int],
     merge: Merge,
 ) -> VisualTokens:
     """Of frame f `dominant[f]` tokens in order, then `contextual[f]` merged in target order.
 
     A token is a member of the row it follows; with nobody to follow it is none's.
     """
-    counts = tokens.counts
-    saliency, valid = ops.by_frame(saliency, counts)
-    order, leader = plan(saliency, ops.by_frame(keys, counts)[0], valid, dominant, contextual)
-    rows = ops.leading(order, counts, hosted.each(add, dominant, contextual))
-    kept, leader = tokens[rows], ragged.by_row(leader, counts)
-
-    run, token = leader.sort(stable=True)  # tokens by their leader, a run each
-    row = dominant.cumsum(0).repeat_interleave(contextual, output_size=hosted.total(contextual))
-    number = torch.arange(len(row) + 1, device=row.device)
-    start, token = torch.searchsorted(run, number), token[: len(tokens) - len(kept)]
-    followers = merging.sums_of_runs(tokens.features.float(), token, start)[:-1]
-    row = row + number[:-1]  # where the targets are among the kept, which are a copy already
-    merged = gather(followers, start.diff().unsqueeze(-1), kept.features[row], merge)
-    kept.features[row] = merged.to(kept.features.dtype)
-    members = torch.cat([row, row.new_full((2,), -1)])[leader]
-    members[rows] = torch.arange(len(rows), device=rows.device)
+    if not len(tokens):
+        return replace(tokens, members=tokens.frame)
+    rows, targets, leader, number = plan(saliency, keys, tokens.counts, dominant, contextual)
+    kept, members = tokens[rows], ragged.by_row(leader, tokens.counts)
+    follows = members.index_fill(0, rows, -1)
+    members.index_copy_(0, rows, torch.arange(len(rows), device=rows.device))
+    if merge == "mean":  # to which a target belongs
+        follows.index_copy_(0, rows[targets], targets)
+        number += len(targets)
+    run, token = follows.sort(stable=True)  # tokens by their leader, a run each
+    first = len(tokens) - number  # behind those who follow nobody
+    start = torch.searchsorted(run[first:], targets)
+    merged = functional.embedding_bag(token[first:], tokens.features.float(), start, mode="mean")
+    if merge == "target_plus_mean":
+        merged += kept.features[targets]
+    kept.features[targets] = merged.to(kept.features.dtype)  # a copy already
     return replace(kept, members=members)
 
 

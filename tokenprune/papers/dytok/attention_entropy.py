@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenprune.strategies.dytok import DyToK, received
+from tokenprune.strategies.dytok import DyToK, attended
 from tokenprune.tokens import Probe
 
 
@@ -46,7 +46,7 @@ class AttentionEntropy(DyToK, name="attention_entropy"):
 
     def weigh(self, probe: Probe) -> Float[Tensor, "f"]:
         probe = probe.pooled(self.pool)
-        attention = received(probe.last_row(self.read(probe.depth)))
+        attention = attended(probe.last_row(self.read(probe.depth))).mean(1)
         weights = entropy_of_frames(attention, probe.frame, probe.frames).mean(0)
         held = torch.bincount(probe.frame, minlength=probe.frames) > 0
         return torch.where(held, weights, 0.0)
