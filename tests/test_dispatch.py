@@ -13,7 +13,6 @@ from tokenprune.bench.dispatch import Dispatched
 
 # which do not keep their bar yet
 OVER = {"fastvid", "flashvid", "framefusion", "holitom", "prunevid", "sparsevlm"}
-OVER |= {"tome", "tome_vision"}  # which act in every layer of the tower
 
 READS: dict[str, Any] = {
     "item": lambda x: x.sum().item(),

@@ -24,13 +24,13 @@ def number(file: str, name: str) -> int:
 
 @pytest.mark.parametrize(("file", "case"), named(r"m(\d+)_metric", of="tome"))
 def test_matching_and_merging(file: str, case: str) -> None:
-    metric, sizes = array(file, f"m{case}_metric"), array(file, f"m{case}_size").squeeze(-1)
+    metric, sizes = array(file, f"m{case}_metric"), array(file, f"m{case}_size").flatten()
     expected = array(file, f"m{case}_source").long()
     group = match(metric, number(file, f"m{case}_r"), number(file, f"m{case}_class_token"))
     members = torch.nn.functional.one_hot(group).mT
     assert torch.equal(members, expected)
     merge = Merge(group, sizes, expected.shape[1])
-    torch.testing.assert_close(merge.sizes, array(file, f"m{case}_out_size").squeeze(-1))
+    torch.testing.assert_close(merge.sizes, array(file, f"m{case}_out_size").flatten())
     made = merge.mean(array(file, f"m{case}_x"))
     torch.testing.assert_close(made, array(file, f"m{case}_out"), rtol=1e-4, atol=1e-5)
 

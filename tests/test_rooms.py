@@ -22,7 +22,7 @@ ROOMS = {
     "resembling": "hosted ops precision",
     "merging": "hosted ragged ops precision resembling",
     "clustering": "hosted ragged ops precision",
-    "bipartite": "precision",
+    "bipartite": "hosted precision",
     "trees": "hosted ragged ops precision merging",
     "windows": "hosted ragged precision merging",
     "scenes": "hosted ragged ops",

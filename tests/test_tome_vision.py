@@ -14,9 +14,9 @@ from tokenprune.tokens import VisualTokens
 def test_frames_of_one_size_match_as_each_alone() -> None:
     draw = torch.Generator().manual_seed(0)
     keys = torch.randn(3, 11, 4, generator=draw)
-    before, behind = torch.tensor([11, 11, 11]), torch.tensor([7, 11, 6])
-    groups, owner = match_some(keys, before, behind)
-    for frame, left in enumerate(behind.tolist()):
+    behind = [7, 11, 6]
+    groups, owner = match_some(keys, [11, 11, 11], behind)
+    for frame, left in enumerate(behind):
         alone = match(keys[frame : frame + 1], 11 - left)[0]
         assert torch.equal(groups[frame], alone)
         own = owner[frame, :left]
@@ -27,7 +27,7 @@ def test_smaller_frames_match_as_without_padding() -> None:
     draw = torch.Generator().manual_seed(1)
     keys, sizes = torch.randn(4, 9, 4, generator=draw), [9, 4, 2, 1]
     behind = [5, 2, 1, 1]
-    groups, _ = match_some(keys, torch.tensor(sizes), torch.tensor(behind))
+    groups, _ = match_some(keys, sizes, behind)
     for frame, (size, left) in enumerate(zip(sizes, behind, strict=True)):
         if size > 1:
             alone = match(keys[frame : frame + 1, :size], size - left)[0]

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from tokenprune import merging
 from tokenprune.adapters.vision import TowerBlock
 from tokenprune.guards import tower
 from tokenprune.runtime.attention import Tap, both
@@ -43,8 +44,8 @@ class Merging(TowerCall):
         # rows of a frame before each layer, and behind the last
         self._left = [*accumulate(self._removed, lambda left, gone: left - gone, initial=rows)]
         self.merge: Merge | None = None  # what the layer under way does to its rows
-        self._sizes: Float[Tensor, "i n"] | None = None  # None: all 1
-        # of every row of the grid, the one of its frame that stands for it, in each hidden state
+        self._sizes: Float[Tensor, "s"] | None = None  # of all frames in one row; None: all 1
+        # of every row of the grid, the one that stands for it, in each hidden state
         self._standing: list[Int[Tensor, "i r"] | None] = [None]
 
     @staticmethod
@@ -80,11 +81,7 @@ class Merging(TowerCall):
         ]
 
     def place(self, number: int) -> Int[Tensor, "f r"] | None:
-        if (standing := self._standing[number]) is None:
-            return None
-        rows = self._left[number]
-        first = torch.arange(len(standing), device=standing.device).unsqueeze(1) * rows
-        return standing + first
+        return self._standing[number]
 
     def _read(self, number: int, query: Tensor, key: Tensor, scale: float) -> None:
         """Groups the rows of a layer, from its own keys."""
@@ -97,41 +94,52 @@ class Merging(TowerCall):
         """What attention adds to the logits of each key."""
         if self._sizes is None or not self._stage.proportional:
             return None
-        return self._sizes.log()[:, None, None]
+        return self._sizes.log().unflatten(0, (self._frames, 1, 1, -1))
 
     def end(self) -> None:
         """A layer has ended."""
         before, merge, self.merge = self._standing[-1], self.merge, None
         if merge is not None:
             self._sizes = merge.sizes
-            group = merge.group
-            before = group if before is None else group.gather(1, before)
+            before = merge.place if before is None else merge.place.take(before)
         self._standing.append(before)
 
 
 class Merge:
-    """Rows of some frames into fewer: weighted means of their groups."""
+    """Rows of some frames into fewer: weighted means of their groups.
+
+    Args:
+        group: of every row
+        sizes: how many rows of the grid each of them is, of all frames in one row; None: 1
+        rows: groups of a frame
+    """
 
     def __init__(
-        self, group: Int[Tensor, "i n"], sizes: Float[Tensor, "i n"] | None, rows: int
+        self, group: Int[Tensor, "i n"], sizes: Float[Tensor, "s"] | None, rows: int
     ) -> None:
-        self.group, self.rows = group, rows
-        sizes = torch.ones_like(group, dtype=torch.float32) if sizes is None else sizes
-        first = torch.arange(len(group), device=group.device).unsqueeze(1) * rows
-        self._flat = (group + first).flatten()
-        sums = sizes.new_zeros(len(group) * rows).index_add_(0, self._flat, sizes.flatten())
-        self.sizes = sums.unflatten(0, (len(group), rows))
+        number, device = len(group) * rows, group.device
+        self._shape = len(group), rows
+        first = torch.arange(0, number, rows, device=device).unsqueeze(1)
+        # the merged row, counted through all frames, that stands for each
+        self.place = group + first
+        self._flat = self.place.flatten()
+        if sizes is None:
+            sizes = torch.ones_like(self._flat, dtype=torch.float32)
+        self.sizes = sizes.new_zeros(number).index_add_(0, self._flat, sizes)
+        # members of a group side by side, so that a mean is one pass over the states
+        ordered, self._member = self._flat.sort(stable=True)
+        self._start = torch.searchsorted(ordered, torch.arange(number, device=device))
         # each member's part of the mean: exactly 1 where a row stays alone
-        self._weight = sizes.flatten() / sums.index_select(0, self._flat)
+        own, whole = sizes.index_select(0, self._member), self.sizes.index_select(0, ordered)
+        self._weight = own / whole
 
     def mean(self, states: Float[Tensor, "i n d"]) -> Float[Tensor, "i m d"]:
-        rows = states.flatten(0, 1)
-        weighed = rows * self._weight.to(rows.dtype).unsqueeze(-1)
-        sums = rows.new_zeros(len(self.group) * self.rows, rows.shape[-1])
-        return sums.index_add(0, self._flat, weighed).unflatten(0, (len(states), self.rows))
+        rows, weight = states.flatten(0, 1), self._weight.to(states.dtype)
+        sums = merging.sums_of_runs(rows, self._member, self._start, weight)
+        return sums.unflatten(0, self._shape)
 
     def spread(self, states: Float[Tensor, "i m d"]) -> Float[Tensor, "i n d"]:
-        return states.flatten(0, 1).index_select(0, self._flat).unflatten(0, self.group.shape)
+        return states.flatten(0, 1).index_select(0, self._flat).unflatten(0, self.place.shape)
 
 
 def _weigh(current: Current, module: nn.Module, args: Any, kwargs: Any) -> Any:

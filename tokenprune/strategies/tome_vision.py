@@ -40,22 +40,19 @@ def rounds(counts: Sequence[int], budget: Sequence[int]) -> list[Round]:
 def merged(keys: Float[Tensor, "f m k"], plan: Sequence[Round]) -> Int[Tensor, "f m"]:
     """Of every row of a frame the row of it whose place the group has that it ends in.
 
-    Keys are merged like features, weighted with how many rows each stands for.
+    Keys are merged like features, weighted with how many rows each stands for. Rows that are none
+    have keys of zeros.
     """
-    device, (frames, width) = keys.device, keys.shape[:2]
-    group = place = torch.arange(width, device=device).expand(frames, width)
-    sizes = torch.ones(frames, width, device=device)
+    frames, width = keys.shape[:2]
+    group = place = torch.arange(width, device=keys.device).expand(frames, width)
+    sizes = torch.ones(frames, width, device=keys.device)
     for before, behind in plan:
-        joins, owner = bipartite.match_some(
-            keys, hosted.sent(before, device), hosted.sent(behind, device)
-        )
+        joins, owner = bipartite.match_some(keys, before, behind)
         group, place = joins.gather(1, group), place.gather(1, owner)
-        flat = (joins + torch.arange(frames, device=device).unsqueeze(1) * width).flatten()
-        sums = sizes.new_zeros(frames * width).index_add_(0, flat, sizes.flatten())
-        share = sizes.flatten() / sums.index_select(0, flat)
-        weighed = keys.flatten(0, 1) * share.unsqueeze(1)
-        keys = torch.zeros_like(weighed).index_add_(0, flat, weighed).view_as(keys)
-        sizes = sums.view_as(sizes)
+        sums = sizes.new_zeros(owner.shape).scatter_add_(1, joins, sizes)
+        weighed = keys * (sizes / sums.gather(1, joins)).unsqueeze(-1)
+        to, sizes = joins.unsqueeze(-1).expand_as(keys), sums
+        keys = keys.new_zeros(*owner.shape, keys.shape[-1]).scatter_add_(1, to, weighed)
     return place.gather(1, group)
 
 
@@ -93,9 +90,11 @@ class ToMeVision(VisionStage, TowerReader, Adjustable, name="tome_vision"):
         if left == len(tokens):
             return tokens
         keys, _ = ragged.by_frame(self.recorded(tokens, "keys").float(), counts)
-        plan = rounds(hosted.numbers(counts), hosted.numbers(budget))
-        leader = merged(keys, plan) + ragged.starts(counts).unsqueeze(1)
-        leader = leader.where(budget.unsqueeze(1) > 0, -1)  # frames without a budget keep none
+        most = hosted.numbers(budget)
+        leader = merged(keys, rounds(hosted.numbers(counts), most))
+        leader = leader + ragged.starts(counts).unsqueeze(1)
+        if 0 in most:  # frames without a budget keep none
+            leader = leader.where(budget.unsqueeze(1) > 0, -1)
         leader = ragged.by_row(leader, counts)
         found = merging.to_leaders(tokens.features, leader, number=left)
         return tokens[found.rows].with_features(found.means, found.members)
