@@ -59,32 +59,57 @@ def density_peaks(
     Groups of any size, also empty ones; numbers a group cannot hold are cut to its size. `counts`
     is how many are valid, for whoever has it: what the host knows of it needs no launch.
     """
-    points = features.float()
-    # a Gram matrix rounds in proportion to the norms, smallest around the mean
     if hosted.all_true(valid):
-        sizes, points = [valid.shape[1]] * len(valid), points - points.mean(1, keepdim=True)
-        return _assigned(_peaks(points, None, sizes, centres, neighbours, order), centres, None)
-    sizes, padding = valid.sum(-1) if counts is None else counts, ~valid
-    points = points.masked_fill(padding.unsqueeze(-1), 0)
-    points = points - points.sum(1, keepdim=True) / sizes.view(-1, 1, 1)  # nan where nobody is
-    return _assigned(_peaks(points, padding, sizes, centres, neighbours, order), centres, padding)
+        sizes, padding = [valid.shape[1]] * len(valid), None
+        points = _around_mean(features)
+    else:
+        sizes, padding = valid.sum(-1) if counts is None else counts, ~valid
+        points = features.float().masked_fill(padding.unsqueeze(-1), 0)
+        points = points - points.sum(1, keepdim=True) / sizes.view(-1, 1, 1)  # nan where nobody is
+    centre, real, member = _peaks(points, padding, sizes, centres, neighbours, order)
+    real = hosted.everything(centres, centre.shape[1]) if real is None else real
+    if min(hosted.numbers(centres), default=1) < 1:
+        none = ~real[:, :1]
+        padding = none if padding is None else padding | none
+    if padding is not None:
+        member.masked_fill_(padding, NOBODY)
+    return Clusters(centre, real, member)
+
+
+@exact
+@torch.no_grad()
+def equal_peaks(
+    features: Float[Tensor, "g m d"], centres: int, neighbours: int
+) -> tuple[Int[Tensor, "g c"], Int[Tensor, "g m"]]:
+    """The centres and members of groups that are whole, with as many centres in each."""
+    sizes = [features.shape[1]] * len(features)
+    found = _peaks(_around_mean(features), None, sizes, centres, neighbours, "score")
+    return found[0], found[2]
+
+
+def _around_mean(features: Float[Tensor, "g m d"]) -> Float[Tensor, "g m d"]:
+    """A Gram matrix rounds in proportion to the norms, which are smallest there."""
+    points = features.float()
+    return points - points.mean(1, keepdim=True)
 
 
 def _peaks(
     points: Float[Tensor, "g m d"],
     padding: Bool[Tensor, "g m"] | None,
     sizes: Int[Tensor, "g"] | Sequence[int],
-    centres: Int[Tensor, "g"],
+    centres: Int[Tensor, "g"] | int,
     neighbours: Int[Tensor, "g"] | int,
     order: Order,
-) -> Clusters:
-    """The same of points around a mean; where nobody can join, `member` is arbitrary."""
-    width, last = points.shape[-1], points.shape[1] - 1
+) -> tuple[Int[Tensor, "g c"], Bool[Tensor, "g c"] | None, Int[Tensor, "g m"]]:
+    """The same of points around a mean: centres, which are real, and members.
+
+    None: all are. Where nobody can join a member is arbitrary.
+    """
+    width, there = points.shape[-1], max(1, points.shape[1])
     # no root is taken of all pairs, nor are they divided: their order is that of the squares
     squared = _squared(points, padding)
-    few = neighbours if isinstance(neighbours, int) else hosted.most(neighbours)
-    few = min(max(1, few), last + 1)
-    density = _densities(squared, width, _capped(neighbours, sizes), few)
+    near = _capped(neighbours, sizes), min(_most(neighbours), there)
+    density = _densities(squared, width, *near)
     if padding is not None:
         density.masked_fill_(padding, -1)  # below any token's
     # who is denser: the rank holds the rule for ties
@@ -93,27 +118,19 @@ def _peaks(
     # Nothing is denser than the densest. Infinitely far from it, it comes first, as it does with
     # the farthest pair; also without any density, which then nobody has: nan is first, too.
     apart = squared.masked_fill(sparser, torch.inf).amin(dim=-1).sqrt_()
-    most = min(max(1, hosted.most(centres)), last + 1)
+    most = min(_most(centres), there)
     centre = ops.ranking(density * apart)[:, :most]
-    real = _real(_capped(centres, sizes), centres, most)
+    real = _real(_capped(centres, sizes), most, centre.device)
     if order == "place":
-        behind = centre if hosted.all_true(real) else centre.masked_fill(~real, last)
+        behind = centre if real is None else centre.masked_fill(~real, there - 1)
         centre = behind.sort(dim=-1).values
-    if not hosted.all_true(real):
+    if real is not None:
         centre = torch.where(real, centre, centre[:, :1])  # again the first, which nobody joins
-    return Clusters(centre, real, _joined(squared, centre))
+    return centre, real, _joined(squared, centre)
 
 
-def _assigned(
-    found: Clusters, centres: Int[Tensor, "g"], padding: Bool[Tensor, "g m"] | None
-) -> Clusters:
-    """The same clusters; who is padding, or has no centre, is nobody's."""
-    if min(hosted.numbers(centres), default=1) < 1:
-        none = ~found.real[:, :1]
-        padding = none if padding is None else padding | none
-    if padding is not None:
-        found.member.masked_fill_(padding, NOBODY)
-    return found
+def _most(wanted: Int[Tensor, "g"] | int) -> int:
+    return max(1, wanted if isinstance(wanted, int) else hosted.most(wanted))
 
 
 def _capped(
@@ -162,13 +179,13 @@ def _densities(
 
 
 def _real(
-    number: Int[Tensor, "g"] | list[int], centres: Int[Tensor, "g"], width: int
-) -> Bool[Tensor, "g c"]:
-    """Which of `width` places are those of centres."""
+    number: Int[Tensor, "g"] | list[int], width: int, device: torch.device
+) -> Bool[Tensor, "g c"] | None:
+    """Which of `width` places are those of centres; None: all."""
     if isinstance(number, list):
         if min(number, default=width) == width:
-            return hosted.everything(centres, width)
-        number = hosted.sent(number, centres.device)
+            return None
+        number = hosted.sent(number, device)
     return ragged.real(number, width)
 
 
@@ -190,16 +207,11 @@ def condensed(
     """The `centres` of one group by density peaks, the best first, and what clusters sum up to."""
     if centres == 0:
         return torch.zeros(0, dtype=torch.long, device=features.device), features[:0]
-    number = hosted.sent([centres], features.device)
-    every = hosted.everything(number, len(features))
-    found = density_peaks(features.unsqueeze(0), every, number, neighbours)
-    member = found.member[0]
-    sums = features.new_zeros(centres, features.shape[-1], dtype=torch.float32)
-    sums = sums.index_add(0, member, features.float())
-    if how == "mean":
-        sizes = number.new_zeros(centres).scatter_add(0, member, torch.ones_like(member))
-        sums = sums / sizes.unsqueeze(-1)
-    return found.centre[0], sums.to(features.dtype)
+    centre, member = equal_peaks(features.unsqueeze(0), centres, neighbours)
+    wide = features.float()
+    sums = wide.new_zeros(centre.shape[1], wide.shape[1])
+    sums = sums.scatter_reduce(0, member.mT.expand_as(wide), wide, how, include_self=False)
+    return centre[0], sums.to(features.dtype)
 
 
 def segments(similarity: Float[Tensor, "t"], threshold: float, least: int) -> Int[Tensor, "f"]:
@@ -243,18 +255,18 @@ def ranked_leaders(
         return counts.new_zeros(0), counts.new_zeros(0)
     padding = cells = None
     if number == len(sizes) * width:
-        points = features.float().unflatten(0, (-1, width))
+        points = features.unflatten(0, (-1, width))
     else:  # padded by whoever stands behind, who is not far from the mean
         place = torch.arange(width, device=counts.device)
         valid = place < counts.unsqueeze(-1)
         padding, cells = ~valid, ops.marked(valid.flatten(), number)
         row = (first + place).clamp_(max=number - 1)
-        points = functional.embedding(row, features).float()
-    points = points - points.mean(1, keepdim=True)
-    found = _peaks(points, padding, sizes, centres, neighbours, order)
-    row, member = found.centre.gather(1, found.member) + first, found.member
-    if min(hosted.numbers(centres)) < 1:
-        none = ~found.real[:, :1]
+        points = functional.embedding(row, features)
+    points = _around_mean(points)
+    centre, real, member = _peaks(points, padding, sizes, centres, neighbours, order)
+    row = centre.gather(1, member) + first
+    if real is not None and min(hosted.numbers(centres)) < 1:
+        none = ~real[:, :1]
         row, member = row.masked_fill_(none, NOBODY), member.masked_fill_(none, NOBODY)
     row, member = row.flatten(), member.flatten()
     return (row, member) if cells is None else (row[cells], member[cells])
