@@ -108,19 +108,27 @@ LOOPS = {
         "for in enumerate(row)",
         "for in of",
     ],
-    # scenes, and sizes of groups, on numbers of the host
+    # scenes, on numbers of the host
     "tokenprune.strategies.prunevid": [
-        "for in enumerate(lengths)",
-        "for in range(frames)",
-        "for in pairwise([0, *ends])",
-        "for in windows.refined(label.tolist())",
-        "for in found",
-        "for in found",
-        "for in [*found, 0]",
-        "for in found",
+        "for in moves.sum(1).tolist()",
+        "for in plan",
+        "for in windows.refined(label.flatten().tolist())",
     ],
-    # runs of labels on the host, of which each may depend on those before it
-    "tokenprune.windows": ["for in runs", "for in runs", "for in groupby(labels)"],
+    # runs of labels on the host, of which each may depend on those before it; windows, and the
+    # groups and clusters in them, on numbers of the host
+    "tokenprune.windows": [
+        "for in runs",
+        "for in runs",
+        "for in zip(lengths, still, strict=True)",
+        "for in groups",
+        "for in groupby(labels)",
+        "for in lengths",
+        "for in lengths",
+        "for in enumerate(lengths)",
+        "for in range(length)",
+        "for in window",
+        "for in counts[first:last]",
+    ],
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     "tokenprune.picking": [  # picks, of which each depends on those before it
         "for in range(number)",

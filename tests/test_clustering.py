@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenprune import merging
+from tokenprune import hosted, merging
+from tokenprune.bench import toy
+from tokenprune.bench.dispatch import Dispatched
 from tokenprune.clustering import density_peaks, leaders, segments
 
 
@@ -62,6 +64,32 @@ def test_centres_in_the_order_of_their_places() -> None:
         assert torch.equal(by_place, by_score.sort().values)
         inside = valid[row]
         assert torch.equal(by_place[place.member[row, inside]], by_score[score.member[row, inside]])
+
+
+def test_whoever_knows_the_sizes_gets_the_same_with_fewer_launches() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(3, 20, 4, generator=generator)
+    valid = torch.rand(3, 20, generator=generator) < torch.tensor([[1.1], [0.6], [0.3]])
+    number, sizes = torch.tensor([6, 2, 1]), hosted.sent(valid.sum(-1).tolist(), valid.device)
+    with Dispatched() as asking:
+        without = density_peaks(features, valid, number, 4, "place")
+    with Dispatched() as knowing:
+        found = density_peaks(features, valid, number, 4, "place", sizes)
+    assert torch.equal(found.real, without.real)
+    assert torch.equal(found.centre[found.real], without.centre[found.real])
+    assert torch.equal(found.member, without.member)
+    assert knowing.number("operations") < asking.number("operations")
+    assert knowing.number("reads") == 0
+
+
+def test_a_call_for_whole_groups_is_few_launches() -> None:
+    host = torch.device("cpu")
+    features, number = torch.randn(3, 20, 4), hosted.sent([6, 6, 6], host)
+    whole = hosted.everything(hosted.sent([20, 20, 20], host), 20)
+    with Dispatched() as counted:
+        density_peaks(features, whole, number, 4)
+    assert counted.number("reads") == 0
+    assert counted.number("operations") <= 35 or not toy.COMPARABLE
 
 
 @pytest.mark.parametrize("k", [1, 2])

@@ -24,7 +24,7 @@ ROOMS = {
     "clustering": "hosted ragged ops precision",
     "bipartite": "hosted precision",
     "trees": "hosted ragged ops precision merging",
-    "windows": "hosted ragged precision merging",
+    "windows": "hosted ragged ops precision merging",
     "scenes": "hosted ragged ops",
     "picking": "hosted ragged ops precision",
     "flops": "",

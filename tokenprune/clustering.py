@@ -6,16 +6,21 @@ transitions from one frame to the next.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import repeat
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from tokenprune import hosted, ops, ragged
 from tokenprune.precision import exact
 
 NOBODY = -1  # the cluster of what belongs to none
+
+Order = Literal["score", "place"]
 
 
 class Clusters(NamedTuple):
@@ -39,106 +44,157 @@ def density_peaks(
     valid: Bool[Tensor, "g m"],
     centres: Int[Tensor, "g"],
     neighbours: Int[Tensor, "g"] | int,
-    order: Literal["score", "place"] = "score",
+    order: Order = "score",
+    counts: Int[Tensor, "g"] | None = None,
 ) -> Clusters:
     """Clusters around `centres[g]` tokens of each group, dense ones far from any denser one.
 
     DPC-KNN (Du et al., 2016). A density is `exp(-mean of the squared distances to the nearest
     neighbours[g] tokens)`, of which the token itself is one; distances are Euclidean over
     `sqrt(d)`. A score is density times the distance to the nearest denser token, or to the farthest
-    pair of the group for the densest. Where densities or scores tie, the lower place wins. Every
-    token joins its nearest centre, the first in `order` of those equally near, and a centre itself.
+    pair of the group for the densest, which so comes first. Where densities or scores tie, the
+    lower place wins. Every token joins its nearest centre, the first in `order` of those equally
+    near, and a centre itself.
 
-    Groups of any size, also empty ones; numbers a group cannot hold are cut to its size.
+    Groups of any size, also empty ones; numbers a group cannot hold are cut to its size. `counts`
+    is how many are valid, for whoever has it: what the host knows of it needs no launch.
     """
-    distance = _distances(features, valid)
-    density = _densities(distance, valid, neighbours)
+    if hosted.all_true(valid):
+        sizes, padding = [valid.shape[1]] * len(valid), None
+        points = _around_mean(features)
+    else:
+        sizes, padding = valid.sum(-1) if counts is None else counts, ~valid
+        points = features.float().masked_fill(padding.unsqueeze(-1), 0)
+        points = points - points.sum(1, keepdim=True) / sizes.view(-1, 1, 1)  # nan where nobody is
+    centre, real, member = _peaks(points, padding, sizes, centres, neighbours, order)
+    real = hosted.everything(centres, centre.shape[1]) if real is None else real
+    if min(hosted.numbers(centres), default=1) < 1:
+        none = ~real[:, :1]
+        padding = none if padding is None else padding | none
+    if padding is not None:
+        member.masked_fill_(padding, NOBODY)
+    return Clusters(centre, real, member)
+
+
+@exact
+@torch.no_grad()
+def equal_peaks(
+    features: Float[Tensor, "g m d"], centres: int, neighbours: int
+) -> tuple[Int[Tensor, "g c"], Int[Tensor, "g m"]]:
+    """The centres and members of groups that are whole, with as many centres in each."""
+    sizes = [features.shape[1]] * len(features)
+    found = _peaks(_around_mean(features), None, sizes, centres, neighbours, "score")
+    return found[0], found[2]
+
+
+def _around_mean(features: Float[Tensor, "g m d"]) -> Float[Tensor, "g m d"]:
+    """A Gram matrix rounds in proportion to the norms, which are smallest there."""
+    points = features.float()
+    return points - points.mean(1, keepdim=True)
+
+
+def _peaks(
+    points: Float[Tensor, "g m d"],
+    padding: Bool[Tensor, "g m"] | None,
+    sizes: Int[Tensor, "g"] | Sequence[int],
+    centres: Int[Tensor, "g"] | int,
+    neighbours: Int[Tensor, "g"] | int,
+    order: Order,
+) -> tuple[Int[Tensor, "g c"], Bool[Tensor, "g c"] | None, Int[Tensor, "g m"]]:
+    """The same of points around a mean: centres, which are real, and members.
+
+    None: all are. Where nobody can join a member is arbitrary.
+    """
+    width, there = points.shape[-1], max(1, points.shape[1])
+    # no root is taken of all pairs, nor are they divided: their order is that of the squares
+    squared = _squared(points, padding)
+    near = _capped(neighbours, sizes), min(_most(neighbours), there)
+    density = _densities(squared, width, *near)
+    if padding is not None:
+        density.masked_fill_(padding, -1)  # below any token's
     # who is denser: the rank holds the rule for ties
-    rank = ops.ranking(density, valid).argsort(dim=-1)
+    rank = ops.ranking(density).argsort(dim=-1)
     sparser = rank.unsqueeze(1) >= rank.unsqueeze(2)
-    inside = distance
-    if not hosted.all_true(valid):
-        inside = distance.masked_fill(~(valid.unsqueeze(1) & valid.unsqueeze(2)), 0)
-    farthest = inside.amax(dim=(1, 2)).unsqueeze(-1)
-    apart = distance.masked_fill(sparser, torch.inf).amin(dim=-1).minimum(farthest)
-
-    width = min(max(1, hosted.most(centres)), max(1, valid.shape[1]))
-    real = _real(centres, valid, width)
-    centre = ops.ranking(density * apart, valid)[:, :width]
-    if order == "place" and hosted.all_true(real):
-        centre = centre.sort(dim=-1).values
-    elif order == "place":
-        behind = (~real).to(centre.dtype) * valid.shape[1]
-        centre = centre.gather(-1, (centre + behind).argsort(dim=-1))
-    return Clusters(centre, real, _joined(distance, valid, centre, real))
+    # Nothing is denser than the densest. Infinitely far from it, it comes first, as it does with
+    # the farthest pair; also without any density, which then nobody has: nan is first, too.
+    apart = squared.masked_fill(sparser, torch.inf).amin(dim=-1).sqrt_()
+    most = min(_most(centres), there)
+    centre = ops.ranking(density * apart)[:, :most]
+    real = _real(_capped(centres, sizes), most, centre.device)
+    if order == "place":
+        behind = centre if real is None else centre.masked_fill(~real, there - 1)
+        centre = behind.sort(dim=-1).values
+    if real is not None:
+        centre = torch.where(real, centre, centre[:, :1])  # again the first, which nobody joins
+    return centre, real, _joined(squared, centre)
 
 
-def _real(centres: Int[Tensor, "g"], valid: Bool[Tensor, "g m"], width: int) -> Bool[Tensor, "g c"]:
-    """Which of `width` places are those of centres, no more than there are tokens."""
-    known = hosted.known(centres)
-    if hosted.all_true(valid) and known is not None and min(known, default=width) >= width:
-        return hosted.everything(centres, width)
-    return ragged.real(centres.minimum(valid.sum(-1)), width)
+def _most(wanted: Int[Tensor, "g"] | int) -> int:
+    return max(1, wanted if isinstance(wanted, int) else hosted.most(wanted))
 
 
-def _distances(
-    features: Float[Tensor, "g m d"], valid: Bool[Tensor, "g m"]
+def _capped(
+    wanted: Int[Tensor, "g"] | int, sizes: Int[Tensor, "g"] | Sequence[int]
+) -> Int[Tensor, "g"] | list[int]:
+    """What is wanted of each group, as far as it goes: on the host where that knows sizes."""
+    there = hosted.known(sizes) if isinstance(sizes, Tensor) else sizes
+    if there is not None:
+        asked = repeat(wanted) if isinstance(wanted, int) else hosted.numbers(wanted)
+        return [*map(min, asked, there)]
+    assert isinstance(sizes, Tensor)
+    return sizes.clamp(max=wanted) if isinstance(wanted, int) else sizes.minimum(wanted)
+
+
+def _squared(
+    points: Float[Tensor, "g m d"], padding: Bool[Tensor, "g m"] | None
 ) -> Float[Tensor, "g m m"]:
-    """Euclidean over the square root of the width, infinite to padding.
+    """Squared Euclidean distances, infinite from and to padding.
 
     Exactly symmetric, and exactly zero between equal tokens: densities that tie have to tie.
     """
-    whole, points = hosted.all_true(valid), features.float()
-    if whole:
-        mean = points.mean(1, keepdim=True)
-    else:
-        points = points.masked_fill(~valid.unsqueeze(-1), 0)
-        mean = points.sum(1, keepdim=True) / valid.sum(-1).clamp(min=1).view(-1, 1, 1)
-    points = points - mean  # a Gram matrix rounds in proportion to the norms, smallest so
     gram = points.bmm(points.mT)
-    gram = torch.maximum(gram, gram.mT)
     square = gram.diagonal(dim1=1, dim2=2)
-    squared = (square.unsqueeze(1) + square.unsqueeze(2)).sub_(gram, alpha=2).clamp_(min=0)
-    distance = squared.div_(features.shape[-1]).sqrt_()
-    return distance if whole else distance.masked_fill_(~valid.unsqueeze(1), torch.inf)
+    if padding is not None:
+        square = square.masked_fill(padding, torch.inf)
+    half = square.unsqueeze(-1) - gram
+    return (half + half.mT).clamp_(min=0)
 
 
 def _densities(
-    distance: Float[Tensor, "g m m"], valid: Bool[Tensor, "g m"], neighbours: Int[Tensor, "g"] | int
+    squared: Float[Tensor, "g m m"],
+    width: int,
+    near: Int[Tensor, "g"] | list[int],
+    most: int,
 ) -> Float[Tensor, "g m"]:
-    if hosted.all_true(valid) and isinstance(neighbours, int):
-        near = min(max(1, neighbours), distance.shape[-1])
-        nearest = distance.topk(near, largest=False).values.square_()
-        return nearest.mean(-1).neg_().exp_()
-    count = valid.sum(-1)
-    most = neighbours if isinstance(neighbours, int) else hosted.most(neighbours)
-    near = count.clamp(min=1)
-    near = near.clamp(max=most) if isinstance(neighbours, int) else near.minimum(neighbours)
-    most = min(max(1, most), distance.shape[-1])
-    nearest = distance.topk(most, largest=False).values.square_()
-    behind = torch.arange(most, device=count.device) >= near.unsqueeze(-1)
-    nearest.masked_fill_(behind.unsqueeze(1), 0)
-    return (-nearest.sum(-1) / near.unsqueeze(-1)).exp_()
+    """Those of `near[g]` neighbours, `most` of any, in a space of `width`; of none, arbitrary."""
+    if isinstance(near, list) and len(number := {*near} - {0}) <= 1:
+        most = max(number, default=1)
+        return squared.topk(most, largest=False).values.sum(-1).div_(-most * width).exp_()
+    if isinstance(near, list):
+        near = hosted.sent(near, squared.device)
+    nearest = squared.topk(most, largest=False).values
+    behind = torch.arange(most, device=near.device) >= near.view(-1, 1, 1)
+    summed = nearest.masked_fill_(behind, 0).sum(-1)
+    return summed.div_((near * -width).unsqueeze(-1)).exp_()
 
 
-def _joined(
-    distance: Float[Tensor, "g m m"],
-    valid: Bool[Tensor, "g m"],
-    centre: Int[Tensor, "g c"],
-    real: Bool[Tensor, "g c"],
-) -> Int[Tensor, "g m"]:
-    """The column of each token's nearest centre."""
+def _real(
+    number: Int[Tensor, "g"] | list[int], width: int, device: torch.device
+) -> Bool[Tensor, "g c"] | None:
+    """Which of `width` places are those of centres; None: all."""
+    if isinstance(number, list):
+        if min(number, default=width) == width:
+            return None
+        number = hosted.sent(number, device)
+    return ragged.real(number, width)
+
+
+def _joined(squared: Float[Tensor, "g m m"], centre: Int[Tensor, "g c"]) -> Int[Tensor, "g m"]:
+    """The column of each token's nearest centre, the first of those equally near."""
     # distances are symmetric, and along the last axis it is faster
-    near = distance.gather(2, centre.unsqueeze(1).expand(-1, distance.shape[1], -1))  # [g m c]
-    if not hosted.all_true(real):
-        near.masked_fill_(~real.unsqueeze(1), torch.inf)
-    member = near.argmin(dim=-1)
-    column = torch.arange(centre.shape[1], device=centre.device).expand_as(centre)
-    if hosted.all_true(real):
-        member.scatter_(1, centre, column)
-        return member if hosted.all_true(valid) else member.masked_fill_(~valid, NOBODY)
-    member.scatter_(1, centre, torch.where(real, column, member.gather(1, centre)))
-    return member.masked_fill_(~(valid & real.any(dim=-1, keepdim=True)), NOBODY)
+    row = centre.unsqueeze(1)
+    near = squared.gather(2, row.expand(-1, squared.shape[1], -1))  # [g m c]
+    return near.scatter_(1, row, -1).argmin(dim=-1)  # a centre is nearest to itself
 
 
 @exact
@@ -151,16 +207,11 @@ def condensed(
     """The `centres` of one group by density peaks, the best first, and what clusters sum up to."""
     if centres == 0:
         return torch.zeros(0, dtype=torch.long, device=features.device), features[:0]
-    number = hosted.sent([centres], features.device)
-    every = hosted.everything(number, len(features))
-    found = density_peaks(features.unsqueeze(0), every, number, neighbours)
-    member = found.member[0]
-    sums = features.new_zeros(centres, features.shape[-1], dtype=torch.float32)
-    sums = sums.index_add(0, member, features.float())
-    if how == "mean":
-        sizes = number.new_zeros(centres).scatter_add(0, member, torch.ones_like(member))
-        sums = sums / sizes.unsqueeze(-1)
-    return found.centre[0], sums.to(features.dtype)
+    centre, member = equal_peaks(features.unsqueeze(0), centres, neighbours)
+    wide = features.float()
+    sums = wide.new_zeros(centre.shape[1], wide.shape[1])
+    sums = sums.scatter_reduce(0, member.mT.expand_as(wide), wide, how, include_self=False)
+    return centre[0], sums.to(features.dtype)
 
 
 def segments(similarity: Float[Tensor, "t"], threshold: float, least: int) -> Int[Tensor, "f"]:
@@ -179,7 +230,7 @@ def leaders(
     counts: Int[Tensor, "g"],
     centres: Int[Tensor, "g"],
     neighbours: Int[Tensor, "g"] | int,
-    order: Literal["score", "place"] = "score",
+    order: Order = "score",
 ) -> Int[Tensor, "n"]:
     """The row of each token's centre, -1 of none, for groups of `counts[g]` rows one after another.
 
@@ -188,23 +239,37 @@ def leaders(
     return ranked_leaders(features, counts, centres, neighbours, order)[0]
 
 
+@exact
+@torch.no_grad()
 def ranked_leaders(
     features: Float[Tensor, "n d"],
     counts: Int[Tensor, "g"],
     centres: Int[Tensor, "g"],
     neighbours: Int[Tensor, "g"] | int,
-    order: Literal["score", "place"] = "score",
+    order: Order = "score",
 ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
     """The same, and which centre of its group in `order` that is."""
-    padded, valid = ops.by_frame(features, counts)
-    found = density_peaks(padded, valid, centres, neighbours, order)
-    first = ragged.starts(counts).unsqueeze(-1)
-    if hosted.all_true(valid) and hosted.all_true(found.real):
-        row = found.centre.gather(1, found.member) + first
-    else:
-        row = found.centre.gather(1, found.member.clamp(min=0)) + first
-        row = torch.where(found.member == NOBODY, NOBODY, row)
-    return ragged.by_row(row, counts), ragged.by_row(found.member, counts)
+    sizes, number = hosted.numbers(counts), len(features)
+    first, width = ragged.starts(counts).unsqueeze(-1), ragged.widest(counts)
+    if not number:
+        return counts.new_zeros(0), counts.new_zeros(0)
+    padding = cells = None
+    if number == len(sizes) * width:
+        points = features.unflatten(0, (-1, width))
+    else:  # padded by whoever stands behind, who is not far from the mean
+        place = torch.arange(width, device=counts.device)
+        valid = place < counts.unsqueeze(-1)
+        padding, cells = ~valid, ops.marked(valid.flatten(), number)
+        row = (first + place).clamp_(max=number - 1)
+        points = functional.embedding(row, features)
+    points = _around_mean(points)
+    centre, real, member = _peaks(points, padding, sizes, centres, neighbours, order)
+    row = centre.gather(1, member) + first
+    if real is not None and min(hosted.numbers(centres)) < 1:
+        none = ~real[:, :1]
+        row, member = row.masked_fill_(none, NOBODY), member.masked_fill_(none, NOBODY)
+    row, member = row.flatten(), member.flatten()
+    return (row, member) if cells is None else (row[cells], member[cells])
 
 
 def totals(number: Int[Tensor, "f"], segment: Int[Tensor, "f"]) -> Int[Tensor, "f"]:

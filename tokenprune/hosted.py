@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+_MADE = "_tokenprune_made"
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
 _EVERY = "_tokenprune_every"
 _CHOICE = "_tokenprune_choice"
@@ -168,6 +169,18 @@ def choice(budget: Int[Tensor, "f"], seen: Any) -> Any:
 def forget_choice(budget: Int[Tensor, "f"]) -> None:
     """The tensor no longer holds on to what was seen."""
     vars(budget).pop(_CHOICE, None)
+
+
+def once(tensor: Shaped[Tensor, "*s"], make: Callable[[Any], Any], seen: Any) -> Any:
+    """What `make` makes of what was `seen`; asked for the same tensor it is not made again.
+
+    For what follows from this tensor, and from others that are always the same beside it.
+    """
+    found = _remembered(tensor, _MADE)
+    if found is None or found[0] is not make:
+        found = make, make(seen)
+        _remember(tensor, _MADE, found)
+    return found[1]
 
 
 def _remember(tensor: Any, what: str, value: Any) -> Any:

@@ -201,6 +201,23 @@ class SequenceView:
         kept = torch.arange(len(rows), device=rows.device) < end
         return (self.frame == TEXT).scatter(0, rows.index_select(0, order), kept)
 
+    def in_order(
+        self, rows: Int[Tensor, "m"], behind: Int[Tensor, "b"] | None = None
+    ) -> Int[Tensor, "m"]:
+        """Ascending `rows` in the order in which they go on.
+
+        Those of them that are listed as `behind` follow all other visual rows, one after another.
+        """
+        if behind is None and "place" not in vars(self):
+            return rows
+        place = self.place
+        if behind is not None:
+            place = place * (many := len(behind) + 1)  # room behind each
+            last = place.index_select(0, self.rows).max()
+            every = torch.arange(1, many, device=place.device)
+            place = place.index_copy(0, behind, last + every)
+        return rows[place[rows].argsort()]
+
     def _read(self, what: str) -> Reading:
         if self.reading is None:
             raise StrategyError(

@@ -1,19 +1,19 @@
 """Windows of frames that look alike, and their cells that stay the same: pure parts of methods.
 
-Axes: `n` tokens, `d` width.
+Axes: `f` frames, `c` cells of a frame, `w` windows, `q` runs, `d` width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-from typing import Literal, NamedTuple
+from itertools import accumulate, groupby
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import merging
+from tokenprune import hosted, merging, ops
 from tokenprune.precision import exact
 
 Follow = Literal["paper", "released"]
@@ -49,57 +49,90 @@ def refined(labels: Sequence[int]) -> list[list[int]]:
     return windows
 
 
-class Still(NamedTuple):
-    """Cells, of which each has a run of tokens.
+def units(lengths: Sequence[int], still: Sequence[int], counts: Sequence[int]) -> list[list[int]]:
+    """How many tokens become one, for each unit of every group.
 
-    static: whether a cell stays the same
-    order: tokens, cell by cell
-    start, number: the first place of each cell in that order, and how many it has
+    Of each window, `still` cells of each of its `lengths` frames; then, frame by frame, all others
+    of the `counts` tokens, each by itself.
     """
-
-    static: Bool[Tensor, "c"]
-    order: Int[Tensor, "n"]
-    start: Int[Tensor, "c"]
-    number: Int[Tensor, "c"]
-
-    def leaders(self, cell: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-        """The first token of each token's static cell; others have their own."""
-        own = torch.arange(len(cell), device=cell.device)
-        first = self.order[self.start.clamp(max=len(cell) - 1)]
-        return torch.where(self.static[cell], first[cell], own)
-
-    def means(self, features: Float[Tensor, "n d"], cell: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
-        """The mean of each token's static cell; others are what they were."""
-        sums = merging.sums_of_runs(features, self.order, self.start)
-        means = sums / self.number.unsqueeze(-1)
-        return torch.where(self.static[cell].unsqueeze(-1), means[cell], features)
+    found, last = [], 0
+    for length, number in zip(lengths, still, strict=True):
+        first, last = last, last + length
+        found += [[length] * number, *([1] * (there - number) for there in counts[first:last])]
+    return found
 
 
 @exact
 @torch.no_grad()  # it ranks
-def still(
-    features: Float[Tensor, "n d"],
-    cell: Int[Tensor, "n"],
-    frames: Int[Tensor, "c"],
+def moving(
+    features: Float[Tensor, "f c d"],
+    lengths: Sequence[int],
     similarity: float,
     follow: Follow,
-) -> Still:
-    """The cells that are static, of `c` that have been numbered.
+    present: Bool[Tensor, "f c"] | None = None,
+) -> Bool[Tensor, "w c"]:
+    """Which cells do not stay the same, of windows that are `lengths` frames long.
 
-    Tokens of the same `cell` are in the same place of a window of `frames[cell]`. It is static
-    where all pairs of frames have at least `similarity` on average, and none lost its token.
+    A cell stays where all pairs of frames have at least `similarity` on average, and where it is
+    `present` in all of them, of which there are several.
     """
-    ordered, order = cell.sort(stable=True)
-    every = torch.arange(len(frames) + 1, device=cell.device)
-    bounds = torch.searchsorted(ordered, every)
-    start, count = bounds[:-1], bounds.diff()
-    norm = torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)
-    real = norm > 0
+    device, cells = features.device, features.shape[1]
+    frame, start = torch.arange(len(features), device=device), starts(lengths, device)
+    norm = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
+    unit = features / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    sums = merging.sums_of_runs(unit.flatten(1), frame, start).unflatten(1, (cells, -1))
     # the squared sum of unit vectors is the sum of all cosines, those with themselves too
-    weight = (real / norm.clamp(min=torch.finfo(norm.dtype).tiny))[order]
-    squared = merging.sums_of_runs(features, order, start, weight).square().sum(-1)
-    themselves = torch.zeros_like(squared).index_add_(0, cell, real.float())
-    mean = (squared - themselves) / (frames * (frames - 1)).clamp(min=1)
-    alike = mean >= similarity if follow == "paper" else mean > similarity
-    static = alike & (count == frames) & (frames > 1)
-    return Still(static, order, start, count)
+    themselves = merging.sums_of_runs(norm.sign().flatten(1), frame, start)
+    pairs = [[max(1.0, length * (length - 1.0))] for length in lengths]
+    mean = (sums.square().sum(-1) - themselves) / hosted.moved(torch.tensor(pairs), device)
+    bars = [[similarity if length > 1 else torch.inf] for length in lengths]
+    bar = hosted.moved(torch.tensor(bars), device)
+    found = mean < bar if follow == "paper" else mean <= bar
+    if present is not None:
+        there = merging.sums_of_runs(present.float(), frame, start)
+        found = found | (there < hosted.sent(lengths, device).unsqueeze(-1))
+    return found
+
+
+def keys(
+    row: Int[Tensor, "f c"], moves: Bool[Tensor, "w c"], lengths: Sequence[int], total: int
+) -> Int[Tensor, "f c"]:
+    """By which `total` tokens are ordered, each in its cell and in the place `row` of its video.
+
+    In every frame first the cells that stay the same from there on, all of their tokens as the
+    first one, and then those that move.
+    """
+    turn = torch.arange(total, 2 * len(row) * total, 2 * total, device=row.device)
+    key = row + turn.unsqueeze(-1)
+    first = [*accumulate(lengths, initial=0)]
+    window = [number for number, length in enumerate(lengths) for _ in range(length)]
+    begin = hosted.sent([first[number] for number in window], row.device)
+    return torch.where(moves[hosted.sent(window, row.device)], key, key[begin] - total)
+
+
+def starts(lengths: Sequence[int], device: torch.device) -> Int[Tensor, "q"]:
+    """Where runs begin that are so long."""
+    return hosted.sent([*accumulate(lengths, initial=0)][:-1], device)
+
+
+def numbered(
+    groups: Sequence[int], small: int, share: float
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Of the members of all groups, one after another, the first cluster that each may join.
+
+    Then which of them are to be clustered, those of groups that are not `small`, how many each of
+    these groups has, and into how many clusters they go: a `share` of them.
+    """
+    cluster, some, large, number = [], [], [], []
+    base = 0
+    for there in groups:
+        if there <= small:
+            cluster += range(base, base + there)
+            base += there
+            continue
+        some += range(len(cluster), len(cluster) + there)
+        cluster += [base] * there
+        large.append(there)
+        number.append(max(1, ops.count(there, share, "down")))
+        base += number[-1]
+    return cluster, some, large, number

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import pairwise
+from itertools import chain
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
-from tokenprune import clustering, hosted, merging, ops, ragged, windows
+from tokenprune import clustering, hosted, ops, ragged, windows
 from tokenprune.strategy import Adjustable, Condenser, PrefillStage, StrategyError
 from tokenprune.tokens import Extent, SequenceView, VisualTokens
 
@@ -77,52 +77,52 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         if not len(tokens):
             return tokens.with_features(tokens.features, tokens.slot)  # of none
         features = tokens.features.float()  # once, where the model is in half precision
-        lengths = self._windows(features, tokens.counts)
-        device, width, rows = features.device, tokens.cells, len(tokens)
-        scenes = [scene for scene, frames in enumerate(lengths) for _ in range(frames)]
-        window = hosted.sent(scenes, device)
-        cell = window[tokens.frame] * width + tokens.slot
-        long = hosted.sent(lengths, device).repeat_interleave(width)
-        still = windows.still(features, cell, long, self.similarity, self.follow)
-        first, value = still.leaders(cell), still.means(features, cell)
+        lengths, total, device = (
+            self._windows(features, tokens.counts),
+            len(tokens),
+            features.device,
+        )
+        row, cell, present = torch.arange(total, device=device), None, None
+        if not hosted.is_grid(tokens.slot):
+            cell = tokens.frame * tokens.cells + tokens.slot
+            row = row.new_full((tokens.frames * tokens.cells,), -1).index_copy(0, cell, row)
+            present = (row >= 0).unflatten(0, (tokens.frames, -1))
+        dense = replace(tokens, features=features).dense()
+        moves = windows.moving(dense, lengths, self.similarity, self.follow, present)
+        still = [tokens.cells - number for number in moves.sum(1).tolist()]  # the one read of them
+        groups = windows.units(lengths, still, hosted.numbers(tokens.counts))
 
-        row = torch.arange(rows, device=device)
-        group = 2 * tokens.frame + ~still.static[cell]  # static ones first
-        group = group.where(first == row, 2 * tokens.frames)  # behind all: who joined another
-        behind, order = group.sort(stable=True)
-        ends = torch.searchsorted(behind, torch.arange(1, 2 * tokens.frames + 1, device=device))
-        ends = ends.tolist()  # the one read beside the scenes: how many are in each group
-        found = [end - start for start, end in pairwise([0, *ends])]
-        left = some = order[: ends[-1]]
-        if any(0 < count <= SMALL for count in found):
-            large = hosted.sent([count > SMALL for count in [*found, 0]], device)
-            some = left[
-                ops.marked(large[behind[: len(left)]] > 0, sum(c for c in found if c > SMALL))
-            ]
-        counts = hosted.sent([count for count in found if count > SMALL], device)
-        number = hosted.each(partial(max, 1), ops.count(counts, self.clusters, "down"))
-        centre, rank = clustering.ranked_leaders(value[some], counts, number, NEIGHBOURS)
-        leader = torch.full_like(row, -1).index_copy(0, left, left)
-        leader = leader.index_copy(0, some, some[centre])
-        total = len(left) - len(some) + hosted.total(number)
-        merged = merging.to_leaders(value, leader, number=total)
-        rows, means, members = merged.rows, merged.means, merged.members[first]
-        if self.follow == "released":
-            by_score = (group * len(row) + row.scatter(0, some, rank))[rows].argsort()
-            rows, means, members = rows[by_score], means[by_score], by_score.argsort()[members]
+        key = windows.keys(row.unflatten(0, (tokens.frames, -1)), moves, lengths, total).flatten()
+        order = (key if cell is None else key[cell]).argsort(stable=True)
+        sizes = [*chain.from_iterable(groups)]
+        start = windows.starts(sizes, device)
+        value = functional.embedding_bag(order, features, start, mode="mean")
+        plan = windows.numbered([*map(len, groups)], SMALL, self.clusters)
+        cluster, some, large, number = (hosted.sent(part, device) for part in plan)
+        centre, rank = clustering.ranked_leaders(value[some], large, number, NEIGHBOURS)
+        cluster = cluster.index_add(0, some, rank)
+        first = order[start]  # the row of each, and then of the one that leads it
+        first = first.index_copy(0, some, first[some[centre]])
+        left = len(sizes) - len(some) + hosted.total(number)
+        rows = first.new_empty(left).scatter(0, cluster, first)
+        if self.follow == "paper":
+            rows, by_row = rows.sort()
+            cluster = by_row.argsort()[cluster]
+        together, every = cluster.sort(stable=True)
+        bounds = torch.searchsorted(together, torch.arange(left, device=device))
+        means = functional.embedding_bag(every, value, bounds, mode="mean")
+        joined = cluster.repeat_interleave(hosted.sent(sizes, device), output_size=total)
+        members = torch.empty_like(order).scatter(0, order, joined)
         return tokens[rows].with_features(means, members)
 
     @torch.no_grad()
     def _windows(self, features: Float[Tensor, "n d"], counts: Int[Tensor, "f"]) -> list[int]:
         """How many frames each scene has."""
         every = torch.arange(len(features), device=counts.device)
-        mean = merging.sums_of_runs(features, every, ragged.starts(counts))
-        mean = (mean / counts.clamp(min=1).unsqueeze(-1)).unsqueeze(0)
+        mean = functional.embedding_bag(every, features, ragged.starts(counts), mode="mean")
         number = max(1, ops.count(len(counts), self.scenes, "down"))
-        number = hosted.sent([number], counts.device)
-        valid = hosted.everything(number, len(counts))
-        label = clustering.density_peaks(mean, valid, number, NEIGHBOURS).member[0]
-        return [length for _, length in windows.refined(label.tolist())]
+        label = clustering.equal_peaks(mean.unsqueeze(0), number, NEIGHBOURS)[1]
+        return [length for _, length in windows.refined(label.flatten().tolist())]
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         number = ops.count(view.total, self.keep, "up")

@@ -15,13 +15,23 @@ from tokenprune import hosted, ops
 from tokenprune.clustering import condensed
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, PrefillStage, Settled, StrategyError
-from tokenprune.tokens import SequenceView, Survivors
+from tokenprune.tokens import TEXT, SequenceView, Survivors
 
 
 @exact
 def relevance(visual: Float[Tensor, "v d"], text: Float[Tensor, "t d"]) -> Float[Tensor, "t"]:
     """How much the video resembles each word; sums to 1."""
     return (visual.float() @ text.float().T).softmax(-1).mean(0)
+
+
+def raters(view: SequenceView) -> Int[Tensor, "r"]:
+    """Which of the words behind the video rate it: the same ones at every event of a prompt."""
+    if not len(view.words):
+        raise StrategyError("sparsevlm rates by words behind the video: put some there")
+    shown, inputs = ops.marked(view.entered >= 0, view.full), view.inputs
+    likeness = relevance(inputs[shown], inputs[view.position[view.words]])
+    best = likeness.argmax(0, keepdim=True)  # rates also where none is above their mean
+    return (likeness > likeness.mean()).index_fill(0, best, True).nonzero().squeeze(-1)
 
 
 def event(asked: int, there: int, recycle: bool) -> tuple[int, int, int]:
@@ -88,34 +98,24 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         choice = self._choose(view)
-        left = view.rows if choice is None else torch.cat(choice[:2])
+        left = view.rows if choice is None else choice[0]
         return hosted.note_choice(view.tally(left), view, choice)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
-        if hosted.total(budget) == view.total:
+        choice = hosted.choice(budget, view) or self._choose(view)
+        if choice is None or hosted.total(budget) == view.total:
             return torch.ones_like(view.visual)
-        if (choice := hosted.choice(budget, view) or self._choose(view)) is None:
-            return torch.ones_like(view.visual)
-        (kept, carriers, made), text = choice, len(view.frame) - view.total
-        rows = torch.cat([ops.marked(~view.visual, text), kept, carriers])
-        place, same = view.place[rows], len(rows) - len(carriers)
-        if self.follow == "released":  # behind the last of the rows that came
-            place[same:] = view.place[view.rows].max()
-        order = place.argsort(stable=True)
-        return Survivors(rows[order], torch.cat([view.hidden[rows[:same]], made])[order])
+        (left, carriers, made), text = choice, len(view.frame) - view.total
+        rows = ops.marked((view.frame == TEXT).index_fill(0, left, True), text + len(left))
+        rows = view.in_order(rows, behind=carriers if self.follow == "released" else None)
+        return Survivors(rows, view.hidden.index_copy(0, carriers, made)[rows])
 
     def _choose(self, view: SequenceView) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Rows that stay as they are; rows that carry new tokens, and these."""
-        share = self._events(view.depth).get(view.layer)
-        rows, behind = view.rows, view.words
+        """Rows that live, those of them that carry new tokens, and these."""
+        share, rows = self._events(view.depth).get(view.layer), view.rows
         if share is None or not len(rows):
             return None
-        if not len(behind):
-            raise StrategyError("sparsevlm rates by words behind the video: put some there")
-        shown, asked = ops.marked(view.entered >= 0, view.full), view.position[behind]
-        likeness = relevance(view.inputs[shown], view.inputs[asked])
-        above = likeness > likeness.mean()
-        words = behind[torch.where(above.any(), above, ops.keep_top(likeness, 1))]
+        words = view.words[hosted.once(view.entered, raters, view)]
         order = rows[ops.ranking(view.attend(words)[rows])]
         number = ops.count(view.full, share)
         if self.count == "rank":  # of each rater's row by itself: they are few
@@ -124,14 +124,14 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
         number, pool, clusters = event(number, len(rows), self.recycle)
         pooled = order[number : number + pool]
         centre, made = condensed(view.hidden[pooled], clusters, clusters, self.merge)
-        return order[:number], pooled[centre], made
+        carriers = pooled[centre]
+        return torch.cat([order[:number], carriers]), carriers, made
 
     def retaining(self, ratio: float, extent: Extent) -> SparseVLM:
         retained, total = partial(self._retained, extent), extent.frames * extent.cells
         if ratio < (least := retained(0.0)) - 1e-9:
-            raise StrategyError(
-                f"sparsevlm retains {least:.1%} to 100.0% here, not {ratio:.1%}: no event is early"
-            )
+            span = f"sparsevlm retains {least:.1%} to 100.0% here, not {ratio:.1%}"
+            raise StrategyError(f"{span}: no event is early")
         if self.count == "fixed" and abs(retained(1.0) - ratio) * total <= 1:
             return self
         times = ops.solve(retained, ratio - 1e-9, high=1 / min(self.keep))
