@@ -157,6 +157,13 @@ def all_true(mask: Bool[Tensor, "*s"]) -> bool:
     return bool(_remembered(mask, _TRUE))
 
 
+def made(counts: Int[Tensor, "f"], what: str, make: Callable[[], Tensor]) -> Tensor:
+    """`what` follows from the numbers of a tensor: made once for them, read only."""
+    if (found := _remembered(counts, what)) is None:
+        _remember(counts, what, found := make())
+    return found
+
+
 def note_choice(quota: Int[Tensor, "f"], seen: Any, choice: Any) -> Int[Tensor, "f"]:
     """The same tensor; a stage has found `choice` in `seen` on the way to these numbers.
 
@@ -175,13 +182,6 @@ def choice(budget: Int[Tensor, "f"], seen: Any) -> Any:
 def forget_choice(budget: Int[Tensor, "f"]) -> None:
     """The tensor no longer holds on to what was seen."""
     vars(budget).pop(_CHOICE, None)
-
-
-def once(tensor: Int[Tensor, "f"], what: str, make: Callable[[], Tensor]) -> Tensor:
-    """What `make` makes of a tensor's numbers, once for these numbers."""
-    if (found := _remembered(tensor, what)) is None:
-        _remember(tensor, what, found := make())
-    return found
 
 
 def _remember(tensor: Any, what: str, value: Any) -> Any:
