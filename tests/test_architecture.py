@@ -36,6 +36,8 @@ SHARED = (
     "clustering",
     "trees",
     "windows",
+    "standing",
+    "absorbing",
     "scenes",
     "picking",
     "bipartite",
@@ -107,6 +109,34 @@ LOOPS = {
         "for in of",
         "for in enumerate(row)",
         "for in of",
+    ],
+    # sizes of frames, on numbers of the host
+    "tokenprune.ragged": ["for in known", "for in ends"],
+    # the same recurrence, and what follows from its scenes, on numbers of the host
+    "tokenprune.standing": [
+        "for in range(len(same) + 1)",
+        "while end > 0",
+        "for in enumerate(parts)",
+        "for in same",
+        "for in enumerate(number)",
+        "for in range(most)",
+        "for in zip(number, starts, strict=True)",
+        "for in range(most)",
+        "for in parts",
+        "for in parts",
+        "for in self.cells",
+        "for in enumerate(still, 1)",
+        "for in places",
+    ],
+    "tokenprune.strategies.holitom": [
+        "for in parts",
+        "for in scenes",
+        "for in scenes",
+        "for in range(scene.frames)",
+        "for in zip(counts, still, strict=True)",
+        "for in parts",
+        "for in parts",
+        "for in scene.rows(row, tokens.cells)",
     ],
     # scenes, on numbers of the host
     "tokenprune.strategies.prunevid": [

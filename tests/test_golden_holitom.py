@@ -7,7 +7,7 @@ import torch
 from arbitrary import video
 from golden_cases import array, close, named
 
-from tokenprune import scenes
+from tokenprune import standing
 from tokenprune.sequence import TEXT, Recorded, SequenceView, Survivors
 from tokenprune.strategies.holitom import HoliTom
 
@@ -28,13 +28,12 @@ def test_condense(file: str, case: str) -> None:
     assert torch.equal(out.slot, of("slot"))
     close(out.features, of("out"), atol=1e-4)
 
-    present = torch.ones(x.shape[:2], dtype=torch.bool)
-    found = scenes.most_static(x, present, similarity, int(window))
-    first = found.first.unique()
-    last = torch.cat([first[1:], torch.tensor([len(x)])]) - 1
-    assert torch.equal(torch.stack([first, last], 1), of("segments"))
-    assert found.saved == of("reduced")
-    assert min(keep / ((len(tokens) - found.saved) / len(tokens)), 1.0) == of("ratio")
+    same = standing.unchanged(x, similarity).tolist()
+    scenes, saved = standing.scenes(same, int(window))
+    ends = [[scene.first, scene.first + scene.frames - 1] for scene in scenes]
+    assert torch.equal(torch.tensor(ends), of("segments"))
+    assert saved == of("reduced")
+    assert min(keep / ((len(tokens) - saved) / len(tokens)), 1.0) == of("ratio")
 
 
 @pytest.mark.parametrize(("file", "case"), named(r"holimerge(\d+)_hidden"))

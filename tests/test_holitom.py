@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenprune import ops
-from tokenprune.merging import absorbed
-from tokenprune.scenes import most_static
+from tokenprune import ops, standing
+from tokenprune.absorbing import absorbed
 from tokenprune.sequence import TEXT, Recorded, SequenceView, Survivors
+from tokenprune.standing import Scene
 from tokenprune.strategies.holitom import HoliTom
 from tokenprune.strategy import Extent
 from tokenprune.tokens import VisualTokens
@@ -54,42 +54,61 @@ def partitions(frames: int) -> list[list[int]]:
     ]
 
 
+def found(grid: Tensor, longest: int = 9, similarity: float = 0.8) -> tuple[list[Scene], int]:
+    """Scenes of whole frames."""
+    return standing.scenes(standing.unchanged(grid, similarity).tolist(), longest)
+
+
 @given(st.integers(1, 8), st.integers(1, 6), st.integers(1, 9), st.integers(0, 99))
 def test_scenes_save_most(frames: int, cells: int, longest: int, seed: int) -> None:
-    tokens = clip(seed, frames, cells)
-    grid = tokens.dense()
-    found = most_static(grid, torch.ones(frames, cells, dtype=torch.bool), 0.8, longest)
-    lengths = torch.bincount(found.of).tolist()
+    grid = clip(seed, frames, cells).dense()
+    scenes, saved = found(grid, longest)
     alive = ops.cosine(grid[1:], grid[:-1]) > 0.8
-    assert found.of.tolist() == [i for i, length in enumerate(lengths) for _ in range(length)]
-    assert found.first.tolist() == [int((found.of < scene).sum()) for scene in found.of]
-    assert found.saved == saved_by(alive, lengths)
+    lengths = [scene.frames for scene in scenes]
+    assert [scene.first for scene in scenes] == [*itertools.accumulate([0, *lengths[:-1]])]
+    assert saved == saved_by(alive, lengths)
     allowed = [lengths for lengths in partitions(frames) if max(lengths) <= longest]
-    assert found.saved == max(saved_by(alive, lengths) for lengths in allowed)
-    static = [
-        alive[first : first + lengths[scene] - 1].all(0) & (lengths[scene] > 1)
-        for first, scene in zip(found.first.tolist(), found.of.tolist(), strict=True)
-    ]
-    assert torch.equal(found.static, torch.stack(static))
+    assert saved == max(saved_by(alive, lengths) for lengths in allowed)
+    for first, length, static in scenes:
+        same = alive[first : first + length - 1].all(0) & (length > 1)
+        assert static == same.nonzero().squeeze(-1).tolist()
 
 
 def test_of_equal_savings_the_last_scene_is_the_shortest() -> None:
     """Four frames, of which one cell stays in the first and in the last transition."""
     x = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]]).unsqueeze(1)
-    assert most_static(x, torch.ones(4, 1, dtype=torch.bool), 0.8, 9).of.tolist() == [0, 0, 1, 1]
+    assert found(x) == ([Scene(0, 2, [0]), Scene(2, 2, [0])], 2)
     still = torch.ones(4, 1, 2)  # a pair twice saves less than all four
-    assert most_static(still, torch.ones(4, 1, dtype=torch.bool), 0.8, 9).of.tolist() == [0] * 4
+    assert found(still) == ([Scene(0, 4, [0])], 3)
     moving = torch.eye(4).unsqueeze(1)  # nothing saves anything: each alone
-    found = most_static(moving, torch.ones(4, 1, dtype=torch.bool), 0.8, 9)
-    assert found.of.tolist() == [0, 1, 2, 3]
-    assert not found.static.any()
+    assert found(moving) == ([Scene(frame, 1, []) for frame in range(4)], 0)
 
 
 def test_scenes_are_no_longer_than_allowed() -> None:
-    still, present = torch.ones(5, 3, 2), torch.ones(5, 3, dtype=torch.bool)
-    found = most_static(still, present, 0.8, 2)
-    assert torch.bincount(found.of).max() == 2
-    assert found.saved == 6
+    scenes, saved = found(torch.ones(5, 3, 2), 2)
+    assert max(scene.frames for scene in scenes) == 2
+    assert saved == 6
+
+
+@given(arbitrary.visual_tokens())
+def test_a_cell_without_a_token_does_not_stay(tokens: VisualTokens) -> None:
+    same = standing.unchanged(tokens.dense(), -1.5)
+    known, row = standing.known(same, tokens.frame, tokens.slot)
+    place = (tokens.frame * tokens.cells + tokens.slot).tolist()
+    assert [row[cell] for cell in place] == [*range(len(tokens))]
+    assert sum(at < 0 for at in row) == tokens.frames * tokens.cells - len(tokens)
+    there = torch.tensor([at >= 0 for at in row]).view(tokens.frames, tokens.cells)
+    assert torch.equal(
+        torch.tensor(known).bool().view(same.shape).cpu(), same.cpu() & there[1:] & there[:-1]
+    )
+
+
+def test_similarities_at_the_ends() -> None:
+    """The cosine of nothing is 0, and none is above 1."""
+    assert standing.unchanged(torch.zeros(2, 1, 4), -0.5).all()
+    assert not standing.unchanged(torch.zeros(2, 1, 4), 0.0).any()
+    assert not standing.unchanged(torch.ones(2, 1, 4), 1.0).any()
+    assert standing.unchanged(torch.ones(2, 1, 4), 0.999).all()
 
 
 @pytest.mark.parametrize("follow", ["paper", "released"])
@@ -99,19 +118,20 @@ def test_what_is_kept(keep: float, follow: str) -> None:
     tokens = clip(5, 9, 12)
     strategy = HoliTom(keep=keep, follow="released" if follow == "released" else "paper")
     out = strategy.condense(tokens)
-    present = torch.ones(9, 12, dtype=torch.bool)
-    found = most_static(tokens.dense(), present, strategy.similarity, strategy.window)
-    ratio = min(keep / ((len(tokens) - found.saved) / len(tokens)), 1.0)
-    counts = []
-    for frame in range(9):
-        static = int(found.static[frame].sum())
-        kept = math.ceil((12 - static) * ratio)
-        counts.append(kept + round(static * ratio) * (found.first[frame] == frame))
-    assert found.saved > 0
+    scenes, saved = found(tokens.dense(), strategy.window, strategy.similarity)
+    ratio = min(keep / ((len(tokens) - saved) / len(tokens)), 1.0)
+    counts, first = [], torch.zeros(9, dtype=torch.long)
+    still = torch.zeros(9, 12, dtype=torch.bool)
+    for start, frames, cells in scenes:
+        first[start : start + frames] = start
+        still[start : start + frames, cells] = True
+        kept = math.ceil((12 - len(cells)) * ratio)
+        counts += [kept + round(len(cells) * ratio), *[kept] * (frames - 1)]
+    assert saved > 0
     assert out.counts.tolist() == counts
-    moving = ~found.static[out.frame, out.slot]
+    moving = ~still[out.frame, out.slot]
     assert torch.equal(out.features[moving], tokens.dense()[out.frame, out.slot][moving])
-    assert torch.equal(out.frame[~moving], found.first[out.frame[~moving]])
+    assert torch.equal(out.frame[~moving], first[out.frame[~moving]])
     if follow == "paper":
         assert torch.equal((out.frame * 12 + out.slot).sort().values, out.frame * 12 + out.slot)
 
@@ -229,17 +249,16 @@ def halved(hidden: Tensor, attention: Tensor, kept: list[int], halving: bool) ->
 @pytest.mark.parametrize("number", [1, 3, 20])
 def test_rows_absorb_those_that_are_nearest(number: int, halving: bool) -> None:
     hidden, attention = drawn(1, 40, 6), drawn(2, 40)
-    kept = drawn(3, 40).topk(number).indices.sort().values
-    mask = torch.zeros(40, dtype=torch.bool).index_fill(0, kept, True)
-    found = absorbed(hidden, attention, mask, halving)
-    torch.testing.assert_close(found, halved(hidden, attention, kept.tolist(), halving))
+    kept = drawn(3, 40).topk(number).indices
+    kept = kept[attention[kept].argsort(descending=True)]
+    expected = halved(hidden, attention, kept.tolist(), halving)
+    torch.testing.assert_close(absorbed(hidden, kept, halving), expected)
 
 
-def test_of_equal_rows_the_most_attended_absorbs() -> None:
+def test_of_equal_rows_the_first_absorbs() -> None:
     hidden = torch.tensor([[1.0, 0], [2, 0], [3, 0], [0, 1]])
-    attention = torch.tensor([0.1, 0.5, 0.2, 0.4])
-    kept = torch.tensor([True, True, False, True])
-    assert absorbed(hidden, attention, kept).tolist() == [[1, 0], [2.5, 0], [0, 1]]
+    kept = torch.tensor([1, 3, 0])
+    assert absorbed(hidden, kept).tolist() == [[2.5, 0], [0, 1], [1, 0]]
 
 
 def view_of(frame: Tensor, hidden: Tensor, attention: Tensor) -> SequenceView:

@@ -26,6 +26,8 @@ ROOMS = {
     "trees": "hosted ragged ops precision merging",
     "windows": "hosted ragged ops precision merging",
     "scenes": "hosted ragged ops",
+    "standing": "hosted ragged ops precision clustering",
+    "absorbing": "precision",
     "picking": "hosted ragged ops precision",
     "flops": "",
     "compat": "",
@@ -42,7 +44,7 @@ ROOMS = {
     "declaration": "errors guards strategy",
     "strategies": (
         "errors hosted ragged ops precision resembling merging clustering trees windows scenes "
-        "picking bipartite tokens strategy"
+        "standing absorbing picking bipartite tokens strategy"
     ),
     "adapters": "errors lookup hosted ops compat sequence tokens pixels",
     "registry": "errors lookup guards strategy declaration",

@@ -11,6 +11,7 @@ Axes: `f` frames, `n` rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -28,6 +29,12 @@ _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_g
 def sent(numbers: Sequence[int], device: torch.device) -> Int[Tensor, "f"]:
     """Whole numbers on a device, which is not waited for, and which the host goes on knowing."""
     return note(moved(torch.tensor([*numbers], dtype=torch.long), device), numbers)
+
+
+def sent_together(parts: Sequence[Sequence[int]], device: torch.device) -> list[Int[Tensor, "_"]]:
+    """The same of several lists of numbers, in one transfer."""
+    every = sent([*chain.from_iterable(parts)], device).split([*map(len, parts)])
+    return [*map(note, every, parts)]
 
 
 def moved(tensor: Shaped[Tensor, "*s"], device: torch.device) -> Shaped[Tensor, "*s"]:
@@ -149,6 +156,13 @@ def everything(counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
 def all_true(mask: Bool[Tensor, "*s"]) -> bool:
     """Whether that is known."""
     return bool(_remembered(mask, _TRUE))
+
+
+def made(counts: Int[Tensor, "f"], what: str, make: Callable[[], Tensor]) -> Tensor:
+    """`what` follows from the numbers of a tensor: made once for them, read only."""
+    if (found := _remembered(counts, what)) is None:
+        _remember(counts, what, found := make())
+    return found
 
 
 def note_choice(quota: Int[Tensor, "f"], seen: Any, choice: Any) -> Int[Tensor, "f"]:

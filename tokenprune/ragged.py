@@ -8,6 +8,7 @@ Axes: `n` rows, frame after frame, `f` frames, `m` rows of the largest.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -28,13 +29,9 @@ def by_frame(
     frames, largest = len(counts), widest(counts)
     if largest * frames == len(values):
         return values.unflatten(0, (frames, largest)), hosted.everything(counts, largest)
-    place = torch.arange(largest, device=values.device)
-    valid = place < counts.unsqueeze(-1)
-    if not len(values):
-        return values.new_zeros(frames, largest, *values.shape[1:]), valid
-    row = (place + starts(counts).unsqueeze(-1)).clamp(max=len(values) - 1)
-    padded = values.index_select(0, row.flatten()).unflatten(0, (frames, largest))
-    return padded.masked_fill(~valid.view(*valid.shape, *[1] * (values.ndim - 1)), 0), valid
+    padded = values.new_zeros(frames * largest, *values.shape[1:])
+    padded = padded.index_copy(0, cells(counts, largest), values)
+    return padded.unflatten(0, (frames, largest)), real(counts, largest)
 
 
 def by_row(padded: Shaped[Tensor, "f m *d"], counts: Int[Tensor, "f"]) -> Shaped[Tensor, "n *d"]:
@@ -46,15 +43,34 @@ def by_row(padded: Shaped[Tensor, "f m *d"], counts: Int[Tensor, "f"]) -> Shaped
 
 def real(counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
     """Which places of frames of `width` hold one of their `counts` rows."""
-    return torch.arange(width, device=counts.device) < counts.unsqueeze(-1)
+    known = hosted.known(counts)
+    if known is None or not width * len(known):
+        return torch.arange(width, device=counts.device) < counts.unsqueeze(-1)
+    if min(known) >= width:
+        return hosted.everything(counts, width)
+    every = bytearray().join(_flags(number, width) for number in known)
+    mask = hosted.moved(torch.frombuffer(every, dtype=torch.bool), counts.device)
+    return mask.unflatten(0, (len(known), width))
 
 
 def cells(counts: Int[Tensor, "f"], width: int) -> Int[Tensor, "n"]:
-    """Where the first `counts[f]` places of each frame of `width` are, all counted through."""
-    number = hosted.total(counts)
-    frame = torch.repeat_interleave(counts, output_size=number)
-    skipped = torch.arange(len(counts), device=counts.device) * width - starts(counts)
-    return torch.arange(number, device=counts.device) + skipped[frame]
+    """Where the first `counts[f]` places of each frame of `width` are, all counted through.
+
+    Made once for these counts; read only.
+    """
+    return hosted.made(counts, f"_tokenprune_cells_{width}", partial(_cells, counts, width))
+
+
+def _cells(counts: Int[Tensor, "f"], width: int) -> Int[Tensor, "n"]:
+    number, known = hosted.total(counts), hosted.known(counts)
+    if known is None:
+        skipped = torch.arange(len(counts), device=counts.device) * width - starts(counts)
+    else:
+        ends = enumerate(accumulate(known), 1)
+        gaps = [0, *(frame * width - end for frame, end in ends)]
+        skipped = hosted.sent(gaps[:-1], counts.device)
+    every = torch.arange(number, device=counts.device)
+    return every + skipped.repeat_interleave(counts, output_size=number)
 
 
 def starts(counts: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
@@ -67,3 +83,9 @@ def starts(counts: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
 
 def widest(counts: Int[Tensor, "f"]) -> int:
     return max(1, hosted.most(counts))
+
+
+def _flags(number: int, width: int) -> bytes:
+    """A byte each."""
+    number = min(max(number, 0), width)
+    return b"\1" * number + b"\0" * (width - number)

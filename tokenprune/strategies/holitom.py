@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tokenprune import clustering, hosted, merging, ops, scenes
+from tokenprune import absorbing, hosted, ops, standing
 from tokenprune.strategy import Adjustable, Condenser, Extent, PrefillStage, TowerReader
-from tokenprune.tokens import SequenceView, Signals, Survivors, VisualTokens
+from tokenprune.tokens import TEXT, SequenceView, Signals, Survivors, VisualTokens
 
 Follow = Literal["paper", "released"]
-
-
-def centred(centre: Int[Tensor, "q"], beta: float, lasting: Int[Tensor, "q"]) -> Float[Tensor, "q"]:
-    """What each static cell weighs, as released, in every one of the `lasting` frames: a centre
-    `beta`, those that joined it the rest together.
-    """
-    size = torch.bincount(centre + 1)[centre + 1].float()
-    own = centre == torch.arange(len(centre), device=centre.device)
-    weight = torch.where(own, beta, (1 - beta) / (size - 1)).masked_fill(size == 1, 1)
-    return weight / lasting
 
 
 @dataclass(frozen=True)
@@ -86,43 +75,44 @@ class HoliTom(Condenser, PrefillStage, TowerReader, Adjustable, name="holitom"):
         saliency = self.recorded(tokens, "saliency")
         if not len(tokens):
             return tokens
-        row = place = at = torch.arange(len(tokens), device=tokens.frame.device)
-        present = hosted.everything(tokens.counts, tokens.cells)
-        if not hosted.is_grid(tokens.slot):
-            place = tokens.frame * tokens.cells + tokens.slot  # in the grid
-            at = row.new_full((tokens.frames * tokens.cells,), -1).scatter(0, place, row)
-            present = (at >= 0).view(tokens.frames, -1)
-        found = scenes.most_static(tokens.dense(), present, self.similarity, self.window)
-        ratio = min(self.keep / ((len(tokens) - found.saved) / len(tokens)), 1.0)
+        same = standing.unchanged(tokens.dense(), self.similarity)
+        same, row = standing.known(same, tokens.frame, tokens.slot)  # everything else follows
+        scenes, saved = standing.scenes(same, self.window)
+        ratio = min(self.keep / ((len(tokens) - saved) / len(tokens)), 1.0)
+        parts = [(scene, ops.count(len(scene.cells), ratio)) for scene in scenes]
+        counts = hosted.numbers(tokens.counts)
+        still = [len(scene.cells) for scene in scenes for _ in range(scene.frames)]
+        number = [ops.count(n - m, ratio, "up") for n, m in zip(counts, still, strict=True)]
 
-        cells = hosted.numbers(found.cells)
-        moving = hosted.each(lambda n, scene: n - cells[scene], tokens.counts, found.of)
-        number, rest = ops.count(moving, ratio, "up"), hosted.total(moving)
-        if rest == len(tokens):  # nothing stands still, nothing merges
-            scores, _ = ops.by_frame(saliency, moving)
-            best = ops.top_rows(scores, moving, number)
-            kept = torch.full_like(row, -1).index_copy(0, best, row[: len(best)])
-            return replace(tokens[best], members=kept)
-        static = found.static.flatten().index_select(0, place)
-        other = ops.marked(~static, rest)
-        best = other[ops.top_rows(ops.by_frame(saliency[other], moving)[0], moving, number)]
+        features, scores, merged = tokens.features, saliency.float(), None
+        released = self.follow == "released"
+        if live := [part for part in parts if part[1]]:
+            beta = self.beta if released else None
+            merged = standing.merged(features, live, self.neighbours, row, tokens.cells, beta)
+            scores = scores.index_fill(0, merged.tokens, -torch.inf)
+        if lost := [i for scene, few in parts if not few for i in scene.rows(row, tokens.cells)]:
+            scores = scores.index_fill(0, hosted.sent(lost, scores.device), -torch.inf)
+        rows = best = standing.foremost(scores, counts, number)
+        if merged:
+            rows = torch.cat([best, merged.rows])
+        place = torch.arange(len(rows), device=rows.device)
+        if released:  # in a frame those that stand still come first
+            order = rows + len(tokens) * (tokens.frame[rows] + (place < len(best)))
+            rows = rows[order.argsort()]
+        else:
+            rows = rows.sort().values
 
-        home = at[found.first[tokens.frame] * tokens.cells + tokens.slot].masked_fill(~static, -1)
-        still = merging.to_leaders(tokens.features, home, number=sum(cells))  # averaged over time
-        centres = ops.count(found.cells, ratio)
-        few = hosted.each(partial(min, self.neighbours), centres)
-        centre = clustering.leaders(still.means, found.cells, centres, few, "place")
-        leader = merging.onwards(merging.onwards(still.rows, centre), still.members)
-        leader = leader.index_copy(0, best, best)
-        left = hosted.total(number) + hosted.total(centres)
-        if self.follow == "paper":
-            merged = merging.to_leaders(tokens.features, leader, number=left)
-            return tokens[merged.rows].with_features(merged.means, merged.members)
-        weight = centred(centre, self.beta, still.sizes)[still.members].where(static, 1)
-        merged = merging.to_leaders(tokens.features, leader, weight, left)
-        result = tokens[merged.rows].with_features(merged.sums)
-        order = (2 * result.frame + ~static[merged.rows]).argsort(stable=True)
-        return replace(result[order], members=merging.onwards(order.argsort(), merged.members))
+        result, members = tokens[rows], torch.full_like(scores, -1, dtype=torch.long)
+        members = members.index_copy(0, rows, place)
+        for scene, few in parts:
+            number[scene.first] += few
+        hosted.note_counts(result.frame, number)
+        if merged is None:
+            return replace(result, members=members)
+        centre = members.index_select(0, merged.rows)
+        members = members.index_copy(0, merged.tokens, centre.index_select(0, merged.cluster))
+        merging = result.features.index_copy(0, centre, merged.features.to(features.dtype))
+        return result.with_features(merging, members)
 
     def retaining(self, ratio: float, extent: Extent) -> HoliTom:
         late = max(0.0, 1.0 - self.layer / extent.depth)  # share of layers behind the inner stage
@@ -135,16 +125,22 @@ class HoliTom(Condenser, PrefillStage, TowerReader, Adjustable, name="holitom"):
         if not self.drop:
             return view.counts
         number = ops.count(view.total, 1.0 - self.drop)
-        return view.quota_of(view.attention, number)
+        best = ops.ranking(view.attention.index_select(0, view.rows))[:number]
+        rows = view.rows.index_select(0, best)
+        return hosted.note_choice(view.tally(rows), view, (best, rows))
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
         left = hosted.total(budget)
         if left in (0, view.total):
             return ~view.visual if left == 0 else torch.ones_like(view.visual)
-        kept, here, hidden = view.keep_top(view.attention, budget), view.rows, view.hidden
-        merged = merging.absorbed(
-            hidden[here], view.attention[here], kept[here], self.follow == "released", left
-        )
-        rows = ops.marked(kept, len(kept) - view.total + left)
-        where = ops.marked(view.visual[rows], left)
-        return Survivors(rows, hidden[rows].index_copy(0, where, merged.to(hidden.dtype)))
+        hidden, here, choice = view.hidden, view.rows, hosted.choice(budget, view)
+        if choice is None:  # each frame has its own share
+            attention, kept = view.attention, view.keep_top(view.attention, budget)
+            best = ops.ranking(attention[here], kept[here])[:left]
+            choice = best, here[best]
+        best, own = choice
+        merged = absorbing.absorbed(hidden.index_select(0, here), best, self.follow == "released")
+        alive = (view.frame == TEXT).index_fill(0, own, True)
+        rows = ops.marked(alive, len(alive) - view.total + left)
+        hidden = hidden.index_copy(0, own, merged.to(hidden.dtype))
+        return Survivors(rows, hidden.index_select(0, rows))
