@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
-_EVERY = "_tokenprune_every"
+_EVERY, _WHOLE = "_tokenprune_every", "_tokenprune_whole"
 _CHOICE = "_tokenprune_choice"
 _TRUE = "_tokenprune_true"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
@@ -142,6 +142,15 @@ def everything(counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
     if mask is None or mask.shape[1] != width or not all_true(mask):
         mask = torch.ones(len(counts), width, dtype=torch.bool, device=counts.device)
         _remember(counts, _EVERY, note_true(mask))
+    return mask
+
+
+def whole(frame: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """A mask of all entries; made once for this tensor."""
+    mask = _remembered(frame, _WHOLE)
+    if mask is None or not all_true(mask):
+        mask = note_true(torch.ones_like(frame, dtype=torch.bool))
+        _remember(frame, _WHOLE, mask)
     return mask
 
 

@@ -131,6 +131,11 @@ class SequenceView:
         return len(self.rows) if "rows" in vars(self) else hosted.rows(self.frame, self.frames)
 
     @property
+    def everything(self) -> Bool[Tensor, "s"]:
+        """All rows, marked."""
+        return hosted.whole(self.frame)
+
+    @property
     def available(self) -> Int[Tensor, "f"]:
         """The most rows that each frame can keep: all of them."""
         return self.counts
@@ -176,10 +181,11 @@ class SequenceView:
 
         `keep_top` need not look again where this very quota becomes the budget.
         """
-        best = ops.ranking(scores.index_select(0, self.rows))[:number]
-        rows = self.rows.index_select(0, best)
-        kept = (self.frame == TEXT).index_fill(0, rows, True)
-        return hosted.note_choice(self.tally(rows), self, (scores, kept))
+        text = self.frame == TEXT
+        lowest = torch.finfo(torch.float32).min  # of a visual row, text lies below
+        ranked = scores.float().clamp(min=lowest).masked_fill(text, -torch.inf)
+        rows = ops.ranking(ranked)[:number]
+        return hosted.note_choice(self.tally(rows), self, (scores, text.index_fill(0, rows, True)))
 
     def tally(self, rows: Int[Tensor, "m"]) -> Int[Tensor, "f"]:
         """How many of each frame are among visual `rows`."""
