@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from arbitrary import draws, video
 from models import llava_onevision, prompt
 from torch import Tensor
 
-from tokenprune import attach
+from tokenprune import attach, hosted
+from tokenprune.bench.dispatch import Dispatched
 from tokenprune.errors import StrategyError
+from tokenprune.guards import vision
 from tokenprune.guards.promises import Promises
 from tokenprune.strategies.fastv import FastV
+from tokenprune.strategies.prunevid import PruneVid
 from tokenprune.strategies.uniform import Uniform
 
 
@@ -54,6 +58,126 @@ def test_a_broken_promise_ends_generation_at_the_next_token(
     model = llava_onevision()
     with pytest.raises(StrategyError, match=message), attach(model, "uniform"):
         model.generate(**prompt(), max_new_tokens=3, do_sample=False)
+
+
+def again(tokens: Any) -> Any:
+    return replace(tokens, slot=tokens.slot[torch.searchsorted(tokens.frame, tokens.frame)])
+
+
+def beyond(tokens: Any) -> Any:
+    return replace(tokens, slot=tokens.slot + tokens.cells)
+
+
+def swapped(tokens: Any) -> Any:
+    """Two tokens of different frames, and what goes with them, in each other's place."""
+    row = torch.arange(len(tokens))
+    row[0], row[-1] = len(tokens) - 1, 0
+    members = None if tokens.members is None else row[tokens.members]
+    return replace(tokens[row], members=members)
+
+
+def bare(wrong: Any) -> Any:
+    return lambda tokens: replace(wrong(tokens), members=None)
+
+
+def others(tokens: Any) -> Any:
+    return replace(tokens, members=tokens.members.roll(1))
+
+
+def members_beyond(tokens: Any) -> Any:
+    return replace(tokens, members=torch.where(tokens.members > 0, tokens.members, len(tokens)))
+
+
+def dropped_twice(tokens: Any) -> Any:
+    return replace(tokens, members=tokens.members.clamp(max=0) - 2)
+
+
+CONDENSED = [
+    (again, r"returned slot \d of frame 0 twice"),
+    (bare(again), r"returned slot \d of frame 0 twice"),
+    (beyond, r"returned slot \d+ of frame 0, which its input does not have"),
+    (bare(beyond), r"returned slot \d+ of frame 0, which its input does not have"),
+    (elsewhere, "returned frames"),
+    (swapped, "returned frames"),
+    (bare(swapped), "returned frames"),
+    (infinite, "returned nan or inf at slot"),
+    (bare(infinite), "returned nan or inf at slot"),
+    (others, "returned members that name other tokens"),
+    (members_beyond, "returned members that name other tokens"),
+    (dropped_twice, "returned members that name other tokens"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), CONDENSED)
+@pytest.mark.parametrize("pipeline", ["prunevid", "uniform+prunevid"])
+def test_a_condenser_s_broken_promise(
+    monkeypatch: pytest.MonkeyPatch, pipeline: str, wrong: Any, message: str
+) -> None:
+    """Also of one whose input does not have every cell."""
+    breaking(monkeypatch, PruneVid, "condense", wrong)
+    model = llava_onevision()
+    with (
+        pytest.raises(StrategyError, match=f"PruneVid.condense {message}"),
+        attach(model, pipeline, {"prunevid.layer": 2}),
+    ):
+        model.generate(**prompt(), max_new_tokens=3, do_sample=False)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_cell_that_a_stage_before_has_emptied(
+    monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    def emptied(tokens: Any) -> Any:
+        slot = tokens.slot.clone()
+        slot[0] = 0
+        return replace(tokens, slot=slot, members=tokens.members if named else None)
+
+    breaking(monkeypatch, PruneVid, "condense", emptied)
+    model = llava_onevision()
+    said = "PruneVid.condense returned slot 0 of frame 0, which its input does not have"
+    with (
+        torch.no_grad(),
+        pytest.raises(StrategyError, match=said),
+        attach(model, "uniform+prunevid", {"prunevid.layer": 2}),
+    ):
+        model(**prompt())
+
+
+def three_of_48() -> tuple[Any, Any]:
+    """Tokens of three whole frames, and some of them with others merged in."""
+    whole = video(draws(1, 48, 4), 16)
+    hosted.note_counts(whole.frame, [16] * 3)
+    hosted.note_grid(whole.slot)
+    rows = torch.tensor([3, 5, 40])
+    members = torch.full((48,), -1).index_copy(0, rows, torch.arange(3))
+    return whole, replace(whole[rows], members=members)
+
+
+def test_a_condenser_s_result_is_not_waited_for() -> None:
+    """Of what it has noted nothing is read; else tokens per frame, once."""
+    whole, after = three_of_48()
+
+    def counted() -> tuple[int, int]:
+        with Dispatched() as found:
+            left = vision.condensed(PruneVid(), whole, after, Promises())
+        assert left == ([16] * 3, [2, 0, 1], [2, 0, 1])
+        return found.number("reads"), found.number("operations")
+
+    assert counted() == (1, 14)
+    hosted.note_counts(after.frame, [2, 0, 1])
+    assert counted() == (0, 12)
+
+
+def test_what_a_condenser_has_noted_is_a_promise() -> None:
+    whole, after = three_of_48()
+    promises = Promises()
+    hosted.note_counts(after.frame, [1, 1, 1])
+    vision.condensed(PruneVid(), whole, after, promises)
+    promises.send()
+    with pytest.raises(StrategyError, match=r"PruneVid.condense returned frames \[0, 0, 2\]"):
+        promises.check()
+    hosted.note_counts(after.frame, [17, 0, 0])  # which cannot be: the device is asked
+    assert vision.condensed(PruneVid(), whole, after, Promises())[1] == [2, 0, 1]
 
 
 def one_pass(then: Any) -> None:
