@@ -18,11 +18,13 @@ from torch import Tensor
 from tokenprune import attach, hosted
 from tokenprune.bench.dispatch import Dispatched
 from tokenprune.errors import StrategyError
-from tokenprune.guards import vision
+from tokenprune.guards import masks, vision
 from tokenprune.guards.promises import Promises
 from tokenprune.strategies.fastv import FastV
+from tokenprune.strategies.holitom import HoliTom
 from tokenprune.strategies.prunevid import PruneVid
 from tokenprune.strategies.uniform import Uniform
+from tokenprune.tokens import TEXT, SequenceView, Survivors
 
 
 def twice(tokens: Any) -> Any:
@@ -268,6 +270,65 @@ def test_a_stage_inside_the_model(
         attach(model, "fastv", {"fastv.layer": 2}),
     ):
         model(**prompt())
+
+
+def changed(change: Any) -> Any:
+    """Survivors of other rows, which are said to ascend all the same."""
+
+    def wrong(left: Any) -> Any:
+        if not isinstance(left, Survivors):
+            return left
+        rows = left.rows.clone()
+        change(rows)
+        return Survivors(hosted.note_ascending(rows), left.hidden)
+
+    return wrong
+
+
+SURVIVORS = [
+    (lambda rows: rows[-1:].add_(99), "returned rows that are not among the"),
+    (lambda rows: rows[:1].sub_(99), "returned rows that are not among the"),
+    (lambda rows: rows[5:6].copy_(rows[4]), "returned row .* twice"),
+    (lambda rows: rows[:2].copy_(rows[:2].flip(0)), "moved text rows"),
+    (lambda rows: rows[4:6].copy_(rows[4:6].flip(0)), "noted rows as ascending, which are not"),
+    (lambda rows: rows[3:5].copy_(torch.arange(4, 6)), "dropped 1 text rows"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), SURVIVORS)
+def test_rows_that_a_stage_lists(
+    monkeypatch: pytest.MonkeyPatch, change: Any, message: str
+) -> None:
+    """Nothing is read in the pass; whatever rows they are, only those of the prompt are used."""
+    breaking(monkeypatch, HoliTom, "prune", changed(change))
+    model, passed = llava_onevision(), []
+    options = {"holitom.layer": 2, "holitom.keep": 1.0, "holitom.drop": 0.5}
+    with (
+        torch.no_grad(),
+        pytest.raises(StrategyError, match=f"HoliTom.prune {message}"),
+        attach(model, "holitom", options),
+    ):
+        passed.append(model(**prompt()))
+    assert passed
+
+
+def test_rows_of_another_number_are_looked_at_at_once() -> None:
+    view = SequenceView(torch.tensor([TEXT, 0, 0, 1, TEXT]), torch.arange(5))
+    budget, promises = hosted.sent([1, 1], torch.device("cpu")), Promises()
+
+    def left(*rows: int) -> Any:
+        listed = Survivors(hosted.note_ascending(torch.tensor(rows)))
+        return masks.survivors(HoliTom(), view, budget, listed, promises)
+
+    with pytest.raises(StrategyError, match=r"HoliTom.prune dropped 1 text rows"):
+        left(0, 1, 3)
+    with pytest.raises(StrategyError, match=r"HoliTom.prune kept \[2, 1\] tokens per frame where"):
+        left(0, 1, 2, 3, 4)
+    kept = left(0, 1, 2, 4)  # the number is right, the frames are seen with a report
+    promises.send()
+    promises.check()
+    with pytest.raises(StrategyError, match=r"HoliTom.prune kept \[2, 0\] tokens per frame where"):
+        kept.counts()
 
 
 def test_a_report_that_nobody_reads_keeps_nothing_of_a_layer(

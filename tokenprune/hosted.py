@@ -20,7 +20,7 @@ from torch import Tensor
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
 _EVERY = "_tokenprune_every"
 _CHOICE = "_tokenprune_choice"
-_TRUE = "_tokenprune_true"
+_TRUE, _ASCENDS = "_tokenprune_true", "_tokenprune_ascends"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
 
 
@@ -148,6 +148,16 @@ def note_grid(slot: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
 def is_grid(slot: Int[Tensor, "n"]) -> bool:
     """Whether that is known."""
     return bool(_remembered(slot, _GRID))
+
+
+def note_ascending(rows: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """The same tensor; its numbers ascend, each is there once."""
+    return _remember(rows, _ASCENDS, True)
+
+
+def ascends(rows: Int[Tensor, "n"]) -> bool:
+    """Whether that is known."""
+    return bool(_remembered(rows, _ASCENDS))
 
 
 def note_true(mask: Bool[Tensor, "*s"]) -> Bool[Tensor, "*s"]:
