@@ -20,7 +20,7 @@ from torch import Tensor
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
 _EVERY, _WHOLE = "_tokenprune_every", "_tokenprune_whole"
 _CHOICE = "_tokenprune_choice"
-_TRUE = "_tokenprune_true"
+_TRUE, _ASCENDS = "_tokenprune_true", "_tokenprune_ascends"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
 
 
@@ -89,8 +89,11 @@ def settled(tensor: Int[Tensor, "f"]) -> bool:
 
 
 def note_counts(frame: Int[Tensor, "n"], counts: Sequence[int]) -> Int[Tensor, "n"]:
-    """The same tensor; `counts` is how many of its entries each frame has."""
-    return _remember(frame, _COUNTS, sent(counts, frame.device))
+    """The same tensor; `counts` is how many of its entries each frame has.
+
+    They go to its device once somebody asks for them there.
+    """
+    return _remember(frame, _COUNTS, (*counts,))
 
 
 def note_rows(frame: Int[Tensor, "n"], number: int) -> Int[Tensor, "n"]:
@@ -104,6 +107,9 @@ def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
     Its numbers are known, or their total is, where somebody has noted them.
     """
     found = _remembered(frame, _COUNTS)
+    if isinstance(found, tuple):
+        found = sent(found, frame.device)
+        _remember(frame, _COUNTS, found)
     if found is None or len(found) != frames:
         # of one more frame, for what belongs to none: its size does not depend on what is counted
         place = torch.where(frame < 0, frames, frame.long())
@@ -113,6 +119,19 @@ def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
             note_total(found, number)
         _remember(frame, _COUNTS, found)
     return found
+
+
+def known_counts(frame: Int[Tensor, "n"], frames: int) -> tuple[int, ...] | None:
+    """The numbers of `counts` where the host knows them, without a tensor of them."""
+    found = _remembered(frame, _COUNTS)
+    found = found if found is None or isinstance(found, tuple) else known(found)
+    return None if found is None or len(found) != frames else found
+
+
+def per_frame(frame: Int[Tensor, "n"], frames: int) -> tuple[int, ...]:
+    """The same, read once where the host does not know them."""
+    found = known_counts(frame, frames)
+    return numbers(counts(frame, frames)) if found is None else found
 
 
 def rows(frame: Int[Tensor, "n"], frames: int) -> int:
@@ -129,6 +148,16 @@ def note_grid(slot: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
 def is_grid(slot: Int[Tensor, "n"]) -> bool:
     """Whether that is known."""
     return bool(_remembered(slot, _GRID))
+
+
+def note_ascending(rows: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """The same tensor; its numbers ascend, each is there once."""
+    return _remember(rows, _ASCENDS, True)
+
+
+def ascends(rows: Int[Tensor, "n"]) -> bool:
+    """Whether that is known."""
+    return bool(_remembered(rows, _ASCENDS))
 
 
 def note_true(mask: Bool[Tensor, "*s"]) -> Bool[Tensor, "*s"]:

@@ -99,7 +99,8 @@ class Event:
         found = masks.survivors(stage, view, budget, left, promises)
         merged = isinstance(left, Survivors) and left.hidden is not None
         if isinstance(left, Survivors):
-            self._held[unit.sample] = held.some(left.rows)
+            assert found.rows is not None
+            self._held[unit.sample] = held.some(found.rows)
             if left.hidden is not None:
                 self._write(unit.sample, self._held[unit.sample], left.hidden)
         elif found.total < before:

@@ -101,14 +101,14 @@ def shortened(
         layout,
         address,
         removed if removed.any() else None,
-        {unit: hosted.numbers(tokens.counts) for unit, tokens in left.items()},
+        {unit: hosted.per_frame(part.frame, part.frames) for unit, part in left.items()},
         {unit: part.members for unit, part in left.items() if part.members is not None},
     )
 
 
 def _stand(before: Layout, unit: Unit, tokens: VisualTokens, lines: Lines) -> _Stand:
     every, video = before.own(unit), unit.video
-    counts = np.array(hosted.numbers(tokens.counts), dtype=np.int64)
+    counts = np.array(hosted.per_frame(tokens.frame, tokens.frames), dtype=np.int64)
     frame = np.arange(video.frames).repeat(counts)
     first = frame * video.cells + np.arange(len(frame)) - (counts.cumsum() - counts)[frame]
     line = lines(video)
