@@ -85,20 +85,24 @@ class Runs(NamedTuple):
 
     first: which of the tokens, in this order, are the first of a run
     start: where these stand
-    rows: the first token of each run, ascending
+    begin: which tokens they are
+    rows: the same, ascending
     turn: which of the runs, in this order, each of `rows` begins
     """
 
     order: Int[Tensor, "n"]
     first: Bool[Tensor, "n"]
     start: Int[Tensor, "m"]
+    begin: Int[Tensor, "m"]
     rows: Int[Tensor, "m"]
     turn: Int[Tensor, "m"]
 
     @classmethod
     def of(cls, order: Int[Tensor, "n"], first: Bool[Tensor, "n"], number: int) -> Runs:
         start = ops.marked(first, number)
-        return cls(order, first, start, *order.index_select(0, start).sort())
+        begin = order.index_select(0, start)
+        rows, turn = begin.sort()
+        return cls(order, first, start, begin, hosted.note_ascending(rows), turn)
 
     def means(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
         """The plain mean of each run."""

@@ -102,7 +102,9 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
             return frame.new_zeros(tokens.frames).scatter_add(0, frame, first.long())
 
         first, counts = resembling.begun(similar, self.similarity, least, tally)
-        runs = resembling.Runs.of(order, first, sum(hosted.numbers(counts)))
+        if (number := sum(hosted.numbers(counts))) == len(tokens):
+            return tokens.with_features(tokens.features, torch.arange(number, device=order.device))
+        runs = resembling.Runs.of(order, first, number)
         left = tokens[runs.rows]
         hosted.note_counts(left.frame, hosted.numbers(counts))
         return left.with_features(runs.means(tokens.features), runs.members)
@@ -113,9 +115,8 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
             return view.quota_of(view.attention, ops.count(view.total, 1 - most))
         if event == "nothing" or (runs := self._runs(view, most)) is None:
             return view.counts
-        # text comes before all cells
-        rows = runs.order.index_select(0, runs.start[len(view.frame) - view.total :])
-        return hosted.note_choice(view.tally(rows), view, runs)
+        visual = runs.begin[len(view.frame) - view.total :]  # text comes before all cells
+        return hosted.note_choice(view.tally(visual), view, runs)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
         event, most = self._due(view)
