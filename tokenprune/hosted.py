@@ -88,12 +88,14 @@ def settled(tensor: Int[Tensor, "f"]) -> bool:
     return _remembered(tensor, _TOTAL) is not None or known(tensor) is not None
 
 
-def note_counts(frame: Int[Tensor, "n"], counts: Sequence[int]) -> Int[Tensor, "n"]:
+def note_counts(
+    frame: Int[Tensor, "n"], counts: Sequence[int] | Int[Tensor, "f"]
+) -> Int[Tensor, "n"]:
     """The same tensor; `counts` is how many of its entries each frame has.
 
-    They go to its device once somebody asks for them there.
+    Numbers go to its device once somebody asks for them there.
     """
-    return _remember(frame, _COUNTS, (*counts,))
+    return _remember(frame, _COUNTS, counts if isinstance(counts, Tensor) else (*counts,))
 
 
 def note_rows(frame: Int[Tensor, "n"], number: int) -> Int[Tensor, "n"]:

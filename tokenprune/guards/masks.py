@@ -76,7 +76,6 @@ def survivors(
     total, there = hosted.total(budget), view.total
     if total < there:
         _promise(stage, frame, left, total, len(frame) - there, promises)
-    hosted.forget_choice(budget)  # a report may be read much later, or never
     return Left(total, lambda: _masked(stage, frame, frames, budget, left))
 
 
@@ -139,7 +138,6 @@ def _survivors(
         counts, moved = _listed(stage, frame, frames, budget, rows)
         return Left(sum(counts[2]), lambda: counts, moved, rows)
     inside = _promise_rows(stage, frame, frames, budget, rows, text, promises)
-    hosted.forget_choice(budget)
 
     def counted() -> Counts:
         mask = torch.zeros_like(frame, dtype=torch.bool).index_fill_(0, inside, True)

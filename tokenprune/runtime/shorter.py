@@ -22,6 +22,7 @@ from torch import Tensor
 from tokenprune import hosted
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.table import Array, Table, counted, packed, send
+from tokenprune.sequence import BESIDE
 from tokenprune.tokens import TEXT, Video, VisualTokens
 
 # of each row of a video, the line with whose last token it goes; None: text stays
@@ -94,7 +95,8 @@ def shortened(
         ]
         address = Table(made=partial(_filled, columns, at, parts))
     chosen["slot"] = partial(_filled, slot, at, [partial(_same, t.slot) for t in left.values()])
-    layout = Layout(real, before.videos, before.images, before.device, known, chosen)
+    beside = slot == BESIDE  # no cell of a token is
+    layout = Layout(real, before.videos, before.images, before.device, known, chosen, beside)
     removed = np.array(before.lengths) - np.array(layout.lengths)
     return Shorter(
         rows,
