@@ -137,7 +137,7 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
 
     def _due(self, view: SequenceView) -> tuple[Event, float]:
         came = max(view.frames * view.cells, view.full)
-        return due([came, *hosted.numbers(view.seen)], self.cost, self.enough, view.depth)
+        return due([came, *view.history], self.cost, self.enough, view.depth)
 
     def _runs(self, view: SequenceView, most: float) -> resembling.Runs | None:
         """What merges, at most the share `most` of the visual rows; text is in runs of its own."""
