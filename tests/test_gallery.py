@@ -19,7 +19,6 @@ pytest.importorskip("matplotlib")
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "gallery.md"
 INSIDE = {"tome", "reuse"}  # of the vision tower: they drop no token
-UNSCORED = {"tome_vision"}  # came after the study of all methods
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +54,8 @@ def test_every_strategy_has_a_section_with_both_pictures(text):
     assert sorted(headings) == sorted(registry.names())
     for name in registry.names():
         pictures = re.findall(r"!\[(.+)\]\((.+)\)", section(text, name))
-        curve = [f"images/gallery/{name}-curve.png"] * (name not in UNSCORED)
-        assert [file for _, file in pictures] == [f"images/gallery/{name}.png", *curve]
+        files = [f"images/gallery/{name}{end}.png" for end in ("", "-curve")]
+        assert [file for _, file in pictures] == files
         assert all(len(words) > 40 for words, _ in pictures), "in words for those who see none"
 
 
@@ -73,7 +72,7 @@ def test_scores_are_those_of_the_tables_of_results(text):
     with (ROOT / "docs/results/methods.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["budget"] == "0.25"]
     methods = {row["method"]: row for row in rows}
-    assert set(methods) == set(registry.names()) - {"dytok"} - INSIDE - UNSCORED
+    assert set(methods) == set(registry.names()) - {"dytok"} - INSIDE
     for name, row in methods.items():
         score = f"{100 * float(row['score']):.1f} [{100 * float(row['score_low']):.1f}, "
         assert score in section(text, name), name
