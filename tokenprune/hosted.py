@@ -11,6 +11,7 @@ Axes: `f` frames, `n` rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -27,6 +28,12 @@ _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_g
 def sent(numbers: Sequence[int], device: torch.device) -> Int[Tensor, "f"]:
     """Whole numbers on a device, which is not waited for, and which the host goes on knowing."""
     return note(moved(torch.tensor([*numbers], dtype=torch.long), device), numbers)
+
+
+def sent_together(parts: Sequence[Sequence[int]], device: torch.device) -> list[Int[Tensor, "_"]]:
+    """The same of several lists of numbers, in one transfer."""
+    every = sent([*chain.from_iterable(parts)], device).split([*map(len, parts)])
+    return [*map(note, every, parts)]
 
 
 def moved(tensor: Shaped[Tensor, "*s"], device: torch.device) -> Shaped[Tensor, "*s"]:
