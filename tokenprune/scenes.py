@@ -5,8 +5,11 @@ Axes: `f` frames, `n` cells of a frame, `d` width, `w` frames of a scene, less o
 
 from __future__ import annotations
 
-from itertools import accumulate
-from operator import add
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
+from math import sqrt
+from operator import add, mul
 from typing import NamedTuple
 
 import torch
@@ -104,19 +107,39 @@ def longest_savings(saved: list[list[int]], longest: int) -> tuple[list[int], in
     return scenes[::-1], best[-1]
 
 
-def turns(
-    counted: Bool[Tensor, "f"], segment: Int[Tensor, "f"]
-) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"]]:
-    """The place of each frame among those `counted` in its segment, and how many these are."""
-    one = counted.long()
-    all_of = torch.zeros_like(segment).scatter_add_(0, segment, one)
-    before = one.cumsum(0) - one - (all_of.cumsum(0) - all_of)[segment]
-    return before, all_of[segment]
+def similarities(summary: Float[Tensor, "f d"]) -> list[float]:
+    """The cosine of each frame with the next, in single precision, by one read.
+
+    As `ops.cosine`: 0 where a vector is all zero, exactly 1 where both are equal.
+    """
+    summary = summary.float()
+    pairs = torch.stack([summary, summary.roll(-1, 0)])  # the last with the first: not looked at
+    squares, products = (pairs * summary).sum(-1).tolist()
+    # rounded after each step, as on a device, so that what ties there ties here
+    norms = _single(map(sqrt, _single(map(mul, squares, squares[1:]))))
+    tiny = torch.finfo(torch.float32).tiny
+    ratios = _single(one / max(norm, tiny) for one, norm in zip(products, norms, strict=False))
+    return [min(max(ratio, -1.0), 1.0) for ratio in ratios]
 
 
-def share(
-    total: Int[Tensor, "f"], parts: Int[Tensor, "f"], turn: Int[Tensor, "f"]
-) -> Int[Tensor, "f"]:
+def below(similarity: Sequence[float], threshold: float) -> list[bool]:
+    """Which single-precision numbers are smaller than a threshold; on the host."""
+    (threshold,) = _single([threshold])
+    return [one < threshold for one in similarity]
+
+
+def _single(numbers: Iterable[float]) -> list[float]:
+    return array("f", numbers).tolist()
+
+
+def segments(similarity: Sequence[float], threshold: float, least: int) -> list[int]:
+    """How many frames each segment has, as `clustering.segments` cuts them; on the host."""
+    number = max(sum(below(similarity, threshold)), min(least - 1, len(similarity)))
+    cuts = sorted(range(len(similarity)), key=similarity.__getitem__)[:number]
+    ends = [-1, *sorted(cuts), len(similarity)]
+    return [end - start for start, end in pairwise(ends)]
+
+
+def share(total: int, parts: int, turn: int) -> int:
     """Part number `turn` of `total` in equal `parts`, of which the first ones get one more."""
-    parts = parts.clamp(min=1)
-    return total // parts + (turn < total % parts).long()
+    return total // parts + (turn < total % parts)
