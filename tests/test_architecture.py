@@ -113,25 +113,12 @@ LOOPS = {
         "for in range(60)",  # halves of an interval
         "for in (0.25, 0.75)",
     ],
-    # a recurrence over frames, a few numbers each on the host, and the way back through its scenes;
-    # what each scene has, of these numbers; similarities of frames, and cuts between them
+    # similarities of frames, and cuts between them, on numbers of the host
     "tokenprune.scenes": [
-        "for in range(frames)",
-        "while end > 0",
-        "for in enumerate(length)",
-        "for in range(frames)",
-        "for in length",
-        "for in zip(end, length, strict=True)",
-        "for in number.tolist()",
-        "for in still",
         "for in ratios",
         "for in similarity",
         "for in pairwise(ends)",
-        "for in of",
-        "for in of",
-        "for in enumerate(row)",
         "for in zip(products, norms, strict=False)",
-        "for in of",
     ],
     # shares of frames, on numbers of the host
     "tokenprune.strategies.fastvid": [
@@ -142,7 +129,8 @@ LOOPS = {
     ],
     # sizes of frames, on numbers of the host
     "tokenprune.ragged": ["for in known", "for in ends"],
-    # the same recurrence, and what follows from its scenes, on numbers of the host
+    # a recurrence over frames, a few numbers each on the host, and the way back through its scenes;
+    # what follows from these
     "tokenprune.standing": [
         "for in range(len(same) + 1)",
         "while end > 0",

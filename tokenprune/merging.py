@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import hosted, ops, resembling
+from tokenprune import hosted, ops
 from tokenprune.precision import exact
 
 
@@ -89,35 +89,6 @@ def to_leaders(
 def onwards(members: Int[Tensor, "m"], first: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
     """Where tokens end that went to `first` and from there to `members`; -1 was lost on the way."""
     return functional.pad(members, (0, 1), value=-1)[first]
-
-
-@exact
-def absorbed(
-    features: Float[Tensor, "n d"],
-    priority: Float[Tensor, "n"],
-    kept: Bool[Tensor, "n"],
-    halving: bool = False,
-    number: int | None = None,
-) -> Float[Tensor, "q d"]:
-    """The kept tokens, each the mean of itself and the others to which it is the nearest by cosine.
-
-    Ties: the kept token with more priority. `halving`: the others are averaged with it one after
-    the other, so that later ones weigh more. `number` of them are kept; None: one read says it.
-    """
-    if number is None:
-        number = int(kept.sum())
-    centre = ops.ranking(priority, kept)[:number]
-    every = hosted.sent([number], kept.device)
-    nearest = resembling.nearest_centre(features.unsqueeze(0), centre.unsqueeze(0), every)[0]
-    own = torch.arange(len(kept), device=kept.device)
-    leader = torch.where(kept, own, centre[nearest])
-    if not halving:
-        return to_leaders(features, leader, number=number).means
-    run, order = (2 * leader + ~kept).sort(stable=True)  # a kept token before its followers
-    turn = (own - torch.searchsorted(run // 2, run // 2))[order.argsort()]
-    sizes = torch.zeros_like(leader).scatter_add(0, leader, torch.ones_like(leader))
-    halvings = sizes[leader] - turn - kept.long()
-    return to_leaders(features, leader, 0.5 ** halvings.float(), number).sums
 
 
 class Anchors(NamedTuple):
