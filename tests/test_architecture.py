@@ -81,10 +81,12 @@ def loops(path: Path) -> list[str]:
 
 LOOPS = {
     "tokenprune.resembling": [
-        "for in range(BLOCK, len(order) + BLOCK, BLOCK)",  # blocks that stay in a cache
         # windows of some frames, and which of their pairs are looked up: numbers of the host
         "for in features.split(window)",
         "for in each",
+        # blocks that stay in a cache
+        "for in range(0, len(order), size)",
+        "for in blocks[1:]",
         "for in places",
     ],
     # a plan of segments and their frames, on numbers of the host; segments of one form at once

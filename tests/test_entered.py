@@ -75,3 +75,23 @@ def test_views_of_two_videos(kind: str) -> None:
     assert others == [two.full, one.full, 0]
     assert not bool((one.entered[one.position[VIEWS[0][1]]] == OTHER).any())
     assert int(VIEWS[0][1].sum()) > int(VIEWS[1][1].sum()) > 0
+
+
+def test_what_is_made_later_is_made_once_and_only_when_asked_for() -> None:
+    made: list[str] = []
+
+    def words() -> Tensor:
+        made.append("words")
+        return torch.tensor([3])
+
+    frame = torch.tensor([TEXT, 0, 0, TEXT])
+    view = SequenceView(frame, torch.arange(4), later={"words": words}, below=(7, 5))
+    assert view.history == (7, 5)
+    assert view.full == 7
+    assert not made
+    assert view.behind.tolist() == [False, False, False, True]
+    assert view.words.tolist() == [3]
+    assert made == ["words"]
+    assert view.seen.tolist() == [7, 5]
+    assert SequenceView(frame, torch.arange(4), seen=torch.tensor([9])).history == (9,)
+    assert SequenceView(frame, torch.arange(4)).full == 2

@@ -49,7 +49,7 @@ def published() -> VisualTokens:
 
 def test_published_similarities() -> None:
     tokens = published()
-    order, similar = resembling.to_previous(tokens.features, tokens.frame, tokens.slot)
+    order, similar = resembling.to_previous(tokens.features, tokens.slot)
     none = float("-inf")
     expected = [
         [none, 0.7078, 0.7761, 0.8212, 0.5549, 0.5827],

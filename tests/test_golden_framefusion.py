@@ -40,8 +40,8 @@ def prompt(file: str, case: str) -> tuple[Tensor, Tensor, int, int]:
     return frame, slot.clamp(min=0), frames, cells
 
 
-def check_similarity(file: str, name: str, states: Tensor, frame: Tensor, slot: Tensor) -> None:
-    _, similar = resembling.to_previous(states, frame, slot)
+def check_similarity(file: str, name: str, states: Tensor, slot: Tensor) -> None:
+    _, similar = resembling.to_previous(states, slot)
     real = similar > -torch.inf
     close(similar[real], array(file, name)[real])
 
@@ -64,7 +64,7 @@ def test_a_cascade(file: str, case: str) -> None:
     close(condensed.features, expected("out", 0)[of_video])
     assert torch.equal(condensed.frame, frame[left][of_video])
     assert torch.equal(condensed.slot, slot[left][of_video])
-    check_similarity(file, f"f{case}_similarity0", tokens.features, frame[visual], slot[visual])
+    check_similarity(file, f"f{case}_similarity0", tokens.features, slot[visual])
     alive = torch.arange(len(frame))[left]
     seen.append(int(of_video.sum()))
     check_standing(file, case, 0, seen)
@@ -98,9 +98,8 @@ def test_a_cascade(file: str, case: str) -> None:
             assert kept.rows.tolist() == rows.tolist()
             close(kept.hidden, expected("out", event))
             video = now != TEXT
-            check_similarity(
-                file, f"f{case}_similarity{event}", hidden[video], now[video], slot[alive][video]
-            )
+            name = f"f{case}_similarity{event}"
+            check_similarity(file, name, hidden[video], slot[alive][video])
         alive = alive[rows]
         seen.append(int((frame[alive] != TEXT).sum()))
         assert int(quota.sum()) == seen[-1]

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from tokenprune import hosted
+from tokenprune import hosted, ops
 from tokenprune.bench.dispatch import Dispatched
 
 HOST = torch.device("cpu")
@@ -77,3 +77,26 @@ def test_totals_are_noted_summed_or_read() -> None:
         assert hosted.total(hosted.counts(frame, 3)) == 3
     assert counted.number("reads") == 0
     assert hosted.total(torch.tensor([4, 6])) == 10
+
+
+def test_noted_counts_become_a_tensor_once_somebody_asks() -> None:
+    frame = torch.tensor([0, 0, 2])
+    with Dispatched() as counted:
+        hosted.note_counts(frame, [2, 0, 1])
+        assert hosted.per_frame(frame, 3) == hosted.known_counts(frame, 3) == (2, 0, 1)
+        assert hosted.known_counts(frame, 2) is None
+    assert counted.number("operations") == 0
+    assert hosted.counts(frame, 3) is hosted.counts(frame, 3)
+    assert hosted.known_counts(frame, 3) == (2, 0, 1)
+    hosted.note_counts(frame, own := torch.tensor([2, 0, 1]))
+    assert hosted.known_counts(frame, 3) is None
+    assert hosted.counts(frame, 3) is own
+    assert hosted.per_frame(frame, 3) == (2, 0, 1)
+
+
+def test_rows_of_a_mask_ascend_until_somebody_writes() -> None:
+    rows = ops.marked(torch.tensor([True, False, True]), 2)
+    assert hosted.ascends(rows)
+    assert not hosted.ascends(rows.flip(0))
+    rows[0] = 5
+    assert not hosted.ascends(rows)

@@ -309,7 +309,7 @@ def test_the_token_before_in_its_cell(left: int) -> None:
     generator = torch.Generator().manual_seed(left)
     whole = video(torch.randn(800, 5, generator=generator), 40)
     tokens = whole[torch.randperm(800, generator=generator)[:left].sort().values]
-    order, similar = resembling.to_previous(tokens.features, tokens.frame, tokens.slot)
+    order, similar = resembling.to_previous(tokens.features, tokens.slot)
     address = (tokens.slot * 20 + tokens.frame)[order]
     assert torch.equal(address, address.sort().values)
     rows, cell = tokens.features[order], tokens.slot[order]

@@ -11,14 +11,20 @@ from typing import Any
 
 import pytest
 import torch
+from arbitrary import draws, video
 from models import llava_onevision, prompt
 from torch import Tensor
 
-from tokenprune import attach
+from tokenprune import attach, hosted
+from tokenprune.bench.dispatch import Dispatched
 from tokenprune.errors import StrategyError
+from tokenprune.guards import masks, vision
 from tokenprune.guards.promises import Promises
 from tokenprune.strategies.fastv import FastV
+from tokenprune.strategies.holitom import HoliTom
+from tokenprune.strategies.prunevid import PruneVid
 from tokenprune.strategies.uniform import Uniform
+from tokenprune.tokens import TEXT, SequenceView, Survivors
 
 
 def twice(tokens: Any) -> Any:
@@ -54,6 +60,126 @@ def test_a_broken_promise_ends_generation_at_the_next_token(
     model = llava_onevision()
     with pytest.raises(StrategyError, match=message), attach(model, "uniform"):
         model.generate(**prompt(), max_new_tokens=3, do_sample=False)
+
+
+def again(tokens: Any) -> Any:
+    return replace(tokens, slot=tokens.slot[torch.searchsorted(tokens.frame, tokens.frame)])
+
+
+def beyond(tokens: Any) -> Any:
+    return replace(tokens, slot=tokens.slot + tokens.cells)
+
+
+def swapped(tokens: Any) -> Any:
+    """Two tokens of different frames, and what goes with them, in each other's place."""
+    row = torch.arange(len(tokens))
+    row[0], row[-1] = len(tokens) - 1, 0
+    members = None if tokens.members is None else row[tokens.members]
+    return replace(tokens[row], members=members)
+
+
+def bare(wrong: Any) -> Any:
+    return lambda tokens: replace(wrong(tokens), members=None)
+
+
+def others(tokens: Any) -> Any:
+    return replace(tokens, members=tokens.members.roll(1))
+
+
+def members_beyond(tokens: Any) -> Any:
+    return replace(tokens, members=torch.where(tokens.members > 0, tokens.members, len(tokens)))
+
+
+def dropped_twice(tokens: Any) -> Any:
+    return replace(tokens, members=tokens.members.clamp(max=0) - 2)
+
+
+CONDENSED = [
+    (again, r"returned slot \d of frame 0 twice"),
+    (bare(again), r"returned slot \d of frame 0 twice"),
+    (beyond, r"returned slot \d+ of frame 0, which its input does not have"),
+    (bare(beyond), r"returned slot \d+ of frame 0, which its input does not have"),
+    (elsewhere, "returned frames"),
+    (swapped, "returned frames"),
+    (bare(swapped), "returned frames"),
+    (infinite, "returned nan or inf at slot"),
+    (bare(infinite), "returned nan or inf at slot"),
+    (others, "returned members that name other tokens"),
+    (members_beyond, "returned members that name other tokens"),
+    (dropped_twice, "returned members that name other tokens"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), CONDENSED)
+@pytest.mark.parametrize("pipeline", ["prunevid", "uniform+prunevid"])
+def test_a_condenser_s_broken_promise(
+    monkeypatch: pytest.MonkeyPatch, pipeline: str, wrong: Any, message: str
+) -> None:
+    """Also of one whose input does not have every cell."""
+    breaking(monkeypatch, PruneVid, "condense", wrong)
+    model = llava_onevision()
+    with (
+        pytest.raises(StrategyError, match=f"PruneVid.condense {message}"),
+        attach(model, pipeline, {"prunevid.layer": 2}),
+    ):
+        model.generate(**prompt(), max_new_tokens=3, do_sample=False)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_cell_that_a_stage_before_has_emptied(
+    monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    def emptied(tokens: Any) -> Any:
+        slot = tokens.slot.clone()
+        slot[0] = 0
+        return replace(tokens, slot=slot, members=tokens.members if named else None)
+
+    breaking(monkeypatch, PruneVid, "condense", emptied)
+    model = llava_onevision()
+    said = "PruneVid.condense returned slot 0 of frame 0, which its input does not have"
+    with (
+        torch.no_grad(),
+        pytest.raises(StrategyError, match=said),
+        attach(model, "uniform+prunevid", {"prunevid.layer": 2}),
+    ):
+        model(**prompt())
+
+
+def three_of_48() -> tuple[Any, Any]:
+    """Tokens of three whole frames, and some of them with others merged in."""
+    whole = video(draws(1, 48, 4), 16)
+    hosted.note_counts(whole.frame, [16] * 3)
+    hosted.note_grid(whole.slot)
+    rows = torch.tensor([3, 5, 40])
+    members = torch.full((48,), -1).index_copy(0, rows, torch.arange(3))
+    return whole, replace(whole[rows], members=members)
+
+
+def test_a_condenser_s_result_is_not_waited_for() -> None:
+    """Of what it has noted nothing is read; else tokens per frame, once."""
+    whole, after = three_of_48()
+
+    def counted() -> tuple[int, int]:
+        with Dispatched() as found:
+            left = vision.condensed(PruneVid(), whole, after, Promises())
+        assert left == ([16] * 3, [2, 0, 1], [2, 0, 1])
+        return found.number("reads"), found.number("operations")
+
+    assert counted() == (1, 14)
+    hosted.note_counts(after.frame, [2, 0, 1])
+    assert counted() == (0, 12)
+
+
+def test_what_a_condenser_has_noted_is_a_promise() -> None:
+    whole, after = three_of_48()
+    promises = Promises()
+    hosted.note_counts(after.frame, [1, 1, 1])
+    vision.condensed(PruneVid(), whole, after, promises)
+    promises.send()
+    with pytest.raises(StrategyError, match=r"PruneVid.condense returned frames \[0, 0, 2\]"):
+        promises.check()
+    hosted.note_counts(after.frame, [17, 0, 0])  # which cannot be: the device is asked
+    assert vision.condensed(PruneVid(), whole, after, Promises())[1] == [2, 0, 1]
 
 
 def one_pass(then: Any) -> None:
@@ -144,6 +270,65 @@ def test_a_stage_inside_the_model(
         attach(model, "fastv", {"fastv.layer": 2}),
     ):
         model(**prompt())
+
+
+def changed(change: Any) -> Any:
+    """Survivors of other rows, which are said to ascend all the same."""
+
+    def wrong(left: Any) -> Any:
+        if not isinstance(left, Survivors):
+            return left
+        rows = left.rows.clone()
+        change(rows)
+        return Survivors(hosted.note_ascending(rows), left.hidden)
+
+    return wrong
+
+
+SURVIVORS = [
+    (lambda rows: rows[-1:].add_(99), "returned rows that are not among the"),
+    (lambda rows: rows[:1].sub_(99), "returned rows that are not among the"),
+    (lambda rows: rows[5:6].copy_(rows[4]), "returned row .* twice"),
+    (lambda rows: rows[:2].copy_(rows[:2].flip(0)), "moved text rows"),
+    (lambda rows: rows[4:6].copy_(rows[4:6].flip(0)), "noted rows as ascending, which are not"),
+    (lambda rows: rows[3:5].copy_(torch.arange(4, 6)), "dropped 1 text rows"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), SURVIVORS)
+def test_rows_that_a_stage_lists(
+    monkeypatch: pytest.MonkeyPatch, change: Any, message: str
+) -> None:
+    """Nothing is read in the pass; whatever rows they are, only those of the prompt are used."""
+    breaking(monkeypatch, HoliTom, "prune", changed(change))
+    model, passed = llava_onevision(), []
+    options = {"holitom.layer": 2, "holitom.keep": 1.0, "holitom.drop": 0.5}
+    with (
+        torch.no_grad(),
+        pytest.raises(StrategyError, match=f"HoliTom.prune {message}"),
+        attach(model, "holitom", options),
+    ):
+        passed.append(model(**prompt()))
+    assert passed
+
+
+def test_rows_of_another_number_are_looked_at_at_once() -> None:
+    view = SequenceView(torch.tensor([TEXT, 0, 0, 1, TEXT]), torch.arange(5))
+    budget, promises = hosted.sent([1, 1], torch.device("cpu")), Promises()
+
+    def left(*rows: int) -> Any:
+        listed = Survivors(hosted.note_ascending(torch.tensor(rows)))
+        return masks.survivors(HoliTom(), view, budget, listed, promises)
+
+    with pytest.raises(StrategyError, match=r"HoliTom.prune dropped 1 text rows"):
+        left(0, 1, 3)
+    with pytest.raises(StrategyError, match=r"HoliTom.prune kept \[2, 1\] tokens per frame where"):
+        left(0, 1, 2, 3, 4)
+    kept = left(0, 1, 2, 4)  # the number is right, the frames are seen with a report
+    promises.send()
+    promises.check()
+    with pytest.raises(StrategyError, match=r"HoliTom.prune kept \[2, 0\] tokens per frame where"):
+        kept.counts()
 
 
 def test_a_report_that_nobody_reads_keeps_nothing_of_a_layer(

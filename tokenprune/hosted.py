@@ -20,9 +20,9 @@ from torch import Tensor
 
 _MADE = "_tokenprune_made"
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
-_EVERY = "_tokenprune_every"
+_EVERY, _WHOLE = "_tokenprune_every", "_tokenprune_whole"
 _CHOICE = "_tokenprune_choice"
-_TRUE = "_tokenprune_true"
+_TRUE, _ASCENDS = "_tokenprune_true", "_tokenprune_ascends"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
 
 
@@ -96,9 +96,14 @@ def settled(tensor: Int[Tensor, "f"]) -> bool:
     return _remembered(tensor, _TOTAL) is not None or known(tensor) is not None
 
 
-def note_counts(frame: Int[Tensor, "n"], counts: Sequence[int]) -> Int[Tensor, "n"]:
-    """The same tensor; `counts` is how many of its entries each frame has."""
-    return _remember(frame, _COUNTS, sent(counts, frame.device))
+def note_counts(
+    frame: Int[Tensor, "n"], counts: Sequence[int] | Int[Tensor, "f"]
+) -> Int[Tensor, "n"]:
+    """The same tensor; `counts` is how many of its entries each frame has.
+
+    Numbers go to its device once somebody asks for them there.
+    """
+    return _remember(frame, _COUNTS, counts if isinstance(counts, Tensor) else (*counts,))
 
 
 def note_rows(frame: Int[Tensor, "n"], number: int) -> Int[Tensor, "n"]:
@@ -112,6 +117,9 @@ def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
     Its numbers are known, or their total is, where somebody has noted them.
     """
     found = _remembered(frame, _COUNTS)
+    if isinstance(found, tuple):
+        found = sent(found, frame.device)
+        _remember(frame, _COUNTS, found)
     if found is None or len(found) != frames:
         # of one more frame, for what belongs to none: its size does not depend on what is counted
         place = torch.where(frame < 0, frames, frame.long())
@@ -121,6 +129,19 @@ def counts(frame: Int[Tensor, "n"], frames: int) -> Int[Tensor, "f"]:
             note_total(found, number)
         _remember(frame, _COUNTS, found)
     return found
+
+
+def known_counts(frame: Int[Tensor, "n"], frames: int) -> tuple[int, ...] | None:
+    """The numbers of `counts` where the host knows them, without a tensor of them."""
+    found = _remembered(frame, _COUNTS)
+    found = found if found is None or isinstance(found, tuple) else known(found)
+    return None if found is None or len(found) != frames else found
+
+
+def per_frame(frame: Int[Tensor, "n"], frames: int) -> tuple[int, ...]:
+    """The same, read once where the host does not know them."""
+    found = known_counts(frame, frames)
+    return numbers(counts(frame, frames)) if found is None else found
 
 
 def rows(frame: Int[Tensor, "n"], frames: int) -> int:
@@ -139,6 +160,16 @@ def is_grid(slot: Int[Tensor, "n"]) -> bool:
     return bool(_remembered(slot, _GRID))
 
 
+def note_ascending(rows: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """The same tensor; its numbers ascend, each is there once."""
+    return _remember(rows, _ASCENDS, True)
+
+
+def ascends(rows: Int[Tensor, "n"]) -> bool:
+    """Whether that is known."""
+    return bool(_remembered(rows, _ASCENDS))
+
+
 def note_true(mask: Bool[Tensor, "*s"]) -> Bool[Tensor, "*s"]:
     """The same mask; all of it is true."""
     return _remember(mask, _TRUE, True)
@@ -150,6 +181,15 @@ def everything(counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
     if mask is None or mask.shape[1] != width or not all_true(mask):
         mask = torch.ones(len(counts), width, dtype=torch.bool, device=counts.device)
         _remember(counts, _EVERY, note_true(mask))
+    return mask
+
+
+def whole(frame: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """A mask of all entries; made once for this tensor."""
+    mask = _remembered(frame, _WHOLE)
+    if mask is None or not all_true(mask):
+        mask = note_true(torch.ones_like(frame, dtype=torch.bool))
+        _remember(frame, _WHOLE, mask)
     return mask
 
 

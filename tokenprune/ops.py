@@ -108,8 +108,9 @@ def marked(mask: Bool[Tensor, "*b n"], number: int) -> Int[Tensor, "*b number"]:
     The caller knows how many there are, so that nothing waits for the device as `nonzero` does.
     """
     if mask.ndim == 1 and mask.device.type == "cpu":
-        return torch.nonzero_static(mask, size=number).squeeze(-1)
-    return mask.argsort(dim=-1, descending=True, stable=True)[..., :number]
+        return hosted.note_ascending(torch.nonzero_static(mask, size=number).squeeze(-1))
+    rows = mask.argsort(dim=-1, descending=True, stable=True)[..., :number]
+    return hosted.note_ascending(rows) if mask.ndim == 1 else rows
 
 
 def keep_top(

@@ -5,7 +5,8 @@ Axes as in `ops`, and `c` centres, `k` key width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +16,9 @@ from torch.nn import functional
 from tokenprune import hosted, ops
 from tokenprune.precision import exact
 
-BLOCK = 256  # rows that are compared at once
+# rows that are compared at once
+BLOCK = 256  # which a processor's cache holds
+BLOCK_OF_ACCELERATOR = 1 << 14
 
 
 @exact
@@ -48,24 +51,85 @@ def to_reference(
 
 @torch.no_grad()  # it ranks
 def to_previous(
-    features: Float[Tensor, "n d"], frame: Int[Tensor, "n"], slot: Int[Tensor, "n"]
+    features: Float[Tensor, "n d"], cell: Int[Tensor, "n"]
 ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
     """Tokens cell by cell, in time, and in this order the cosine of each with the one before it.
 
-    In float32; -inf of the first of a cell. Frames may lack any of their tokens.
+    They come in time, and frames may lack any of theirs. In float32; -inf of the first of a cell,
+    0 where a vector is all zero. Beside the features it holds two copies of `BLOCK` of them.
     """
-    order = (slot * (frame.amax() + 1) + frame).argsort() if len(frame) else frame
-    product, squared = features.new_empty(2, len(order), dtype=torch.float32)
-    # block by block, which stays in a processor's cache; each begins with the row before it
-    for end in range(BLOCK, len(order) + BLOCK, BLOCK):
-        block = slice(max(0, end - BLOCK - 1), end)
-        rows = features.index_select(0, order[block]).float()
-        squared[block] = rows.norm(dim=-1).square()
-        product[block][1:] = (rows[1:] * rows[:-1]).sum(-1)
-    similar, cell = torch.full_like(squared, -torch.inf), slot[order]
-    alike = ops.cosine_of(product[1:], squared[1:], squared[:-1])
-    similar[1:] = alike.masked_fill(cell[1:] != cell[:-1], -torch.inf)
-    return order, similar
+    cell, order = cell.sort(stable=True)
+    if not len(order):
+        return order, features.new_empty(0, dtype=torch.float32)
+    size = BLOCK if features.device.type == "cpu" else BLOCK_OF_ACCELERATOR
+    blocks = [order]
+    if len(order) > size:  # each begins with the row before it
+        blocks = [order[max(0, first - 1) : first + size] for first in range(0, len(order), size)]
+    similar = _in_turn(features.index_select(0, blocks[0]))
+    if len(blocks) > 1:
+        rest = [_in_turn(features.index_select(0, block))[1:] for block in blocks[1:]]
+        similar = torch.cat([similar, *rest])
+    first = cell != functional.pad(cell, (1, -1))
+    return order, similar.masked_fill_(first, -torch.inf)
+
+
+def _in_turn(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+    """The cosine of each row with the one before it, -inf of the first; `rows` may be written."""
+    unit = rows.float()
+    unit.div_(unit.norm(dim=-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny))
+    return functional.pad((unit[1:] * unit[:-1]).sum(-1), (1, 0), value=-torch.inf)
+
+
+class Runs(NamedTuple):
+    """Runs of tokens, of which each is like the one before it: `order` has them cell by cell.
+
+    first: which of the tokens, in this order, are the first of a run
+    start: where these stand
+    begin: which tokens they are
+    rows: the same, ascending
+    turn: which of the runs, in this order, each of `rows` begins
+    """
+
+    order: Int[Tensor, "n"]
+    first: Bool[Tensor, "n"]
+    start: Int[Tensor, "m"]
+    begin: Int[Tensor, "m"]
+    rows: Int[Tensor, "m"]
+    turn: Int[Tensor, "m"]
+
+    @classmethod
+    def of(cls, order: Int[Tensor, "n"], first: Bool[Tensor, "n"], number: int) -> Runs:
+        start = ops.marked(first, number)
+        begin = order.index_select(0, start)
+        rows, turn = begin.sort()
+        return cls(order, first, start, begin, hosted.note_ascending(rows), turn)
+
+    def means(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
+        """The plain mean of each run."""
+        runs = functional.embedding_bag(self.order, features.float(), self.start, mode="mean")
+        return runs.index_select(0, self.turn)
+
+    @property
+    def members(self) -> Int[Tensor, "n"]:
+        """Into which of `rows` each token goes."""
+        of = self.turn.argsort().index_select(0, self.first.cumsum(0) - 1)
+        return torch.empty_like(of).scatter(0, self.order, of)
+
+
+def begun(
+    similar: Float[Tensor, "n"], like: float, least: int, tally: Callable[[Tensor], Tensor]
+) -> tuple[Bool[Tensor, "n"], Int[Tensor, "f"]]:
+    """Which tokens are the first of a run, and their `tally`, which is read at once.
+
+    They are those that are not like the one before, and of the others as many of the least similar
+    as make it `least`.
+    """
+    first = ~(similar >= like)
+    number = tally(first)
+    if sum(hosted.numbers(number)) < least:
+        first = ~ops.keep_top(similar, max(0, len(similar) - least))
+        number = tally(first)
+    return first, number
 
 
 @exact

@@ -7,7 +7,9 @@ key/value heads, `e` head width.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -50,6 +52,8 @@ class SequenceView:
         reading: where everything else is read
         rows: indices of the visual rows, ascending; left out: looked up in `frame`
         words: indices of the rows that are `behind` the video; left out: looked up
+        later: what makes some of these that were left out, once they are asked for
+        below: the numbers of `seen`, of which it is made then
     """
 
     frame: Int[Tensor, "s"]
@@ -60,12 +64,14 @@ class SequenceView:
     cells: int = 0
     layer: int = 0
     depth: int = 0
-    seen: Int[Tensor, "l"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    seen: Int[Tensor, "l"] = field(default_factory=lambda: _UNREAD)
     reading: Reading | None = None
     place: Int[Tensor, "s"] = field(default_factory=lambda: _UNREAD)
     entered: Int[Tensor, "p"] = field(default_factory=lambda: _UNREAD)
     rows: Int[Tensor, "v"] = field(default_factory=lambda: _UNREAD)
     words: Int[Tensor, "w"] = field(default_factory=lambda: _UNREAD)
+    later: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
+    below: Any = ()  # a tuple of whole numbers, of which a checker would try one at random
 
     def __post_init__(self) -> None:
         _forget_unread(self)
@@ -74,8 +80,12 @@ class SequenceView:
 
     def __getattr__(self, name: str) -> Any:
         # only what is not there yet comes here
-        if name == "attention":
+        if name in vars(self).get("later", ()):
+            value = self.later[name]()
+        elif name == "attention":
             value = self._read("attention").last()
+        elif name == "seen":
+            value = hosted.sent(self.below, torch.device("cpu"))
         elif name == "slot":
             value = self._numbered()
         elif name == "place":
@@ -99,9 +109,14 @@ class SequenceView:
         place = torch.arange(len(rows), device=rows.device)
         return torch.zeros_like(self.frame).scatter(0, rows, place - before[self.frame[rows]])
 
-    @property
+    @cached_property
     def visual(self) -> Bool[Tensor, "s"]:
         return self.frame != TEXT
+
+    @property
+    def history(self) -> tuple[int, ...]:
+        """The numbers of `seen`."""
+        return hosted.numbers(self.seen) if "seen" in vars(self) else self.below
 
     @property
     def behind(self) -> Bool[Tensor, "s"]:
@@ -109,7 +124,7 @@ class SequenceView:
 
         Newlines of the video are not, nor are other videos. `words` are the same as indices.
         """
-        if "words" in vars(self):
+        if "words" in vars(self) or "words" in self.later:
             return torch.zeros_like(self.visual).index_fill(0, self.words, True)
         if "entered" in vars(self):
             row = torch.arange(len(self.entered), device=self.entered.device)
@@ -131,6 +146,11 @@ class SequenceView:
         return len(self.rows) if "rows" in vars(self) else hosted.rows(self.frame, self.frames)
 
     @property
+    def everything(self) -> Bool[Tensor, "s"]:
+        """All rows, marked."""
+        return hosted.whole(self.frame)
+
+    @property
     def available(self) -> Int[Tensor, "f"]:
         """The most rows that each frame can keep: all of them."""
         return self.counts
@@ -138,7 +158,7 @@ class SequenceView:
     @property
     def full(self) -> int:
         """Visual rows that entered layer 0; those of the view where `seen` is not known."""
-        return hosted.numbers(self.seen)[0] if len(self.seen) else self.total
+        return self.history[0] if self.history else self.total
 
     @property
     def hidden(self) -> Float[Tensor, "s d"]:
@@ -176,10 +196,11 @@ class SequenceView:
 
         `keep_top` need not look again where this very quota becomes the budget.
         """
-        best = ops.ranking(scores.index_select(0, self.rows))[:number]
-        rows = self.rows.index_select(0, best)
-        kept = (self.frame == TEXT).index_fill(0, rows, True)
-        return hosted.note_choice(self.tally(rows), self, (scores, kept))
+        text = self.frame == TEXT
+        lowest = torch.finfo(torch.float32).min  # of a visual row, text lies below
+        ranked = scores.float().clamp(min=lowest).masked_fill(text, -torch.inf)
+        rows = ops.ranking(ranked)[:number]
+        return hosted.note_choice(self.tally(rows), self, (scores, text.index_fill(0, rows, True)))
 
     def tally(self, rows: Int[Tensor, "m"]) -> Int[Tensor, "f"]:
         """How many of each frame are among visual `rows`."""

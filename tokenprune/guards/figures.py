@@ -1,9 +1,11 @@
-"""What tells on the device whether a vision stage has kept the rules: numbers that nobody has read.
+"""What tells on the device whether a stage at the input has kept the rules: numbers, not yet read.
 
 Axes: `n` tokens, `f` frames, `k` rules.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,24 +17,55 @@ from tokenprune.tokens import VisualTokens
 
 
 @torch.no_grad()
-def telling(tokens: VisualTokens, asked: list[int], after: VisualTokens) -> list[Tensor]:
-    """The least and the largest of the features that are left, whether a token is in another frame
-    than its place in the budget says, and how many cells they are in: all, and of the input's.
+def telling(tokens: VisualTokens, left: list[int], after: VisualTokens) -> list[Tensor]:
+    """Least and largest of the features that are left, of slots, and of members if there are any;
+    whether a token is in another frame than its place among those `left` per frame says; and
+    numbers that are each as many as tokens are left where all is right, see `_inside`.
     """
-    frames = torch.from_numpy(np.arange(len(asked)).repeat(asked))
+    frames = torch.from_numpy(np.arange(len(left)).repeat(left))
     expected = hosted.moved(frames, after.frame.device)
-    marked = _marked(after)
-    numbers = [*after.features.aminmax(), (after.frame != expected).any(), marked.sum()]
-    if len(tokens) < tokens.frames * tokens.cells:
-        numbers.append((_marked(tokens) * marked).sum())
-    return numbers
+    ends = [
+        part.aminmax() for part in (after.features, after.slot, after.members) if part is not None
+    ]
+    moved = (after.frame != expected).any()
+    return [*(end for pair in ends for end in pair), moved, *_inside(tokens, after)]
 
 
-def _marked(tokens: VisualTokens) -> Int[Tensor, "c"]:
-    """1 in the cells of all frames that hold a token."""
-    places = tokens.frames * tokens.cells
-    marked = torch.zeros(places, dtype=torch.int32, device=tokens.frame.device)
-    return marked.index_fill_(0, tokens.frame * tokens.cells + tokens.slot, 1)
+def _inside(tokens: VisualTokens, after: VisualTokens) -> list[Tensor]:
+    """How many cells the tokens are in: all, and of the input's. With members one number tells
+    both: how many tokens are in a cell whose token went into them.
+    """
+    cells = tokens.frames * tokens.cells
+    every, here = hosted.is_grid(tokens.slot), _cell(after).clamp_(0, cells - 1)
+    if after.members is not None:
+        went = after.members.long()
+        if not every:  # nothing has come from other cells
+            went = went.new_full((cells,), -1).index_copy_(0, _cell(tokens), went)
+        row = torch.arange(len(after), device=here.device)
+        return [(went.index_select(0, here) == row).sum()]
+    marked = torch.zeros(cells, dtype=torch.int32, device=here.device).index_fill_(0, here, 1)
+    if every:
+        return [marked.sum()]
+    return [marked.sum(), marked.index_select(0, _cell(tokens)).sum()]
+
+
+def _cell(tokens: VisualTokens) -> Int[Tensor, "n"]:
+    """The place of each token among the cells of all frames."""
+    return torch.add(tokens.slot, tokens.frame, alpha=tokens.cells)
+
+
+@torch.no_grad()
+def left(after: VisualTokens) -> list[int] | None:
+    """Tokens per frame: as the host knows them, else by one small read. None where they cannot be
+    those of tokens that keep the rules, which the device may then be asked about.
+    """
+    known = hosted.known_counts(after.frame, after.frames)
+    if known is None:
+        frames = torch.arange(after.frames + 1, device=after.frame.device)
+        ends = torch.searchsorted(after.frame.long().contiguous(), frames).tolist()
+        known = [end - first for first, end in pairwise(ends)]
+    fits = sum(known) == len(after) and all(0 <= number <= after.cells for number in known)
+    return [*known] if fits else None
 
 
 @torch.no_grad()

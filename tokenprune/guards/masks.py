@@ -30,6 +30,7 @@ _HIDDEN = "Survivors(hidden=...) has a row for each survivor, in the dtype of vi
 _IN_ORDER = "text rows keep their order"
 _BITS = "text rows go on as they are"
 _TEXT = "text rows always survive"
+_NOTED = "hosted.note_ascending is for rows that ascend"
 _STATE = "attend returns a mask and the next state"
 _SEEN = "every step sees all text"
 _ANEW = "every sample starts anew"
@@ -42,11 +43,13 @@ class Left(NamedTuple):
         total: visual rows
         counts: reads rows per frame before it, its budget, and rows per frame after it
         moved: whether the rows go on in another order
+        rows: those that `Survivors` name; nothing else than rows of the view, whatever they said
     """
 
     total: int
     counts: Callable[[], Counts]
     moved: bool = False
+    rows: Int[Tensor, "m"] | None = None
 
 
 def survivors(
@@ -58,21 +61,21 @@ def survivors(
 ) -> Left:
     """Holds what a prefill stage leaves, a mask or `Survivors`, to its rules.
 
-    Of a built-in stage's mask nothing is read: what the host cannot know goes to `promises`,
-    without which it is read at once.
+    Of a built-in stage's mask, and of rows that are noted as ascending, nothing is read: what the
+    host cannot know goes to `promises`, without which it is read at once.
     """
+    if promises is not None and blame.foreign(type(stage)):
+        promises = None
     if isinstance(left, Survivors):
-        counts, moved = _survivors(stage, view, budget, left)
-        return Left(sum(counts[2]), lambda: counts, moved)
+        return _survivors(stage, view, budget, left, promises)
     _check_form(stage, "prune", view, left)
     frame, frames = view.frame, view.frames
-    if promises is None or blame.foreign(type(stage)):
+    if promises is None:
         counts = _masked(stage, frame, frames, budget, left)
         return Left(sum(counts[2]), lambda: counts)
     total, there = hosted.total(budget), view.total
     if total < there:
         _promise(stage, frame, left, total, len(frame) - there, promises)
-    hosted.forget_choice(budget)  # a report may be read much later, or never
     return Left(total, lambda: _masked(stage, frame, frames, budget, left))
 
 
@@ -119,26 +122,81 @@ def _masked(
 
 
 def _survivors(
-    stage: Any, view: SequenceView, budget: Int[Tensor, "f"], left: Survivors
-) -> tuple[Counts, bool]:
+    stage: Any,
+    view: SequenceView,
+    budget: Int[Tensor, "f"],
+    left: Survivors,
+    promises: Promises | None,
+) -> Left:
     rows, hidden = left
     if not _indices(rows, view):
         raise breach(stage, "prune", f"returned {described(rows)} as rows", _ROWS)
     if hidden is not None:
         _check_hidden(stage, view, rows, hidden)
-    visual, number = view.visual, len(view.frame)
+    frame, frames, text = view.frame, view.frames, len(view.frame) - view.total
+    if promises is None or not hosted.ascends(rows) or len(rows) != text + hosted.total(budget):
+        counts, moved = _listed(stage, frame, frames, budget, rows)
+        return Left(sum(counts[2]), lambda: counts, moved, rows)
+    inside = _promise_rows(stage, frame, frames, budget, rows, text, promises)
+
+    def counted() -> Counts:
+        mask = torch.zeros_like(frame, dtype=torch.bool).index_fill_(0, inside, True)
+        return _masked(stage, frame, frames, budget, mask)
+
+    return Left(len(rows) - text, counted, rows=inside)
+
+
+@torch.no_grad()
+def _promise_rows(
+    stage: Any,
+    frame: Int[Tensor, "s"],
+    frames: int,
+    budget: Int[Tensor, "f"],
+    rows: Int[Tensor, "m"],
+    text: int,
+    promises: Promises,
+) -> Int[Tensor, "m"]:
+    """Rows of the view that ascend, all text among them; returns them, fit to be looked up."""
+    number = len(frame)
+    inside = rows.clamp(0, number - 1)
+    words = (frame.index_select(0, inside) == TEXT).sum()
+    unordered = (rows[1:] <= rows[:-1]).any()
+
+    def verdict(read: Sequence[Any]) -> StrategyError | None:
+        low, high, kept, wrong = read
+        if low >= 0 and high < number and kept == text and not wrong:
+            return None
+        try:
+            _listed(stage, frame, frames, budget, rows)
+        except StrategyError as error:
+            return error
+        return breach(stage, "prune", "noted rows as ascending, which are not", _NOTED)
+
+    promises.make([*rows.aminmax(), words, unordered], verdict)
+    return inside
+
+
+def _listed(
+    stage: Any,
+    frame: Int[Tensor, "s"],
+    frames: int,
+    budget: Int[Tensor, "f"],
+    rows: Int[Tensor, "m"],
+) -> tuple[Counts, bool]:
+    """Reads the counts of rows that keep the rules, and whether their order is another one."""
+    visual, number = frame != TEXT, len(frame)
     outside = ((rows < 0) | (rows >= number)).any()
     inside = rows.clamp(0, number - 1)
-    used = torch.zeros_like(view.frame).index_add(0, inside, torch.ones_like(inside))
+    used = torch.zeros_like(frame).index_add(0, inside, torch.ones_like(inside))
     text = torch.where(visual[inside], -1, inside)
     mixed = (~visual[inside] & (text < text.cummax(0).values)).any()
     flags = torch.stack(
         [outside, (used > 1).any(), (~visual & (used == 0)).any(), mixed, (inside.diff() < 0).any()]
     )
     alive = (visual, (used > 0) & visual)
-    before, after = (_tally(view.frame, view.frames, marked) for marked in alive)
+    before, after = (_tally(frame, frames, marked) for marked in alive)
     (strange, twice, dropped, mixed, moved), counts = read_at_once(
-        flags, [before, budget, after], view.frames
+        flags, [before, budget, after], frames
     )
     if strange:
         raise breach(stage, "prune", f"returned rows that are not among the {number}", _ROWS)

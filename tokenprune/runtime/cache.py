@@ -97,7 +97,7 @@ class CompressedLayer(Guarded, DynamicLayer):
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.rows + query_length, self.gone
 
-    def keep(self, columns: Int[Tensor, "b m"]) -> None:
+    def keep(self, columns: Int[Tensor, "*b m"]) -> None:
         """Forgets all rows but `columns`."""
         assert self.keys is not None and self.values is not None
         self.keys, self.values = chosen(self.keys, columns), chosen(self.values, columns)
@@ -117,9 +117,9 @@ class HidingLayer(CompressedLayer):
         )
 
 
-def chosen(states: Float[Tensor, "b g t e"], columns: Int[Tensor, "b m"]) -> Tensor:
+def chosen(states: Float[Tensor, "b g t e"], columns: Int[Tensor, "*b m"]) -> Tensor:
     """Columns of keys or values."""
-    return take(states.transpose(1, 2), columns).transpose(1, 2)
+    return take(states, columns, 2)
 
 
 def compressed_cache(

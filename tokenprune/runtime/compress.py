@@ -84,7 +84,7 @@ def _run(
     for stage in pipeline.at_input:
         if isinstance(stage, Condenser):
             after = contract.ask(stage, "condense", tokens, sample=sample)
-            counts = vision.condensed(stage, tokens, after)
+            counts = vision.condensed(stage, tokens, after, promises)
         else:
             budget = pipeline.budget(stage, tokens, weights, sample)
             after = contract.ask(stage, "compress", tokens, budget, sample=sample)

@@ -99,7 +99,7 @@ class FixedLayer(Guarded, StaticLayer):
         """How many attention gets."""
         return self.max_cache_len
 
-    def keep(self, columns: Int[Tensor, "b m"]) -> None:
+    def keep(self, columns: Int[Tensor, "*b m"]) -> None:
         """Forgets all rows but `columns`, before any has come after the prompt."""
         assert self.keys is not None and self.values is not None
         known = (part[:, :, : self._prompt] for part in (self.keys, self.values))

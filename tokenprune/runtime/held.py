@@ -6,13 +6,14 @@ Axes: `s` columns of the layout that the layer below saw, `m` rows that are left
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from tokenprune.runtime.layout import Layout
+from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.table import send
 
 
@@ -72,3 +73,20 @@ class Held:
             return values
         at = self.columns(values.device)
         return values.new_zeros(width).index_copy(0, at, values)
+
+
+class Own:
+    """The rows of one video's sample in a layout, looked up once for all events on it."""
+
+    def __init__(self, layout: Layout, unit: Unit, frame: Int[Tensor, "s"]) -> None:
+        self._layout, self._sample = layout, unit.sample
+        self.held = Held.of(layout, unit.sample)
+        self.frame = self.held.rows(frame)
+
+    @cached_property
+    def position(self) -> Int[Tensor, "m"]:
+        return self.held.rows(self._layout.row[self._sample])
+
+    @cached_property
+    def slot(self) -> Int[Tensor, "m"]:
+        return self.held.rows(self._layout.slot[self._sample])

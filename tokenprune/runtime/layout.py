@@ -55,6 +55,8 @@ class Layout:
         device: where prompts go
         known: those of `frame`, `slot` and `row` that the host knows
         chosen: what makes the others on the device
+        beside: which columns belong to a video without being a token of it, where `slot` is not
+            known
 
     `frame` counts all videos of the sample and is TEXT on text and padding; `slot` is the cell of
     the uncompressed grid, of visual rows; `row` the place in the sample's own sequence that entered
@@ -69,10 +71,12 @@ class Layout:
         device: torch.device,
         known: Mapping[str, Int[Array, "b s"]],
         chosen: Mapping[str, Callable[[], Int[Tensor, "b s"]]] | None = None,
+        beside: Bool[Array, "b s"] | None = None,
     ) -> None:
         self.real, self.videos, self.images, self.device = real, videos, images, device
-        self._known, self._chosen = dict(known), dict(chosen or {})
+        self._known, self._chosen, self._beside = dict(known), dict(chosen or {}), beside
         self._entered: dict[Unit, Tensor] = {}
+        self._words: dict[Unit, Array | None] = {}
 
     @classmethod
     def of(
@@ -150,8 +154,15 @@ class Layout:
         """Text behind the last video of its sample, without newlines; none without a video."""
         columns, visual = np.arange(self.width), self.read("frame") != TEXT
         last = np.where(visual, columns, -1).max(1, initial=-1)[:, None]
-        words = self.real & ~visual & (self.read("slot") != BESIDE)
+        words = self.real & ~visual & ~self._newlines
         return words & (columns > last) & (last >= 0)
+
+    @property
+    def _newlines(self) -> Bool[Array, "b s"]:
+        """Columns that belong to a video without being a token of it."""
+        if self._beside is not None and "slot" not in self._known:
+            return self._beside
+        return self.read("slot") == BESIDE
 
     @property
     def question(self) -> Int[Tensor, "b r"]:
@@ -238,18 +249,21 @@ class Layout:
             self._entered[unit] = send(own[self.real[unit.sample]], self.device)
         return self._entered[unit]
 
-    def words(self, unit: Unit, rows: int) -> Int[Tensor, "w"] | None:
-        """Of `rows` rows that are left of the unit's sample, those of the words behind its video.
+    def words(self, unit: Unit) -> Int[Array, "w"] | None:
+        """How far behind the last row of the unit's sample the words behind its video are: below 0.
 
-        Nothing else stands there, so that they are as far from the end in every later layout; None
-        where other videos do.
+        Nothing else stands there, so that it is the same in every later layout; None where other
+        videos do.
         """
-        real = self.real[unit.sample]
-        frame, slot = (self.read(part)[unit.sample][real] for part in ("frame", "slot"))
-        first = int(np.flatnonzero(unit.own(frame) != TEXT).max(initial=-1)) + 1
-        if (frame[first:] != TEXT).any():
-            return None
-        return send(np.flatnonzero(slot[first:] != BESIDE) + rows - len(frame) + first, self.device)
+        if unit not in self._words:
+            real = self.real[unit.sample]
+            frame, beside = (
+                part[unit.sample][real] for part in (self.read("frame"), self._newlines)
+            )
+            first = int(np.flatnonzero(unit.own(frame) != TEXT).max(initial=-1)) + 1
+            words = np.flatnonzero(~beside[first:]) + first - len(frame)
+            self._words[unit] = None if (frame[first:] != TEXT).any() else words
+        return self._words[unit]
 
     def keep(self, lengths: Sequence[int], columns: Table) -> Layout:
         """The layout of `lengths` rows of each sample that are left, at `columns` of this one.

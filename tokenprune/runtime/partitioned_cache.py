@@ -193,10 +193,10 @@ class PartitionedLayer(HidingLayer):
         first = self._start if self._showing else 0
         return self._rows - first + query_length, first + self.gone
 
-    def keep(self, columns: Int[Tensor, "b m"]) -> None:
+    def keep(self, columns: Int[Tensor, "*b m"]) -> None:
         """Forgets all rows but `columns`, before any was hidden."""
         known = self._store.parts(0, self._rows)
-        self._rows = columns.shape[1]
+        self._rows = columns.shape[-1]
         self._store.fill([[chosen(part, columns)] for part in known], self.device)
         self._view()
 
@@ -252,7 +252,7 @@ class PartitionedLayer(HidingLayer):
         self._rebase(0)
         slot = self._order.argsort(dim=1)  # of each column
         for known in self._store.parts(0, slot.shape[1]):
-            known.copy_(take(known.transpose(1, 2), slot).transpose(1, 2))
+            known.copy_(take(known, slot, 2))
         self._start, self._order = 0, None
         self._view()
 

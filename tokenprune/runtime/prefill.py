@@ -29,7 +29,7 @@ from tokenprune.runtime.phase import LayerArguments, Phase
 from tokenprune.runtime.prompt_state import PromptState
 from tokenprune.runtime.pruning import Around, Event
 from tokenprune.runtime.reading import Below
-from tokenprune.runtime.table import counted, send, take
+from tokenprune.runtime.table import counted, only, send, take
 from tokenprune.strategy import Pipeline, PrefillStage
 
 
@@ -69,7 +69,7 @@ class Prefill(Phase):
         # positions of the rows of the last layout, where a stage has counted them anew
         self._positions: Int[Tensor, "b m"] | None = None
         # of the last layout, in the one that entered; None while they are one
-        self._columns: Int[Tensor, "b m"] | None = None
+        self._columns: Int[Tensor, "*b m"] | None = None
         # arguments of the layers from here up, by the window of their attention
         self._narrowed: dict[int | None, dict[str, Any]] = {}
         # what goes to the rows of the last layout before a layer: the model would add it to others
@@ -84,7 +84,7 @@ class Prefill(Phase):
         def tap(query: Tensor, key: Tensor, scale: float) -> None:
             number = self.prompt.at(layer)
             layout, mask = self.prompt.layouts[number], self.prompt.mask(number)
-            self._below[layer] = Below(query.detach(), key.detach(), scale, layout, mask)
+            self._below[layer] = Below(_plain(query), _plain(key), scale, layout, mask)
 
         return tap
 
@@ -125,17 +125,18 @@ class Prefill(Phase):
             after = self.prompt.layouts[-1].keep(event.lengths, table)
             self.prompt.begin_layout(layer, after, table, change)
             columns = table.on(after.device)
+        picked = only(columns)
         added = self._added or self._adapter.withheld(self._given, layer)
-        self._added = {later: take(part, columns) for later, part in added.items()}
+        self._added = {later: take(part, picked) for later, part in added.items()}
         self._blocks = kept_blocks(self._blocks, columns, after)
         last = self._columns
-        self._columns = columns if last is None else last.gather(1, columns)
+        self._columns = picked if last is None else last.gather(-1, picked)
         if change.anew:
             self._positions = send(counted(after.real), after.device)
         elif self._positions is not None:
-            self._positions = self._positions.gather(1, columns)
+            self._positions = take(self._positions, picked)
         self._narrowed.clear()
-        return take(event.hidden, columns)
+        return event.left(picked)
 
     def _inputs(self, sample: int) -> Float[Tensor, "p d"]:
         """What entered layer 0 of one sample."""
@@ -143,7 +144,7 @@ class Prefill(Phase):
         return Held.of(self.prompt.layouts[0], sample).rows(embeds[sample])
 
     def _arguments(
-        self, layer: int, given: dict[str, Any], columns: Int[Tensor, "b m"]
+        self, layer: int, given: dict[str, Any], columns: Int[Tensor, "*b m"]
     ) -> dict[str, Any]:
         """What `layer` and those like it get in place of the language model's arguments."""
         hidden, valid = given["hidden_states"], self.prompt.layouts[-1].mask
@@ -189,13 +190,19 @@ class Prefill(Phase):
                 f"the layers cached {cached} rows where {self._pipeline} leaves {left}"
             )
         for below, columns in self.prompt.forget():
+            picked = only(columns)
             for layer in below:
-                filled[layer].keep(columns)
+                filled[layer].keep(picked)
         for number, layer in enumerate(filled):
             layer.gone = self.prompt.gone(self.prompt.at(number))
         fixed_cache.settle(filled, self.prompt)
         if (stage := self._pipeline.decode_stage) is not None:
             fixed_hiding.settle(filled, self.prompt, stage)
+
+
+def _plain(states: Tensor) -> Tensor:
+    """Without gradients, which nobody asks a choice for."""
+    return states.detach() if states.requires_grad else states
 
 
 def by_layer(pipeline: Pipeline, depth: int) -> dict[int, list[PrefillStage]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tokenprune import hosted
+from tokenprune.runtime.held import Own
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.partitioned_cache import Partition
 from tokenprune.runtime.report import Report
@@ -30,12 +31,14 @@ class Change(NamedTuple):
 
     Args:
         tokens: how many are left of each video
+        budgets: and of each of its frames
         moved: whether rows have changed their order
         anew: whether positions are counted from 0
         forgets: whether the layers below lose the other rows, too, once they have run
     """
 
     tokens: Mapping[Unit, int]
+    budgets: Mapping[Unit, Int[Tensor, "f"]]
     moved: bool
     anew: bool
     forgets: bool
@@ -86,6 +89,8 @@ class PromptState:
         self._lengths: dict[int, Table] = {}  # rows of each sample, by id of a layout
         self._covers: dict[int, Tensor] = {}  # by number of a layout
         self._frames: dict[tuple[Unit, int], Tensor] = {}
+        self._own: dict[tuple[Unit, int], Own] = {}
+        self._budgets: Mapping[Unit, Tensor] = {}  # what `counts` are in the last layout
         # what decode stages leave for the next step
         self.states: dict[Unit, Any] = {}  # a stage's own, by video
         self.watched: dict[Unit, Any] = {}  # the rows that it sees
@@ -108,6 +113,7 @@ class PromptState:
         self.starts.append(layer)
         self.columns.append(columns)
         self.tokens.append(change.tokens)
+        self._budgets = change.budgets
         self.moved = self.moved or change.moved
         if change.forgets:
             self.remembered = len(self.layouts) - 1
@@ -131,7 +137,7 @@ class PromptState:
         self.layouts, self.tokens = self.layouts[last:], self.tokens[last:]
         self.starts, self.columns = [0, *ends[last + 1 :]], self.columns[last:]
         self.counted, self.remembered = self.counted[last:], 0
-        for known in (self._covers, self._frames):
+        for known in (self._covers, self._frames, self._own):
             known.clear()
         return kept
 
@@ -143,12 +149,21 @@ class PromptState:
 
     def frame(self, unit: Unit, number: int) -> Int[Tensor, "m"]:
         """Of each column of a layout, the frame of one video of its sample; all else is text."""
-        layout = self.layouts[number]
-        if len(layout.videos[unit.sample]) == 1:
-            return layout.frame[unit.sample]
-        if (unit, number) not in self._frames:  # every decoding step asks again
-            self._frames[unit, number] = unit.frame(layout.frame[unit.sample])
+        if (unit, number) not in self._frames:  # every event, and every decoding step, asks again
+            layout = self.layouts[number]
+            frame = layout.frame[unit.sample]
+            one = len(layout.videos[unit.sample]) == 1
+            self._frames[unit, number] = frame if one else unit.frame(frame)
         return self._frames[unit, number]
+
+    def own(self, unit: Unit) -> Own:
+        """The rows of a video's sample in the last layout, with what the host knows of them."""
+        key = unit, len(self.layouts) - 1
+        if key not in self._own:
+            own = self._own[key] = Own(self.layouts[-1], unit, self.frame(*key))
+            counts = self._budgets.get(unit, self.counts[unit])
+            hosted.note_counts(hosted.note_rows(own.frame, self.tokens[-1][unit]), counts)
+        return self._own[key]
 
     # validity
 
@@ -262,10 +277,9 @@ class PromptState:
 
     # what is left of a video
 
-    def seen_below(self, unit: Unit, layer: int) -> Int[Tensor, "l"]:
+    def seen_below(self, unit: Unit, layer: int) -> tuple[int, ...]:
         """How many tokens of a video each LLM layer below `layer` saw."""
-        below = [self.tokens[self.at(number)][unit] for number in range(layer)]
-        return hosted.sent(below, torch.device("cpu"))
+        return tuple(self.tokens[self.at(number)][unit] for number in range(layer))
 
     def visual_rows(self, sample: int, depth: int) -> list[int]:
         """How many every LLM layer sees at prefill."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from tokenprune.runtime.layout import Unit
 from tokenprune.runtime.prompt_state import Change, PromptState
 from tokenprune.runtime.reading import Below, LiveReading
 from tokenprune.runtime.stage_report import Done
-from tokenprune.runtime.table import Table
+from tokenprune.runtime.table import Table, send, take
 from tokenprune.sequence import TEXT, SequenceView, Survivors
 from tokenprune.strategy import Pipeline, PrefillStage, Settled
 
@@ -51,9 +52,13 @@ class Event:
     ) -> None:
         self._pipeline, self._prompt, self._layer = pipeline, prompt, layer
         self._around, self._before = around, prompt.layouts[-1]
-        self._held = [Held.of(self._before, sample) for sample in range(self._before.samples)]
-        self.hidden, self._copied = hidden, False
+        self._whole = [Held.of(self._before, sample) for sample in range(self._before.samples)]
+        self._held = [*self._whole]
+        self._hidden, self._copied = hidden, False
+        # what rows have become, which is not written yet
+        self._pending: dict[int, tuple[Held, Tensor]] = {}
         self._tokens = dict(prompt.tokens[-1])
+        self._budgets: dict[Unit, Tensor] = {}
         self._dropped = self._moved = self._anew = self._forgets = False
 
     @property
@@ -61,7 +66,25 @@ class Event:
         """What a new layout means; None where the rows and their order stay."""
         if not self._dropped:
             return None
-        return Change(self._tokens, self._moved, self._anew, self._forgets)
+        return Change(self._tokens, self._budgets, self._moved, self._anew, self._forgets)
+
+    @property
+    def hidden(self) -> Float[Tensor, "b s d"]:
+        """Hidden states, with what rows have become: in a copy, since they belong to the model."""
+        for sample, (held, rows) in self._pending.items():
+            if not self._copied:
+                self._hidden, self._copied = self._hidden.clone(), True
+            device = self._hidden.device
+            columns = held.columns(device).to(device)
+            self._hidden[sample].index_copy_(0, columns, rows.to(device))
+        self._pending.clear()
+        return self._hidden
+
+    def left(self, columns: Int[Tensor, "*b m"]) -> Float[Tensor, "b m d"]:
+        """Hidden states at the columns of the rows that are left."""
+        if len(self._held) == 1 and (made := self._pending.get(0)) and made[0] is self._held[0]:
+            return made[1].unsqueeze(0).to(self._hidden.device)
+        return take(self.hidden, columns)
 
     @property
     def lengths(self) -> list[int]:
@@ -97,11 +120,13 @@ class Event:
         left = contract.ask(stage, "prune", view, budget, sample=unit.sample)
         before, promises = self._tokens[unit], self._prompt.report.promises
         found = masks.survivors(stage, view, budget, left, promises)
+        hosted.forget_choice(budget)  # which goes on living
         merged = isinstance(left, Survivors) and left.hidden is not None
         if isinstance(left, Survivors):
-            self._held[unit.sample] = held.some(left.rows)
+            assert found.rows is not None
+            self._held[unit.sample] = held.some(found.rows)
             if left.hidden is not None:
-                self._write(unit.sample, self._held[unit.sample], left.hidden)
+                self._pending[unit.sample] = self._held[unit.sample], left.hidden
         elif found.total < before:
             self._drop(unit.sample, held, left, held.number - before + found.total)
         # where rows have moved before, a view's order is not that of the sequence
@@ -110,7 +135,7 @@ class Event:
             self._dropped, self._moved = True, self._moved or moved
             self._anew = self._anew or self._pipeline.counts_anew(stage, self._around.preferred)
             self._forgets = self._forgets or stage.forgets
-        self._tokens[unit] = found.total
+        self._tokens[unit], self._budgets[unit] = found.total, budget
         merges = merged or stage.merges
         return Done(stage.name, self._layer, found.counts, merged=merges)
 
@@ -119,16 +144,26 @@ class Event:
 
         Visual rows stand in a view as they entered layer 0, also where they go on otherwise.
         """
-        sample, held, number = unit.sample, self._held[unit.sample], len(self._prompt.layouts) - 1
-        frame = held.rows(self._prompt.frame(unit, number))
-        row = self._before.row[sample]
-        if self._moved or self._prompt.moved:
-            visual = ops.marked(frame != TEXT, self._tokens[unit])
-            order = torch.arange(held.number, device=frame.device)
-            entered = held.rows(row).index_select(0, visual).argsort()
-            held = held.some(order.index_copy(0, visual, visual.index_select(0, entered)))
+        sample, held = unit.sample, self._held[unit.sample]
+        later: dict[str, Callable[[], Tensor]] = {}
+        if (words := self._prompt.layouts[0].words(unit)) is not None:
+            later["words"] = partial(send, words + held.number, self._before.device)
+        if held is self._whole[sample] and not self._prompt.moved:
+            own = self._prompt.own(unit)
+            frame, position = own.frame, own.position
+            later["slot"] = partial(getattr, own, "slot")
+        else:
+            row, number = self._before.row[sample], len(self._prompt.layouts) - 1
             frame = held.rows(self._prompt.frame(unit, number))
-        self._note(unit, frame, number)
+            if self._moved or self._prompt.moved:
+                visual = ops.marked(frame != TEXT, self._tokens[unit])
+                order = torch.arange(held.number, device=frame.device)
+                entered = held.rows(row).index_select(0, visual).argsort()
+                held = held.some(order.index_copy(0, visual, visual.index_select(0, entered)))
+                frame = held.rows(self._prompt.frame(unit, number))
+            position = held.rows(row)
+            later["slot"] = partial(self._slots, sample, held)
+            hosted.note_rows(frame, self._tokens[unit])
         reading = LiveReading(
             self._around.below,
             sample,
@@ -138,30 +173,23 @@ class Event:
             self._around.norm,
         )
         known: dict[str, Any] = {} if held.run is not None else {"place": held.index}
-        if (words := self._prompt.layouts[0].words(unit, held.number)) is not None:
-            known["words"] = words
         view = SequenceView(
             frame=frame,
-            position=held.rows(row),
+            position=position,
             frames=unit.video.frames,
-            slot=held.rows(self._before.slot[sample]),
             cells=unit.video.cells,
             layer=self._layer,
             depth=self._around.depth,
-            seen=self._prompt.seen_below(unit, self._layer),
+            below=self._prompt.seen_below(unit, self._layer),
             reading=reading,
             entered=self._prompt.layouts[0].entered(unit),
+            later=later,
             **known,
         )
         return view, held
 
-    def _note(self, unit: Unit, frame: Int[Tensor, "s"], number: int) -> None:
-        """What the host knows of a view goes with it."""
-        counts = self._prompt.counts[unit]
-        if number == 0 and sum(counts) == self._tokens[unit]:
-            hosted.note_counts(frame, counts)
-        else:
-            hosted.note_rows(frame, self._tokens[unit])
+    def _slots(self, sample: int, held: Held) -> Int[Tensor, "s"]:
+        return held.rows(self._before.slot[sample])
 
     def _drop(self, sample: int, held: Held, mask: Bool[Tensor, "m"], number: int) -> None:
         """Rows go on in their own order, whatever the view's is; `number` of them live."""
@@ -172,10 +200,3 @@ class Event:
             alive = mask.new_zeros(width).index_copy(0, held.columns(device), mask)
             mask = own.rows(alive)
         self._held[sample] = own.some(ops.marked(mask, number))
-
-    def _write(self, sample: int, held: Held, rows: Float[Tensor, "m d"]) -> None:
-        """What rows have become, in a copy: the hidden states belong to the model."""
-        if not self._copied:
-            self.hidden, self._copied = self.hidden.clone(), True
-        device = self.hidden.device
-        self.hidden[sample].index_copy_(0, held.columns(device).to(device), rows.to(device))

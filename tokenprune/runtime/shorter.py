@@ -22,6 +22,7 @@ from torch import Tensor
 from tokenprune import hosted
 from tokenprune.runtime.layout import Layout, Unit
 from tokenprune.runtime.table import Array, Table, counted, packed, send
+from tokenprune.sequence import BESIDE
 from tokenprune.tokens import TEXT, Video, VisualTokens
 
 # of each row of a video, the line with whose last token it goes; None: text stays
@@ -94,21 +95,22 @@ def shortened(
         ]
         address = Table(made=partial(_filled, columns, at, parts))
     chosen["slot"] = partial(_filled, slot, at, [partial(_same, t.slot) for t in left.values()])
-    layout = Layout(real, before.videos, before.images, before.device, known, chosen)
+    beside = slot == BESIDE  # no cell of a token is
+    layout = Layout(real, before.videos, before.images, before.device, known, chosen, beside)
     removed = np.array(before.lengths) - np.array(layout.lengths)
     return Shorter(
         rows,
         layout,
         address,
         removed if removed.any() else None,
-        {unit: hosted.numbers(tokens.counts) for unit, tokens in left.items()},
+        {unit: hosted.per_frame(part.frame, part.frames) for unit, part in left.items()},
         {unit: part.members for unit, part in left.items() if part.members is not None},
     )
 
 
 def _stand(before: Layout, unit: Unit, tokens: VisualTokens, lines: Lines) -> _Stand:
     every, video = before.own(unit), unit.video
-    counts = np.array(hosted.numbers(tokens.counts), dtype=np.int64)
+    counts = np.array(hosted.per_frame(tokens.frame, tokens.frames), dtype=np.int64)
     frame = np.arange(video.frames).repeat(counts)
     first = frame * video.cells + np.arange(len(frame)) - (counts.cumsum() - counts)[frame]
     line = lines(video)

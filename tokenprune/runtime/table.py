@@ -72,10 +72,22 @@ def packed(lengths: Sequence[int], right: bool) -> Bool[Array, "b m"]:
     return columns < number if right else columns >= width - number
 
 
-def take(states: Tensor, columns: Int[Tensor, "b m"]) -> Tensor:
-    """Columns of every sample, from `[b or 1, s, ...]`; whole rows are copied, once."""
+def only(columns: Int[Tensor, "b m"]) -> Int[Tensor, "*b m"]:
+    """Of a batch of one its row, which `take` looks up at once; others as they are."""
+    return columns[0] if len(columns) == 1 else columns
+
+
+def take(states: Tensor, columns: Int[Tensor, "*b m"], dim: int = 1) -> Tensor:
+    """Columns of every sample, from `[b or 1, ..., s, ...]`; whole rows are copied, once.
+
+    Columns lie along `dim`. All samples have the same ones where there is one row of them.
+    """
     columns = columns.to(states.device)
+    if columns.ndim == 1:
+        return states.index_select(dim, columns)
     if len(columns) == 1:
-        return states[:, columns[0]]
+        return states.index_select(dim, columns[0])
+    if dim != 1:
+        return take(states.transpose(1, dim), columns).transpose(1, dim)
     samples = torch.arange(len(columns), device=states.device).unsqueeze(-1)
     return states.expand(len(columns), *states.shape[1:])[samples, columns]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tokenprune import hosted, merging, ops, resembling
+from tokenprune import hosted, ops, resembling
 from tokenprune.strategy import Adjustable, Condenser, Extent, PrefillStage, StrategyError
 from tokenprune.tokens import SequenceView, Survivors, VisualTokens
 
@@ -51,23 +52,6 @@ def due(counts: Sequence[int], cost: float, enough: float, depth: int) -> tuple[
     if shares and shares[-1] < enough:
         return "prune", most
     return ("merge" if int(most * counts[-1]) else "nothing"), most
-
-
-def merged(
-    features: Float[Tensor, "n d"], at: tuple[Tensor, Tensor], like: float, most: float, came: int
-) -> merging.Gathered:
-    """Each run of tokens like those before them in their cell goes into the first of the run.
-
-    They are `at` frames and slots. At most the share `most` of those that `came` is gone then.
-    """
-    order, similar = resembling.to_previous(features, *at)
-    hit, gone = similar >= like, came - len(features)
-    if (gone + (hits := int(hit.sum()))) / max(1, came) >= most:
-        hit = ops.keep_top(similar, hits := max(0, int(most * came) - gone))
-    place = torch.arange(len(order), device=order.device)
-    first = torch.where(hit, 0, place).cummax(0).values
-    leader = torch.empty_like(order).scatter(0, order, order[first])
-    return merging.to_leaders(features, leader, number=len(order) - hits)
 
 
 @dataclass(frozen=True)
@@ -109,31 +93,41 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
         return tuple(range(1, depth))
 
     def condense(self, tokens: VisualTokens) -> VisualTokens:
-        most, came = required((), self.cost, RELEASED_DEPTH), tokens.frames * tokens.cells
-        found = merged(tokens.features, (tokens.frame, tokens.slot), self.similarity, most, came)
-        return tokens[found.rows].with_features(found.means, found.members)
+        came = tokens.frames * tokens.cells
+        least = came - int(required((), self.cost, RELEASED_DEPTH) * came)
+        order, similar = resembling.to_previous(tokens.features, tokens.slot)
+        frame = tokens.frame.long().index_select(0, order)
+
+        def tally(first: Bool[Tensor, "n"]) -> Int[Tensor, "f"]:
+            return frame.new_zeros(tokens.frames).scatter_add(0, frame, first.long())
+
+        first, counts = resembling.begun(similar, self.similarity, least, tally)
+        if (number := sum(hosted.numbers(counts))) == len(tokens):
+            return tokens.with_features(tokens.features, torch.arange(number, device=order.device))
+        runs = resembling.Runs.of(order, first, number)
+        left = tokens[runs.rows]
+        hosted.note_counts(left.frame, hosted.numbers(counts))
+        return left.with_features(runs.means(tokens.features), runs.members)
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         event, most = self._due(view)
-        if event == "nothing":
-            return view.counts
         if event == "prune":
             return view.quota_of(view.attention, ops.count(view.total, 1 - most))
-        found = self._merged(view, most)
-        return hosted.note_choice(view.tally(view.rows[found.rows]), view, found)
+        if event == "nothing" or (runs := self._runs(view, most)) is None:
+            return view.counts
+        visual = runs.begin[len(view.frame) - view.total :]  # text comes before all cells
+        return hosted.note_choice(view.tally(visual), view, runs)
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
         event, most = self._due(view)
         if event == "nothing" or hosted.total(budget) == view.total:
-            return torch.ones_like(view.visual)
+            return view.everything
         if event == "prune":
             return view.keep_top(view.attention, budget)
-        found = hosted.choice(budget, view) or self._merged(view, most)
-        leaders, hidden = view.rows[found.rows], view.hidden
-        states = hidden.index_copy(0, leaders, found.means.to(hidden.dtype))
-        kept = (~view.visual).index_fill(0, leaders, True)
-        alive = ops.marked(kept, len(kept) - view.total + len(leaders))
-        return Survivors(alive, states[alive])
+        runs = hosted.choice(budget, view) or self._runs(view, most)
+        if runs is None:
+            return view.everything
+        return Survivors(runs.rows, runs.means(view.hidden).to(view.hidden.dtype))
 
     def retaining(self, ratio: float, extent: Extent) -> FrameFusion:
         if ratio < (least := 1 / extent.depth) - 1e-9:
@@ -143,8 +137,14 @@ class FrameFusion(Condenser, PrefillStage, Adjustable, name="framefusion"):
 
     def _due(self, view: SequenceView) -> tuple[Event, float]:
         came = max(view.frames * view.cells, view.full)
-        return due([came, *hosted.numbers(view.seen)], self.cost, self.enough, view.depth)
+        return due([came, *view.history], self.cost, self.enough, view.depth)
 
-    def _merged(self, view: SequenceView, most: float) -> merging.Gathered:
-        at = view.frame[view.rows], view.slot[view.rows]
-        return merged(view.hidden[view.rows], at, self.similarity, most, view.total)
+    def _runs(self, view: SequenceView, most: float) -> resembling.Runs | None:
+        """What merges, at most the share `most` of the visual rows; text is in runs of its own."""
+        cell = torch.where(view.visual, view.slot, ~view.position)  # a row of text is alone in it
+        order, similar = resembling.to_previous(view.hidden, cell)
+        least = len(order) - int(most * view.total)
+        tally = partial(torch.sum, dim=0, keepdim=True)
+        first, number = resembling.begun(similar, self.similarity, least, tally)
+        (left,) = hosted.numbers(number)
+        return None if left == len(order) else resembling.Runs.of(order, first, left)
