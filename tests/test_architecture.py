@@ -89,32 +89,50 @@ LOOPS = {
         "for in blocks[1:]",
         "for in places",
     ],
+    # a plan of segments and their frames, on numbers of the host; segments of one form at once
     "tokenprune.merging": [
-        "for in zip(ends.tolist(), held, strict=True)",  # segments of frames, of any length
+        "for in pairwise(accumulate(lengths, initial=0))",
+        "for in pieces",
+        "for in range(begin, end)",
+        "for in enumerate(anchors)",
+        "for in groupby(plan.segments)",
+        "for in runs",
+        "for in range(begin, end)",
+        "for in frame",
+        "for in frame",
+        "for in frame",
+        "for in enumerate(frame)",
+        "for in range(anchors[one])",
+        "for in rows",
+        "for in (*row, *[none] * (reach - len(row)))",
+        "for in runs",
+        "for in held",
+        "for in enumerate(to)",
+        "for in to",
+        "for in apart",
     ],
     "tokenprune.ops": [
         "for in range(60)",  # halves of an interval
         "for in (0.25, 0.75)",
     ],
-    # a recurrence over frames, a few numbers each on the host, and the way back through its scenes;
-    # what each scene has, of these numbers
+    # similarities of frames, and cuts between them, on numbers of the host
     "tokenprune.scenes": [
-        "for in range(frames)",
-        "while end > 0",
-        "for in enumerate(length)",
-        "for in range(frames)",
-        "for in length",
-        "for in zip(end, length, strict=True)",
-        "for in number.tolist()",
-        "for in still",
-        "for in of",
-        "for in of",
-        "for in enumerate(row)",
-        "for in of",
+        "for in ratios",
+        "for in similarity",
+        "for in pairwise(ends)",
+        "for in zip(products, norms, strict=False)",
+    ],
+    # shares of frames, on numbers of the host
+    "tokenprune.strategies.fastvid": [
+        "for in pairwise(accumulate(lengths, initial=0))",
+        "for in enumerate(counts[start:end])",
+        "for in counts[start:end]",
+        "for in budget",
     ],
     # sizes of frames, on numbers of the host
     "tokenprune.ragged": ["for in known", "for in ends"],
-    # the same recurrence, and what follows from its scenes, on numbers of the host
+    # a recurrence over frames, a few numbers each on the host, and the way back through its scenes;
+    # what follows from these
     "tokenprune.standing": [
         "for in range(len(same) + 1)",
         "while end > 0",

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenprune import clustering, ops
+from tokenprune import clustering, hosted, ops
+from tokenprune.bench.dispatch import Dispatched
 from tokenprune.errors import StrategyError
 from tokenprune.strategies.dytok import DyToK
 from tokenprune.strategies.fastvid import FastVID
@@ -239,6 +240,17 @@ def test_the_pooling_head_is_asked_for_and_compares_frames() -> None:
     out = published.condense(dataclasses.replace(tokens, summary=summary))
     # one frame and five: anchors in the first, and in the first and the last of the others
     assert out.counts.tolist() == [3, 5, 2, 2, 2, 4]
+
+
+@pytest.mark.parametrize("follow", ["paper", "released", "qwen"])
+def test_the_host_asks_once(follow: Any) -> None:
+    """For the similarity of frames, whatever the segments are; tokens per frame are known."""
+    tokens = clip(3, [5, 1, 4, 1, 1], 20)
+    hosted.note_counts(tokens.frame, [20] * 12)
+    with Dispatched() as counted:
+        out = FastVID(0.3, segments=3, follow=follow).condense(tokens)
+        assert hosted.numbers(out.counts)
+    assert counted.number("reads") == 1
 
 
 @given(arbitrary.visual_tokens(), st.data())

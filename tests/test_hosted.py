@@ -20,6 +20,15 @@ def test_what_was_sent_is_known_and_nothing_is_read() -> None:
     assert sent.tolist() == [3, 0, 5]
 
 
+def test_several_lists_are_sent_together_and_each_is_known() -> None:
+    parts = [[3, 0, 5], [], [7]]
+    with Dispatched() as counted:
+        sent = hosted.sent_together(parts, HOST)
+        assert [*map(hosted.numbers, sent)] == [(3, 0, 5), (), (7,)]
+    assert counted.number("reads") == 0
+    assert [one.tolist() for one in sent] == parts
+
+
 def test_anything_else_is_read_once() -> None:
     made = torch.tensor([3, 0, 5])
     assert hosted.known(made) is None

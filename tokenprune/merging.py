@@ -5,6 +5,9 @@ Axes as in `ops`, and `c` centres, `k` key width, `b` members of a centre, `q` s
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, groupby, pairwise
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -12,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import hosted, ops, resembling
+from tokenprune import hosted, ops
 from tokenprune.precision import exact
 
 
@@ -88,98 +91,171 @@ def onwards(members: Int[Tensor, "m"], first: Int[Tensor, "n"]) -> Int[Tensor, "
     return functional.pad(members, (0, 1), value=-1)[first]
 
 
-@exact
-def absorbed(
-    features: Float[Tensor, "n d"],
-    priority: Float[Tensor, "n"],
-    kept: Bool[Tensor, "n"],
-    halving: bool = False,
-    number: int | None = None,
-) -> Float[Tensor, "q d"]:
-    """The kept tokens, each the mean of itself and the others to which it is the nearest by cosine.
+class Anchors(NamedTuple):
+    """Which tokens of a video are anchors, and who may join them, as the host plans it.
 
-    Ties: the kept token with more priority. `halving`: the others are averaged with it one after
-    the other, so that later ones weigh more. `number` of them are kept; None: one read says it.
+    Anchors are counted through, frame after frame. A token may join those of up to `reach` frames.
+
+    Args:
+        salient: how many tokens of each frame stay as they are
+        frame: those with anchors
+        start: the first row of each of these
+        left: how many of its tokens are not salient
+        number: how many of these are anchors
+        cell: places of anchors where each frame's are padded to the most
+        begins: `[f 3 reach]`, flat: for the tokens of a frame that only join, that are anchors and
+            that are salient, where the anchors that they may join begin; behind all where none
+        reach: most frames with anchors of a segment, at least 1
+        joining: how many times a token joins
+        segments: of each, its tokens and its frames with anchors
+        kept: how many tokens of each frame are salient or anchors
     """
-    if number is None:
-        number = int(kept.sum())
-    centre = ops.ranking(priority, kept)[:number]
-    every = hosted.sent([number], kept.device)
-    nearest = resembling.nearest_centre(features.unsqueeze(0), centre.unsqueeze(0), every)[0]
-    own = torch.arange(len(kept), device=kept.device)
-    leader = torch.where(kept, own, centre[nearest])
-    if not halving:
-        return to_leaders(features, leader, number=number).means
-    run, order = (2 * leader + ~kept).sort(stable=True)  # a kept token before its followers
-    turn = (own - torch.searchsorted(run // 2, run // 2))[order.argsort()]
-    sizes = torch.zeros_like(leader).scatter_add(0, leader, torch.ones_like(leader))
-    halvings = sizes[leader] - turn - kept.long()
-    return to_leaders(features, leader, 0.5 ** halvings.float(), number).sums
+
+    salient: list[int]
+    frame: list[int]
+    start: list[int]
+    left: list[int]
+    number: list[int]
+    cell: list[int]
+    begins: list[int]
+    reach: int
+    joining: int
+    segments: list[tuple[int, int]]
+    kept: list[int]
+
+    def sent(self, device: torch.device) -> list[Int[Tensor, "_"]]:
+        """The lists from `salient` to `begins` on a device, in one transfer."""
+        return hosted.sent_together(self[:7], device)
+
+
+def planned(
+    lengths: Sequence[int],
+    counts: Sequence[int],
+    shares: Iterable[tuple[int, int, bool]],
+    others: bool,
+) -> Anchors:
+    """The plan of segments of so many frames, from each frame's salient tokens and anchors.
+
+    Tokens that are not salient join anchors in all frames of their segment; those of an `alone`
+    frame, the third of its shares, take tokens of this frame only. `others`: the anchors of a frame
+    do not join each other, nor themselves.
+    """
+    salient, anchors, alone = map(list, zip(*shares, strict=True))
+    *first, none = accumulate(anchors, initial=0)
+    segments, rows, joining = [], [], 0
+    for begin, end in pairwise(accumulate(lengths, initial=0)):
+        held = [frame for frame in range(begin, end) if anchors[frame]]
+        segments.append((sum(counts[begin:end]), len(held)))
+        for frame in range(begin, end):
+            to = [first[one] if one == frame or not alone[one] else none for one in held]
+            own = held.index(frame) if anchors[frame] and others else -1
+            apart = [none if place == own else at for place, at in enumerate(to)]
+            rows += [to, apart, []]
+            only = counts[frame] - salient[frame] - anchors[frame]
+            joining += sum(only * (at < none) for at in to)
+            joining += sum(anchors[frame] * (at < none) for at in apart)
+    frame = [one for one, number in enumerate(anchors) if number]
+    before, most, reach = [*accumulate(counts, initial=0)], max(anchors), max(1, *map(len, rows))
+    return Anchors(
+        salient,
+        frame,
+        [before[one] for one in frame],
+        [counts[one] - salient[one] for one in frame],
+        [anchors[one] for one in frame],
+        [most * at + column for at, one in enumerate(frame) for column in range(anchors[one])],
+        [at for row in rows for at in (*row, *[none] * (reach - len(row)))],
+        reach,
+        joining,
+        segments,
+        [*map(add, salient, anchors)],
+    )
+
+
+def left_rows(
+    taken: Bool[Tensor, "f m"],
+    real: Bool[Tensor, "f m"],
+    frame: Int[Tensor, "a"],
+    start: Int[Tensor, "a"],
+    most: int,
+    rows: int,
+) -> Int[Tensor, "a r"]:
+    """Of some frames, which begin in rows `start`, the rows that are not `taken`, in order.
+
+    They are up to `most` of a frame; behind them stand others of the video's `rows`.
+    """
+    whole = hosted.all_true(real)
+    taken = taken if whole else taken | ~real
+    place = taken.index_select(0, frame).argsort(dim=-1, stable=True)[:, : max(1, most)]
+    row = place + start.unsqueeze(-1)
+    return row if whole else row.clamp_(max=rows - 1)
 
 
 class Anchored(NamedTuple):
-    """What became of the anchors of some frames.
+    """What became of anchors.
 
-    features: of each anchor, in float32
-    joined: of each token, the first anchor that it joined, all counted through, -1 of none
+    features: of each, in float32
+    first: of each token, the first anchor that it joined; of none, their number or more
     """
 
-    features: Float[Tensor, "a c d"]
-    joined: Int[Tensor, "f m"]
+    features: Float[Tensor, "q d"]
+    first: Int[Tensor, "n"]
 
 
 @exact
 def to_anchors(
-    features: Float[Tensor, "f m d"],
-    pool: Bool[Tensor, "f m"],
-    segment: Int[Tensor, "f"],
-    frame: Int[Tensor, "a"],
+    features: Float[Tensor, "n d"],
     anchor: Int[Tensor, "a c"],
     real: Bool[Tensor, "a c"],
-    alone: Bool[Tensor, "a"],
-    others: bool,
+    row: Int[Tensor, "q"],
+    begins: Int[Tensor, "n r"],
+    plan: Anchors,
     beta: float,
 ) -> Anchored:
-    """In each frame with anchors, tokens of the segment's `pool` join the nearest one by cosine.
+    """Tokens join the nearest anchor by cosine of each frame that is open to them.
 
-    Anchors are the `real` places in the frames `frame`, which ascend. Those of an `alone` frame
-    take tokens of this frame only. `others`: the anchors of a frame do not join each other, nor
-    themselves. An anchor weighs `beta` beside the mean of those that joined it, at least as much as
-    each of them. Ties: the anchor that is listed first.
+    Anchors stand in the rows `anchor` of each frame that has any, as far as they are `real`; `row`
+    has these alone. `begins` is that of the `plan` for each token. An anchor weighs `beta` beside
+    the mean of those that joined it, at least as much as each of them. Ties: the anchor that is
+    listed first.
     """
-    sums, number = features[frame.unsqueeze(-1), anchor].float(), torch.zeros_like(anchor)
-    before, unit, width = sums.clone(), functional.normalize(sums, dim=-1), anchor.shape[1]
-    taken = torch.zeros_like(pool)
-    taken[frame.unsqueeze(-1).expand_as(anchor)[real], anchor[real]] = True
-    first = torch.full_like(pool, -1, dtype=torch.long)
-    ends = torch.bincount(segment).cumsum(0)
-    held = torch.searchsorted(frame, ends).tolist()
-    start = begin = 0
-    # segment by segment: together each would be padded to the longest, and its anchors to the most
-    for stop, end in zip(ends.tolist(), held, strict=True):
-        here, of, begins = slice(start, stop), slice(begin, end), begin * width
-        start, begin = stop, end
-        if of.start == of.stop:
-            continue
-        tokens = features[here].flatten(0, 1).float()
-        same = torch.arange(here.start, stop, device=frame.device).unsqueeze(-1) == frame[of]
-        same = same.unsqueeze(1)  # [f 1 a]
-        joins = pool[here].unsqueeze(-1) & (same | ~alone[of])
-        if others:
-            joins = joins & ~(same & taken[here].unsqueeze(-1))
-        joins = joins.flatten(0, 1)
-        similar = (tokens @ unit[of].flatten(0, 1).T).unflatten(1, (-1, width))
-        nearest = similar.masked_fill_(~real[of], -torch.inf).argmax(-1)
-        column = nearest + width * torch.arange(end - of.start, device=frame.device)
-        column = column.masked_fill(~joins, similar.shape[1] * width)
-        ordered, pair = column.flatten().sort(stable=True)
-        every = torch.arange(similar.shape[1] * width + 1, device=frame.device)
-        bounds = torch.searchsorted(ordered, every)
-        member = pair[: int(bounds[-1])] // similar.shape[1]
-        sums[of] = sums_of_runs(tokens, member, bounds[:-1]).unflatten(0, (-1, width))
-        number[of] = bounds.diff().unflatten(0, (-1, width))
-        leader = column.amin(-1) + begins
-        first[here] = leader.masked_fill(~joins.any(-1), -1).view(pool[here].shape)
-    number = number.unsqueeze(-1)
-    own = (1 / (number + 1)).clamp(min=beta).masked_fill(number == 0, 1)
-    return Anchored(own * before + (1 - own) * sums / number.clamp(min=1), first)
+    point = functional.embedding(anchor, features)
+    unit = point / point.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    column = begins + _nearest(features, unit, real, plan)
+    ordered, pair = column.flatten().sort(stable=True)
+    bounds = torch.searchsorted(ordered, torch.arange(len(row) + 1, device=row.device))
+    member = pair[: plan.joining] // plan.reach
+    # means, as of functional.embedding_bag, and how many there are of each
+    mean, _, number, _ = torch.embedding_bag(
+        features, member, bounds, mode=1, include_last_offset=True
+    )
+    # the mean of none is zero, and weighs nothing
+    own = (number.unsqueeze(-1) + 1).reciprocal().clamp(min=beta)
+    return Anchored(mean.lerp(functional.embedding(row, features), own), column.amin(-1))
+
+
+def _nearest(
+    features: Float[Tensor, "n d"],
+    unit: Float[Tensor, "a c d"],
+    real: Bool[Tensor, "a c"],
+    plan: Anchors,
+) -> Int[Tensor, "n r"]:
+    """Which anchor of each frame of its segment is the nearest to a token, arbitrary of none.
+
+    One product for segments of the same form that follow each other: padded to the longest, all of
+    them would be several times as large. The largest tensor is `n r c`.
+    """
+    (_, width, depth), parts = unit.shape, []
+    runs = [(*form, len([*same])) for form, same in groupby(plan.segments)]
+    tokens = features.split([rows * segments for rows, _, segments in runs])
+    held = [frames * segments for _, frames, segments in runs]
+    masks = [None] * len(runs) if hosted.all_true(real) else real.split(held)
+    pieces = zip(runs, tokens, unit.split(held), masks, strict=True)
+    for (rows, frames, segments), token, centre, there in pieces:
+        centre = centre.reshape(segments, frames * width, depth)
+        similar = token.view(segments, rows, depth).bmm(centre.mT)
+        if there is not None:
+            similar.masked_fill_(~there.reshape(segments, 1, frames * width), -torch.inf)
+        lacking = (plan.reach - frames) * width
+        similar = functional.pad(similar, (0, lacking)) if lacking else similar
+        parts.append(similar.view(segments * rows, plan.reach, width))
+    return torch.cat(parts).argmax(-1)

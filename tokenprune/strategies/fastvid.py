@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import clustering, merging, ops, scenes
+from tokenprune import clustering, hosted, merging, ops, ragged, scenes
 from tokenprune.strategy import Adjustable, Condenser, Extent, TowerReader
 from tokenprune.tokens import Signals, VisualTokens
 
@@ -83,68 +83,62 @@ class FastVID(Condenser, TowerReader, Adjustable, name="fastvid"):
         return replace(self, keep=keep, context=max(0.0, min(self.context, room)))
 
     def condense(self, tokens: VisualTokens) -> VisualTokens:
-        counts, saliency = tokens.counts, self.recorded(tokens, "saliency")
-        features, valid = ops.by_frame(tokens.features.float(), counts)
-        alike, segment = self._segments(tokens, features)
-        salient, number, alone = self._numbers(counts, segment, alike)
-        top = ops.keep_top(ops.by_frame(saliency, counts)[0], salient, valid) & valid
-
-        frame, rest = number.nonzero().squeeze(-1), valid & ~top
-        released = self.follow == "released"
-        order = "score" if released else "place"
-        anchor, real, _ = clustering.density_peaks(
-            features[frame], rest[frame], number[frame], self.neighbours, order
-        )
-        anchors = frame, anchor, real, alone[frame]
-        found = merging.to_anchors(features, rest, segment, *anchors, not released, self.beta)
-
-        row = torch.zeros_like(found.joined)
-        row[valid] = torch.arange(len(tokens), device=row.device)
-        anchor = row[frame.unsqueeze(-1), anchor]
-        kept = top[valid].index_fill(0, anchor[real], True)
-        place = kept.long().cumsum(0) - 1  # in the result, of those that are kept
-        joined = merging.onwards(place[anchor.flatten()], found.joined[valid])
-        result = tokens[kept.nonzero().squeeze(-1)]
-        value = found.features[real].to(result.features.dtype)
-        merged = result.features.index_copy(0, place[anchor[real]], value)
-        return result.with_features(merged, torch.where(kept, place, joined))
-
-    def _segments(
-        self, tokens: VisualTokens, features: Float[Tensor, "f m d"]
-    ) -> tuple[Float[Tensor, "t"], Int[Tensor, "f"]]:
-        """The similarity of each frame to the next, and the segment of each frame."""
-        summary = features.sum(1) / tokens.counts.clamp(min=1).unsqueeze(-1)
+        counts, features = tokens.counts, tokens.features.float()
+        there, released = hosted.numbers(counts), self.follow == "released"
         if self.saliency == "pooling_head":
             summary = self.recorded(tokens, "summary")
-        alike = ops.cosine(summary[:-1], summary[1:])
-        return alike, clustering.segments(alike, self.similarity, self.segments)
+        else:  # padding makes it shorter, which cosines do not see
+            summary = ops.by_frame(features, counts)[0].mean(1)
+        alike = scenes.similarities(summary)
+        lengths = scenes.segments(alike, self.similarity, self.segments)
+        plan = merging.planned(lengths, there, self._shares(there, lengths, alike), not released)
+        salient, frame, start, left, number, cell, begins = plan.sent(counts.device)
 
-    def _numbers(
-        self, counts: Int[Tensor, "f"], segment: Int[Tensor, "f"], alike: Float[Tensor, "t"]
-    ) -> tuple[Int[Tensor, "f"], Int[Tensor, "f"], Bool[Tensor, "f"]]:
+        scores, valid = ops.by_frame(self.recorded(tokens, "saliency"), counts)
+        top = ops.ranking(scores, valid).argsort(dim=-1) < salient.unsqueeze(-1)
+        row = merging.left_rows(top, valid, frame, start, hosted.most(left), len(tokens))
+        points, real = functional.embedding(row, features), ragged.real(left, row.shape[1])
+        order = "score" if released else "place"
+        peaks = clustering.density_peaks(points, real, number, self.neighbours, order)
+        anchor, top = row.gather(1, peaks.centre), ragged.by_row(top, counts)
+        own = anchor.take(cell)
+        kept = top.index_fill(0, own, True)
+        kind = torch.add(top, tokens.frame, alpha=3) + kept  # as `begins` has them in each frame
+        begins = functional.embedding(kind, begins.view(-1, plan.reach))
+        joined = merging.to_anchors(features, anchor, peaks.real, own, begins, plan, self.beta)
+
+        rows = ops.marked(kept, sum(plan.kept))
+        result, place = tokens[rows], torch.arange(len(rows), device=rows.device)
+        hosted.note_counts(result.frame, plan.kept)
+        value, at = joined.features.to(result.features.dtype), torch.searchsorted(rows, own)
+        first = functional.pad(at, (0, anchor.shape[1]), value=-1)[joined.first]
+        members = first.index_copy(0, rows, place)
+        return result.with_features(result.features.index_copy(0, at, value), members)
+
+    def _shares(
+        self, counts: Sequence[int], lengths: Sequence[int], alike: Sequence[float]
+    ) -> Iterator[tuple[int, int, bool]]:
         """Salient tokens and anchors of each frame, and whether only its own tokens join these."""
-        last = functional.pad(segment.diff() > 0, (0, 1), value=True)
-        live = last | (functional.pad(alike, (0, 1)) < self.near) | (self.follow != "qwen")
-        turn, lives = scenes.turns(live, segment)
-        back, groups = lives - 1 - turn, (lives + self.stride - 1) // self.stride
-        budget = ops.count(counts, self.keep, "down")
-        total = clustering.totals(budget, segment)[segment]
-        if self.follow == "released":
-            context = ops.count(budget, self.context, "down")
-            salient = budget - context
-            anchors = clustering.totals(context, segment)[segment] // groups
-            alone = anchors == context
-        else:
+        qwen, released = self.follow == "qwen", self.follow == "released"
+        far = scenes.below(alike, self.near if qwen else torch.inf)
+        for start, end in pairwise(accumulate(lengths, initial=0)):
+            live = [*far[start : end - 1], True]
+            *turn, lives = accumulate(live, initial=0)
+            groups = -(-lives // self.stride)
+            budget = [ops.count(number, self.keep, "down") for number in counts[start:end]]
+            shares, total = [ops.count(n, self.context, "down") for n in budget], sum(budget)
             context = ops.count(total, self.context, "down")
-            if self.follow == "qwen":
-                context = context.clamp(min=1).minimum(total)
-            salient = scenes.share(total - context, lives, turn)
-            anchors = scenes.share(context, groups, back // self.stride)
-            alone = torch.zeros_like(last)
-        if self.follow == "qwen":
-            several = (segment == segment.unsqueeze(-1)).sum(0) > 1
-            anchors = torch.where(several, anchors.minimum(counts // 2), anchors)
-            salient = salient.minimum(counts - anchors)
-        salient, anchors = salient * live, anchors * (live & (back % self.stride == 0))
-        salient = salient.minimum(counts)
-        return salient, anchors.minimum(counts - salient), alone
+            context = min(max(context, 1), total) if qwen else context
+            for frame, count in enumerate(counts[start:end]):
+                back = lives - 1 - turn[frame]
+                salient = scenes.share(total - context, lives, turn[frame])
+                anchors = scenes.share(context, groups, back // self.stride)
+                if released:
+                    salient, anchors = budget[frame] - shares[frame], sum(shares) // groups
+                elif qwen:
+                    anchors = min(anchors, count // 2) if end - start > 1 else anchors
+                    salient = min(salient, count - anchors)
+                salient = min(salient, count) * live[frame]
+                held = live[frame] and back % self.stride == 0
+                alone = released and anchors == shares[frame]
+                yield salient, min(anchors, count - salient) * held, alone
