@@ -258,4 +258,4 @@ def _nearest(
         lacking = (plan.reach - frames) * width
         similar = functional.pad(similar, (0, lacking)) if lacking else similar
         parts.append(similar.view(segments * rows, plan.reach, width))
-    return torch.cat(parts).argmax(-1)
+    return (torch.cat(parts) if len(parts) > 1 else parts[0]).argmax(-1)
