@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+_MADE = "_tokenprune_made"
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
 _EVERY = "_tokenprune_every"
 _CHOICE = "_tokenprune_choice"
 _TRUE = "_tokenprune_true"
-_MADE = "_tokenprune_made"
 _COUNTS, _ROWS, _GRID = "_tokenprune_counts", "_tokenprune_rows", "_tokenprune_grid"
 
 
