@@ -20,6 +20,22 @@ def test_what_was_sent_is_known_and_nothing_is_read() -> None:
     assert sent.tolist() == [3, 0, 5]
 
 
+def test_what_is_made_once_is_made_anew_after_a_write_and_by_somebody_else() -> None:
+    asked: list[int] = []
+
+    def made(number: int) -> int:
+        asked.append(number)
+        return number + 1
+
+    tensor = torch.zeros(3)
+    assert [hosted.once(tensor, made, 1), hosted.once(tensor, made, 1)] == [2, 2]
+    assert asked == [1]
+    assert hosted.once(tensor, abs, -4) == 4
+    assert hosted.once(tensor, made, 5) == 6
+    tensor.add_(1)
+    assert hosted.once(tensor, made, 7) == 8
+
+
 def test_anything_else_is_read_once() -> None:
     made = torch.tensor([3, 0, 5])
     assert hosted.known(made) is None
