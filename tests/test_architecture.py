@@ -161,8 +161,9 @@ LOOPS = {
     # scenes, on numbers of the host
     "tokenprune.strategies.prunevid": [
         "for in moves.sum(1).tolist()",
-        "for in plan",
+        "for in plan[:-1]",
         "for in windows.refined(label.flatten().tolist())",
+        "for in groups",
     ],
     # runs of labels on the host, of which each may depend on those before it; windows, and the
     # groups and clusters in them, on numbers of the host
@@ -170,14 +171,14 @@ LOOPS = {
         "for in runs",
         "for in runs",
         "for in zip(lengths, still, strict=True)",
-        "for in groups",
+        "for in parts",
         "for in groupby(labels)",
         "for in lengths",
         "for in lengths",
         "for in enumerate(lengths)",
         "for in range(length)",
+        "for in range(first, last)",
         "for in window",
-        "for in counts[first:last]",
     ],
     "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
     "tokenprune.picking": [  # picks, of which each depends on those before it

@@ -29,6 +29,22 @@ def test_several_lists_are_sent_together_and_each_is_known() -> None:
     assert [one.tolist() for one in sent] == parts
 
 
+def test_what_is_made_once_is_made_anew_after_a_write() -> None:
+    asked: list[str] = []
+
+    def made(what: str) -> str:
+        asked.append(what)
+        return what.upper()
+
+    tensor = torch.zeros(3)
+    for _ in range(2):
+        assert hosted.once(tensor, "a", lambda: made("a")) == "A"
+        assert hosted.once(tensor, "b", lambda: made("b")) == "B"
+    assert asked == ["a", "b"]
+    tensor.add_(1)
+    assert hosted.once(tensor, "a", lambda: made("c")) == "C"
+
+
 def test_anything_else_is_read_once() -> None:
     made = torch.tensor([3, 0, 5])
     assert hosted.known(made) is None

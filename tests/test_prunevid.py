@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenprune import Extent, ops
+from tokenprune import Extent, hosted, ops
 from tokenprune.clustering import density_peaks
 from tokenprune.errors import StrategyError
 from tokenprune.sequence import Recorded
@@ -142,6 +142,8 @@ def test_ragged_videos_by_hand(data: st.DataObject, follow: Any) -> None:
     expected = by_hand(strategy, tokens)
     assert kept.frame.tolist() == [int(frame[row]) for row, _, _ in expected]
     assert kept.slot.tolist() == [int(slot[row]) for row, _, _ in expected]
+    noted = hosted.numbers(kept.counts)
+    assert [*noted] == torch.bincount(kept.frame, minlength=frames).tolist()
     members = kept.members
     assert members is not None
     assert [(members == k).nonzero().flatten().tolist() for k in range(len(kept))] == [

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-_MADE = "_tokenprune_made"
+_MADE = "_tokenprune_made_"
 _NUMBERS, _TOTAL = "_tokenprune_numbers", "_tokenprune_total"
 _EVERY, _WHOLE = "_tokenprune_every", "_tokenprune_whole"
 _CHOICE = "_tokenprune_choice"
@@ -198,10 +198,12 @@ def all_true(mask: Bool[Tensor, "*s"]) -> bool:
     return bool(_remembered(mask, _TRUE))
 
 
-def made(counts: Int[Tensor, "f"], what: str, make: Callable[[], Tensor]) -> Tensor:
-    """`what` follows from the numbers of a tensor: made once for them, read only."""
-    if (found := _remembered(counts, what)) is None:
-        _remember(counts, what, found := make())
+def once(tensor: Shaped[Tensor, "*s"], what: str, make: Callable[[], Any]) -> Any:
+    """`what` follows from a tensor, and from others that are always the same beside it: made once
+    for it, read only.
+    """
+    if (found := _remembered(tensor, _MADE + what)) is None:
+        _remember(tensor, _MADE + what, found := make())
     return found
 
 
@@ -223,18 +225,6 @@ def choice(budget: Int[Tensor, "f"], seen: Any) -> Any:
 def forget_choice(budget: Int[Tensor, "f"]) -> None:
     """The tensor no longer holds on to what was seen."""
     vars(budget).pop(_CHOICE, None)
-
-
-def once(tensor: Shaped[Tensor, "*s"], make: Callable[[Any], Any], seen: Any) -> Any:
-    """What `make` makes of what was `seen`; asked for the same tensor it is not made again.
-
-    For what follows from this tensor, and from others that are always the same beside it.
-    """
-    found = _remembered(tensor, _MADE)
-    if found is None or found[0] is not make:
-        found = make, make(seen)
-        _remember(tensor, _MADE, found)
-    return found[1]
 
 
 def _remember(tensor: Any, what: str, value: Any) -> Any:

@@ -58,7 +58,7 @@ def cells(counts: Int[Tensor, "f"], width: int) -> Int[Tensor, "n"]:
 
     Made once for these counts; read only.
     """
-    return hosted.made(counts, f"_tokenprune_cells_{width}", partial(_cells, counts, width))
+    return hosted.once(counts, f"cells {width}", partial(_cells, counts, width))
 
 
 def _cells(counts: Int[Tensor, "f"], width: int) -> Int[Tensor, "n"]:

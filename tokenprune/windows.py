@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, groupby
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -49,16 +49,28 @@ def refined(labels: Sequence[int]) -> list[list[int]]:
     return windows
 
 
-def units(lengths: Sequence[int], still: Sequence[int], counts: Sequence[int]) -> list[list[int]]:
-    """How many tokens become one, for each unit of every group.
+class Group(NamedTuple):
+    """Units that are clustered together.
 
-    Of each window, `still` cells of each of its `lengths` frames; then, frame by frame, all others
-    of the `counts` tokens, each by itself.
+    frame: in which they stand
+    sizes: of how many tokens each is made
+    """
+
+    frame: int
+    sizes: list[int]
+
+
+def groups(lengths: Sequence[int], still: Sequence[int], counts: Sequence[int]) -> list[Group]:
+    """Those of windows that are `lengths` frames long, in order.
+
+    First, in the first frame of each, `still` cells of all of its frames; then, frame by frame, all
+    others of the `counts` tokens, each by itself.
     """
     found, last = [], 0
     for length, number in zip(lengths, still, strict=True):
         first, last = last, last + length
-        found += [[length] * number, *([1] * (there - number) for there in counts[first:last])]
+        found.append(Group(first, [length] * number))
+        found += [Group(frame, [1] * (counts[frame] - number)) for frame in range(first, last)]
     return found
 
 
@@ -115,24 +127,37 @@ def starts(lengths: Sequence[int], device: torch.device) -> Int[Tensor, "q"]:
     return hosted.sent([*accumulate(lengths, initial=0)][:-1], device)
 
 
-def numbered(
-    groups: Sequence[int], small: int, share: float
-) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Of the members of all groups, one after another, the first cluster that each may join.
+class Plan(NamedTuple):
+    """Which clusters the units of groups may join, all counted through.
 
-    Then which of them are to be clustered, those of groups that are not `small`, how many each of
-    these groups has, and into how many clusters they go: a `share` of them.
+    Args:
+        cluster: the first one of each unit's group, or its own where that is small
+        some: units of groups that are not small, one after another
+        large, number: how many each of these groups has, and into how many clusters they go
+        left: how many clusters stand in each frame
     """
-    cluster, some, large, number = [], [], [], []
-    base = 0
-    for there in groups:
-        if there <= small:
-            cluster += range(base, base + there)
-            base += there
-            continue
-        some += range(len(cluster), len(cluster) + there)
-        cluster += [base] * there
-        large.append(there)
-        number.append(max(1, ops.count(there, share, "down")))
-        base += number[-1]
-    return cluster, some, large, number
+
+    cluster: list[int]
+    some: list[int]
+    large: list[int]
+    number: list[int]
+    left: list[int]
+
+
+def planned(parts: Sequence[Group], frames: int, small: int, share: float) -> Plan:
+    """Of each group that has more than `small` units a `share` is left, at least one, truncated."""
+    plan, base = Plan([], [], [], [], [0] * frames), 0
+    for frame, sizes in parts:
+        there = len(sizes)
+        if there > small:
+            number = max(1, ops.count(there, share, "down"))
+            plan.some.extend(range(len(plan.cluster), len(plan.cluster) + there))
+            plan.cluster.extend([base] * there)
+            plan.large.append(there)
+            plan.number.append(number)
+        else:
+            number = there
+            plan.cluster.extend(range(base, base + there))
+        base += number
+        plan.left[frame] += number
+    return plan

@@ -90,30 +90,31 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         dense = replace(tokens, features=features).dense()
         moves = windows.moving(dense, lengths, self.similarity, self.follow, present)
         still = [tokens.cells - number for number in moves.sum(1).tolist()]  # the one read of them
-        groups = windows.units(lengths, still, hosted.numbers(tokens.counts))
+        groups = windows.groups(lengths, still, hosted.numbers(tokens.counts))
 
         key = windows.keys(row.unflatten(0, (tokens.frames, -1)), moves, lengths, total).flatten()
         order = (key if cell is None else key[cell]).argsort(stable=True)
-        sizes = [*chain.from_iterable(groups)]
+        sizes = [*chain.from_iterable(group.sizes for group in groups)]
         start = windows.starts(sizes, device)
         value = functional.embedding_bag(order, features, start, mode="mean")
-        plan = windows.numbered([*map(len, groups)], SMALL, self.clusters)
-        cluster, some, large, number = (hosted.sent(part, device) for part in plan)
+        plan = windows.planned(groups, tokens.frames, SMALL, self.clusters)
+        cluster, some, large, number = (hosted.sent(part, device) for part in plan[:-1])
         centre, rank = clustering.ranked_leaders(value[some], large, number, NEIGHBOURS)
         cluster = cluster.index_add(0, some, rank)
         first = order[start]  # the row of each, and then of the one that leads it
         first = first.index_copy(0, some, first[some[centre]])
-        left = len(sizes) - len(some) + hosted.total(number)
-        rows = first.new_empty(left).scatter(0, cluster, first)
+        rows = first.new_empty(sum(plan.left)).scatter(0, cluster, first)
         if self.follow == "paper":
             rows, by_row = rows.sort()
             cluster = by_row.argsort()[cluster]
         together, every = cluster.sort(stable=True)
-        bounds = torch.searchsorted(together, torch.arange(left, device=device))
+        bounds = torch.searchsorted(together, torch.arange(len(rows), device=device))
         means = functional.embedding_bag(every, value, bounds, mode="mean")
         joined = cluster.repeat_interleave(hosted.sent(sizes, device), output_size=total)
         members = torch.empty_like(order).scatter(0, order, joined)
-        return tokens[rows].with_features(means, members)
+        kept = tokens[rows]
+        hosted.note_counts(kept.frame, plan.left)
+        return kept.with_features(means, members)
 
     @torch.no_grad()
     def _windows(self, features: Float[Tensor, "n d"], counts: Int[Tensor, "f"]) -> list[int]:

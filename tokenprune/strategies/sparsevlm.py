@@ -115,7 +115,7 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
         share, rows = self._events(view.depth).get(view.layer), view.rows
         if share is None or not len(rows):
             return None
-        words = view.words[hosted.once(view.entered, raters, view)]
+        words = view.words[hosted.once(view.entered, "raters", partial(raters, view))]
         order = rows[ops.ranking(view.attend(words)[rows])]
         number = ops.count(view.full, share)
         if self.count == "rank":  # of each rater's row by itself: they are few
