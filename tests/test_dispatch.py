@@ -12,7 +12,7 @@ from tokenprune.bench import toy
 from tokenprune.bench.dispatch import Dispatched
 
 # which do not keep their bar yet
-OVER = {"fastvid", "flashvid", "framefusion", "holitom", "prunevid", "sparsevlm"}
+OVER = {"fastvid", "flashvid", "framefusion", "prunevid", "sparsevlm"}
 
 READS: dict[str, Any] = {
     "item": lambda x: x.sum().item(),

@@ -80,7 +80,7 @@ class HoliTom(Condenser, PrefillStage, TowerReader, Adjustable, name="holitom"):
         scenes, saved = standing.scenes(same, self.window)
         ratio = min(self.keep / ((len(tokens) - saved) / len(tokens)), 1.0)
         parts = [(scene, ops.count(len(scene.cells), ratio)) for scene in scenes]
-        counts = hosted.numbers(tokens.counts)
+        counts = hosted.per_frame(tokens.frame, tokens.frames)
         still = [len(scene.cells) for scene in scenes for _ in range(scene.frames)]
         number = [ops.count(n - m, ratio, "up") for n, m in zip(counts, still, strict=True)]
 
