@@ -121,8 +121,17 @@ LOOPS = {
     ],
     # runs of labels on the host, of which each may depend on those before it
     "tokenprune.windows": ["for in runs", "for in runs", "for in groupby(labels)"],
-    "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
+    # doublings of how far one looks; segments, on numbers of the host
+    "tokenprune.trees": [
+        "for in range((frames - 1).bit_length())",
+        "for in zip(of, number, room, strict=True)",
+        "for in there",
+        "for in zip(of, number, strict=True)",
+    ],
+    # on numbers of the host
+    "tokenprune.strategies.flashvid": ["for in there", "for in budget"],
     "tokenprune.picking": [  # picks, of which each depends on those before it
+        "for in range(number)",
         "for in range(number)",
         "for in range(number)",
         "for in range(0, len(vectors), PART)",

@@ -23,7 +23,7 @@ ROOMS = {
     "merging": "hosted ragged ops precision resembling",
     "clustering": "hosted ragged ops precision",
     "bipartite": "precision",
-    "trees": "hosted ragged ops precision merging",
+    "trees": "hosted ragged ops precision merging clustering",
     "windows": "hosted ragged precision merging",
     "scenes": "hosted ragged ops",
     "picking": "hosted ragged ops precision",
