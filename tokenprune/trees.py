@@ -129,6 +129,7 @@ def centres(
     """
     read = torch.cat([trees, segment]).tolist()  # all that the host ever has to know
     number, of = read[: len(room)], read[len(room) :]
+    hosted.note(trees, number)
     there, fits = Counter[int](), Counter[int]()
     for one, own, room_of in zip(of, number, room, strict=True):
         there[one] += own
@@ -172,7 +173,8 @@ def clustered(
     value = values(features.flatten(0, 1), parent, root, follow)
     own = torch.arange(len(root), device=root.device)
     standing = (root == own).view(taken.shape) & ~taken
-    clusters = centres(standing.sum(1), segment, room)
+    grown = standing.sum(1)
+    clusters = centres(grown, segment, room)
     near = hosted.each(partial(min, 7), clusters)
     found = clustering.density_peaks(value.view(features.shape), standing, clusters, near)
     left = [*map(add, hosted.numbers(chosen), hosted.numbers(clusters))]
