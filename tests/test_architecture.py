@@ -180,8 +180,17 @@ LOOPS = {
         "for in range(first, last)",
         "for in window",
     ],
-    "tokenprune.trees": ["for in range(frames.bit_length())"],  # doublings of how far one looks
+    # doublings of how far one looks; segments, on numbers of the host
+    "tokenprune.trees": [
+        "for in range((frames - 1).bit_length())",
+        "for in zip(of, number, room, strict=True)",
+        "for in there",
+        "for in zip(of, number, strict=True)",
+    ],
+    # on numbers of the host
+    "tokenprune.strategies.flashvid": ["for in there", "for in budget"],
     "tokenprune.picking": [  # picks, of which each depends on those before it
+        "for in range(number)",
         "for in range(number)",
         "for in range(number)",
         "for in range(0, len(vectors), PART)",

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenprune import Extent, ops
+from tokenprune import Extent, hosted, ops
+from tokenprune.bench.dispatch import Dispatched
 from tokenprune.clustering import leaders
 from tokenprune.strategies.flashvid import FlashVID
 from tokenprune.tokens import VisualTokens
@@ -266,10 +267,23 @@ def test_ragged_videos_by_hand(tokens: VisualTokens, follow: Any, data: st.DataO
     rows, members, values = by_hand(strategy, tokens)
     assert kept.frame.tolist() == tokens.frame[rows].tolist()
     assert kept.slot.tolist() == tokens.slot[rows].tolist()
-    assert kept.members is not None
-    assert kept.members.tolist() == members
+    if kept.members is None:  # nothing was merged
+        assert members == [rows.index(j) if j in rows else -1 for j in range(len(tokens))]
+    else:
+        assert kept.members.tolist() == members
     if rows:
         torch.testing.assert_close(kept.features, torch.stack(values).float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("alpha", "reads"), [(0.7, 1), (0.0, 1), (1.0, 0)])
+def test_what_is_left_of_trees_is_read_once(alpha: float, reads: int) -> None:
+    """And nothing where there is no room for them."""
+    tokens = random_video(8, 49)
+    hosted.numbers(tokens.counts)
+    with torch.no_grad(), Dispatched() as counted:
+        kept = FlashVID(keep=0.3, alpha=alpha).condense(tokens)
+        assert hosted.known(kept.counts) is not None
+    assert counted.number("reads") == reads
 
 
 def test_gradients_are_those_of_means() -> None:

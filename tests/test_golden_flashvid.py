@@ -90,18 +90,18 @@ def test_trees(file: str, case: str, follow: trees.Follow) -> None:
     per_frame = int(array(file, f"{name}_numbers").sum())
     parent = trees.parents(
         functional.normalize(features, dim=-1),
-        torch.ones_like(free),
-        free,
+        ~free,
         torch.zeros(frames, dtype=torch.long),
-        torch.tensor([per_frame * frames]),
+        torch.full((frames,), cells - per_frame),
         float(array(file, f"{name}_threshold")),
         follow,
     )
-    found, value = trees.gathered(features.flatten(0, 1), parent, frames, follow)
-    root = free.flatten()[found.rows]
-    assert [[r // cells, r % cells] for r in found.rows[root].tolist()] == expected(file, name)
+    root = trees.roots(parent, frames)
+    value = trees.values(features.flatten(0, 1), parent, root, follow)
+    rows = (free.flatten() & (root == torch.arange(len(root)))).nonzero().squeeze(1)
+    assert [[r // cells, r % cells] for r in rows.tolist()] == expected(file, name)
     close(
-        value[root], array(file, f"{name}_{'out' if follow == 'released' else follow}"), atol=1e-4
+        value[rows], array(file, f"{name}_{'out' if follow == 'released' else follow}"), atol=1e-4
     )
 
 

@@ -23,7 +23,7 @@ ROOMS = {
     "merging": "hosted ragged ops precision",
     "clustering": "hosted ragged ops precision",
     "bipartite": "hosted precision",
-    "trees": "hosted ragged ops precision merging",
+    "trees": "hosted ragged ops precision merging clustering",
     "windows": "hosted ragged ops precision merging",
     "scenes": "",
     "standing": "hosted ragged ops precision clustering",

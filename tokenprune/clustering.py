@@ -220,9 +220,9 @@ def segments(similarity: Float[Tensor, "t"], threshold: float, least: int) -> In
     A segment ends where the similarity falls below `threshold`, and where it is smallest until
     there are `least` segments, as far as frames go. Ties: the earlier cut.
     """
-    below = (similarity < threshold).sum()
-    cut = ops.keep_top(-similarity, below.clamp(min=min(least - 1, len(similarity))))
-    return torch.cat([cut.new_zeros(1), cut]).cumsum(0)
+    lowest = similarity.argsort(stable=True)[: max(0, least - 1)]
+    cut = (similarity < threshold).index_fill(0, lowest, True)
+    return functional.pad(cut, (1, 0)).cumsum(0)
 
 
 def leaders(

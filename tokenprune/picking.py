@@ -26,7 +26,7 @@ Update = Callable[[Float[Tensor, "g m"], Int[Tensor, "g"], int], Float[Tensor, "
 
 def unit(features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
     """The vectors in float32 with length 1; what is all zero stays so."""
-    return features / _lengths(features).unsqueeze(-1)
+    return features / _lengths(features, keepdim=True)
 
 
 @exact
@@ -35,8 +35,8 @@ def directed(features: Float[Tensor, "*b d"], direction: Float[Tensor, "d"]) -> 
     return (features.float() @ direction) / _lengths(features)
 
 
-def _lengths(features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-    lengths = torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)
+def _lengths(features: Float[Tensor, "*b d"], keepdim: bool = False) -> Float[Tensor, "*l"]:
+    lengths = torch.linalg.vector_norm(features, dim=-1, keepdim=keepdim, dtype=torch.float32)
     return lengths.clamp(min=torch.finfo(torch.float32).tiny)
 
 
@@ -95,6 +95,36 @@ def one_by_one(
     return picked.where(ragged.real(room, number), -1)
 
 
+@torch.no_grad()  # it ranks, and writes in place
+def apart(
+    far: Float[Tensor, "f m m"], valid: Bool[Tensor, "f m"], room: Int[Tensor, "f"]
+) -> Int[Tensor, "f k"]:
+    """Places of `room[f]` tokens of each frame, one by one: that whose smallest distance to those
+    before (to all others, at first) is largest. -1 behind the last.
+
+    `far[f, i, j]` is the distance of j to i, and is written into. Ties: lower index.
+    """
+    number, order, whole = hosted.most(room), [], hosted.all_true(valid)
+    itself, frame = far.diagonal(dim1=1, dim2=2), torch.arange(len(far), device=far.device)
+    if not whole:
+        far.masked_fill_(~valid.unsqueeze(2), torch.inf)
+    itself.fill_(torch.inf)
+    worth = far.amin(1)
+    if not whole:
+        worth.masked_fill_(~valid, -torch.inf)
+        far.masked_fill_(~valid.unsqueeze(1), -torch.inf)
+    itself.fill_(-torch.inf)  # which no minimum lets go: nothing is picked again
+    for step in range(number):  # each depends on those before it
+        order.append(worth.argmax(-1))
+        if step + 1 < number:
+            distance = far[frame, order[-1]]
+            worth = worth.minimum(distance) if step else distance
+    picked = torch.stack(order, dim=1) if order else frame.new_zeros(len(far), 0)
+    if {*hosted.numbers(room)} == {number}:
+        return picked
+    return picked.where(ragged.real(room, number), -1)
+
+
 def keep_within(
     scores: Float[Tensor, "n"],
     frame: Int[Tensor, "n"],
@@ -137,12 +167,12 @@ def rows(
     Groups are rows of `counts` by frame; -1 is no place.
     """
     asked, width = hosted.numbers(picked), ragged.widest(counts)
-    if len({*asked}) == 1 and order.shape[1] == asked[0]:
-        placed = order.sort().values
-    else:  # what is no place comes behind all others
-        placed = order.masked_fill(order < 0, width).sort().values[:, : max(1, *asked, 0)]
-    placed = placed + ragged.starts(counts).unsqueeze(-1)
-    if len({*asked}) == 1:
+    first, equal = ragged.starts(counts).unsqueeze(-1), len({*asked}) == 1
+    if equal and order.shape[1] == asked[0]:
+        return (order.sort().values + first).flatten()
+    # what is no place comes behind all others
+    placed = order.masked_fill(order < 0, width).sort().values[:, : max(1, *asked, 0)] + first
+    if equal:
         return placed[:, : asked[0]].flatten()
     return placed.flatten().index_select(0, ragged.cells(picked, placed.shape[1]))
 

@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import sub
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import clustering, merging, ops, picking, trees
+from tokenprune import clustering, hosted, ops, picking, ragged, trees
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Condenser, PrefillStage, TowerReader
 from tokenprune.tokens import Extent, SequenceView, Signals, VisualTokens
 
 
 @exact
-@torch.no_grad()  # it ranks, and is written in place
+@torch.no_grad()  # it ranks
 def adts(
     unit: Float[Tensor, "f m d"],
     valid: Bool[Tensor, "f m"],
-    weight: Float[Tensor, "f m"],
+    weight: Float[Tensor, "f 1 m"],
     number: Int[Tensor, "f"],
-) -> Bool[Tensor, "f m"]:
-    """Marks `number[f]` of each frame's unit vectors, one by one: that whose smallest cosine
+) -> Int[Tensor, "f k"]:
+    """Places of `number[f]` of each frame's unit vectors, one by one: that whose smallest cosine
     distance to those before (to all others, at first), times its weight, is largest.
     """
-    far = (unit @ unit.mT).neg_().add_(1).mul_(weight.unsqueeze(1))  # [f i j], the weight of j
-    far.masked_fill_(~valid.unsqueeze(2), torch.inf)
-    itself = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
-    lonely = far.masked_fill(itself, torch.inf).amin(1)
-    frame = torch.arange(len(far), device=far.device)
-    group = frame.unsqueeze(-1).expand(valid.shape)
-
-    def nearer(worth: Tensor, pick: Tensor, step: int) -> Tensor:
-        distance = far[frame, pick]
-        return worth.minimum(distance) if step else distance
-
-    picks = picking.greedily(lonely, nearer, int(number.max()), group, number, valid)
-    return picking.marked(picks, valid.shape[1])
+    far = torch.addcmul(weight, unit.bmm(unit.mT), weight, value=-1)  # [f i j], the weight of j
+    return picking.apart(far, valid, number)
 
 
 @dataclass(frozen=True)
@@ -94,44 +84,53 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
         return Signals(saliency="received")
 
     def condense(self, tokens: VisualTokens) -> VisualTokens:
-        budget = ops.count(tokens.counts, self.keep, "up", self.expansion)
-        chosen = ops.count(budget, self.alpha, "up")
-        picked, parent, segment = self._forest(tokens, budget, chosen)
-        tree, value = trees.gathered(tokens.features, parent, tokens.frames, self.follow)
+        counts = tokens.counts
+        features, valid = ops.by_frame(tokens.features.float(), counts)
+        there, device = hosted.numbers(counts), tokens.frame.device
+        budget = [ops.count(number, self.keep, "up", self.expansion) for number in there]
+        chosen = hosted.sent([ops.count(number, self.alpha, "up") for number in budget], device)
+        unit, segment, picks = self._picks(tokens, features, valid, chosen)
+        room = [*map(sub, budget, hosted.numbers(chosen))]
+        if not any(room):  # for trees: what was picked is all that is left
+            kept = tokens[picking.rows(picks, counts, chosen)]
+            hosted.note_counts(kept.frame, hosted.numbers(chosen))
+            return kept
 
-        free = (~picked[tree.rows]).nonzero().squeeze(-1)
-        roots = torch.bincount(tokens.frame[tree.rows[free]], minlength=tokens.frames)
-        room = clustering.totals(budget - chosen, segment).double()
-        share = (room / clustering.totals(roots, segment).clamp(min=1)).clamp(max=1)
-        centres = ops.count(roots, share[segment], "up")
-        centre = clustering.leaders(value[free], roots, centres, centres.clamp(max=7))
-        leader = torch.arange(len(value), device=value.device)
-        leader[free] = torch.where(centre < 0, -1, free[centre])
-        cluster = merging.to_leaders(value, leader)
-        kept = tokens[tree.rows[cluster.rows]]
-        return kept.with_features(cluster.means, cluster.members[tree.members])
+        picked = picking.marked(picks, valid.shape[1])
+        taken = picked if hosted.all_true(valid) else picked | ~valid
+        spare = hosted.sent([*map(sub, there, budget)], device)
+        parent = trees.parents(unit, taken, segment, spare, self.similarity, self.follow)
+        some = picked, taken, segment, chosen, room
+        found = trees.clustered(features, parent, *some, self.follow)
+        kept = tokens[trees.rows(found.places, counts, valid.shape[1])]
+        hosted.note_counts(kept.frame, found.counts)
+        return kept.with_features(found.means, ragged.by_row(found.members, counts))
 
     @exact
     @torch.no_grad()
-    def _forest(
-        self, tokens: VisualTokens, budget: Int[Tensor, "f"], chosen: Int[Tensor, "f"]
-    ) -> tuple[Bool[Tensor, "n"], Int[Tensor, "n"], Int[Tensor, "f"]]:
-        """Tokens that ADTS picks, the parent of each token, and the segment of each frame."""
+    def _picks(
+        self,
+        tokens: VisualTokens,
+        features: Float[Tensor, "f m d"],
+        valid: Bool[Tensor, "f m"],
+        chosen: Int[Tensor, "f"],
+    ) -> tuple[Float[Tensor, "f m d"], Int[Tensor, "f"], Int[Tensor, "f k"]]:
+        """Unit vectors, the segment of each frame, and the places that ADTS picks."""
         counts = tokens.counts
-        features, valid = ops.by_frame(tokens.features.float(), counts)
         weight, _ = ops.by_frame(self.recorded(tokens, "saliency").float(), counts)
-        mean = features.sum(1) / counts.clamp(min=1).unsqueeze(-1)
-        segment = torch.zeros_like(counts)
-        if self.segments is not None:
-            alike = ops.cosine(mean[1:], mean[:-1])
+        weight, mean = weight.unsqueeze(1), features.mean(1)
+        if not hosted.all_true(valid):
+            mean = features.sum(1) / counts.clamp(min=1).unsqueeze(-1)
+        if self.segments is None or tokens.frames == 1:
+            segment = torch.zeros_like(counts)
+        else:
+            alike = trees.steps(mean)
             segment = clustering.segments(alike, self.transition, self.segments)
         if self.relevance:
-            whole = (segment.unsqueeze(-1) == segment).float() @ mean  # only proportions matter
-            weight = weight * (features @ whole.unsqueeze(-1)).squeeze(-1)
+            whole = (segment.unsqueeze(1) == segment).float() @ mean  # only proportions matter
+            weight = weight * whole.unsqueeze(1).bmm(features.mT)
         unit = picking.unit(features)
-        picked = adts(unit, valid, weight, chosen)
-        rules = clustering.totals(budget, segment), self.similarity, self.follow
-        return picked[valid], trees.parents(unit, valid, valid & ~picked, segment, *rules), segment
+        return unit, segment, adts(unit, valid, weight, chosen)
 
     def quota(self, view: SequenceView) -> Int[Tensor, "f"]:
         number = ops.count(view.total, self.inner, "up")
