@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenprune import hosted, merging
+from tokenprune import hosted, merging, scenes
 from tokenprune.bench import toy
 from tokenprune.bench.dispatch import Dispatched
-from tokenprune.clustering import density_peaks, leaders, segments
+from tokenprune.clustering import density_peaks, leaders
 
 
 def by_definition(x: Tensor, c: int, k: int) -> tuple[list[int], list[int]]:
@@ -145,7 +145,7 @@ def test_segments(similarity: list[float], threshold: float, least: int) -> None
     for frame in range(len(similarity) + 1):
         expected.append(segment)
         segment += frame in below
-    assert segments(torch.tensor(similarity), threshold, least).tolist() == expected
+    assert scenes.segment_of(torch.tensor(similarity), threshold, least).tolist() == expected
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(0, 2**31 - 1))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tokenprune import clustering, hosted, ops
+from tokenprune import clustering, hosted, ops, scenes
 from tokenprune.bench.dispatch import Dispatched
 from tokenprune.errors import StrategyError
 from tokenprune.strategies.dytok import DyToK
@@ -38,9 +38,7 @@ def segments_of(strategy: FastVID, tokens: VisualTokens) -> list[int]:
     """The length of each segment."""
     mean = tokens.dense().mean(1)
     alike = ops.cosine(mean[:-1], mean[1:])
-    return torch.bincount(
-        clustering.segments(alike, strategy.similarity, strategy.segments)
-    ).tolist()
+    return torch.bincount(scenes.segment_of(alike, strategy.similarity, strategy.segments)).tolist()
 
 
 def numbers(strategy: FastVID, length: int, cells: int) -> tuple[list[int], list[int]]:

@@ -10,7 +10,7 @@ from arbitrary import video
 from golden_cases import array, close, named
 from torch import Tensor
 
-from tokenprune import clustering, ops
+from tokenprune import ops, scenes
 from tokenprune.strategies.fastvid import FastVID
 from tokenprune.tokens import VisualTokens
 
@@ -31,7 +31,7 @@ def check(out: VisualTokens, file: str, case: str) -> None:
 
 def check_segments(summary: Tensor, strategy: FastVID, file: str, case: str) -> None:
     alike = ops.cosine(summary[:-1], summary[1:])
-    found = clustering.segments(alike, strategy.similarity, strategy.segments)
+    found = scenes.segment_of(alike, strategy.similarity, strategy.segments)
     assert torch.equal(torch.bincount(found), array(file, f"{case}_segments"))
 
 

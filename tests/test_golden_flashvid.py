@@ -9,7 +9,7 @@ from golden_cases import array, close, named
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import clustering, ops, trees
+from tokenprune import ops, scenes, trees
 from tokenprune.strategies.flashvid import FlashVID
 from tokenprune.tokens import TEXT, SequenceView, VisualTokens
 
@@ -52,7 +52,7 @@ def test_the_first_stage(file: str, case: str) -> None:
     mean = array(file, f"{name}_features").mean(1)
     segment = torch.arange(len(lengths)).repeat_interleave(lengths)
     if cut:
-        found = clustering.segments(ops.cosine(mean[1:], mean[:-1]), transition, int(least))
+        found = scenes.segment_of(ops.cosine(mean[1:], mean[:-1]), transition, int(least))
         assert torch.equal(found, segment)
     members = kept.members
     assert members is not None

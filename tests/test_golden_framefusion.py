@@ -72,11 +72,13 @@ def test_a_cascade(file: str, case: str) -> None:
     for event in range(1, int(array(file, f"f{case}_events"))):
         hidden, now = expected("in", event), frame[alive]
         pruning = f"f{case}_similarity{event}" not in FILES[file]
+        read: dict[str, Any] = {}  # what it does not read here it does not have
+        if pruning:
+            read["attention"] = array(file, f"f{case}_attention").mean(0)
         view = SequenceView(
             now,
             alive,
-            # what it does not read here it does not have
-            **({"attention": array(file, f"f{case}_attention").mean(0)} if pruning else {}),
+            **read,
             frames=frames,
             slot=slot[alive],
             cells=cells,

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenprune import clustering, ops, scenes
+from tokenprune import ops, scenes
 from tokenprune.bench.dispatch import Dispatched
 
 SIMILAR = st.floats(-1, 1, width=32) | st.sampled_from([0.0, 0.5, 1.0])
@@ -38,7 +38,7 @@ def test_equal_frames_are_exactly_alike() -> None:
 def test_segments_are_cut_as_on_the_device(
     similarity: list[float], threshold: float, least: int
 ) -> None:
-    of = clustering.segments(torch.tensor(similarity), threshold, least)
+    of = scenes.segment_of(torch.tensor(similarity), threshold, least)
     assert scenes.segments(similarity, threshold, least) == of.bincount().tolist()
 
 

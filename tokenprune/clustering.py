@@ -78,6 +78,23 @@ def density_peaks(
 
 @exact
 @torch.no_grad()
+def peaks(
+    features: Float[Tensor, "g m d"],
+    counts: Int[Tensor, "g"],
+    centres: Int[Tensor, "g"],
+    neighbours: int,
+    order: Order = "score",
+) -> tuple[Int[Tensor, "g c"], Bool[Tensor, "g c"] | None]:
+    """The centres alone of groups of `counts[g]` tokens, padded by anything finite, and which are
+    real; None: all of them. See `density_peaks`.
+    """
+    whole = min(hosted.numbers(counts), default=0) == features.shape[1]
+    padding = None if whole else ~ragged.real(counts, features.shape[1])
+    return _centres(_around_mean(features), padding, counts, centres, neighbours, order)[:2]
+
+
+@exact
+@torch.no_grad()
 def equal_peaks(
     features: Float[Tensor, "g m d"], centres: int, neighbours: int
 ) -> tuple[Int[Tensor, "g c"], Int[Tensor, "g m"]]:
@@ -101,10 +118,22 @@ def _peaks(
     neighbours: Int[Tensor, "g"] | int,
     order: Order,
 ) -> tuple[Int[Tensor, "g c"], Bool[Tensor, "g c"] | None, Int[Tensor, "g m"]]:
-    """The same of points around a mean: centres, which are real, and members.
-
-    None: all are. Where nobody can join a member is arbitrary.
+    """The same of points around a mean: centres, which are real (None:
+    all), and members, which are arbitrary where nobody can join.
     """
+    centre, real, squared = _centres(points, padding, sizes, centres, neighbours, order)
+    return centre, real, _joined(squared, centre)
+
+
+def _centres(
+    points: Float[Tensor, "g m d"],
+    padding: Bool[Tensor, "g m"] | None,
+    sizes: Int[Tensor, "g"] | Sequence[int],
+    centres: Int[Tensor, "g"] | int,
+    neighbours: Int[Tensor, "g"] | int,
+    order: Order,
+) -> tuple[Int[Tensor, "g c"], Bool[Tensor, "g c"] | None, Float[Tensor, "g m m"]]:
+    """Centres, which are real, and squared distances."""
     width, there = points.shape[-1], max(1, points.shape[1])
     # no root is taken of all pairs, nor are they divided: their order is that of the squares
     squared = _squared(points, padding)
@@ -126,7 +155,7 @@ def _peaks(
         centre = behind.sort(dim=-1).values
     if real is not None:
         centre = torch.where(real, centre, centre[:, :1])  # again the first, which nobody joins
-    return centre, real, _joined(squared, centre)
+    return centre, real, squared
 
 
 def _most(wanted: Int[Tensor, "g"] | int) -> int:
@@ -214,17 +243,6 @@ def condensed(
     return centre[0], sums.to(features.dtype)
 
 
-def segments(similarity: Float[Tensor, "t"], threshold: float, least: int) -> Int[Tensor, "f"]:
-    """The segment of every frame, from the similarity of each frame to the next.
-
-    A segment ends where the similarity falls below `threshold`, and where it is smallest until
-    there are `least` segments, as far as frames go. Ties: the earlier cut.
-    """
-    lowest = similarity.argsort(stable=True)[: max(0, least - 1)]
-    cut = (similarity < threshold).index_fill(0, lowest, True)
-    return functional.pad(cut, (1, 0)).cumsum(0)
-
-
 def leaders(
     features: Float[Tensor, "n d"],
     counts: Int[Tensor, "g"],
@@ -270,8 +288,3 @@ def ranked_leaders(
         row, member = row.masked_fill_(none, NOBODY), member.masked_fill_(none, NOBODY)
     row, member = row.flatten(), member.flatten()
     return (row, member) if cells is None else (row[cells], member[cells])
-
-
-def totals(number: Int[Tensor, "f"], segment: Int[Tensor, "f"]) -> Int[Tensor, "f"]:
-    """The sum of `number` over each segment, the first segment's first; zeros behind the last."""
-    return torch.zeros_like(number).scatter_add_(0, segment, number)

@@ -205,7 +205,7 @@ class Anchored(NamedTuple):
 def to_anchors(
     features: Float[Tensor, "n d"],
     anchor: Int[Tensor, "a c"],
-    real: Bool[Tensor, "a c"],
+    real: Bool[Tensor, "a c"] | None,
     row: Int[Tensor, "q"],
     begins: Int[Tensor, "n r"],
     plan: Anchors,
@@ -213,10 +213,10 @@ def to_anchors(
 ) -> Anchored:
     """Tokens join the nearest anchor by cosine of each frame that is open to them.
 
-    Anchors stand in the rows `anchor` of each frame that has any, as far as they are `real`; `row`
-    has these alone. `begins` is that of the `plan` for each token. An anchor weighs `beta` beside
-    the mean of those that joined it, at least as much as each of them. Ties: the anchor that is
-    listed first.
+    Anchors stand in the rows `anchor` of each frame that has any, as far as they are `real` (None:
+    all); `row` has these alone. `begins` is that of the `plan` for each token. An anchor
+    weighs `beta` beside the mean of those that joined it, at least as much as each of them. Ties:
+    the anchor that is listed first.
     """
     point = functional.embedding(anchor, features)
     unit = point / point.norm(dim=-1, keepdim=True).clamp(min=1e-12)
@@ -236,7 +236,7 @@ def to_anchors(
 def _nearest(
     features: Float[Tensor, "n d"],
     unit: Float[Tensor, "a c d"],
-    real: Bool[Tensor, "a c"],
+    real: Bool[Tensor, "a c"] | None,
     plan: Anchors,
 ) -> Int[Tensor, "n r"]:
     """Which anchor of each frame of its segment is the nearest to a token, arbitrary of none.
@@ -248,7 +248,7 @@ def _nearest(
     runs = [(*form, len([*same])) for form, same in groupby(plan.segments)]
     tokens = features.split([rows * segments for rows, _, segments in runs])
     held = [frames * segments for _, frames, segments in runs]
-    masks = [None] * len(runs) if hosted.all_true(real) else real.split(held)
+    masks = [None] * len(runs) if real is None else real.split(held)
     pieces = zip(runs, tokens, unit.split(held), masks, strict=True)
     for (rows, frames, segments), token, centre, there in pieces:
         centre = centre.reshape(segments, frames * width, depth)

@@ -152,18 +152,3 @@ def nearest_tokens(
     similarity.scatter_(2, centre.unsqueeze(2), -torch.inf)
     others = similarity > -torch.inf
     return ops.keep_top(similarity, number) & others if number < keys.shape[1] else others
-
-
-@exact
-def nearest_centre(
-    keys: Float[Tensor, "f m k"], centre: Int[Tensor, "f c"], counts: Int[Tensor, "f"]
-) -> Int[Tensor, "f m"]:
-    """Which of the first `counts[f]` centres each token is nearest to by key cosine."""
-    keys, frame = keys.float(), torch.arange(len(keys), device=keys.device).unsqueeze(-1)
-    # a token's own norm does not change which centre is nearest
-    similarity = torch.bmm(functional.normalize(keys[frame, centre], dim=-1), keys.mT)
-    if {*hosted.numbers(counts)} != {centre.shape[1]}:
-        absent = torch.arange(centre.shape[1], device=keys.device) >= counts.unsqueeze(-1)
-        similarity.masked_fill_(absent.unsqueeze(-1), -torch.inf)
-    # along the last axis it is ten times faster
-    return similarity.mT.contiguous().argmax(dim=-1)

@@ -1,6 +1,6 @@
 """Segments of a video, consecutive frames that resemble each other: pure parts of methods.
 
-Axes: `f` frames, `d` width.
+Axes: `f` frames, `t` transitions from one frame to the next, `d` width.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from math import sqrt
 from operator import mul
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 
 def similarities(summary: Float[Tensor, "f d"]) -> list[float]:
@@ -42,11 +43,22 @@ def _single(numbers: Iterable[float]) -> list[float]:
 
 
 def segments(similarity: Sequence[float], threshold: float, least: int) -> list[int]:
-    """How many frames each segment has, as `clustering.segments` cuts them; on the host."""
+    """How many frames each segment has, as `segment_of` cuts them; on the host."""
     number = max(sum(below(similarity, threshold)), min(least - 1, len(similarity)))
     cuts = sorted(range(len(similarity)), key=similarity.__getitem__)[:number]
     ends = [-1, *sorted(cuts), len(similarity)]
     return [end - start for start, end in pairwise(ends)]
+
+
+def segment_of(similarity: Float[Tensor, "t"], threshold: float, least: int) -> Int[Tensor, "f"]:
+    """The segment of every frame, from the similarity of each frame to the next.
+
+    A segment ends where the similarity falls below `threshold`, and where it is smallest until
+    there are `least` segments, as far as frames go. Ties: the earlier cut.
+    """
+    lowest = similarity.argsort(stable=True)[: max(0, least - 1)]
+    cut = (similarity < threshold).index_fill(0, lowest, True)
+    return functional.pad(cut, (1, 0)).cumsum(0)
 
 
 def share(total: int, parts: int, turn: int) -> int:

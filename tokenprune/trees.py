@@ -176,7 +176,9 @@ def clustered(
     grown = standing.sum(1)
     clusters = centres(grown, segment, room)
     near = hosted.each(partial(min, 7), clusters)
-    found = clustering.density_peaks(value.view(features.shape), standing, clusters, near)
+    found = clustering.density_peaks(
+        value.view(features.shape), standing, clusters, near, counts=grown
+    )
     left = [*map(add, hosted.numbers(chosen), hosted.numbers(clusters))]
 
     own = own.view(taken.shape)

@@ -97,15 +97,14 @@ class FastVID(Condenser, TowerReader, Adjustable, name="fastvid"):
         scores, valid = ops.by_frame(self.recorded(tokens, "saliency"), counts)
         top = ops.ranking(scores, valid).argsort(dim=-1) < salient.unsqueeze(-1)
         row = merging.left_rows(top, valid, frame, start, hosted.most(left), len(tokens))
-        points, real = functional.embedding(row, features), ragged.real(left, row.shape[1])
-        order = "score" if released else "place"
-        peaks = clustering.density_peaks(points, real, number, self.neighbours, order)
-        anchor, top = row.gather(1, peaks.centre), ragged.by_row(top, counts)
+        points, order = functional.embedding(row, features), "score" if released else "place"
+        centre, real = clustering.peaks(points, left, number, self.neighbours, order)
+        anchor, top = row.gather(1, centre), ragged.by_row(top, counts)
         own = anchor.take(cell)
         kept = top.index_fill(0, own, True)
         kind = torch.add(top, tokens.frame, alpha=3) + kept  # as `begins` has them in each frame
         begins = functional.embedding(kind, begins.view(-1, plan.reach))
-        joined = merging.to_anchors(features, anchor, peaks.real, own, begins, plan, self.beta)
+        joined = merging.to_anchors(features, anchor, real, own, begins, plan, self.beta)
 
         rows = ops.marked(kept, sum(plan.kept))
         result, place = tokens[rows], torch.arange(len(rows), device=rows.device)

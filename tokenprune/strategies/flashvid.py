@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenprune import clustering, hosted, ops, picking, ragged, trees
+from tokenprune import hosted, ops, picking, ragged, scenes, trees
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Condenser, PrefillStage, TowerReader
 from tokenprune.tokens import Extent, SequenceView, Signals, VisualTokens
@@ -125,7 +125,7 @@ class FlashVID(Condenser, TowerReader, PrefillStage, Adjustable, name="flashvid"
             segment = torch.zeros_like(counts)
         else:
             alike = trees.steps(mean)
-            segment = clustering.segments(alike, self.transition, self.segments)
+            segment = scenes.segment_of(alike, self.transition, self.segments)
         if self.relevance:
             whole = (segment.unsqueeze(1) == segment).float() @ mean  # only proportions matter
             weight = weight * whole.unsqueeze(1).bmm(features.mT)
