@@ -161,7 +161,6 @@ LOOPS = {
     # scenes, on numbers of the host
     "tokenprune.strategies.prunevid": [
         "for in moves.sum(1).tolist()",
-        "for in plan[:-1]",
         "for in windows.refined(label.flatten().tolist())",
         "for in groups",
     ],

@@ -77,11 +77,8 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         if not len(tokens):
             return tokens.with_features(tokens.features, tokens.slot)  # of none
         features = tokens.features.float()  # once, where the model is in half precision
-        lengths, total, device = (
-            self._windows(features, tokens.counts),
-            len(tokens),
-            features.device,
-        )
+        lengths = self._windows(features, tokens.counts)
+        total, device = len(tokens), features.device
         row, cell, present = torch.arange(total, device=device), None, None
         if not hosted.is_grid(tokens.slot):
             cell = tokens.frame * tokens.cells + tokens.slot
@@ -98,7 +95,7 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         start = windows.starts(sizes, device)
         value = functional.embedding_bag(order, features, start, mode="mean")
         plan = windows.planned(groups, tokens.frames, SMALL, self.clusters)
-        cluster, some, large, number = (hosted.sent(part, device) for part in plan[:-1])
+        cluster, some, large, number = hosted.sent_together(plan[:-1], device)
         centre, rank = clustering.ranked_leaders(value[some], large, number, NEIGHBOURS)
         cluster = cluster.index_add(0, some, rank)
         first = order[start]  # the row of each, and then of the one that leads it
