@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from studies import made_up
@@ -12,6 +14,7 @@ from tokenprune.study import plan, plot
 from tokenprune.study.findings import findings
 from tokenprune.study.headline import summary
 from tokenprune.study.page import page
+from tokenprune.study.results import Row
 from tokenprune.tasks.questions import CATEGORIES
 
 WHERE = {
@@ -146,3 +149,33 @@ def test_the_categories_that_differ_most_are_named() -> None:
     text = " ".join(page(study, results, "", WHERE, "tinyvqa").split())
     assert "furthest apart in `order` (`prumerge` -100.0, `" in text
     assert "## Categories at 25 %" in text
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_lines_stay_at_their_budget_and_names_inside(
+    others: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of however many methods."""
+    results = made_up(told, NO_GUIDE)[2]
+
+    def again(row: Row, number: int) -> Row:
+        method = f"{row.cell.method} number {number}"
+        return replace(row, cell=replace(row.cell, method=method))
+
+    more = [again(row, number) for number in range(others) for row in results.rows[1:]]
+    results = replace(results, rows=(*results.rows, *more))
+    drawn: list[Any] = []
+    save = plot._save
+    monkeypatch.setattr(plot, "_save", lambda *done: (drawn.append(done[0]), save(*done)))
+    plot.retention(results, tmp_path / "score.png")
+    (figure,) = drawn
+    (axis,) = figure.axes
+    methods = {row.cell.method for row in results.rows[1:]}
+    lines = [line for line in axis.lines if line.get_label() in methods]
+    assert len(lines) == len(methods) > 5 * (1 + others)
+    for line in lines:
+        apart = [abs(x - round(x)) for x in line.get_xdata()]
+        assert max(apart) < 0.45, "nearer to its own budget than to another"
+    (legend,) = figure.legends
+    extent = legend.get_window_extent()
+    assert figure.bbox.x0 <= extent.x0 and extent.x1 <= figure.bbox.x1

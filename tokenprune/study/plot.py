@@ -17,7 +17,10 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = "osD^vPX*"
 _DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 _BAND = 0.18
-_ASIDE = 0.11  # between methods at one budget, of the distance of two budgets
+# between methods at one budget, of the distance of two budgets; all of them together
+_ASIDE, _ROOM = 0.11, 0.7
+_PANEL, _EACH = 3.9, 0.45  # inches across, at least, and for each method
+_LINE, _LETTER = 0.75, 0.085  # of the legend: in front of a name, and for each of its letters
 _TOKENS = "visual tokens kept, %"
 _FLOPS = "FLOPs of the prefill over visual tokens, % of the full model's"
 _SCORE = "score (mean over categories), %"
@@ -62,7 +65,8 @@ def retention(results: Results, file: Path) -> None:
 
     rows = results.rows[1:]
     guides = list(dict.fromkeys(row.cell.guide for row in rows))
-    figure = Figure(figsize=(1.4 + 3.9 * len(guides), 5.0), layout="constrained")
+    across = max(_PANEL, _EACH * len(_styles(rows))) * len(guides)
+    figure = Figure(figsize=(1.4 + across, 5.0), layout="constrained")
     axes: list[Any] = list(figure.subplots(1, len(guides), sharey=True, squeeze=False)[0])
     for axis, guide in zip(axes, guides, strict=True):
         _full_model(axis, results)
@@ -96,7 +100,8 @@ def _asides(results: Results) -> dict[str, tuple[float, _Style]]:
     others = [name for name in styles if name != CONTROL]
     left = len(others) // 2
     steps = {name: at - left + (at >= left) for at, name in enumerate(others)}
-    return {name: (_ASIDE * steps.get(name, 0), style) for name, style in styles.items()}
+    step = min(_ASIDE, _ROOM / max(1, len(others)))
+    return {name: (step * steps.get(name, 0), style) for name, style in styles.items()}
 
 
 def _title(rows: Sequence[Row], guide: str | None) -> str:
@@ -160,11 +165,12 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
     handles = {
         label: line for lines, labels in named for line, label in zip(lines, labels, strict=True)
     }
+    widest = _LINE + _LETTER * max(map(len, handles))
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(len(handles), 8 if len(axes) > 2 else 4),
+        ncols=min(len(handles), int(figure.get_figwidth() // widest)),
         handlelength=3.2,
         frameon=False,
         fontsize=10,
