@@ -18,6 +18,7 @@ from tokenprune.adapters import adapt
 from tokenprune.bench.candidates import Attached, Dense
 from tokenprune.bench.inputs import Inputs, prepare
 from tokenprune.bench.measure import Candidate, settled
+from tokenprune.cli.main import main
 
 KEPT = CELLS + 3 * 2  # of dycoke.merge=0.7: the first of four frames whole
 
@@ -73,3 +74,13 @@ def test_a_turn_compiles_nothing_that_its_warm_up_has_not(spec: str | None) -> N
     reading = candidate.turn()
     assert graphs() == made
     assert reading.times["decode_ms_per_token"] > 0
+
+
+def test_what_static_caches_cannot_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["strategy=dycoke", "dycoke.offload=true", "cache=static", "frames=2", "new_tokens=4"]
+    assert main(["bench", *words, "repeats=1", f"out={tmp_path / 'out'}"]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "cache=static does not go with it: " in line
+    assert not (tmp_path / "out").exists()

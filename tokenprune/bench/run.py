@@ -23,7 +23,7 @@ from tokenprune.bench.plan import Plan, load_average, plan_bench
 from tokenprune.bench.rows import row
 from tokenprune.bench.shapes import is_shape
 from tokenprune.bench.turns import line_up, lines_of, take_turns
-from tokenprune.errors import ConfigError
+from tokenprune.errors import ConfigError, UnsupportedGenerationError
 from tokenprune.loading.device import cores
 from tokenprune.registry import resolved_fields
 from tokenprune.results.record import environment
@@ -58,6 +58,8 @@ def bench(config: BenchConfig, command: str) -> Done:
                 f"fit on {plan.device}: "
                 "ask for fewer frames, a smaller batch, dtype=bfloat16 or a smaller model"
             ) from None
+        except UnsupportedGenerationError as error:
+            raise ConfigError(f"cache={config.cache} does not go with it: {error}") from None
         try:
             content = json.dumps(result, indent=1, allow_nan=False) + "\n"
         except ValueError:
