@@ -5,7 +5,7 @@ them. Where the host has made one it remembers what it holds, on the tensor itse
 nobody writes into it: a launch that depends on a number then waits for nothing. A tensor that
 somebody else has made is read once.
 
-Axes: `f` frames, `n` rows.
+Axes: `f` frames, `m` rows of the largest, `n` rows.
 """
 
 from __future__ import annotations
