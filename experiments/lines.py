@@ -7,6 +7,8 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tokenprune.results.table import six_digits
+
 
 def csv_of(lines: Iterable[Mapping[str, Any]]) -> str:
     """The lines under the names of all of them; fractions of six digits, nothing for None."""
@@ -16,9 +18,5 @@ def csv_of(lines: Iterable[Mapping[str, Any]]) -> str:
     out = csv.DictWriter(text, list(names), lineterminator="\n")
     out.writeheader()
     for row in rows:
-        out.writerow({name: _six_digits(value) for name, value in row.items()})
+        out.writerow({name: six_digits(value) for name, value in row.items()})
     return text.getvalue()
-
-
-def _six_digits(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value

@@ -116,3 +116,17 @@ def test_rows_of_a_mask_ascend_until_somebody_writes() -> None:
     assert not hosted.ascends(rows.flip(0))
     rows[0] = 5
     assert not hosted.ascends(rows)
+
+
+def test_masks_of_everything_are_made_once_and_anew_after_a_write() -> None:
+    frame, counts = torch.tensor([0, 0, 2]), torch.tensor([2, 0, 1])
+    for made in (lambda: hosted.whole(frame), lambda: hosted.everything(counts, 2)):
+        mask = made()
+        assert made() is mask
+        assert hosted.all_true(mask)
+        mask[0] = False
+        assert not hosted.all_true(mask)
+        assert bool(made().all())
+    assert hosted.whole(frame).shape == (3,)
+    assert hosted.everything(counts, 2).shape == (3, 2)
+    assert hosted.everything(counts, 5).shape == (3, 5)

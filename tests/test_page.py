@@ -179,3 +179,12 @@ def test_lines_stay_at_their_budget_and_names_inside(
     (legend,) = figure.legends
     extent = legend.get_window_extent()
     assert figure.bbox.x0 <= extent.x0 and extent.x1 <= figure.bbox.x1
+
+
+def test_a_name_wider_than_the_plot_stands_by_itself(tmp_path: Path) -> None:
+    results = made_up(told, NO_GUIDE)[2]
+    first, *others = results.rows[1:]
+    longest = replace(first, cell=replace(first.cell, method="+".join(["visionzip"] * 12)))
+    results = replace(results, rows=(results.rows[0], longest, *others))
+    plot.retention(results, tmp_path / "score.png")
+    assert (tmp_path / "score.png").stat().st_size

@@ -5,7 +5,7 @@ them. Where the host has made one it remembers what it holds, on the tensor itse
 nobody writes into it: a launch that depends on a number then waits for nothing. A tensor that
 somebody else has made is read once.
 
-Axes: `f` frames, `n` rows.
+Axes: `f` frames, `m` rows of the largest, `n` rows.
 """
 
 from __future__ import annotations
@@ -170,31 +170,18 @@ def ascends(rows: Int[Tensor, "n"]) -> bool:
     return bool(_remembered(rows, _ASCENDS))
 
 
-def note_true(mask: Bool[Tensor, "*s"]) -> Bool[Tensor, "*s"]:
-    """The same mask; all of it is true."""
-    return _remember(mask, _TRUE, True)
-
-
 def everything(counts: Int[Tensor, "f"], width: int) -> Bool[Tensor, "f m"]:
-    """A mask of frames of `width` rows each, all true; made once for these counts."""
-    mask = _remembered(counts, _EVERY)
-    if mask is None or mask.shape[1] != width or not all_true(mask):
-        mask = torch.ones(len(counts), width, dtype=torch.bool, device=counts.device)
-        _remember(counts, _EVERY, note_true(mask))
-    return mask
+    """A mask of frames of `width` rows each, all true; made once for these counts, read only."""
+    return _true(counts, _EVERY, (len(counts), width))
 
 
 def whole(frame: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
-    """A mask of all entries; made once for this tensor."""
-    mask = _remembered(frame, _WHOLE)
-    if mask is None or not all_true(mask):
-        mask = note_true(torch.ones_like(frame, dtype=torch.bool))
-        _remember(frame, _WHOLE, mask)
-    return mask
+    """A mask of all entries; made once for this tensor, read only."""
+    return _true(frame, _WHOLE, (len(frame),))
 
 
 def all_true(mask: Bool[Tensor, "*s"]) -> bool:
-    """Whether that is known."""
+    """Whether it is known that a mask is true everywhere."""
     return bool(_remembered(mask, _TRUE))
 
 
@@ -225,6 +212,15 @@ def choice(budget: Int[Tensor, "f"], seen: Any) -> Any:
 def forget_choice(budget: Int[Tensor, "f"]) -> None:
     """The tensor no longer holds on to what was seen."""
     vars(budget).pop(_CHOICE, None)
+
+
+def _true(beside: Tensor, what: str, shape: tuple[int, ...]) -> Bool[Tensor, "*s"]:
+    """A mask that is kept on the tensor `beside`, made anew where somebody has written into it."""
+    mask = _remembered(beside, what)
+    if mask is None or mask.shape != shape or not all_true(mask):
+        mask = torch.ones(shape, dtype=torch.bool, device=beside.device)
+        _remember(beside, what, _remember(mask, _TRUE, True))
+    return mask
 
 
 def _remember(tensor: Any, what: str, value: Any) -> Any:

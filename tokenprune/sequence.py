@@ -1,8 +1,9 @@
 """What a stage inside the language model sees, and what it returns: rows of one sample.
 
 Axes: `l` LLM layers below, `s` rows of the sequence, `p` rows of the prompt that entered layer 0,
-`r` rows that are asked for, `m` rows that are left, `f` frames, `d` LLM width, `h` query heads, `g`
-key/value heads, `e` head width.
+`v` visual rows, `w` words behind the video, `r` rows that are asked for, `m` rows that are left,
+`b` those of them that go last, `f` frames, `d` LLM width, `h` query heads, `g` key/value heads, `e`
+head width.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class SequenceView:
         reading: where everything else is read
         rows: indices of the visual rows, ascending; left out: looked up in `frame`
         words: indices of the rows that are `behind` the video; left out: looked up
-        later: what makes some of these that were left out, once they are asked for
-        below: the numbers of `seen`, of which it is made then
+        later: of some of these that are left out, by name, what makes them once they are asked for
+        below: the numbers of `seen`, from which it is made where it is left out
     """
 
     frame: Int[Tensor, "s"]
@@ -147,7 +148,7 @@ class SequenceView:
 
     @property
     def everything(self) -> Bool[Tensor, "s"]:
-        """All rows, marked."""
+        """All rows, marked; made once, read only."""
         return hosted.whole(self.frame)
 
     @property
@@ -223,20 +224,20 @@ class SequenceView:
         return (self.frame == TEXT).scatter(0, rows.index_select(0, order), kept)
 
     def in_order(
-        self, rows: Int[Tensor, "m"], behind: Int[Tensor, "b"] | None = None
+        self, rows: Int[Tensor, "m"], last: Int[Tensor, "b"] | None = None
     ) -> Int[Tensor, "m"]:
         """Ascending `rows` in the order in which they go on.
 
-        Those of them that are listed as `behind` follow all other visual rows, one after another.
+        Those of them that are listed as `last` follow all other visual rows, as they are listed.
         """
-        if behind is None and "place" not in vars(self):
+        if last is None and "place" not in vars(self):
             return rows
         place = self.place
-        if behind is not None:
-            place = place * (many := len(behind) + 1)  # room behind each
-            last = place.index_select(0, self.rows).max()
+        if last is not None:
+            place = place * (many := len(last) + 1)  # room behind each
+            end = place.index_select(0, self.rows).max()
             every = torch.arange(1, many, device=place.device)
-            place = place.index_copy(0, behind, last + every)
+            place = place.index_copy(0, last, end + every)
         return rows[place[rows].argsort()]
 
     def _read(self, what: str) -> Reading:

@@ -105,16 +105,17 @@ class Candidate(ABC):
             if self.device.type == "cpu" and self._peak is None:
                 self._peak = self._counted_peak()
             else:
-                self.generate(self._few)
+                self.generate(self._enough)
 
     @property
-    def _few(self) -> int:
+    def _enough(self) -> int:
+        """Tokens of a pass that is not measured."""
         return self.tokens if self.static else 2
 
     def _counted_peak(self) -> float:
         models = [model for model in (self.model, self.assistant) if model is not None]
         there = memory.weights(models) + memory.bytes_of(self.inputs.tensors())
-        return float(there + memory.allocated(lambda: self.generate(self._few)))
+        return float(there + memory.allocated(lambda: self.generate(self._enough)))
 
     def turn(self) -> Reading:
         """Measures once."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tokenprune.bench.config import STATIC
+
 
 def choices(rows: Sequence[Mapping[str, Any]], where: Mapping[str, Any]) -> Iterator[str]:
     """What a step reads, how often decode stages chose anew, and what a probe costs."""
@@ -48,7 +50,7 @@ def about(where: Mapping[str, Any]) -> Iterator[str]:
         "number changes. "
         "FLOPs: multiply-adds per sample, of prefill and decoding."
     )
-    if where.get("cache") == "static":
+    if where.get("cache") == STATIC:  # benches of before had no choice of a cache
         yield _static(where)
     yield _floor(where)
     if where["memory_method"] is not None:
@@ -58,7 +60,7 @@ def about(where: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _static(where: Mapping[str, Any]) -> str:
-    """Benches of before had no choice of a cache."""
+    """What a static cache means for time and memory."""
     step = "not compiled on this device"
     if where["device"].startswith("cuda"):
         step = "compiled as a whole, with what CUDA graphs hold for all candidates in peak memory"

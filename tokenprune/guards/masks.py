@@ -1,4 +1,7 @@
-"""The masks of prefill and decode stages: one true or false per row, and text lives."""
+"""The masks of prefill and decode stages: one true or false per row, and text lives.
+
+Axes: `s` rows of a view, `m` those that are left, `f` frames.
+"""
 
 from __future__ import annotations
 

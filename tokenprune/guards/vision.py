@@ -143,7 +143,9 @@ def _held(
     if unordered:
         raise breach(stage, method, f"returned frames {_shown(after.frame)}", _ORDER)
     if strange:
-        raise breach(stage, method, str(_wrong_slot(tokens, after)), _SLOTS)
+        wrong = _wrong_slot(tokens, after)
+        assert wrong is not None, "the device and the host disagree"
+        raise breach(stage, method, wrong, _SLOTS)
     if infinite and (error := _infinite(stage, method, tokens.features, after)) is not None:
         raise error
     if lost:

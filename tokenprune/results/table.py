@@ -103,7 +103,7 @@ def csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     names = [name for column in columns for name in column.fields]
     out.writerow(names)
     for row in _checked(rows, columns):
-        out.writerow([_six_digits(row.get(name)) for name in names])
+        out.writerow([six_digits(row.get(name)) for name in names])
     return text.getvalue()
 
 
@@ -164,5 +164,6 @@ def _checked(rows: Sequence[Row], columns: Sequence[Column]) -> Sequence[Row]:
     return rows
 
 
-def _six_digits(value: Any) -> Any:
+def six_digits(value: Any) -> Any:
+    """A value as a CSV file has it: fractions with six digits, others as they are."""
     return f"{value:.6g}" if isinstance(value, float) else value

@@ -2,7 +2,7 @@
 fp32, and no attention map is ever materialised.
 
 Axes: `b` batch, `h` query heads, `g` key/value heads, `s` query rows, `r` some of them, `t` key
-rows, `e` head width.
+rows, `e` head width; `s` are columns of width `d` and `n` some of them in `at`.
 """
 
 from __future__ import annotations

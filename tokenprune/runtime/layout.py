@@ -4,7 +4,8 @@ What follows from ids, mask and budgets is known to the host, in numpy, and goes
 once, when something there needs it. What a stage has chosen by its scores only the device knows:
 nothing here waits for it.
 
-Axes: `b` samples, `s` padded columns, `m` padded columns after packing, `r` columns of questions.
+Axes: `b` samples, `s` padded columns, `m` padded columns after packing, `r` columns of questions,
+`n` those of a video, `p` rows of a sample, `w` words behind a video.
 """
 
 from __future__ import annotations

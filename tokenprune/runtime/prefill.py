@@ -1,6 +1,7 @@
 """A video prompt on its way through the language model: what stages take out is gone for good.
 
-Axes: `b` samples, `s` columns of a layout.
+Axes: `b` samples, `s` columns of a layout, `m` those of the next, `p` rows of a sample, `d` LLM
+width.
 """
 
 from __future__ import annotations

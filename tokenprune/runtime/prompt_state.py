@@ -2,7 +2,7 @@
 
 Axes: `b` samples, `s` padded columns of the uncompressed prompt, `m` columns of a layout, `t`
 columns of a layout and those generated behind it, `c` the same and those gone before, `q` new
-columns, `p` rows of positions.
+columns, `p` rows of positions, `f` frames.
 """
 
 from __future__ import annotations

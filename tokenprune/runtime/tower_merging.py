@@ -5,7 +5,8 @@ four hooks: the norm in front of the feed-forward network gets merged rows, what
 returns is handed to every member, and their sums, which the layer makes itself, are merged again.
 Members hold the same addend, so that this is the merged row plus what was made of it.
 
-Axes: `i` frames, `n` rows of one before a layer, `m` behind it, `r` rows of the grid, `d` width.
+Axes: `i` frames, `n` rows of one before a layer, `m` behind it, `s` rows of all frames one after
+another, `r` rows of the grid, `d` width.
 """
 
 from __future__ import annotations

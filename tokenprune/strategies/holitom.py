@@ -132,7 +132,7 @@ class HoliTom(Condenser, PrefillStage, TowerReader, Adjustable, name="holitom"):
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
         left = hosted.total(budget)
         if left in (0, view.total):
-            return ~view.visual if left == 0 else torch.ones_like(view.visual)
+            return ~view.visual if left == 0 else view.everything
         hidden, here, choice = view.hidden, view.rows, hosted.choice(budget, view)
         if choice is None:  # each frame has its own share
             attention, kept = view.attention, view.keep_top(view.attention, budget)

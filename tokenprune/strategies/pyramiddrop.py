@@ -87,5 +87,5 @@ class PyramidDrop(PrefillStage, Adjustable, name="pyramiddrop"):
 
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"]:
         if hosted.total(budget) == view.total:
-            return torch.ones_like(view.visual)
+            return view.everything
         return view.keep_top(view.attention, budget)

@@ -104,10 +104,10 @@ class SparseVLM(PrefillStage, Adjustable, name="sparsevlm"):
     def prune(self, view: SequenceView, budget: Int[Tensor, "f"]) -> Bool[Tensor, "s"] | Survivors:
         choice = hosted.choice(budget, view) or self._choose(view)
         if choice is None or hosted.total(budget) == view.total:
-            return torch.ones_like(view.visual)
+            return view.everything
         (left, carriers, made), text = choice, len(view.frame) - view.total
         rows = ops.marked((view.frame == TEXT).index_fill(0, left, True), text + len(left))
-        rows = view.in_order(rows, behind=carriers if self.follow == "released" else None)
+        rows = view.in_order(rows, last=carriers if self.follow == "released" else None)
         return Survivors(rows, view.hidden.index_copy(0, carriers, made)[rows])
 
     def _choose(self, view: SequenceView) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -166,11 +166,12 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
         label: line for lines, labels in named for line, label in zip(lines, labels, strict=True)
     }
     widest = _LINE + _LETTER * max(map(len, handles))
+    fitting = max(1, int(figure.get_figwidth() // widest))
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(len(handles), int(figure.get_figwidth() // widest)),
+        ncols=min(len(handles), fitting),
         handlelength=3.2,
         frameon=False,
         fontsize=10,
