@@ -153,15 +153,17 @@ def test_leaders_are_the_rows_of_density_peaks(counts: list[int], seed: int) -> 
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(sum(counts), 3, generator=generator)
     number = [int(torch.randint(0, n + 1, (1,), generator=generator)) for n in counts]
-    found = leaders(x, torch.tensor(counts), torch.tensor(number), 2).split(counts)
+    row, rank = leaders(x, torch.tensor(counts), torch.tensor(number), 2)
+    found = zip(x.split(counts), row.split(counts), rank.split(counts), number, strict=True)
     start = 0
-    for group, rows, c in zip(x.split(counts), found, number, strict=True):
+    for group, rows, ranks, c in found:
         if not len(rows) or c == 0:
-            assert rows.tolist() == [-1] * len(rows)
+            assert rows.tolist() == ranks.tolist() == [-1] * len(rows)
         else:
             full = torch.ones(1, len(rows), dtype=torch.bool)
             centre, _, member = density_peaks(group[None], full, torch.tensor([c]), 2)
             assert rows.tolist() == (centre[0][member[0]] + start).tolist()
+            assert ranks.tolist() == member[0].tolist()
         start += len(rows)
 
 

@@ -96,7 +96,7 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         value = functional.embedding_bag(order, features, start, mode="mean")
         plan = windows.planned(groups, tokens.frames, SMALL, self.clusters)
         cluster, some, large, number = hosted.sent_together(plan[:-1], device)
-        centre, rank = clustering.ranked_leaders(value[some], large, number, NEIGHBOURS)
+        centre, rank = clustering.leaders(value[some], large, number, NEIGHBOURS)
         cluster = cluster.index_add(0, some, rank)
         first = order[start]  # the row of each, and then of the one that leads it
         first = first.index_copy(0, some, first[some[centre]])
