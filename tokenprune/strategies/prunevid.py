@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import clustering, hosted, ops, ragged, windows
+from tokenprune import clustering, hosted, merging, ops, ragged, windows
 from tokenprune.strategy import Adjustable, Condenser, PrefillStage, StrategyError
 from tokenprune.tokens import Extent, SequenceView, VisualTokens
 
@@ -104,9 +104,7 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         if self.follow == "paper":
             rows, by_row = rows.sort()
             cluster = by_row.argsort()[cluster]
-        together, every = cluster.sort(stable=True)
-        bounds = torch.searchsorted(together, torch.arange(len(rows), device=device))
-        means = functional.embedding_bag(every, value, bounds, mode="mean")
+        means = merging.means(value, cluster, torch.arange(len(rows), device=device))
         joined = cluster.repeat_interleave(hosted.sent(sizes, device), output_size=total)
         members = torch.empty_like(order).scatter(0, order, joined)
         kept = tokens[rows]

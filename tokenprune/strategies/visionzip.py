@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import hosted, ops, ragged
+from tokenprune import hosted, merging, ops, ragged
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
@@ -93,10 +93,7 @@ def core(
     if merge == "mean":  # to which a target belongs
         follows.index_copy_(0, rows[targets], targets)
         number += len(targets)
-    run, token = follows.sort(stable=True)  # tokens by their leader, a run each
-    first = len(tokens) - number  # behind those who follow nobody
-    start = torch.searchsorted(run[first:], targets)
-    merged = functional.embedding_bag(token[first:], tokens.features.float(), start, mode="mean")
+    merged = merging.means(tokens.features.float(), follows, targets, len(tokens) - number)
     if merge == "target_plus_mean":
         merged += kept.features[targets]
     kept.features[targets] = merged.to(kept.features.dtype)  # a copy already
