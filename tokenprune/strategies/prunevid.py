@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import ClassVar, Literal
 
 import torch
@@ -91,11 +90,9 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
 
         key = windows.keys(row.unflatten(0, (tokens.frames, -1)), moves, lengths, total).flatten()
         order = (key if cell is None else key[cell]).argsort(stable=True)
-        sizes = [*chain.from_iterable(group.sizes for group in groups)]
-        start = windows.starts(sizes, device)
-        value = functional.embedding_bag(order, features, start, mode="mean")
         plan = windows.planned(groups, tokens.frames, SMALL, self.clusters)
-        cluster, some, large, number = hosted.sent_together(plan[:-1], device)
+        sizes, start, cluster, some, large, number = hosted.sent_together(plan[:-1], device)
+        value = functional.embedding_bag(order, features, start, mode="mean")
         centre, rank = clustering.leaders(value[some], large, number, NEIGHBOURS)
         cluster = cluster.index_add(0, some, rank)
         first = order[start]  # the row of each, and then of the one that leads it
@@ -105,7 +102,7 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
             rows, by_row = rows.sort()
             cluster = by_row.argsort()[cluster]
         means = merging.means(value, cluster, torch.arange(len(rows), device=device))
-        joined = cluster.repeat_interleave(hosted.sent(sizes, device), output_size=total)
+        joined = cluster.repeat_interleave(sizes, output_size=total)
         members = torch.empty_like(order).scatter(0, order, joined)
         kept = tokens[rows]
         hosted.note_counts(kept.frame, plan.left)

@@ -51,8 +51,7 @@ def plan(
         numbers += [d, step, t - 1, start, target if t else 0]
         targets += range(target, target + t)
         row, kept, followers = row + n, target + t, followers + (n - d - t if t else 0)
-    sent = hosted.sent([*numbers, *targets], device)
-    of_frames, places = sent.split([len(numbers), len(targets)])
+    of_frames, places = hosted.sent_together((numbers, targets), device)
     first, step, last, start, target = of_frames.view(-1, 5, 1).unbind(1)
     scores, valid = ops.by_frame(saliency, counts)
     top = ops.keep_top(scores, first.squeeze(-1), valid)
