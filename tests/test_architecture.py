@@ -162,7 +162,6 @@ LOOPS = {
     "tokenprune.strategies.prunevid": [
         "for in moves.sum(1).tolist()",
         "for in windows.refined(label.flatten().tolist())",
-        "for in groups",
     ],
     # runs of labels on the host, of which each may depend on those before it; windows, and the
     # groups and clusters in them, on numbers of the host
@@ -176,8 +175,8 @@ LOOPS = {
         "for in lengths",
         "for in enumerate(lengths)",
         "for in range(length)",
-        "for in range(first, last)",
         "for in window",
+        "for in range(first, last)",
     ],
     # doublings of how far one looks; segments, on numbers of the host
     "tokenprune.trees": [
@@ -216,8 +215,6 @@ LOOPS = {
     "tokenprune.strategies.prumerge": [
         "for in frames",
         "for in frames",
-        "for in enumerate(extra)",
-        "for in summed",
     ],
     # what a plan gives each frame: numbers of the host
     "tokenprune.strategies.visionzip": [

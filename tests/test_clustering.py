@@ -153,15 +153,17 @@ def test_leaders_are_the_rows_of_density_peaks(counts: list[int], seed: int) -> 
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(sum(counts), 3, generator=generator)
     number = [int(torch.randint(0, n + 1, (1,), generator=generator)) for n in counts]
-    found = leaders(x, torch.tensor(counts), torch.tensor(number), 2).split(counts)
+    row, rank = leaders(x, torch.tensor(counts), torch.tensor(number), 2)
+    found = zip(x.split(counts), row.split(counts), rank.split(counts), number, strict=True)
     start = 0
-    for group, rows, c in zip(x.split(counts), found, number, strict=True):
+    for group, rows, ranks, c in found:
         if not len(rows) or c == 0:
-            assert rows.tolist() == [-1] * len(rows)
+            assert rows.tolist() == ranks.tolist() == [-1] * len(rows)
         else:
             full = torch.ones(1, len(rows), dtype=torch.bool)
             centre, _, member = density_peaks(group[None], full, torch.tensor([c]), 2)
             assert rows.tolist() == (centre[0][member[0]] + start).tolist()
+            assert ranks.tolist() == member[0].tolist()
         start += len(rows)
 
 
@@ -173,17 +175,19 @@ def test_to_leaders(wanted: list[int], half: bool) -> None:
         for own, row in enumerate(wanted)
     ]
     x = torch.randn(len(leads), 2).to(torch.bfloat16 if half else torch.float32)
-    rows, members, sums, _ = merging.to_leaders(x, torch.tensor(leads, dtype=torch.long))
+    own, lost = sum(map(int.__eq__, leads, range(len(leads)))), leads.count(-1)
+    leader = torch.tensor(leads, dtype=torch.long)
+    rows, members, means = merging.to_leaders(x, leader, own, lost)
     assert rows.tolist() == [own for own, row in enumerate(leads) if own == row]
     assert [-1 if m < 0 else int(rows[m]) for m in members] == leads
-    assert sums.dtype == torch.float32
-    for row, value in zip(rows.tolist(), sums, strict=True):
+    assert means.dtype == torch.float32
+    for row, value in zip(rows.tolist(), means, strict=True):
         inside = [own for own, leader in enumerate(leads) if leader == row]
-        torch.testing.assert_close(value, x[inside].float().sum(0))
+        torch.testing.assert_close(value, x[inside].float().mean(0))
 
 
 def test_gradients_go_to_all_who_follow() -> None:
     x = torch.ones(3, 2, requires_grad=True)
-    merging.to_leaders(x, torch.tensor([0, 0, -1])).sums.sum().backward()
+    merging.to_leaders(x, torch.tensor([0, 0, -1]), 1, 1).means.sum().backward()
     assert x.grad is not None
-    assert x.grad.tolist() == [[1, 1], [1, 1], [0, 0]]
+    assert x.grad.tolist() == [[0.5, 0.5], [0.5, 0.5], [0, 0]]

@@ -230,7 +230,7 @@ def by_hand(strategy: FlashVID, tokens: VisualTokens) -> tuple[list[int], list[i
                 continue
             c = torch.tensor([math.ceil(len(own) * share)])
             group = torch.stack([value[r] for r in own]).float()
-            found = leaders(group, torch.tensor([len(own)]), c, c.clamp(max=7))
+            found, _ = leaders(group, torch.tensor([len(own)]), c, c.clamp(max=7))
             target |= {
                 r: own[i] if i >= 0 else -1 for r, i in zip(own, found.tolist(), strict=True)
             }

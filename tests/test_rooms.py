@@ -27,7 +27,7 @@ ROOMS = {
     "windows": "hosted ragged ops precision merging",
     "scenes": "",
     "standing": "hosted ragged ops precision clustering",
-    "absorbing": "precision",
+    "absorbing": "precision merging",
     "picking": "hosted ragged ops precision",
     "flops": "",
     "compat": "",

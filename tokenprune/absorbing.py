@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from tokenprune import merging
 from tokenprune.precision import exact
 
 
@@ -27,9 +28,7 @@ def absorbed(
     # a token's own norm does not change which centre is nearest
     nearest = (features @ unit.mT).argmax(dim=-1).index_copy(0, centre, own)
     if not halving:
-        joined, token = nearest.sort(stable=True)
-        starts = torch.searchsorted(joined, own)
-        return functional.embedding_bag(token, features, starts, mode="mean")
+        return merging.means(features, nearest, own)
     first = (2 * nearest + 1).index_copy(0, centre, 2 * own)  # a centre before those that join it
     joined, token = first.sort(stable=True)
     starts = torch.searchsorted(joined, 2 * own)

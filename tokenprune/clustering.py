@@ -66,7 +66,8 @@ def density_peaks(
         sizes, padding = valid.sum(-1) if counts is None else counts, ~valid
         points = features.float().masked_fill(padding.unsqueeze(-1), 0)
         points = points - points.sum(1, keepdim=True) / sizes.view(-1, 1, 1)  # nan where nobody is
-    centre, real, member = _peaks(points, padding, sizes, centres, neighbours, order)
+    centre, real, squared = _centres(points, padding, sizes, centres, neighbours, order)
+    member = _joined(squared, centre)
     real = hosted.everything(centres, centre.shape[1]) if real is None else real
     if min(hosted.numbers(centres), default=1) < 1:
         none = ~real[:, :1]
@@ -100,29 +101,14 @@ def equal_peaks(
 ) -> tuple[Int[Tensor, "g c"], Int[Tensor, "g m"]]:
     """The centres and members of groups that are whole, with as many centres in each."""
     sizes = [features.shape[1]] * len(features)
-    found = _peaks(_around_mean(features), None, sizes, centres, neighbours, "score")
-    return found[0], found[2]
+    centre, _, squared = _centres(_around_mean(features), None, sizes, centres, neighbours, "score")
+    return centre, _joined(squared, centre)
 
 
 def _around_mean(features: Float[Tensor, "g m d"]) -> Float[Tensor, "g m d"]:
     """A Gram matrix rounds in proportion to the norms, which are smallest there."""
     points = features.float()
     return points - points.mean(1, keepdim=True)
-
-
-def _peaks(
-    points: Float[Tensor, "g m d"],
-    padding: Bool[Tensor, "g m"] | None,
-    sizes: Int[Tensor, "g"] | Sequence[int],
-    centres: Int[Tensor, "g"] | int,
-    neighbours: Int[Tensor, "g"] | int,
-    order: Order,
-) -> tuple[Int[Tensor, "g c"], Bool[Tensor, "g c"] | None, Int[Tensor, "g m"]]:
-    """The same of points around a mean: centres, which are real (None:
-    all), and members, which are arbitrary where nobody can join.
-    """
-    centre, real, squared = _centres(points, padding, sizes, centres, neighbours, order)
-    return centre, real, _joined(squared, centre)
 
 
 def _centres(
@@ -133,7 +119,7 @@ def _centres(
     neighbours: Int[Tensor, "g"] | int,
     order: Order,
 ) -> tuple[Int[Tensor, "g c"], Bool[Tensor, "g c"] | None, Float[Tensor, "g m m"]]:
-    """Centres, which are real, and squared distances."""
+    """Of points around a mean the centres, which are real (None: all), and squared distances."""
     width, there = points.shape[-1], max(1, points.shape[1])
     # no root is taken of all pairs, nor are they divided: their order is that of the squares
     squared = _squared(points, padding)
@@ -243,48 +229,34 @@ def condensed(
     return centre[0], sums.to(features.dtype)
 
 
+@exact
+@torch.no_grad()
 def leaders(
     features: Float[Tensor, "n d"],
     counts: Int[Tensor, "g"],
     centres: Int[Tensor, "g"],
     neighbours: Int[Tensor, "g"] | int,
-    order: Order = "score",
-) -> Int[Tensor, "n"]:
-    """The row of each token's centre, -1 of none, for groups of `counts[g]` rows one after another.
-
-    See `density_peaks`.
-    """
-    return ranked_leaders(features, counts, centres, neighbours, order)[0]
-
-
-@exact
-@torch.no_grad()
-def ranked_leaders(
-    features: Float[Tensor, "n d"],
-    counts: Int[Tensor, "g"],
-    centres: Int[Tensor, "g"],
-    neighbours: Int[Tensor, "g"] | int,
-    order: Order = "score",
 ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """The same, and which centre of its group in `order` that is."""
-    sizes, number = hosted.numbers(counts), len(features)
-    first, width = ragged.starts(counts).unsqueeze(-1), ragged.widest(counts)
+    """The row of each token's centre, and which one of its group that is, from the best; -1: none.
+
+    For groups of `counts[g]` rows one after another. See `density_peaks`.
+    """
+    number, width = len(features), ragged.widest(counts)
     if not number:
         return counts.new_zeros(0), counts.new_zeros(0)
-    padding = cells = None
-    if number == len(sizes) * width:
-        points = features.unflatten(0, (-1, width))
+    first = ragged.starts(counts).unsqueeze(-1)
+    if number == len(counts) * width:
+        padding, points = None, features.unflatten(0, (-1, width))
     else:  # padded by whoever stands behind, who is not far from the mean
-        place = torch.arange(width, device=counts.device)
-        valid = place < counts.unsqueeze(-1)
-        padding, cells = ~valid, ops.marked(valid.flatten(), number)
-        row = (first + place).clamp_(max=number - 1)
-        points = functional.embedding(row, features)
+        row = first + torch.arange(width, device=counts.device)
+        points = functional.embedding(row.clamp_(max=number - 1), features)
+        padding = ~ragged.real(counts, width)
+    sizes = hosted.numbers(counts)
     points = _around_mean(points)
-    centre, real, member = _peaks(points, padding, sizes, centres, neighbours, order)
+    centre, real, squared = _centres(points, padding, sizes, centres, neighbours, "score")
+    member = _joined(squared, centre)
     row = centre.gather(1, member) + first
     if real is not None and min(hosted.numbers(centres)) < 1:
         none = ~real[:, :1]
         row, member = row.masked_fill_(none, NOBODY), member.masked_fill_(none, NOBODY)
-    row, member = row.flatten(), member.flatten()
-    return (row, member) if cells is None else (row[cells], member[cells])
+    return ragged.by_row(row, counts), ragged.by_row(member, counts)

@@ -50,40 +50,41 @@ class Gathered(NamedTuple):
 
     rows: the leaders, ascending
     members: the place among them where each token went, -1 of none
-    sums: of the features of each leader and its followers, in float32
-    sizes: how many these are
+    means: of each leader and its followers, in float32
     """
 
     rows: Int[Tensor, "q"]
     members: Int[Tensor, "n"]
-    sums: Float[Tensor, "q d"]
-    sizes: Int[Tensor, "q"]
-
-    @property
-    def means(self) -> Float[Tensor, "q d"]:
-        return self.sums / self.sizes.unsqueeze(-1)
+    means: Float[Tensor, "q d"]
 
 
 def to_leaders(
-    features: Float[Tensor, "n d"],
-    leader: Int[Tensor, "n"],
-    weight: Float[Tensor, "n"] | None = None,
-    number: int | None = None,
+    features: Float[Tensor, "n d"], leader: Int[Tensor, "n"], number: int, lost: int
 ) -> Gathered:
     """Every token goes to the row of its `leader`, a leader to itself, and -1 nowhere.
 
-    Sums are those of `weight` times feature where there is one. `number` is how many leaders there
-    are; None: one read says it.
+    There are `number` leaders, and `lost` tokens go nowhere.
     """
     leads = leader == torch.arange(len(leader), device=leader.device)
-    rows = leads.nonzero().squeeze(-1) if number is None else ops.marked(leads, number)
+    rows = ops.marked(leads, number)
     members = torch.where(leader < 0, -1, (leads.cumsum(0) - 1)[leader])
-    # the last run is of those that went nowhere
-    target, token = torch.where(leader < 0, len(leader), leader).sort(stable=True)
-    bounds = torch.searchsorted(target, functional.pad(rows, (0, 1), value=len(leader)))
-    weight = None if weight is None else weight[token]
-    sums = sums_of_runs(features.float(), token, bounds, weight)[:-1]
-    return Gathered(rows, members, sums, bounds.diff())
+    return Gathered(rows, members, means(features.float(), leader, rows, lost))
+
+
+def means(
+    features: Float[Tensor, "n d"],
+    leader: Int[Tensor, "n"],
+    leaders: Int[Tensor, "q"],
+    lost: int = 0,
+) -> Float[Tensor, "q d"]:
+    """The mean of what each of `leaders` leads, which ascend; zero of who leads nothing.
+
+    -1 leads `lost` tokens, one of `leaders` each of the others.
+    """
+    run, token = leader.sort(stable=True)
+    if lost:  # they come first
+        run, token = run[lost:], token[lost:]
+    return functional.embedding_bag(token, features, torch.searchsorted(run, leaders), mode="mean")
 
 
 def onwards(members: Int[Tensor, "m"], first: Int[Tensor, "n"]) -> Int[Tensor, "n"]:

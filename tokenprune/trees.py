@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import compress
 from operator import add
 from typing import Literal, NamedTuple
 
@@ -19,8 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import clustering, hosted, ops, ragged
-from tokenprune.merging import sums_of_runs
+from tokenprune import clustering, hosted, merging, ops, ragged
 from tokenprune.precision import exact
 
 Follow = Literal["paper", "released"]
@@ -99,23 +99,15 @@ def roots(parent: Int[Tensor, "p"], frames: int) -> Int[Tensor, "p"]:
     return parent
 
 
-def means(
-    features: Float[Tensor, "p d"], leader: Int[Tensor, "p"], leaders: Int[Tensor, "q"]
-) -> Float[Tensor, "q d"]:
-    """The mean of what each of `leaders` leads, which ascend; zero of who leads nothing."""
-    run, token = leader.sort(stable=True)
-    return functional.embedding_bag(token, features, torch.searchsorted(run, leaders), mode="mean")
-
-
 def values(
     features: Float[Tensor, "p d"], parent: Int[Tensor, "p"], root: Int[Tensor, "p"], follow: Follow
 ) -> Float[Tensor, "p d"]:
     """What each tree is, at its root: its mean, or its sum over 1 + direct children; else zero."""
     number = torch.arange(len(root), device=root.device)
     if follow == "paper":
-        return means(features, root, number)
+        return merging.means(features, root, number)
     run, token = root.sort(stable=True)
-    sums = sums_of_runs(features, token, torch.searchsorted(run, number))
+    sums = merging.sums_of_runs(features, token, torch.searchsorted(run, number))
     # a root is its own parent
     children = torch.zeros_like(number).scatter_add_(0, parent, torch.ones_like(number))
     return sums / children.clamp(min=1).unsqueeze(-1)
@@ -179,16 +171,15 @@ def clustered(
     found = clustering.density_peaks(
         value.view(features.shape), standing, clusters, near, counts=grown
     )
-    left = [*map(add, hosted.numbers(chosen), hosted.numbers(clusters))]
+    stay, become = hosted.numbers(chosen), hosted.numbers(clusters)
+    left = [*map(add, stay, become)]
+    led = sum(stay) + sum(compress(hosted.numbers(grown), become))
 
     own = own.view(taken.shape)
     centre = found.centre.gather(1, found.member.clamp(min=0)) + own[:, :1]
-    nobody = len(root)  # behind all others
-    leader = torch.where(found.member < 0, own.masked_fill(~picked, nobody), centre).flatten()
-    places = ops.marked(leader == own.flatten(), sum(left))
-    mean = means(value, leader, functional.pad(places, (0, 1), value=nobody))[:-1]
-    members = torch.searchsorted(places, leader[root]).view(taken.shape)
-    return Clustered(places, members.masked_fill(members == len(places), -1), mean, left)
+    leader = torch.where(found.member < 0, own.masked_fill(~picked, -1), centre).flatten()
+    gone = merging.to_leaders(value, leader, sum(left), len(leader) - led)
+    return Clustered(gone.rows, gone.members[root].view(taken.shape), gone.means, left)
 
 
 def rows(places: Int[Tensor, "q"], counts: Int[Tensor, "f"], width: int) -> Int[Tensor, "q"]:

@@ -89,16 +89,17 @@ def moving(
     `present` in all of them, of which there are several.
     """
     device, cells = features.device, features.shape[1]
-    frame, start = torch.arange(len(features), device=device), starts(lengths, device)
+    frame = torch.arange(len(features), device=device)
+    start = hosted.sent([*accumulate(lengths, initial=0)][:-1], device)
     norm = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
     unit = features / norm.clamp(min=torch.finfo(norm.dtype).tiny)
     sums = merging.sums_of_runs(unit.flatten(1), frame, start).unflatten(1, (cells, -1))
     # the squared sum of unit vectors is the sum of all cosines, those with themselves too
     themselves = merging.sums_of_runs(norm.sign().flatten(1), frame, start)
-    pairs = [[max(1.0, length * (length - 1.0))] for length in lengths]
-    mean = (sums.square().sum(-1) - themselves) / hosted.moved(torch.tensor(pairs), device)
-    bars = [[similarity if length > 1 else torch.inf] for length in lengths]
-    bar = hosted.moved(torch.tensor(bars), device)
+    pairs = [max(1.0, length * (length - 1.0)) for length in lengths]
+    bars = [similarity if length > 1 else torch.inf for length in lengths]
+    number, bar = hosted.moved(torch.tensor([pairs, bars]), device).unsqueeze(-1).unbind()
+    mean = (sums.square().sum(-1) - themselves) / number
     found = mean < bar if follow == "paper" else mean <= bar
     if present is not None:
         there = merging.sums_of_runs(present.float(), frame, start)
@@ -118,25 +119,24 @@ def keys(
     key = row + turn.unsqueeze(-1)
     first = [*accumulate(lengths, initial=0)]
     window = [number for number, length in enumerate(lengths) for _ in range(length)]
-    begin = hosted.sent([first[number] for number in window], row.device)
-    return torch.where(moves[hosted.sent(window, row.device)], key, key[begin] - total)
-
-
-def starts(lengths: Sequence[int], device: torch.device) -> Int[Tensor, "q"]:
-    """Where runs begin that are so long."""
-    return hosted.sent([*accumulate(lengths, initial=0)][:-1], device)
+    begins = [first[number] for number in window]
+    of, begin = hosted.sent_together((window, begins), row.device)
+    return torch.where(moves[of], key, key[begin] - total)
 
 
 class Plan(NamedTuple):
     """Which clusters the units of groups may join, all counted through.
 
     Args:
+        sizes, start: of how many tokens each unit is made, and the first of them
         cluster: the first one of each unit's group, or its own where that is small
         some: units of groups that are not small, one after another
         large, number: how many each of these groups has, and into how many clusters they go
         left: how many clusters stand in each frame
     """
 
+    sizes: list[int]
+    start: list[int]
     cluster: list[int]
     some: list[int]
     large: list[int]
@@ -146,7 +146,7 @@ class Plan(NamedTuple):
 
 def planned(parts: Sequence[Group], frames: int, small: int, share: float) -> Plan:
     """Of each group that has more than `small` units a `share` is left, at least one, truncated."""
-    plan, base = Plan([], [], [], [], [0] * frames), 0
+    plan, base = Plan([], [], [], [], [], [], [0] * frames), 0
     for frame, sizes in parts:
         there = len(sizes)
         if there > small:
@@ -158,6 +158,8 @@ def planned(parts: Sequence[Group], frames: int, small: int, share: float) -> Pl
         else:
             number = there
             plan.cluster.extend(range(base, base + there))
+        plan.sizes.extend(sizes)
         base += number
         plan.left[frame] += number
+    plan.start.extend([*accumulate(plan.sizes, initial=0)][:-1])
     return plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, compress
 from operator import eq, sub
 from typing import ClassVar, Literal
 
@@ -119,9 +119,8 @@ class PruMerge(VisionStage, TowerReader, Adjustable, name="prumerge"):
         kept = tokens[(order + ragged.starts(counts).unsqueeze(-1)).flatten()[here]]
         merged = kept.features + taken.flatten(0, 1)[here]
         ends = [*accumulate(asked, initial=-1)][1:]
-        summed = [frame for frame, more in enumerate(extra) if more]
-        last = hosted.sent([*(ends[frame] for frame in summed), *summed], device)
-        row, frame = last.view(2, -1).unbind()
+        summed = [*compress(range(len(extra)), extra)]
+        row, frame = hosted.sent_together(([*compress(ends, extra)], summed), device)
         return kept.with_features(merged.index_copy_(0, row, rest.index_select(0, frame)))
 
     def _attention(self, tokens: VisualTokens) -> tuple[Scores, Mask]:

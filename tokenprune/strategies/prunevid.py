@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import ClassVar, Literal
 
 import torch
@@ -11,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import clustering, hosted, ops, ragged, windows
+from tokenprune import clustering, hosted, merging, ops, ragged, windows
 from tokenprune.strategy import Adjustable, Condenser, PrefillStage, StrategyError
 from tokenprune.tokens import Extent, SequenceView, VisualTokens
 
@@ -91,12 +90,10 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
 
         key = windows.keys(row.unflatten(0, (tokens.frames, -1)), moves, lengths, total).flatten()
         order = (key if cell is None else key[cell]).argsort(stable=True)
-        sizes = [*chain.from_iterable(group.sizes for group in groups)]
-        start = windows.starts(sizes, device)
-        value = functional.embedding_bag(order, features, start, mode="mean")
         plan = windows.planned(groups, tokens.frames, SMALL, self.clusters)
-        cluster, some, large, number = hosted.sent_together(plan[:-1], device)
-        centre, rank = clustering.ranked_leaders(value[some], large, number, NEIGHBOURS)
+        sizes, start, cluster, some, large, number = hosted.sent_together(plan[:-1], device)
+        value = functional.embedding_bag(order, features, start, mode="mean")
+        centre, rank = clustering.leaders(value[some], large, number, NEIGHBOURS)
         cluster = cluster.index_add(0, some, rank)
         first = order[start]  # the row of each, and then of the one that leads it
         first = first.index_copy(0, some, first[some[centre]])
@@ -104,10 +101,8 @@ class PruneVid(Condenser, PrefillStage, Adjustable, name="prunevid"):
         if self.follow == "paper":
             rows, by_row = rows.sort()
             cluster = by_row.argsort()[cluster]
-        together, every = cluster.sort(stable=True)
-        bounds = torch.searchsorted(together, torch.arange(len(rows), device=device))
-        means = functional.embedding_bag(every, value, bounds, mode="mean")
-        joined = cluster.repeat_interleave(hosted.sent(sizes, device), output_size=total)
+        means = merging.means(value, cluster, torch.arange(len(rows), device=device))
+        joined = cluster.repeat_interleave(sizes, output_size=total)
         members = torch.empty_like(order).scatter(0, order, joined)
         kept = tokens[rows]
         hosted.note_counts(kept.frame, plan.left)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -90,11 +91,11 @@ class ToMeVision(VisionStage, TowerReader, Adjustable, name="tome_vision"):
         if left == len(tokens):
             return tokens
         keys, _ = ragged.by_frame(self.recorded(tokens, "keys").float(), counts)
-        most = hosted.numbers(budget)
-        leader = merged(keys, rounds(hosted.numbers(counts), most))
+        there, most = hosted.numbers(counts), hosted.numbers(budget)
+        leader = merged(keys, rounds(there, most))
         leader = leader + ragged.starts(counts).unsqueeze(1)
         if 0 in most:  # frames without a budget keep none
             leader = leader.where(budget.unsqueeze(1) > 0, -1)
-        leader = ragged.by_row(leader, counts)
-        found = merging.to_leaders(tokens.features, leader, number=left)
+        leader, lost = ragged.by_row(leader, counts), len(tokens) - sum(compress(there, most))
+        found = merging.to_leaders(tokens.features, leader, left, lost)
         return tokens[found.rows].with_features(found.means, found.members)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokenprune import hosted, ops, ragged
+from tokenprune import hosted, merging, ops, ragged
 from tokenprune.precision import exact
 from tokenprune.strategy import Adjustable, Extent, TowerReader, VisionStage
 from tokenprune.tokens import Signals, VisualTokens
@@ -51,8 +51,7 @@ def plan(
         numbers += [d, step, t - 1, start, target if t else 0]
         targets += range(target, target + t)
         row, kept, followers = row + n, target + t, followers + (n - d - t if t else 0)
-    sent = hosted.sent([*numbers, *targets], device)
-    of_frames, places = sent.split([len(numbers), len(targets)])
+    of_frames, places = hosted.sent_together((numbers, targets), device)
     first, step, last, start, target = of_frames.view(-1, 5, 1).unbind(1)
     scores, valid = ops.by_frame(saliency, counts)
     top = ops.keep_top(scores, first.squeeze(-1), valid)
@@ -93,10 +92,7 @@ def core(
     if merge == "mean":  # to which a target belongs
         follows.index_copy_(0, rows[targets], targets)
         number += len(targets)
-    run, token = follows.sort(stable=True)  # tokens by their leader, a run each
-    first = len(tokens) - number  # behind those who follow nobody
-    start = torch.searchsorted(run[first:], targets)
-    merged = functional.embedding_bag(token[first:], tokens.features.float(), start, mode="mean")
+    merged = merging.means(tokens.features.float(), follows, targets, len(tokens) - number)
     if merge == "target_plus_mean":
         merged += kept.features[targets]
     kept.features[targets] = merged.to(kept.features.dtype)  # a copy already
