@@ -4,24 +4,35 @@ they claim.
 
 from __future__ import annotations
 
-import json
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import benches
 import pytest
 import torch
+from benches import (
+    CELLS,
+    FRAMES,
+    FULL,
+    NEW,
+    TEXT,
+    benched,
+    check,
+    counted_by_torch,
+    material,
+    small,
+)
 from models import llava_onevision
 from rich.console import Console
-from torch.utils.flop_counter import FlopCounterMode
 
 from tokenprune import registry
 from tokenprune.adapters import adapt
 from tokenprune.bench import memory, plan
 from tokenprune.bench.candidates import Attached, Dense
 from tokenprune.bench.columns import FIGURES
-from tokenprune.bench.config import BenchConfig, parse_bench
-from tokenprune.bench.inputs import Inputs, prepare
+from tokenprune.bench.config import parse_bench
+from tokenprune.bench.inputs import prepare
 from tokenprune.bench.measure import settled
 from tokenprune.bench.operations import Work, exact, papers, papers_prefill
 from tokenprune.bench.oracle import oracle, widths
@@ -35,69 +46,12 @@ from tokenprune.cli.main import main
 from tokenprune.errors import ConfigError
 from tokenprune.flops import Decoder, cs, prefill
 
-FRAMES, CELLS, TEXT, NEW = 4, 9, 8, 4
-FULL = FRAMES * CELLS
 T, X = 1e12, 6272
-ROW = ("spec", "vanilla", "oracle", "random", "strategy", "ratios")
-
-
-def small(**changes: Any) -> BenchConfig:
-    settings: dict[str, Any] = {
-        "frames": FRAMES,
-        "text": TEXT,
-        "new_tokens": NEW,
-        "repeats": 1,
-        "vision": "random",
-    }
-    return BenchConfig(**{"strategy": ["random"], "out": "x", **settings, **changes})
-
-
-def material(vision: str = "random", batch: int = 1, attention: str = "sdpa") -> Inputs:
-    model = settled(llava_onevision(attention=attention))
-    return prepare(small(vision=vision, batch=batch), adapt(model), None)
 
 
 @pytest.fixture(scope="module")
 def shape(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder that holds an architecture and no weights."""
-    folder = tmp_path_factory.mktemp("shape")
-    llava_onevision().config.save_pretrained(folder)
-    return f"shape:{folder}"
-
-
-def benched(out: Path, *words: str) -> dict[str, Any]:
-    assert main(["bench", *words, f"out={out}"]) == 0
-    assert sorted(file.name for file in out.iterdir()) == ["bench.json", "bench.png"]
-    return json.loads((out / "bench.json").read_text())
-
-
-def check(result: dict[str, Any], depth: int) -> None:
-    for row in result["rows"]:
-        assert tuple(row) == ROW
-        for name in ("vanilla", "oracle", "random", "strategy"):
-            block = row[name]
-            assert len(block["visual_tokens_per_layer"]) == depth
-            assert all(
-                block[part] > 0
-                for part in ("prefill_ms", "ttft_ms", "decode_ms_per_token", "total_ms")
-            )
-            assert block["strategy_ms"] >= 0
-            assert block["peak_memory_bytes"] > block["kv_bytes"] > 0
-            assert all(low <= block[part] <= high for part, (low, high) in block["spread"].items())
-            assert block["exact_flops"] == sum(block["exact_flops_by_part"].values())
-        assert (
-            row["strategy"]["visual_tokens_per_layer"] == row["oracle"]["visual_tokens_per_layer"]
-        )
-        free = ("strategy_over_vanilla_prefill", "probe_over_vanilla_prefill")
-        towerless = row["strategy"]["vision_ms"] == 0
-        of_towers = ("vision_over_floor", "vision_over_vanilla", "exact_tower_over_vanilla")
-        unknown = [row["ratios"].pop(name) is None for name in of_towers]
-        assert unknown == [towerless] * 3
-        assert all(
-            ratio > 0 or (name in free and ratio == 0) for name, ratio in row["ratios"].items()
-        )
-        average = sum(row["strategy"]["visual_tokens_per_layer"]) / depth
-        assert row["random"]["visual_tokens_per_layer"] == [pytest.approx(average, abs=0.5)] * depth
+    return benches.shape(tmp_path_factory.mktemp("shape"))
 
 
 def test_a_bench_of_a_shape(shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,12 +321,6 @@ def test_the_exact_count_is_the_stricter_one_without_text() -> None:
         4 * patches * d * d + 2 * patches * patches * d + 2 * patches * d * m
     )
     assert tower == 32 * by_hand
-
-
-def counted_by_torch(run: Any) -> int:
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() // 2  # it counts a multiply-add twice
 
 
 @pytest.mark.parametrize("tokens", [2, 4])

@@ -7,12 +7,11 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
+from benches import counted_by_torch
 from families import FAMILIES
 from test_families import everywhere
-from torch.utils.flop_counter import FlopCounterMode
 
 from tokenprune import registry
 from tokenprune.adapters import adapt, families
@@ -36,12 +35,6 @@ def material(kind: str, batch: int = 1, frames: int = 4) -> Inputs:
     settings = SMALL if hasattr(model.config.vision_config, "spatial_merge_size") else {}
     preparation = families()[kind].preparation(model.config, settings)
     return prepare(config, adapt(model), preparation)
-
-
-def counted(run: Any) -> int:
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() // 2  # it counts a multiply-add twice
 
 
 @everywhere
@@ -72,7 +65,7 @@ def test_the_exact_count_is_what_torch_counts(kind: str) -> None:
     for width in (given.full, given.full // 3):
         dense = Dense(given, tokens, width)
         expected = exact(config, work_of(dense.seen(None), given, tokens)).total
-        assert counted(lambda dense=dense: dense.generate(tokens)) == expected
+        assert counted_by_torch(lambda dense=dense: dense.generate(tokens)) == expected
 
 
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl", "internvl"])

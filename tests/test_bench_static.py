@@ -9,42 +9,24 @@ from typing import Any
 
 import pytest
 import torch
-from models import llava_onevision
-from test_bench import CELLS, FULL, NEW, TEXT, benched, check, small
-from test_compiled import compiled, graphs
+from benches import FULL, NEW, SMALL, TEXT, benched, check, material, shape
+from compiling import compiled, graphs
+from models import CELLS
 
 from tokenprune import build
-from tokenprune.adapters import adapt
 from tokenprune.bench.candidates import Attached, Dense
-from tokenprune.bench.inputs import Inputs, prepare
-from tokenprune.bench.measure import Candidate, settled
+from tokenprune.bench.measure import Candidate
 from tokenprune.cli.main import main
 
 KEPT = CELLS + 3 * 2  # of dycoke.merge=0.7: the first of four frames whole
 
 
-def material() -> Inputs:
-    model = settled(llava_onevision(), "static")
-    return prepare(small(cache="static"), adapt(model), None)
-
-
 def test_every_line_has_a_static_cache_of_what_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    llava_onevision().config.save_pretrained(tmp_path / "shape")
-    words = [
-        f"model=shape:{tmp_path / 'shape'}",
-        "strategy=random,dycoke",
-        "cache=static",
-        "vision=random",
-        "frames=4",
-        f"text={TEXT}",
-        f"new_tokens={NEW}",
-        "repeats=1",
-        "random.keep=0.25",
-        "dycoke.prune=0.4",
-    ]
-    result = benched(tmp_path / "out", *words)
+    words = [f"model={shape(tmp_path / 'shape')}", "strategy=random,dycoke", "cache=static"]
+    options = ["random.keep=0.25", "dycoke.prune=0.4"]
+    result = benched(tmp_path / "out", *words, *SMALL, *options)
     check(result, depth=5)
     assert result["environment"]["cache"] == "static"
     random, dycoke = result["rows"]
@@ -60,7 +42,8 @@ def test_every_line_has_a_static_cache_of_what_is_kept(
 @pytest.mark.parametrize("spec", [None, "random", "fastv", "dycoke"])
 def test_a_turn_compiles_nothing_that_its_warm_up_has_not(spec: str | None) -> None:
     torch._dynamo.reset()
-    inputs = material()
+    before = graphs()  # of other tests
+    inputs = material(cache="static")
     candidate: Candidate = Dense(inputs, NEW, FULL)
     if spec is not None:
         candidate = Attached(inputs, NEW, build(spec))
@@ -70,7 +53,7 @@ def test_a_turn_compiles_nothing_that_its_warm_up_has_not(spec: str | None) -> N
     candidate.warm_up()  # counts memory, uncompiled or not
     candidate.warm_up()
     made = graphs()
-    assert made > 0
+    assert made > before
     reading = candidate.turn()
     assert graphs() == made
     assert reading.times["decode_ms_per_token"] > 0

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from models import llava_onevision
+from benches import SMALL, shape
 
 from tokenprune.cli.main import main
 
@@ -35,15 +35,7 @@ def test_the_page_of_results_is_made_of_what_a_bench_wrote(
 ) -> None:
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
     efficiency = __import__("efficiency")
-    llava_onevision().config.save_pretrained(tmp_path / "shape")
-    words = [
-        f"model=shape:{tmp_path / 'shape'}",
-        "vision=random",
-        "frames=4",
-        "text=8",
-        "new_tokens=4",
-        "repeats=1",
-    ]
+    words = [f"model={shape(tmp_path / 'shape')}", *SMALL]
     assert main(["bench", "strategy=dycoke,fastv+dytok", *words, f"out={tmp_path / 'out'}"]) == 0
     (tmp_path / "out" / "bench.json").rename(tmp_path / "cpu_llm.json")
     (tmp_path / "startup.txt").write_text("as quick as ever\n")

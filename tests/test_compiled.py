@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from compiling import GREEDY, STATIC, STEPS, compiled, graphs
 from families import FAMILIES
 from models import PAD, llava_onevision, prompt
 from offenders import Hider
 from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters
-from transformers import CompileConfig
 from transformers.cache_utils import StaticCache
 
 from tokenprune import attach, build
@@ -26,27 +26,13 @@ from tokenprune.compat import caching, filled_cache
 from tokenprune.errors import StrategyError, UnsupportedGenerationError
 from tokenprune.strategy import Pipeline
 
-STEPS, DEPTH = 5, 4
-GREEDY: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False}
-STATIC: dict[str, Any] = {**GREEDY, "cache_implementation": "static"}
+DEPTH = 4
 RAGGED = ((4, 5), (2, 3))
-
-
-def compiled(backend: str = "eager", **more: Any) -> dict[str, Any]:
-    """On any device, as a whole, without a compiler."""
-    mode: Any = None
-    config: Any = CompileConfig(fullgraph=True, backend=backend, mode=mode)
-    config._compile_all_devices = True
-    return {**STATIC, "compile_config": config, "return_dict_in_generate": True, **more}
 
 
 def filling(cache: Any, model: Any) -> dict[str, Any]:
     """The same with a caller's own cache."""
     return {**compiled(cache_implementation=None), **caching(model, cache)}
-
-
-def graphs() -> int:
-    return counters["stats"]["unique_graphs"]
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from benches import FULL, TEXT, counted_by_torch, material
 from families import FAMILIES
 from models import llava_onevision, prompt
-from test_bench import FULL, TEXT, counted_by_torch, material
 from test_families import everywhere
 from torch import Tensor
 

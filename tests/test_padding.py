@@ -46,6 +46,13 @@ def test_numbers_that_were_written_since_are_looked_at_again(known: bool) -> Non
     assert ragged.cells(counts, 3).tolist() == [0, 3, 4]
 
 
+def test_sizes_of_which_only_the_sum_is_known_are_not_read() -> None:
+    counts = hosted.note_total(torch.tensor([1, 0, 2]), 3)
+    assert ragged.cells(counts, 2).tolist() == [0, 4, 5]
+    assert ragged.real(counts, 2).tolist() == [[True, False], [False, False], [True, True]]
+    assert hosted.known(counts) is None
+
+
 def test_gradients_go_through() -> None:
     values = torch.ones(3, 2, requires_grad=True)
     padded, _ = ragged.by_frame(values, torch.tensor([1, 2]))

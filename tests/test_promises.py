@@ -182,6 +182,30 @@ def test_what_a_condenser_has_noted_is_a_promise() -> None:
     assert vision.condensed(PruneVid(), whole, after, Promises())[1] == [2, 0, 1]
 
 
+@pytest.mark.parametrize("row", [-2, 3])
+def test_a_token_that_went_names_a_row_or_none(row: int) -> None:
+    """Also where those that are left name themselves."""
+    whole, after = three_of_48()
+    after.members[0] = row
+    promises = Promises()
+    vision.condensed(PruneVid(), whole, after, promises)
+    promises.send()
+    with pytest.raises(StrategyError, match=r"PruneVid.condense returned members that name other"):
+        promises.check()
+
+
+@pytest.mark.parametrize(("row", "slot"), [(1, 18), (2, -1)])
+def test_a_slot_is_one_of_its_own_frame(row: int, slot: int) -> None:
+    """Not another frame's, counted on or back, where nobody else is."""
+    whole, after = three_of_48()
+    after.slot[row] = slot
+    promises = Promises()
+    vision.condensed(PruneVid(), whole, replace(after, members=None), promises)
+    promises.send()
+    with pytest.raises(StrategyError, match=rf"slot {slot} of frame \d, which its input does not"):
+        promises.check()
+
+
 def one_pass(then: Any) -> None:
     """A prompt goes through a block, in which something happens next."""
     model = llava_onevision()

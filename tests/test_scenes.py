@@ -34,6 +34,12 @@ def test_equal_frames_are_exactly_alike() -> None:
     )
 
 
+def test_no_rounding_makes_a_cosine_of_more_than_one() -> None:
+    of = torch.randn(200, 50, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, 0)
+    found = scenes.similarities(of * torch.tensor([1.0, 1.1]).repeat(200).unsqueeze(-1))
+    assert max(found) == 1.0
+
+
 @given(st.lists(SIMILAR, max_size=12), st.floats(-1.5, 1.5), st.integers(1, 15))
 def test_segments_are_cut_as_on_the_device(
     similarity: list[float], threshold: float, least: int

@@ -78,3 +78,4 @@ def test_the_full_count_is_what_it_was() -> None:
     rows = grid.patches
     layers = [TowerLayer(rows, rows**2, rows)] * tower.layers
     assert tower.shrunk(1, grid, layers) == tower.encode(grid)
+    assert tower.share(1, grid, layers) == 1

@@ -1,7 +1,7 @@
-"""Clusters of tokens and scenes of frames: pure parts of methods that merge over a whole video.
+"""Clusters of tokens by density peaks: pure parts of methods that merge over a whole video.
 
-Axes: `g` groups padded to `m` tokens, `c` centres of the largest group, `d` width, `f` frames, `t`
-transitions from one frame to the next.
+Axes: `g` groups padded to `m` tokens, `c` centres of the largest group, `d` width, `n` tokens of
+all groups.
 """
 
 from __future__ import annotations
